@@ -1,0 +1,115 @@
+"""devices.json: the devices of a fleet and the links between them."""
+
+from collections import Counter
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from planner.schema.base import Document, Frozen, demanded_bytes, nearest, supplied_bytes
+
+Precision = Literal["float32", "float16", "int8"]
+BYTES_PER_PARAM: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
+
+DEFAULT_RUNTIME_OVERHEAD_BYTES = 80 * 1024**2
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Budget = Annotated[int, Field(gt=0), BeforeValidator(supplied_bytes)]
+Overhead = Annotated[int, Field(ge=0), BeforeValidator(demanded_bytes)]
+
+
+class Device(Frozen):
+    """A machine that runs one sub-model, or `count` equal ones.
+
+    Its own numbers win over those of its kind.
+    """
+
+    name: Name
+    kind: Name | None = None
+    count: int = Field(1, ge=1, le=100_000)
+    memory_budget: Budget
+    runtime_overhead: Overhead | None = None
+    macs_per_second: float | None = Field(None, gt=0)
+    active_power_w: float | None = Field(None, gt=0)
+    precision: Precision = "float32"
+
+    @model_validator(mode="after")
+    def _can_be_timed(self) -> "Device":
+        if self.kind is None and self.macs_per_second is None:
+            raise ValueError("a device must have a kind or its own macs_per_second, got neither")
+        return self
+
+
+class LinkSpeed(Frozen):
+    """What one hop costs."""
+
+    bandwidth_mbps: float = Field(gt=0)
+    latency_ms: float = Field(ge=0)
+
+
+class Link(LinkSpeed):
+    """A hop between two devices; the name of a device with a count stands for each of them."""
+
+    between: tuple[Name, Name]
+
+
+class Fleet(Document):
+    """All devices, how they are linked, and which of them joins the features."""
+
+    name: Name = "fleet"
+    aggregator: Name
+    devices: tuple[Device, ...] = Field(min_length=1)
+    links: tuple[Link, ...] = ()
+    default_link: LinkSpeed | None = None
+
+    @cached_property
+    def members(self) -> tuple[Device, ...]:
+        """Every single device: `pi` with count 4 is `pi-1` to `pi-4`."""
+        return tuple(member for device in self.devices for member in _each(device))
+
+    @cached_property
+    def member_names(self) -> dict[str, tuple[str, ...]]:
+        """The single devices that a name in the file stands for."""
+        single = {member.name: (member.name,) for member in self.members}
+        return single | {d.name: tuple(m.name for m in _each(d)) for d in self.devices}
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> "Fleet":
+        counts = Counter(member.name for member in self.members)
+        counts.update(d.name for d in self.devices if d.count > 1)
+        twice = [name for name, count in counts.items() if count > 1]
+        if twice:
+            raise ValueError(f"devices: names must differ, {twice[0]!r} is used {counts[twice[0]]} times")
+        names = self.member_names
+        if len(names.get(self.aggregator, ())) != 1:
+            hint = nearest(self.aggregator, (m.name for m in self.members))
+            raise ValueError(f"aggregator must be one of the devices, got {self.aggregator!r}{hint}")
+        for i, link in enumerate(self.links):
+            for end in link.between:
+                if end not in names:
+                    raise ValueError(f"links[{i}]: {end!r} is not a device{nearest(end, names)}")
+            if link.between[0] == link.between[1]:
+                raise ValueError(f"links[{i}]: must join two devices, got {link.between[0]!r} twice")
+        return self
+
+
+def _each(device: Device) -> tuple[Device, ...]:
+    if device.count == 1:
+        return (device,)
+    fields = device.model_dump() | {"count": 1}
+    return tuple(
+        Device.model_validate(fields | {"name": f"{device.name}-{i}"}) for i in range(1, device.count + 1)
+    )
+
+
+class DeviceKind(Document):
+    """What devices of one make share: the card under profiles/devices/."""
+
+    kind: Name
+    description: str
+    macs_per_second: float = Field(gt=0)
+    runtime_overhead: Overhead
+    active_power_w: float | None = Field(None, gt=0)
+    memory: Budget
+    provenance: Literal["declared", "measured"]
+    sources: dict[str, str]

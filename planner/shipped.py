@@ -1,0 +1,50 @@
+"""Reading what the user names: files of their own, or the profiles and models that come along.
+
+`profiles/` and `models/` lie beside the package in the repository and inside it in a wheel;
+`folder` is the one function that knows both places.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from planner.errors import InputError
+from planner.schema import DeviceKind, Fleet, Plan, Profile, nearest, read_document
+
+DEFAULT_PROFILE = "digits-vit"
+
+
+def folder(name: Literal["profiles", "models"]) -> Path:
+    """Return where the shipped data of this name lies."""
+    package = Path(__file__).parent
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
+def load_fleet(path: Path) -> Fleet:
+    """Read a devices.json."""
+    return read_document(path, Fleet)
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a plan.json."""
+    return read_document(path, Plan)
+
+
+def load_profile(name: str) -> Profile:
+    """Read a profile: a path to a JSON file, or the name of a shipped one."""
+    if name.endswith(".json") or "/" in name:
+        return read_document(Path(name), Profile)
+    known = sorted(path.stem for path in folder("profiles").glob("*.json"))
+    if name not in known:
+        raise InputError(
+            f"profile must be a .json file or one of {', '.join(known)}, got {name!r}{nearest(name, known)}"
+        )
+    return read_document(folder("profiles") / f"{name}.json", Profile)
+
+
+@lru_cache
+def load_kinds() -> dict[str, DeviceKind]:
+    """Read the card of every shipped device kind."""
+    paths = sorted((folder("profiles") / "devices").glob("*.json"))
+    return {card.kind: card for card in (read_document(path, DeviceKind) for path in paths)}

@@ -1,0 +1,198 @@
+"""Why nothing fits, and the smallest change that would make it fit.
+
+Memory is what makes a fleet impossible (and a latency limit, where there is one). The smallest
+addition to one device's budget is itself a small planning problem: what that device lacks is
+the cost, the other devices cost nothing within their budgets. It is solved by the same search.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+
+from planner.schema import Device, Fleet, Goal, Profile
+from planner.solver import exact, many, submodel
+from planner.solver.exact import NEVER, Knowledge, Latency
+from planner.solver.instance import Instance, Option, build
+from planner.solver.submodel import Answer, LinearBound
+
+
+def why_not(instance: Instance, seconds: float) -> str:
+    """Say why the fleet cannot hold the model, and the smallest changes that work."""
+    deadline = time.monotonic() + seconds
+    return f"No plan: {_reason(instance)} {_advice(_changes(instance, deadline))}"
+
+
+def too_slow(instance: Instance, bound_us: int, best_us: int | None, seconds: float) -> str:
+    """Say that no plan is within the latency limit, and what is."""
+    deadline = time.monotonic() + seconds
+    limit = instance.goal.max_latency_ms
+    changes = [] if best_us is None else [f"--max-latency-ms {math.ceil(best_us / 10) / 100:g}"]
+    assert limit is not None
+    changes += _larger_drop(instance, deadline, enough_us=math.floor(1000 * limit))
+    return f"No plan within {limit:g} ms: no plan takes less than {bound_us / 1000:.2f} ms. {_advice(changes)}"
+
+
+def _advice(changes: list[str]) -> str:
+    if not changes:
+        return "No smaller change than a different fleet was found."
+    return f"Smallest change that works: {', or '.join(changes)}."
+
+
+def _reason(instance: Instance) -> str:
+    names = instance.profile.classes
+    # For each class, the option that is nearest to holding it: (missing bytes, needed bytes).
+    worst = max((min(_missing(instance, c)), c) for c in range(instance.num_classes))
+    (missing, needed), c = worst
+    devices = instance.fleet.members
+    if missing > 0:
+        largest = max(devices, key=lambda device: device.memory_budget)
+        return (
+            f"class {names[c]!r} needs at least {mib(needed, up=True)} on any device; the largest budget is "
+            f"{mib(largest.memory_budget)} ({largest.name})."
+        )
+    return (
+        f"each class fits on some device, but the {len(devices)} devices together cannot hold all "
+        f"{len(names)} of them."
+    )
+
+
+def _missing(instance: Instance, c: int) -> Iterator[tuple[int, int]]:
+    for option in instance.options:
+        kept = submodel.smallest(instance, option, (c,), seconds=5).kept
+        if kept is not None:
+            needed = instance.memory_bytes(option, kept)
+            yield needed - option.device.memory_budget_bytes, needed
+    yield NEVER, NEVER
+
+
+def _changes(instance: Instance, deadline: float) -> list[str]:
+    additions = []
+    if instance.num_classes <= exact.MOST_CLASSES:
+        for names in instance.groups:
+            left = deadline - time.monotonic()
+            missing = smallest_addition(instance, names[0], left) if left > 0 else None
+            if missing is not None:
+                additions.append((missing, names[0]))
+    changes = []
+    if additions:
+        missing, name = min(additions)
+        changes.append(f"+{mib(missing, up=True)} on {name}")
+    return changes + _larger_drop(instance, deadline)
+
+
+def smallest_addition(instance: Instance, name: str, seconds: float) -> int | None:
+    """Return how many bytes more on this one device make the fleet feasible; None if not found in time."""
+    fleet = with_more_memory(instance.fleet, name, 2**40)
+    # The fusion has a time, not a size: on an endlessly fast aggregator it does not count.
+    roomy = dataclasses.replace(
+        build(instance.profile, fleet, instance.goal), aggregator_rate=Fraction(10**30)
+    )
+    budget = next(m.memory_budget for m in instance.fleet.members if m.name == name)
+    knowledge = Knowledge(roomy, _Missing(roomy, name, budget))
+    found = exact.search(knowledge, time.monotonic() + seconds, lambda best, bound: None)
+    if found.placed is None:
+        return None
+    return max(0, *(roomy.memory_bytes(p.option, p.kept) - budget for p in found.placed if _is_on(roomy, p.option, name)))
+
+
+def with_more_memory(fleet: Fleet, name: str, extra_bytes: int) -> Fleet:
+    """Return the fleet, its devices named one by one, with one of them given more memory."""
+    devices = [
+        Device.model_validate(m.model_dump() | {"memory_budget": m.memory_budget + extra_bytes * (m.name == name)})
+        for m in fleet.members
+    ]
+    links = [
+        link.model_dump() | {"between": (a, b)}
+        for link in fleet.links
+        for a in fleet.member_names[link.between[0]]
+        for b in fleet.member_names[link.between[1]]
+        if a != b
+    ]
+    return Fleet.model_validate(fleet.model_dump() | {"devices": devices, "links": links})
+
+
+class _Missing:
+    """The cost of an impossible fleet: what one device lacks [bytes]; the others must do with what they have."""
+
+    def __init__(self, instance: Instance, name: str, budget_bytes: int) -> None:
+        self._instance, self._name, self._budget = instance, name, budget_bytes
+        self._relaxations = [submodel.Relaxation(instance, option, of_memory=True) for option in instance.options]
+        self._always = [instance.memory_bytes(option, ()) for option in instance.options]
+
+    def bound(self, option: int, classes: tuple[int, ...]) -> LinearBound | None:
+        """See `exact.Cost`."""
+        bound = self._relaxations[option].bound(classes)
+        if bound is None:
+            return None
+        at = self._instance.options[option]
+        missing = [self._missing(option, self._always[option] + int(g) // at.grains_per_byte) for g in bound.by_count]
+        return LinearBound(bound.binding, np.array(missing))
+
+    def least(self, option: int, classes: tuple[int, ...], seconds: float) -> Answer:
+        """See `exact.Cost`."""
+        at = self._instance.options[option]
+        answer = submodel.smallest(self._instance, at, classes, seconds)
+        if answer.bound is None:
+            return answer
+        missing = self._missing(option, self._always[option] + answer.bound // at.grains_per_byte)
+        if missing >= NEVER:
+            return Answer(None, None)
+        return Answer(missing, answer.kept if answer.kept and self.of(option, answer.kept) < NEVER else None)
+
+    def of(self, option: int, kept: tuple[int, ...]) -> int:
+        """See `exact.Cost`."""
+        return self._missing(option, self._instance.memory_bytes(self._instance.options[option], kept))
+
+    def _missing(self, option: int, needed_bytes: int) -> int:
+        at = self._instance.options[option]
+        if _is_on(self._instance, at, self._name):
+            return max(0, needed_bytes - self._budget)
+        return 0 if needed_bytes <= at.device.memory_budget_bytes else NEVER
+
+
+def _is_on(instance: Instance, option: Option, name: str) -> bool:
+    return name in instance.groups[option.group]
+
+
+def _larger_drop(instance: Instance, deadline: float, enough_us: int = NEVER) -> list[str]:
+    """Return the flag that lowers the floors just enough, if one does."""
+    goal, profile = instance.goal, instance.profile
+    for row in sorted(profile.recovery, key=lambda row: row.max_accuracy_drop):
+        relaxed = goal.model_dump() | {"max_accuracy_drop": row.max_accuracy_drop, "min_retention": None}
+        if goal.min_retention is None and row.max_accuracy_drop > (goal.max_accuracy_drop or 0):
+            if _works(profile, instance.fleet, Goal.model_validate(relaxed), deadline, enough_us):
+                return [f"--max-accuracy-drop {row.max_accuracy_drop:g}"]
+    if goal.min_retention is None:
+        return []
+    low, high = 0, math.ceil(1000 * goal.min_retention)
+    while high - low > 1:
+        middle = (low + high) // 2
+        relaxed = goal.model_dump() | {"min_retention": middle / 1000}
+        works = _works(profile, instance.fleet, Goal.model_validate(relaxed), deadline, enough_us)
+        low, high = (middle, high) if works else (low, middle)
+    return [f"--min-retention {low / 1000:g}"] if low else []
+
+
+def _works(profile: Profile, fleet: Fleet, goal: Goal, deadline: float, enough_us: int) -> bool:
+    """Say whether some plan of this goal was found, within a latency."""
+    instance = build(profile, fleet, goal)
+    if instance.num_classes <= exact.MOST_CLASSES:
+        knowledge = Knowledge(instance, Latency(instance))
+        found = exact.search(knowledge, deadline, lambda best, bound: None, enough_us)
+    else:
+        found = many.search(instance, deadline, lambda best, bound: None)
+    if found.placed is None:
+        return False
+    total_us = max(instance.latency_us(p.option, p.kept) for p in found.placed)
+    return total_us + instance.fusion_us(sum(p.option.embed_dim for p in found.placed)) <= enough_us
+
+
+def mib(num_bytes: int, up: bool = False) -> str:
+    """Return a size for people, in KiB below a MiB; demand rounded up, supply down."""
+    unit, factor = ("MiB", 2**20) if num_bytes >= 2**20 else ("KiB", 2**10)
+    tenths = num_bytes * 10 / factor
+    return f"{(math.ceil(tenths) if up else math.floor(tenths)) / 10:g} {unit}"
