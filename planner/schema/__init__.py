@@ -1,12 +1,14 @@
 """The words of the planner as frozen data, and their files."""
 
 from planner.schema.base import Frozen, nearest, read_document, sha256_of, to_json, write_document
+from planner.schema.card import Architecture, ModelCard
 from planner.schema.fleet import BYTES_PER_PARAM, Device, DeviceKind, Fleet, Link, LinkSpeed, Precision
 from planner.schema.plan import Assignment, FusionCost, Goal, Method, Plan, SolverRun, SubModel
 from planner.schema.profile import Importance, LatencyRow, Profile, Recovery, Width
 
 __all__ = [
     "BYTES_PER_PARAM",
+    "Architecture",
     "Assignment",
     "Device",
     "DeviceKind",
@@ -19,6 +21,7 @@ __all__ = [
     "Link",
     "LinkSpeed",
     "Method",
+    "ModelCard",
     "Plan",
     "Precision",
     "Profile",

@@ -1,0 +1,44 @@
+"""The fusion: all devices' features side by side, and a small MLP that answers for all classes.
+
+Legend: B images, D devices, F embed dims of all devices together, H hidden units, C classes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Fusion(nn.Module):
+    """Standardise each feature, concatenate, two linear layers.
+
+    A device that does not answer counts as its average answer, which is zero after standardising.
+    """
+
+    def __init__(self, embed_dims: Sequence[int], hidden: int, num_classes: int) -> None:
+        super().__init__()
+        self.embed_dims = tuple(embed_dims)
+        total = sum(embed_dims)
+        self.mean = nn.Parameter(torch.zeros(total), requires_grad=False)
+        self.std = nn.Parameter(torch.ones(total), requires_grad=False)
+        self.fc1 = nn.Linear(total, hidden)
+        self.fc2 = nn.Linear(hidden, num_classes)
+
+    def standardise(self, features: Tensor) -> None:
+        """Take mean and spread from features (B, F) of training images."""
+        self.mean.copy_(features.mean(0))
+        self.std.copy_(features.std(0).clamp_min(1e-6))
+
+    def forward(self, features: Tensor, present: Tensor | None = None) -> Tensor:
+        """Return logits (B, C).
+
+        Args:
+            features: (B, F), the devices in their order.
+            present: Which devices answered, (B, D) of 0 and 1; all unless given.
+        """
+        x = (features - self.mean) / self.std
+        if present is not None:
+            x = x * present.repeat_interleave(torch.tensor(self.embed_dims), dim=1)
+        logits: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return logits

@@ -1,0 +1,116 @@
+"""Training that can be stopped at any moment: one loop for whole models, sub-models and fusions.
+
+Random numbers are drawn anew for each epoch from (seed, epoch), the schedule is a function of
+the step, and the state after each epoch is a safetensors file. So a run that was killed and
+started again gives bit for bit what an unbroken one gives.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from planner.errors import PlannerError
+from planner.schema.base import write_bytes
+
+# loss(indices of a batch, generator of this epoch) -> scalar
+Loss = Callable[[Tensor, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """AdamW with a short linear warm-up and a cosine down to zero."""
+
+    epochs: int
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_share: float = 0.1
+
+    def rate(self, step: int, num_steps: int) -> float:
+        """Return the learning rate of a step."""
+        warmup = max(1, int(self.warmup_share * num_steps))
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, num_steps - warmup)))
+
+
+def fit(
+    model: nn.Module,
+    loss: Loss,
+    num_samples: int,
+    recipe: Recipe,
+    seed: int,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[], None] = lambda: None,
+) -> None:
+    """Train a model in place.
+
+    Args:
+        model: Its trainable parameters are changed; it is left in eval mode.
+        loss: The mean loss of a batch, given as indices into the samples.
+        num_samples: How many there are.
+        recipe: How to train.
+        seed: For the order of the samples and whatever the loss draws.
+        checkpoint: Where to keep the state after each epoch; read first, if it is there.
+        on_epoch: Called after each epoch, those that the checkpoint already holds included.
+
+    Raises:
+        PlannerError: If the loss is not a number any more.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=recipe.weight_decay)
+    start = _resume(checkpoint, model, optimizer) if checkpoint else 0
+    for _ in range(start):
+        on_epoch()
+    batches = math.ceil(num_samples / recipe.batch_size)
+    model.train()
+    for epoch in range(start, recipe.epochs):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        order = torch.randperm(num_samples, generator=generator)
+        for i, batch in enumerate(order.split(recipe.batch_size)):
+            rate = recipe.rate(epoch * batches + i, recipe.epochs * batches)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            value = loss(batch, generator)
+            if not value.isfinite():
+                raise PlannerError(
+                    f"The loss became {value.item()} in epoch {epoch + 1} at learning rate {rate:.2g}: lower it."
+                )
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+        if checkpoint:
+            _save(checkpoint, model, optimizer, epoch + 1)
+        on_epoch()
+    model.eval()
+
+
+def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+    tensors = {f"model.{name}": p.detach() for name, p in model.named_parameters()}
+    for name, p in model.named_parameters():
+        tensors |= {f"{key}.{name}": value for key, value in optimizer.state[p].items()}
+    write_bytes(path, save(tensors, {"epoch": json.dumps(epoch)}))
+
+
+def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Load a state if there is one; return the number of epochs it has behind it."""
+    if not path.exists():
+        return 0
+    try:
+        with safe_open(os.fspath(path), framework="pt") as file:
+            epoch = int(json.loads(file.metadata()["epoch"]))
+            with torch.no_grad():
+                for name, p in model.named_parameters():
+                    p.copy_(file.get_tensor(f"model.{name}"))
+                    keys = ("step", "exp_avg", "exp_avg_sq")
+                    optimizer.state[p] = {key: file.get_tensor(f"{key}.{name}") for key in keys}
+    except (SafetensorError, OSError) as error:
+        raise PlannerError(f"{path}: not a training state ({error}); delete it to begin again.") from None
+    return epoch

@@ -1,0 +1,94 @@
+"""What a head, a hidden channel and everything else of a model costs: counted, and audited.
+
+fvcore counts the real modules, operator by operator; the closed form of `planner.network.counts`
+says what must come out. They must agree to the last MAC and parameter.
+
+Limits: fvcore calls MACs flops. It drops operators that it does not know with a warning: here
+that is an error. It does not know fused attention: a handle for it is registered.
+"""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from fvcore.nn import FlopCountAnalysis
+from fvcore.nn.jit_handles import get_shape
+
+from planner.errors import PlannerError
+from planner.network import counts
+from planner.network.counts import Counts
+from planner.network.vit import Shape, VisionTransformer
+
+# What counts nothing by convention (see `planner.cost`).
+_UNCOUNTED = {"aten::add", "aten::gelu", "aten::select", "aten::expand", "aten::unbind", "aten::flatten"}
+
+
+def count(shape: Shape) -> Counts:
+    """Return fvcore's count of a network of this shape, which must equal the closed form.
+
+    Raises:
+        PlannerError: If fvcore meets an operator that it does not know, or the counts differ.
+    """
+    # Not on the meta device: fvcore traces, and convolutions cannot be traced there.
+    model = VisionTransformer(shape).eval()
+    image = torch.zeros(1, shape.in_channels, shape.image_size, shape.image_size)
+    with warnings.catch_warnings():
+        # fvcore traces with TorchScript, which warns of its own end.
+        warnings.simplefilter("ignore")
+        analysis = FlopCountAnalysis(model, image)
+        analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
+        analysis.unsupported_ops_warnings(False)
+        logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
+        macs = int(analysis.total())
+        unknown = set(analysis.unsupported_ops()) - _UNCOUNTED
+    if unknown:
+        raise PlannerError(f"fvcore does not know {', '.join(sorted(unknown))}: its MACs would be missing.")
+    counted = Counts(macs, sum(p.numel() for p in model.parameters()))
+    expected = counts.exact(shape)
+    if counted != expected:
+        raise PlannerError(f"fvcore counts {counted}, the closed form {expected}: they must agree.")
+    return counted
+
+
+def _attention_macs(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    """Q K^T and its product with V: B H N N (D + Dv)."""
+    *batch, queries, dim = get_shape(inputs[0])
+    keys, value_dim = get_shape(inputs[1])[-2], get_shape(inputs[2])[-1]
+    heads = 1
+    for size in batch:
+        heads *= size
+    return heads * queries * keys * (dim + value_dim)
+
+
+def audit(whole: Shape) -> tuple[Counts, Counts, Counts]:
+    """Return the counts of what is fixed, of a head and of a channel, each confirmed by fvcore.
+
+    A head's count is what a network with one head more has, and so on.
+    """
+    depth = whole.depth
+
+    def sized(heads: int, channels: int) -> Shape:
+        return Shape(
+            **{
+                **{k: getattr(whole, k) for k in ("image_size", "patch_size", "in_channels", "num_classes")},
+                "embed_dim": whole.embed_dim,
+                "head_dim": whole.head_dim,
+                "num_heads": (heads,) * depth,
+                "hidden_dim": (channels,) * depth,
+            }
+        )
+
+    one, more_heads, more_channels = (count(sized(h, c)) for h, c in ((1, 1), (2, 1), (1, 2)))
+    head = _share(more_heads, one, depth)
+    channel = _share(more_channels, one, depth)
+    fixed = one + head * -depth + channel * -depth
+    total = count(whole)
+    if fixed + head * sum(whole.num_heads) + channel * sum(whole.hidden_dim) != total:
+        raise PlannerError("the cost of heads and channels does not add up to that of the whole model.")
+    return fixed, head, channel
+
+
+def _share(more: Counts, less: Counts, parts: int) -> Counts:
+    return Counts((more.macs - less.macs) // parts, (more.params - less.params) // parts)
