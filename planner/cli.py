@@ -1,0 +1,334 @@
+"""The command line. Each command imports what it needs, so that help and planning stay quick."""
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+import typer
+
+from planner.errors import InputError, PlannerError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from planner.schema import Fleet, Plan, Profile
+
+P = ParamSpec("P")
+
+app = typer.Typer(
+    name="planner",
+    help="Plan, prune and fuse Vision Transformers over fleets of edge devices.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class MethodName(str, Enum):
+    """How to plan."""
+
+    exact = "exact"
+    random_equal = "random-equal"
+    greedy = "greedy"
+
+
+class FormatName(str, Enum):
+    """The files that have a schema."""
+
+    devices = "devices"
+    profile = "profile"
+    plan = "plan"
+
+
+Devices = Annotated[Path, typer.Option("--devices", "-d", help="The fleet: a devices.json.")]
+ProfileName = Annotated[str, typer.Option("--profile", "-p", help="A shipped profile's name, or a profile.json.")]
+PlanFile = Annotated[Path, typer.Argument(help="A plan.json.", metavar="PLAN")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.", min=0)]
+
+
+def command(function: Callable[P, None]) -> Callable[P, None]:
+    """Make a function a command whose errors are one sentence on stderr and an exit code."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except PlannerError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            typer.echo("Stopped. What was finished is kept: the same command goes on from there.", err=True)
+            raise typer.Exit(130) from None
+
+    app.command(name=function.__name__.replace("_", "-").strip("-"))(wrapped)
+    return wrapped
+
+
+@command
+def solve(
+    devices: Devices = Path("devices.json"),
+    profile: ProfileName = "digits-vit",
+    max_accuracy_drop: Annotated[
+        float | None, typer.Option(help="Fused accuracy that may be lost, 0.02 for 2 points.  [default: 0.02]")
+    ] = None,
+    min_retention: Annotated[
+        float | None, typer.Option(help="One retention floor for all classes, instead of an accuracy drop.")
+    ] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="The most that the fleet may take.")] = None,
+    leave_idle: Annotated[bool, typer.Option("--leave-idle", help="Use no device that the latency does not need.")] = False,
+    method: Annotated[MethodName, typer.Option(help="exact, or a yardstick to compare with.")] = MethodName.exact,
+    time_limit: Annotated[float, typer.Option(help="Seconds, after which the best plan so far is taken.", min=0)] = 30,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the plan here.")] = None,
+    json: Json = False,
+) -> None:
+    """Plan a fleet: who runs which classes on which pruned sub-model.
+
+    Example: planner solve --devices devices.json --out plan.json
+    """
+    from pydantic import ValidationError
+
+    from planner.schema import Goal, write_document
+    from planner.shipped import load_fleet, load_profile
+    from planner.solver import solve as solve_plan
+
+    if max_accuracy_drop is None and min_retention is None:
+        max_accuracy_drop = 0.02
+    try:
+        goal = Goal.model_validate(
+            {
+                "max_accuracy_drop": max_accuracy_drop,
+                "min_retention": min_retention,
+                "max_latency_ms": max_latency_ms,
+                "leave_idle": leave_idle,
+                "method": method.value,
+            }
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--" + str(first["loc"][0]).replace("_", "-")
+        raise InputError(f"{flag}: {first['msg']}, got {first['input']}.") from None
+    fleet, model_profile = load_fleet(devices), load_profile(profile)
+    with _solving() as progress:
+        plan = solve_plan(model_profile, fleet, goal, seed=seed, time_limit_s=time_limit, progress=progress)
+    if out is not None:
+        write_document(out, plan)
+    _print_plan(plan, model_profile, fleet, json)
+
+
+@command
+def check(plan: PlanFile, devices: Devices = Path("devices.json"), profile: ProfileName = "digits-vit") -> None:
+    """Say whether a plan is valid and its numbers true; exit 1 if not.
+
+    Example: planner check plan.json --devices devices.json
+    """
+    from planner.check import check as check_plan
+    from planner.shipped import load_fleet, load_plan, load_profile
+
+    problems = check_plan(load_plan(plan), load_profile(profile), load_fleet(devices))
+    for problem in problems:
+        typer.echo(f"{plan}: {problem}.")
+    if problems:
+        raise typer.Exit(1)
+    typer.echo(f"{plan}: valid.")
+
+
+@command
+def show(
+    plan: PlanFile,
+    devices: Devices = Path("devices.json"),
+    profile: ProfileName = "digits-vit",
+    json: Json = False,
+) -> None:
+    """Show a plan as a table.
+
+    Example: planner show plan.json --devices devices.json
+    """
+    from planner.shipped import load_plan, load_profile
+
+    loaded, model_profile = load_plan(plan), load_profile(profile)
+    _print_plan(loaded, model_profile, _checked_fleet(loaded, model_profile, devices), json)
+
+
+@command
+def execute(
+    plan: PlanFile,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The bundle's folder.")],
+    profile: ProfileName = "digits-vit",
+    model: Annotated[str | None, typer.Option(help="The model's card, if it is not the shipped one.")] = None,
+    epochs: Annotated[int, typer.Option(help="How long each sub-model is retrained.", min=1)] = 20,
+    seed: Seed = 0,
+) -> None:
+    """Carry a plan out: cut, retrain and fuse the sub-models into a bundle.
+
+    Stopped at any moment, the same command goes on from where it was.
+
+    Example: planner execute plan.json --out bundle/
+    """
+    from planner.executor.execute import execute as execute_plan
+    from planner.shipped import load_plan, load_profile
+
+    _one_thread()
+    loaded, model_profile = load_plan(plan), load_profile(profile)
+    with _progress() as progress:
+        task = progress.add_task("prepare", total=None)
+
+        def on_epoch(what: str, done: int, total: int) -> None:
+            progress.update(task, description=f"train {what}", completed=done, total=total)
+
+        execute_plan(loaded, model_profile, out, model=model, epochs=epochs, seed=seed, on_epoch=on_epoch)
+    typer.echo(f"{out}: bundle of {len(loaded.assignments)} sub-models and their fusion.")
+
+
+@command
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.", metavar="BUNDLE")],
+    devices: Annotated[
+        Path | None, typer.Option("--devices", "-d", help="The fleet, to show the plan on it as well.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure a bundle on the test part, and check that it is what was planned.
+
+    Example: planner evaluate bundle/ --devices devices.json
+    """
+    from planner.executor.bundle import read_bundle
+    from planner.executor.evaluate import evaluate as evaluate_bundle
+    from planner.report.text import evaluation_text
+    from planner.schema import to_json
+
+    _one_thread()
+    read = read_bundle(bundle)
+    fleet = None if devices is None else _checked_fleet(read.plan, read.profile, devices)
+    evaluation = evaluate_bundle(read)
+    if json:
+        typer.echo(to_json(evaluation), nl=False)
+        return
+    if fleet is not None:
+        _print_plan(read.plan, read.profile, fleet, json=False)
+        typer.echo()
+    _console().print(evaluation_text(evaluation))
+
+
+@command
+def profile(
+    model: Annotated[str, typer.Argument(help="A shipped model's name, or the path of a card.json.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the profile here.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Measure a model: costs, importance for each class, what accuracy survives, this machine's speed.
+
+    Takes a few minutes; stopped at any moment, the same command goes on from where it was.
+
+    Example: planner profile digits-vit --out digits-vit.json
+    """
+    from planner.profiler.build import Stage, build_profile
+    from planner.schema import to_json, write_document
+
+    _one_thread()
+    work = out.with_name(f".{out.name}.probes") if out else Path(f".{Path(model).stem}.probes")
+    with _progress() as progress:
+        tasks: dict[str, Any] = {}
+
+        def on_stage(stage: Stage) -> None:
+            if stage.name not in tasks:
+                for task in tasks.values():
+                    progress.update(task, completed=progress.tasks[task].total)
+                tasks[stage.name] = progress.add_task(stage.name)
+            progress.update(tasks[stage.name], completed=stage.done, total=stage.total)
+
+        built = build_profile(model, work, seed, on_stage)
+    if out is None:
+        typer.echo(to_json(built), nl=False)
+    else:
+        write_document(out, built)
+        typer.echo(f"{out}: profile of {built.model}.")
+    work.unlink(missing_ok=True)
+
+
+@command
+def schema(format: Annotated[FormatName, typer.Argument(help="Which file's.")]) -> None:
+    """Print the JSON Schema of a file format, for editors.
+
+    Example: planner schema devices > devices.schema.json
+    """
+    import json
+
+    from planner.schema import Fleet, Plan, Profile
+
+    model = {FormatName.devices: Fleet, FormatName.profile: Profile, FormatName.plan: Plan}[format]
+    typer.echo(json.dumps(model.model_json_schema(), indent=1))
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _print_plan(plan: "Plan", profile: "Profile", fleet: "Fleet", json: bool) -> None:
+    if json:
+        from planner.schema import to_json
+
+        typer.echo(to_json(plan), nl=False)
+        return
+    from planner.report.text import plan_text
+
+    _console().print(plan_text(plan, profile, fleet))
+
+
+def _checked_fleet(plan: "Plan", profile: "Profile", devices: Path) -> "Fleet":
+    """Return the fleet, if the plan is a valid plan for it."""
+    from planner.check import check as check_plan
+    from planner.shipped import load_fleet
+
+    fleet = load_fleet(devices)
+    problems = check_plan(plan, profile, fleet)
+    if problems:
+        raise InputError(f"{devices}: {problems[0]}.")
+    return fleet
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console()
+
+
+def _progress() -> "Progress":
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True))
+
+
+@contextmanager
+def _solving() -> Iterator[Callable[[int | None, int], None]]:
+    """Show plan, bound and gap on one line of stderr while solving, where that is a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not sys.stderr.isatty():
+        yield lambda best_us, bound_us: None
+        return
+    with console.status("solving") as status:
+
+        def show_bounds(best_us: int | None, bound_us: int) -> None:
+            best = "no plan yet" if best_us is None else f"plan {best_us / 1000:.1f} ms"
+            gap = "" if not best_us else f", gap {(best_us - bound_us) / best_us:.1%}"
+            status.update(f"solving: {best}, bound {bound_us / 1000:.1f} ms{gap}")
+
+        yield show_bounds
+
+
+def _one_thread() -> None:
+    # Small trainings are several times slower on several threads than on one.
+    import torch
+
+    torch.set_num_threads(1)

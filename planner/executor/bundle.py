@@ -1,0 +1,133 @@
+"""The bundle: everything that the devices and whoever checks them need, in files that are never unpickled.
+
+    manifest.json           the SHA-256 of each file below
+    plan.json, profile.json what was planned, and from what
+    devices/NN-NAME.safetensors   one sub-model for each used device
+    fusion.safetensors      the fusion
+    work/                   training states while the plan is being executed; gone when it is done
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from safetensors.torch import save
+from torch import nn
+
+from planner.errors import InputError
+from planner.network.checkpoint import load_model, load_weights, whole_shape
+from planner.network.fusion import Fusion
+from planner.network.vit import Shape, VisionTransformer
+from planner.schema import ModelCard, Plan, Profile, SubModel, read_document, to_json
+from planner.schema.base import Document, write_bytes, write_text
+from planner.shipped import load_plan
+
+MANIFEST, PLAN, PROFILE, FUSION, WORK = "manifest.json", "plan.json", "profile.json", "fusion.safetensors", "work"
+
+
+class Manifest(Document):
+    """What a bundle holds."""
+
+    model: str
+    seed: int
+    epochs: int
+    devices: dict[str, str]  # device -> file of its sub-model
+    sha256: dict[str, str]  # file -> hash
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was read and found whole."""
+
+    manifest: Manifest
+    plan: Plan
+    profile: Profile
+    card: ModelCard
+    whole: VisionTransformer
+    sub_models: tuple[VisionTransformer, ...]  # in the order of the plan's assignments
+    fusion: Fusion
+
+
+def kept_channels(profile: Profile, sub_model: SubModel) -> list[list[int]]:
+    """Return the hidden channels that a sub-model keeps in each block."""
+    groups = profile.channel_groups
+    return [[c for g in block for c in groups[l][g]] for l, block in enumerate(sub_model.kept_channel_groups)]
+
+
+def sub_model_file(position: int, device: str) -> str:
+    """Return the file of a device's sub-model: its place in the plan, and as much of its name as a file may hold."""
+    return f"devices/{position:02d}-{re.sub(r'[^A-Za-z0-9._-]+', '_', device)[:60]}.safetensors"
+
+
+def write_module(path: Path, module: nn.Module) -> None:
+    """Write a network's tensors as safetensors, whole or not at all."""
+    write_bytes(path, save(module.state_dict()))
+
+
+def write_bundle(
+    out: Path,
+    plan: Plan,
+    profile: Profile,
+    model: str,
+    seed: int,
+    epochs: int,
+    sub_models: list[VisionTransformer],
+    fusion: Fusion,
+) -> None:
+    """Write all files of a bundle, the manifest last: a bundle without one is unfinished."""
+    files = {a.device: sub_model_file(i, a.device) for i, a in enumerate(plan.assignments)}
+    for file, sub_model in zip(files.values(), sub_models, strict=True):
+        write_module(out / file, sub_model)
+    write_module(out / FUSION, fusion)
+    write_text(out / PLAN, to_json(plan))
+    write_text(out / PROFILE, to_json(profile))
+    hashes = {file: _sha256(out / file) for file in (PLAN, PROFILE, FUSION, *files.values())}
+    manifest = Manifest(model=model, seed=seed, epochs=epochs, devices=files, sha256=hashes)
+    write_text(out / MANIFEST, to_json(manifest))
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle.
+
+    Raises:
+        InputError: If it is unfinished, or a file is missing, changed or not what the plan says.
+    """
+    if not (path / MANIFEST).exists():
+        raise InputError(f"{path}: must be a bundle, got no {MANIFEST}; if planner execute was stopped, run it again.")
+    manifest = read_document(path / MANIFEST, Manifest)
+    for file, expected in manifest.sha256.items():
+        if (path / file).is_symlink() or not (path / file).resolve().is_relative_to(path.resolve()):
+            raise InputError(f"{path / MANIFEST}: files must lie in the bundle, got {file!r}.")
+        if not (path / file).is_file():
+            raise InputError(f"{path / file}: no such file, but the manifest names it.")
+        if _sha256(path / file) != expected:
+            raise InputError(
+                f"{path / file}: SHA-256 must be {expected[:12]}..., got {_sha256(path / file)[:12]}...: "
+                "the file was changed."
+            )
+    plan, profile = load_plan(path / PLAN), read_document(path / PROFILE, Profile)
+    card, whole = load_model(manifest.model)
+    fusion = Fusion([a.embed_dim for a in plan.assignments], profile.fusion_hidden, len(profile.classes))
+    load_weights(path / FUSION, fusion, manifest.sha256[FUSION])
+    sub_models = []
+    for a in plan.assignments:
+        file = manifest.devices[a.device]
+        sub_model = VisionTransformer(planned_shape(card, profile, a))
+        load_weights(path / file, sub_model, manifest.sha256[file])
+        sub_models.append(sub_model)
+    return Bundle(manifest, plan, profile, card, whole, tuple(sub_models), fusion)
+
+
+def planned_shape(card: ModelCard, profile: Profile, sub_model: SubModel) -> Shape:
+    """Return the shape of the network that a plan asks for."""
+    return replace(
+        whole_shape(card),
+        embed_dim=sub_model.embed_dim,
+        num_heads=tuple(len(block) for block in sub_model.kept_heads),
+        hidden_dim=tuple(len(block) for block in kept_channels(profile, sub_model)),
+    )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

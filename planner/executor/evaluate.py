@@ -1,0 +1,85 @@
+"""What a bundle is worth: its accuracy on the test part, and whether it is what was planned.
+
+Legend: B images, D devices, C classes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from planner import cost
+from planner.errors import PlannerError
+from planner.executor.bundle import Bundle, kept_channels
+from planner.network import counts, data, recover
+from planner.network.evaluate import batched, share_right, share_right_by_class
+from planner.network.vit import VisionTransformer
+from planner.profiler.counts import count
+from planner.schema import Assignment, Evaluation, Profile, Size
+
+
+@dataclass(frozen=True)
+class _Counted:
+    heads: list[int]
+    channels: list[int]
+    params: int
+    macs: int
+
+
+def evaluate(bundle: Bundle) -> Evaluation:
+    """Measure a bundle on the test part.
+
+    Raises:
+        PlannerError: If a sub-model is not what the plan says: heads, channels, params or MACs.
+    """
+    plan, profile = bundle.plan, bundle.profile
+    planned = {}
+    for a, sub_model in zip(plan.assignments, bundle.sub_models, strict=True):
+        planned[a.device] = planned_equals_realised(a, profile, sub_model)
+    test = data.load(bundle.card, "test")
+    whole_logits = batched(bundle.whole, test.images)
+    joined = recover.features(bundle.sub_models, test.images)
+    fused_logits = batched(bundle.fusion, joined)
+    without = {}
+    for d, a in enumerate(plan.assignments):
+        present = torch.ones(1, len(plan.assignments))
+        present[0, d] = 0
+        with torch.inference_mode():
+            logits = bundle.fusion(joined, present.expand(len(joined), -1))
+        without[a.device] = share_right(logits, test.labels)
+    whole = counts.exact(bundle.whole.shape)
+    return Evaluation(
+        num_images=len(test),
+        whole_accuracy=share_right(whole_logits, test.labels),
+        fused_accuracy=share_right(fused_logits, test.labels),
+        whole_by_class=dict(zip(profile.classes, share_right_by_class(whole_logits, test.labels), strict=True)),
+        fused_by_class=dict(zip(profile.classes, share_right_by_class(fused_logits, test.labels), strict=True)),
+        without_device=without,
+        whole=Size(params=whole.params, macs=whole.macs),
+        devices=planned,
+    )
+
+
+def planned_equals_realised(a: Assignment, profile: Profile, sub_model: VisionTransformer) -> Size:
+    """Return the size of a sub-model, which must be the planned one.
+
+    The plan counts norms and output biases of every half of a block, also of those that lost
+    all of their units: they are added back to what is there.
+
+    Raises:
+        PlannerError: If anything differs.
+    """
+    width = profile.width(a.embed_dim)
+    assert width is not None
+    heads, channels = [len(b) for b in a.kept_heads], [len(b) for b in kept_channels(profile, a)]
+    planned = _Counted(heads, channels, cost.params(width, heads, channels), cost.macs(width, heads, channels))
+    shape = sub_model.shape
+    there = count(shape) + counts.per_half(shape) * counts.missing_halves(shape)
+    realised = _Counted(
+        [block.attn.num_heads if block.attn is not None else 0 for block in sub_model.blocks],
+        [block.mlp.fc1.out_features if block.mlp is not None else 0 for block in sub_model.blocks],
+        there.params,
+        there.macs,
+    )
+    if planned != realised:
+        raise PlannerError(f"{a.device}: the sub-model must be as planned ({planned}), got {realised}.")
+    return Size(params=planned.params, macs=planned.macs)

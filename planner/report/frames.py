@@ -1,0 +1,65 @@
+"""Plans and evaluations as pandas tables: the numbers that every report shows, computed once."""
+
+import pandas as pd
+
+from planner import cost
+from planner.schema import Evaluation, Fleet, Plan, Profile
+
+
+def devices_frame(plan: Plan, profile: Profile, fleet: Fleet) -> pd.DataFrame:
+    """Return a row for each device of the fleet, the idle ones last.
+
+    Columns: classes, heads, channels, params, macs, memory_bytes, budget_bytes, send_us,
+    compute_us, return_us, latency_us, least_retention, energy_mj, estimated, bottleneck.
+    """
+    members = {member.name: member for member in fleet.members}
+    rows = []
+    for a in plan.assignments:
+        heads, channels = cost.kept_counts(profile, a.kept_heads, a.kept_channel_groups)
+        width = profile.width(a.embed_dim)
+        assert width is not None
+        rows.append(
+            {
+                "device": a.device,
+                "kind": members[a.device].kind,
+                "classes": a.classes,
+                "heads": sum(heads),
+                "channels": sum(channels),
+                "params": cost.params(width, heads, channels),
+                "macs": cost.macs(width, heads, channels),
+                "memory_bytes": a.memory_bytes,
+                "budget_bytes": members[a.device].memory_budget,
+                "send_us": a.send_us,
+                "compute_us": a.compute_us,
+                "return_us": a.return_us,
+                "latency_us": a.latency_us,
+                "least_retention": min(a.retention.values()),
+                "energy_mj": a.energy_mj,
+                "estimated": a.estimated,
+                "bottleneck": a.device == plan.bottleneck.device,
+            }
+        )
+    for name in plan.idle:
+        budget = members[name].memory_budget
+        rows.append({"device": name, "kind": members[name].kind, "classes": (), "budget_bytes": budget})
+    return pd.DataFrame(rows).set_index("device")
+
+
+def classes_frame(evaluation: Evaluation) -> pd.DataFrame:
+    """Return accuracies on the test part: a row for each class and one for all of them."""
+    frame = pd.DataFrame({"whole": evaluation.whole_by_class, "fused": evaluation.fused_by_class})
+    frame.loc["all"] = [evaluation.whole_accuracy, evaluation.fused_accuracy]
+    frame["change"] = frame["fused"] - frame["whole"]
+    return frame.rename_axis("class")
+
+
+def sizes_frame(evaluation: Evaluation) -> pd.DataFrame:
+    """Return sizes against the whole model: a row for each device and one for the fleet.
+
+    The fleet's is the sum over its devices: what splitting costs, beside what it saves on each.
+    """
+    sizes = pd.DataFrame({name: size.model_dump() for name, size in evaluation.devices.items()}).T
+    sizes.loc["fleet"] = sizes.sum()
+    sizes["params_ratio"] = evaluation.whole.params / sizes["params"]
+    sizes["macs_ratio"] = evaluation.whole.macs / sizes["macs"]
+    return sizes.rename_axis("device")

@@ -1,0 +1,128 @@
+"""Plans and evaluations for the terminal, readable at 80 columns."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from planner.report.frames import classes_frame, devices_frame, sizes_frame
+from planner.schema import Evaluation, Fleet, Plan, Profile
+
+
+def plan_text(plan: Plan, profile: Profile, fleet: Fleet) -> RenderableType:
+    """Return the plan as its headline, a table of devices, and what to know about it."""
+    frame = devices_frame(plan, profile, fleet)
+    num_heads = profile.num_heads * profile.depth
+    num_channels = sum(sum(sizes) for sizes in profile.group_sizes)
+    table = _table(f"{fleet.name}: who runs what", "device", "classes", "heads", "channels", "memory", "latency")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for name, row in frame.iterrows():
+        budget = _kib(row["budget_bytes"])
+        if not row["classes"]:
+            table.add_row(Text(str(name)), Text("idle", style="dim"), "", "", f"- / {budget}", "")
+            continue
+        table.add_row(
+            Text(str(name)),
+            Text(_classes(row["classes"])),
+            f"{row['heads']:.0f}/{num_heads}",
+            f"{row['channels']:.0f}/{num_channels}",
+            f"{_kib(row['memory_bytes'])} / {budget}",
+            Text(f"{_ms(row['latency_us'])}{' <' if row['bottleneck'] else '  '}"),
+            style="bold" if row["bottleneck"] else None,
+        )
+    slowest = plan.bottleneck
+    notes = [
+        f"< {slowest.device} is the bottleneck: send {_ms(slowest.send_us)}, compute {_ms(slowest.compute_us)}, "
+        f"return {_ms(slowest.return_us)}; then fusion on {plan.fusion.device}, {_ms(plan.fusion.latency_us)}."
+    ]
+    if any(a.estimated for a in plan.assignments):
+        notes.append("Latencies are estimated from declared MAC rates, not measured.")
+    return Group(Text(headline(plan), style="bold"), "", table, *(Text(note) for note in notes))
+
+
+def headline(plan: Plan) -> str:
+    """Return status, objective, bound and gap in one line."""
+    return (
+        f"{plan.status.upper()} plan: latency {_ms(plan.latency_us)}, bound {_ms(plan.bound_us)}, "
+        f"gap {100 * plan.gap:.1f} % ({plan.goal.method}, {plan.solver.seconds:.1f} s)"
+    )
+
+
+def evaluation_text(evaluation: Evaluation) -> RenderableType:
+    """Return accuracies and sizes as tables."""
+    return Group(_accuracy_table(evaluation), "", _missing_table(evaluation), "", _size_table(evaluation))
+
+
+def _accuracy_table(evaluation: Evaluation) -> Table:
+    table = _table(f"Accuracy on the {evaluation.num_images} test images", "class", "whole", "fused", "change")
+    frame = classes_frame(evaluation)
+    for name, row in frame.iterrows():
+        last = name == "all"
+        table.add_row(
+            Text(str(name)),
+            f"{row['whole']:.1%}",
+            f"{row['fused']:.1%}",
+            f"{100 * row['change']:+.1f} points",
+            style="bold" if last else None,
+            end_section=name == frame.index[-2],
+        )
+    return _right(table)
+
+
+def _missing_table(evaluation: Evaluation) -> Table:
+    table = _table("When a device is missing", "without", "fused", "change")
+    for name, accuracy in evaluation.without_device.items():
+        table.add_row(Text(name), f"{accuracy:.1%}", f"{100 * (accuracy - evaluation.fused_accuracy):+.1f} points")
+    return _right(table)
+
+
+def _size_table(evaluation: Evaluation) -> Table:
+    whole = evaluation.whole
+    title = f"Size against the whole model ({whole.params:,} params, {whole.macs / 1e6:.2f} M MACs)"
+    table = _table(title, "device", "params", "smaller", "MACs", "fewer")
+    frame = sizes_frame(evaluation)
+    for name, row in frame.iterrows():
+        table.add_row(
+            Text(str(name)),
+            f"{row['params']:,.0f}",
+            f"{row['params_ratio']:.2f}x",
+            f"{row['macs'] / 1e6:.2f} M",
+            f"{row['macs_ratio']:.2f}x",
+            style="bold" if name == "fleet" else None,
+            end_section=name == frame.index[-2],
+        )
+    return _right(table)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _right(table: Table) -> Table:
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+def _classes(names: Sequence[str]) -> str:
+    """Return class names in a line, the middle of many left out."""
+    shown = list(names) if len(names) <= 12 else [*names[:10], f"... ({len(names)})"]
+    return " ".join(shown)
+
+
+def _ms(us: float) -> str:
+    return f"{us / 1000:.1f} ms"
+
+
+def _kib(num_bytes: float) -> str:
+    if pd.isna(num_bytes):
+        return "-"
+    if num_bytes >= 10 * 2**20:
+        return f"{num_bytes / 2**20:.0f} MiB"
+    return f"{num_bytes / 2**10:.0f} KiB"

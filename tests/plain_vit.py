@@ -1,0 +1,108 @@
+"""An oracle for the network: a ViT as plain arithmetic on a state dict, with masks for all it can lose.
+
+It shares no code with `planner.network`: no modules, no fused attention, no `F.layer_norm`.
+
+Legend: B images, N tokens, E embed dim, h heads, hd head dim, c hidden channels, C classes, L blocks.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from planner.network.vit import Shape, VisionTransformer
+
+
+def random_model(shape: Shape, seed: int = 0) -> VisionTransformer:
+    """Return a network in eval mode whose every parameter is random, norms and biases too."""
+    model = VisionTransformer(shape).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.normal_(1.0 if "norm" in name and name.endswith("weight") else 0.0, 0.4, generator=generator)
+    return model
+
+
+def random_images(shape: Shape, count: int, seed: int = 1) -> Tensor:
+    """Return images (B, channels, H, W) of normal noise."""
+    size = (count, shape.in_channels, shape.image_size, shape.image_size)
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed))
+
+
+def ones(shape: Shape) -> tuple[list[Tensor], list[Tensor]]:
+    """Return masks that keep every head (L of (h,)) and every hidden channel (L of (c,))."""
+    masks = [[torch.ones(size, dtype=torch.float64) for size in sizes] for sizes in (shape.num_heads, shape.hidden_dim)]
+    return masks[0], masks[1]
+
+
+def plain_features(
+    model: VisionTransformer,
+    images: Tensor,
+    head_masks: Sequence[Tensor],
+    channel_masks: Sequence[Tensor],
+    dim_mask: Tensor | None = None,
+) -> Tensor:
+    """Return the last norm's class token (B, E) in float64, everything multiplied by its mask.
+
+    A half all of whose units are masked adds nothing, not even its bias. Norms look at the kept dims alone.
+
+    Args:
+        model: Only its shape and its state dict are used.
+        images: (B, channels, H, W).
+        head_masks: Multipliers of each head's output, L of (h,).
+        channel_masks: Multipliers of each hidden channel's output, L of (c,).
+        dim_mask: Multipliers of the residual stream, (E,) of 0 and 1; all kept unless given.
+    """
+    shape = model.shape
+    w = {name: tensor.double() for name, tensor in model.state_dict().items()}
+    kept = torch.ones(shape.embed_dim, dtype=torch.float64) if dim_mask is None else dim_mask
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        mean = (x * kept).sum(-1, keepdim=True) / kept.sum()
+        variance = ((x - mean) ** 2 * kept).sum(-1, keepdim=True) / kept.sum()
+        return ((x - mean) / (variance + 1e-6).sqrt() * w[f"{name}.weight"] + w[f"{name}.bias"]) * kept
+
+    x = _patches(images.double(), shape.patch_size) @ w["patch_embed.proj.weight"].flatten(1).T
+    x = x + w["patch_embed.proj.bias"]  # (B, N - 1, E)
+    x = (torch.cat([w["cls_token"].repeat(len(x), 1, 1), x], dim=1) + w["pos_embed"]) * kept  # (B, N, E)
+    for l in range(shape.depth):
+        if head_masks[l].any():
+            qkv = linear(norm(x, f"blocks.{l}.norm1"), f"blocks.{l}.attn.qkv")
+            x = x + linear(_attention(qkv, head_masks[l]), f"blocks.{l}.attn.proj") * kept
+        if channel_masks[l].any():
+            hidden = linear(norm(x, f"blocks.{l}.norm2"), f"blocks.{l}.mlp.fc1")
+            hidden = 0.5 * hidden * (1 + torch.erf(hidden / 2**0.5)) * channel_masks[l]  # (B, N, c)
+            x = x + linear(hidden, f"blocks.{l}.mlp.fc2") * kept
+    return norm(x, "norm")[:, 0]
+
+
+def plain_logits(
+    model: VisionTransformer,
+    images: Tensor,
+    head_masks: Sequence[Tensor],
+    channel_masks: Sequence[Tensor],
+    dim_mask: Tensor | None = None,
+) -> Tensor:
+    """Return logits (B, C) in float64; see `plain_features`."""
+    features = plain_features(model, images, head_masks, channel_masks, dim_mask)
+    return features @ model.head.weight.double().T + model.head.bias.double()
+
+
+def _patches(images: Tensor, size: int) -> Tensor:
+    """Cut images into rows of patches, (B, N - 1, channels x size x size)."""
+    across = range(0, images.shape[-1], size)
+    return torch.stack([images[:, :, i : i + size, j : j + size].flatten(1) for i in across for j in across], dim=1)
+
+
+def _attention(qkv: Tensor, mask: Tensor) -> Tensor:
+    """Return each head's output times its mask, side by side (B, N, h x hd), one head after the other."""
+    outputs = []
+    q, k, v = (part.chunk(len(mask), dim=-1) for part in qkv.chunk(3, dim=-1))  # h of (B, N, hd) each
+    for head, gate in enumerate(mask):
+        scores = q[head] @ k[head].transpose(1, 2) / q[head].shape[-1] ** 0.5  # (B, N, N)
+        weights = scores.exp() / scores.exp().sum(-1, keepdim=True)
+        outputs.append(weights @ v[head] * gate)
+    return torch.cat(outputs, dim=-1)

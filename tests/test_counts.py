@@ -1,0 +1,164 @@
+"""fvcore, torch's own counter and the closed form must agree to the last MAC and parameter."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from planner.errors import PlannerError
+from planner.network import counts
+from planner.network.counts import Counts
+from planner.network.vit import Mlp, Shape, VisionTransformer
+from planner.profiler import counts as profiler_counts
+from planner.profiler.counts import audit, count
+
+DIGITS = Shape(8, 2, 1, 10, embed_dim=64, head_dim=16, num_heads=(4,) * 4, hidden_dim=(256,) * 4)
+TINY = Shape(224, 16, 3, 1000, embed_dim=192, head_dim=64, num_heads=(3,) * 12, hidden_dim=(768,) * 12)
+SMALL = Shape(4, 2, 1, 3, embed_dim=8, head_dim=4, num_heads=(2, 1), hidden_dim=(3, 5))
+
+
+def torch_macs(shape: Shape) -> tuple[int, int]:
+    """Return torch's count of MACs, norms added, and how many of them are neither linear nor convolution.
+
+    On the meta device the counter sees attention as the two matrix products it is. On a real
+    device it drops the fused kernel without a word: that is why this runs on meta. It counts
+    FLOPs, two for a MAC, and no layer norms: 5 MACs per element are added, as fvcore has it.
+    """
+    with torch.device("meta"):
+        model = VisionTransformer(shape).eval()
+        image = torch.zeros(1, shape.in_channels, shape.image_size, shape.image_size)
+    norm_elements = []
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.register_forward_hook(lambda _module, _args, out: norm_elements.append(out.numel()))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(image)
+    flops = {str(operator): value for operator, value in counter.get_flop_counts()["Global"].items()}
+    plain = {"aten.convolution", "aten.addmm", "aten.mm"}
+    attention = sum(value for name, value in flops.items() if name not in plain)
+    return counter.get_total_flops() // 2 + 5 * sum(norm_elements), attention // 2
+
+
+@st.composite
+def shapes(draw):
+    """Draw small networks, emptied halves and blocks included."""
+    depth = draw(st.integers(1, 3))
+    patch = draw(st.integers(1, 3))
+    sizes = [draw(st.lists(st.integers(0, most), min_size=depth, max_size=depth)) for most in (3, 9)]
+    return Shape(
+        image_size=patch * draw(st.integers(1, 3)),
+        patch_size=patch,
+        in_channels=draw(st.integers(1, 3)),
+        num_classes=draw(st.integers(1, 5)),
+        embed_dim=draw(st.integers(1, 12)),
+        head_dim=draw(st.integers(1, 5)),
+        num_heads=tuple(sizes[0]),
+        hidden_dim=tuple(sizes[1]),
+    )
+
+
+@pytest.mark.parametrize("shape", [DIGITS, TINY, SMALL], ids=["digits-vit", "vit-tiny", "small"])
+def test_three_counters_agree(shape):
+    """fvcore on a real network, torch on a meta network and the closed form give the same MACs."""
+    expected = counts.exact(shape)
+    assert count(shape) == expected
+    assert torch_macs(shape)[0] == expected.macs
+
+
+@settings(max_examples=30, deadline=None)
+@given(shapes())
+def test_three_counters_agree_on_pruned_shapes(shape):
+    """They agree on any shape, blocks without heads, without channels and without both included."""
+    expected = counts.exact(shape)
+    assert count(shape) == expected
+    assert torch_macs(shape)[0] == expected.macs
+
+
+@pytest.mark.parametrize("shape", [DIGITS, TINY, SMALL], ids=["digits-vit", "vit-tiny", "small"])
+def test_torch_really_counts_attention(shape):
+    """What torch counts beside linear layers and convolution is Q K^T and its product with V, for each head."""
+    N = shape.num_tokens
+    assert torch_macs(shape)[1] == sum(shape.num_heads) * 2 * N * N * shape.head_dim > 0
+
+
+def test_vit_tiny_is_the_published_one():
+    """ViT-Tiny at 224 has 1.258 GMACs and 5.72 M parameters."""
+    tiny = count(TINY)
+    assert round(tiny.macs / 1e9, 3) == 1.258
+    assert round(tiny.params / 1e6, 2) == 5.72
+
+
+@pytest.mark.parametrize(
+    ("embed_dim", "heads", "depth", "gmacs"),
+    [(192, 3, 12, "1.258"), (384, 6, 12, "4.608"), (768, 12, 12, "17.58"), (1024, 16, 24, "61.60")],
+)
+def test_closed_form_gives_the_known_sizes(embed_dim, heads, depth, gmacs):
+    """The closed form gives the known GMACs of ViT-Tiny, Small, Base and Large at 224, to four digits."""
+    shape = Shape(224, 16, 3, 1000, embed_dim, 64, (heads,) * depth, (4 * embed_dim,) * depth)
+    assert f"{counts.exact(shape).macs / 1e9:#.4g}" == gmacs
+
+
+def test_closed_form_by_hand():
+    """For one head and one channel in one block, every term can be written down.
+
+    N = 2 tokens (one patch of 1 pixel), E = 3, hd = 2, C = 2:
+    patch 1*1*3 = 3; norms 5*2*3 twice and 5*3 = 75; QKV 2*3*6 = 36; attention 2*2*2*2 = 16;
+    projection 2*2*3 = 12; MLP 2*3*1 twice = 12; head layer 3*2 = 6: 160 MACs.
+    patch 6, class token 3, positions 6, three norms 18, QKV 24, projection 9, fc1 4, fc2 6, head layer 8: 84.
+    """
+    assert counts.exact(Shape(1, 1, 1, 2, 3, 2, (1,), (1,))) == Counts(macs=160, params=84)
+
+
+def test_missing_halves_are_counted():
+    """Of three blocks, one without heads, one without channels and one without both lack four halves."""
+    assert counts.missing_halves(Shape(1, 1, 1, 2, 3, 2, (0, 1, 0), (1, 0, 0))) == 4
+
+
+@pytest.mark.parametrize("shape", [DIGITS, SMALL], ids=["digits-vit", "small"])
+def test_audit_adds_up(shape):
+    """What is fixed, plus each head, plus each channel is the whole; each part is the closed form's."""
+    fixed, head, channel = audit(shape)
+    assert fixed + head * sum(shape.num_heads) + channel * sum(shape.hidden_dim) == counts.exact(shape)
+    assert (fixed, head, channel) == (counts.fixed(shape), counts.per_head(shape), counts.per_channel(shape))
+
+
+@pytest.mark.parametrize(
+    ("name", "operator"),
+    [("aten::cumsum", lambda x: x.cumsum(-1)), ("aten::fft_fft", lambda x: torch.fft.fft(x).real)],
+)
+def test_an_operator_that_fvcore_does_not_know_is_an_error(monkeypatch, name, operator):
+    """A network with an uncounted operator inside is refused, and the operator named."""
+    original = Mlp.forward
+    monkeypatch.setattr(Mlp, "forward", lambda self, x, gate=None: operator(original(self, x, gate)))
+    with pytest.raises(PlannerError, match=f"fvcore does not know .*{name}"):
+        count(SMALL)
+
+
+def test_counts_that_differ_are_an_error(monkeypatch):
+    """If the closed form forgets something, both counts are shown."""
+    monkeypatch.setattr(counts, "NORM_MACS_PER_ELEMENT", 4)
+    with pytest.raises(PlannerError, match=r"fvcore counts Counts\(macs=\d+, .*closed form .* must agree"):
+        count(SMALL)
+
+
+def test_a_parameter_too_many_is_an_error(monkeypatch):
+    """A parameter that costs no MAC is noticed all the same."""
+    original = Mlp.__init__
+
+    def with_scale(self, embed_dim, hidden_dim):
+        original(self, embed_dim, hidden_dim)
+        self.scale = nn.Parameter(torch.ones(embed_dim))
+
+    monkeypatch.setattr(Mlp, "__init__", with_scale)
+    with pytest.raises(PlannerError, match="must agree"):
+        count(SMALL)
+
+
+def test_a_cost_that_is_not_a_sum_is_an_error(monkeypatch):
+    """If heads and channels do not add up to the whole, the audit says so."""
+    original = profiler_counts.count
+    monkeypatch.setattr(profiler_counts, "count", lambda shape: original(shape) + Counts(sum(shape.num_heads) ** 2, 0))
+    with pytest.raises(PlannerError, match="does not add up"):
+        audit(DIGITS)
