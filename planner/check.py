@@ -103,10 +103,7 @@ def _costs(a: Assignment, profile: Profile, device: DeviceCost) -> Iterator[str]
     if not _close(a.energy_mj, energy):
         yield f"{device.name}: energy_mj must be {energy}, got {a.energy_mj}"
     if memory > device.memory_budget_bytes:
-        yield (
-            f"{device.name}: memory must be within the budget of {device.memory_budget_bytes} bytes, "
-            f"got {memory}"
-        )
+        yield (f"{device.name}: memory must be within the budget of {device.memory_budget_bytes} bytes, got {memory}")
 
 
 def _floors(a: Assignment, plan: Plan, profile: Profile) -> Iterator[str]:

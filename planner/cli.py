@@ -13,7 +13,7 @@ import typer
 from planner.errors import InputError, PlannerError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from planner.schema import Fleet, Plan, Profile
 
@@ -81,7 +81,9 @@ def solve(
         float | None, typer.Option(help="One retention floor for all classes, instead of an accuracy drop.")
     ] = None,
     max_latency_ms: Annotated[float | None, typer.Option(help="The most that the fleet may take.")] = None,
-    leave_idle: Annotated[bool, typer.Option("--leave-idle", help="Use no device that the latency does not need.")] = False,
+    leave_idle: Annotated[
+        bool, typer.Option("--leave-idle", help="Use no device that the latency does not need.")
+    ] = False,
     method: Annotated[MethodName, typer.Option(help="exact, or a yardstick to compare with.")] = MethodName.exact,
     time_limit: Annotated[float, typer.Option(help="Seconds, after which the best plan so far is taken.", min=0)] = 30,
     seed: Seed = 0,
@@ -177,10 +179,13 @@ def execute(
     _one_thread()
     loaded, model_profile = load_plan(plan), load_profile(profile)
     with _progress() as progress:
-        task = progress.add_task("prepare", total=None)
+        task: TaskID | None = None
 
         def on_epoch(what: str, done: int, total: int) -> None:
-            progress.update(task, description=f"train {what}", completed=done, total=total)
+            nonlocal task
+            if task is None:
+                task = progress.add_task("")
+            progress.update(task, description=f"train: {what}", completed=done, total=total)
 
         execute_plan(loaded, model_profile, out, model=model, epochs=epochs, seed=seed, on_epoch=on_epoch)
     typer.echo(f"{out}: bundle of {len(loaded.assignments)} sub-models and their fusion.")
@@ -261,9 +266,14 @@ def schema(format: Annotated[FormatName, typer.Argument(help="Which file's.")]) 
     import json
 
     from planner.schema import Fleet, Plan, Profile
+    from planner.schema.base import Document
 
-    model = {FormatName.devices: Fleet, FormatName.profile: Profile, FormatName.plan: Plan}[format]
-    typer.echo(json.dumps(model.model_json_schema(), indent=1))
+    formats: dict[FormatName, type[Document]] = {
+        FormatName.devices: Fleet,
+        FormatName.profile: Profile,
+        FormatName.plan: Plan,
+    }
+    typer.echo(json.dumps(formats[format].model_json_schema(), indent=1))
 
 
 def main() -> None:

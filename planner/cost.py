@@ -172,7 +172,7 @@ def device_costs(profile: Profile, fleet: Fleet) -> tuple[DeviceCost, ...]:
             known = sorted({*profile.latency, *kinds})
             raise InputError(
                 f"device {device.name!r}: kind must be one of {', '.join(known)}, or the device must have "
-                f"its own macs_per_second, got kind {device.kind!r}{nearest(device.kind or '', known)}"
+                f"its own macs_per_second, got kind {device.kind!r}{nearest(device.kind or '', known) or '.'}"
             )
         overhead = device.runtime_overhead
         if overhead is None:
@@ -197,7 +197,9 @@ def device_costs(profile: Profile, fleet: Fleet) -> tuple[DeviceCost, ...]:
     return tuple(costs)
 
 
-def _per_block(per_head: Sequence[int], heads: Sequence[int], per_channel: Sequence[int], channels: Sequence[int]) -> int:
+def _per_block(
+    per_head: Sequence[int], heads: Sequence[int], per_channel: Sequence[int], channels: Sequence[int]
+) -> int:
     blocks = zip(per_head, heads, per_channel, channels, strict=True)
     return sum(a * h + b * c for a, h, b, c in blocks)
 
@@ -266,6 +268,7 @@ def _path_times(fleet: Fleet) -> Callable[[str, int], int]:
         if device not in reached:
             assert default is not None
             return math.ceil(1000 * rational(default.latency_ms) + bits / rational(default.bandwidth_mbps))
-        return math.ceil(min(1000 * ms[device] + bits / mbps for mbps, ms in levels if device in ms))
+        times: list[Fraction] = [1000 * ms[device] + bits / mbps for mbps, ms in levels if device in ms]
+        return math.ceil(min(times))
 
     return time_us

@@ -38,7 +38,7 @@ def load_profile(name: str) -> Profile:
     known = sorted(path.stem for path in folder("profiles").glob("*.json"))
     if name not in known:
         raise InputError(
-            f"profile must be a .json file or one of {', '.join(known)}, got {name!r}{nearest(name, known)}"
+            f"profile must be a .json file or one of {', '.join(known)}, got {name!r}{nearest(name, known) or '.'}"
         )
     return read_document(folder("profiles") / f"{name}.json", Profile)
 

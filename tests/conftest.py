@@ -13,13 +13,6 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 
-def pytest_configure(config):
-    """Let fvcore be imported: it compiles a loss that nobody uses with TorchScript, which warns of its own end."""
-    config.addinivalue_line(
-        "filterwarnings", r"ignore:`torch\.jit\.script` is deprecated:DeprecationWarning:torch\.jit\._script"
-    )
-
-
 @pytest.fixture(autouse=True)
 def _one_thread():
     """Keep torch on one thread, where it is in use."""

@@ -1,5 +1,7 @@
 """Seeded random profiles and fleets, from pencil-and-paper size to the digits ViT's."""
 
+import itertools
+
 import numpy as np
 
 from planner.schema import Fleet, Profile
@@ -82,8 +84,13 @@ def random_profile(
     )
 
 
-def random_fleet(profile: Profile, seed: int, num_devices: int = 3, tightness: float = 0.6) -> Fleet:
-    """Return a fleet of unequal devices whose budgets hold about `tightness` of the whole model."""
+def random_fleet(
+    profile: Profile, seed: int, num_devices: int = 3, tightness: float = 0.6, varied: bool = False
+) -> Fleet:
+    """Return a fleet of unequal devices whose budgets hold about `tightness` of the whole model.
+
+    With `varied`, some devices have smaller precisions, and there are links beside the default one.
+    """
     rng = np.random.default_rng(seed + 10_000)
     full = profile.widths[0]
     channels = [profile.hidden_dim] * profile.depth
@@ -107,6 +114,26 @@ def random_fleet(profile: Profile, seed: int, num_devices: int = 3, tightness: f
             device["macs_per_second"] = float(rng.integers(10, 200)) * 1e6
         devices.append(device)
     default_link = {"bandwidth_mbps": float(rng.integers(1, 100)), "latency_ms": round(float(rng.uniform(0, 1)), 2)}
+    links = []
+    if varied:
+        for device in devices:
+            device["precision"] = str(rng.choice(["float32", "float16", "int8"]))
+        ends = [(a["name"], b["name"]) for a, b in itertools.combinations(devices, 2)]
+        links = [
+            {
+                "between": pair,
+                "bandwidth_mbps": round(float(rng.lognormal(2, 1.5)), 3),
+                "latency_ms": round(float(rng.uniform(0, 0.5)), 3),
+            }
+            for pair in ends
+            if rng.random() < 0.6
+        ]
     return Fleet.model_validate(
-        {"name": f"random-{seed}", "aggregator": "d0", "devices": devices, "default_link": default_link}
+        {
+            "name": f"random-{seed}",
+            "aggregator": "d0",
+            "devices": devices,
+            "links": links,
+            "default_link": default_link,
+        }
     )

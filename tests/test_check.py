@@ -118,7 +118,7 @@ def use_far_too(data: Json) -> None:
     data["assignments"].append(of("near", data) | {"device": "far"})
 
 
-def swap_for_toaster(data: Json) -> None:
+def misname_idle(data: Json) -> None:
     """`far` is forgotten; an unknown device is idle."""
     data["idle"] = ["faar"]
 
@@ -176,7 +176,7 @@ def swap_classes(data: Json) -> None:
         (lambda p: p.update(idle=["far", "far"]), [r"device 'far' must be assigned or idle once, got 2 times"]),
         (lambda p: p.update(idle=[]), [r"device 'far' must be assigned or idle once, got 0 times"]),
         (
-            swap_for_toaster,
+            misname_idle,
             [r"device 'far' .* got 0 times", r"device 'faar' is not in the fleet; did you mean 'far'\?"],
         ),
         (

@@ -8,15 +8,20 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from planner.errors import PlannerError
+from planner.network import audit as auditing
 from planner.network import counts
+from planner.network.audit import audit
 from planner.network.counts import Counts
 from planner.network.vit import Mlp, Shape, VisionTransformer
-from planner.profiler import counts as profiler_counts
-from planner.profiler.counts import audit, count
 
 DIGITS = Shape(8, 2, 1, 10, embed_dim=64, head_dim=16, num_heads=(4,) * 4, hidden_dim=(256,) * 4)
 TINY = Shape(224, 16, 3, 1000, embed_dim=192, head_dim=64, num_heads=(3,) * 12, hidden_dim=(768,) * 12)
 SMALL = Shape(4, 2, 1, 3, embed_dim=8, head_dim=4, num_heads=(2, 1), hidden_dim=(3, 5))
+
+
+def count(shape: Shape) -> Counts:
+    """Return fvcore's count of a network of this shape."""
+    return auditing.count(VisionTransformer(shape).eval())
 
 
 def torch_macs(shape: Shape) -> tuple[int, int]:
@@ -158,7 +163,7 @@ def test_a_parameter_too_many_is_an_error(monkeypatch):
 
 def test_a_cost_that_is_not_a_sum_is_an_error(monkeypatch):
     """If heads and channels do not add up to the whole, the audit says so."""
-    original = profiler_counts.count
-    monkeypatch.setattr(profiler_counts, "count", lambda shape: original(shape) + Counts(sum(shape.num_heads) ** 2, 0))
+    original = auditing.count
+    monkeypatch.setattr(auditing, "count", lambda model: original(model) + Counts(sum(model.shape.num_heads) ** 2, 0))
     with pytest.raises(PlannerError, match="does not add up"):
         audit(DIGITS)

@@ -67,12 +67,12 @@ def test_the_line_is_not_under_at_its_corner(name):
 
 @pytest.mark.parametrize("name", ["digits-vit", "digits-vit, 40 wide", "vit-tiny", "vit-tiny, 144 wide"])
 def test_the_line_is_close_to_the_peak(name):
-    """On 20 random pruned shapes it promises at most 35 % more than is needed, and mostly less than 10 %."""
+    """On 20 random pruned shapes it promises at most 30 % more than is needed, and mostly less than 15 %."""
     whole = WHOLES[name]
     line = measure(whole)
     over = sorted(predicted(line, shape) / peak_bytes(shape) - 1 for shape in random_pruned(whole, 20, seed=0))
-    assert over[-1] <= 0.35
-    assert over[len(over) // 2] <= 0.10
+    assert over[-1] <= 0.30
+    assert over[len(over) // 2] <= 0.15
 
 
 def test_the_peak_is_that_of_the_largest_block():

@@ -1,10 +1,10 @@
 """The bundle: everything that the devices and whoever checks them need, in files that are never unpickled.
 
-    manifest.json           the SHA-256 of each file below
-    plan.json, profile.json what was planned, and from what
-    devices/NN-NAME.safetensors   one sub-model for each used device
-    fusion.safetensors      the fusion
-    work/                   training states while the plan is being executed; gone when it is done
+manifest.json           the SHA-256 of each file below
+plan.json, profile.json what was planned, and from what
+devices/NN-NAME.safetensors   one sub-model for each used device
+fusion.safetensors      the fusion
+work/                   training states while the plan is being executed; gone when it is done
 """
 
 import hashlib

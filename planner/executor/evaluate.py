@@ -6,14 +6,14 @@ Legend: B images, D devices, C classes.
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from planner import cost
 from planner.errors import PlannerError
 from planner.executor.bundle import Bundle, kept_channels
-from planner.network import counts, data, recover
+from planner.network import audit, counts, data, recover
 from planner.network.evaluate import batched, share_right, share_right_by_class
-from planner.network.vit import VisionTransformer
-from planner.profiler.counts import count
+from planner.network.vit import Block, VisionTransformer
 from planner.schema import Assignment, Evaluation, Profile, Size
 
 
@@ -73,13 +73,20 @@ def planned_equals_realised(a: Assignment, profile: Profile, sub_model: VisionTr
     heads, channels = [len(b) for b in a.kept_heads], [len(b) for b in kept_channels(profile, a)]
     planned = _Counted(heads, channels, cost.params(width, heads, channels), cost.macs(width, heads, channels))
     shape = sub_model.shape
-    there = count(shape) + counts.per_half(shape) * counts.missing_halves(shape)
+    there = audit.count(sub_model) + counts.per_half(shape) * counts.missing_halves(shape)
     realised = _Counted(
-        [block.attn.num_heads if block.attn is not None else 0 for block in sub_model.blocks],
-        [block.mlp.fc1.out_features if block.mlp is not None else 0 for block in sub_model.blocks],
+        [_units(block)[0] for block in sub_model.blocks],
+        [_units(block)[1] for block in sub_model.blocks],
         there.params,
         there.macs,
     )
     if planned != realised:
         raise PlannerError(f"{a.device}: the sub-model must be as planned ({planned}), got {realised}.")
     return Size(params=planned.params, macs=planned.macs)
+
+
+def _units(block: nn.Module) -> tuple[int, int]:
+    """Return the heads and hidden channels that a block's tensors have."""
+    assert isinstance(block, Block)
+    heads = 0 if block.attn is None else block.attn.proj.in_features // block.attn.head_dim
+    return heads, 0 if block.mlp is None else block.mlp.fc1.out_features

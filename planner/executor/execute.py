@@ -51,7 +51,7 @@ def execute(
         model: The model's card; the shipped one of the profile's name unless given.
         epochs: How long each sub-model is retrained; the fusion, twice as long.
         seed: For all trainings.
-        on_epoch: Called after each epoch.
+        on_epoch: Called as the work begins and after each epoch.
 
     Raises:
         InputError: If the plan, the profile and the model do not go together, or the folder holds
@@ -69,18 +69,17 @@ def execute(
             f"the profile was made of other weights: weights_sha256 is {profile.weights_sha256[:12]}..., "
             f"got {card.weights_sha256[:12]}...; profile the model again."
         )
-    order = _Order(
-        plan_sha256=sha256_of(plan), weights_sha256=card.weights_sha256, epochs=epochs, seed=seed
-    )
+    order = _Order(plan_sha256=sha256_of(plan), weights_sha256=card.weights_sha256, epochs=epochs, seed=seed)
     work = out / WORK
     if _is_done(out, order):
         return
     _claim(out, order)
-    jitter = data.Jitter(card.training.max_shift_pixels, card.training.max_rotation_degrees)
-    lessons = recover.prepare_lessons(whole, data.load(card, "train"), jitter, seed)
     retrain = replace(recover.RETRAIN, epochs=epochs)
     fuse = replace(recover.FUSE, epochs=2 * epochs)
     total = retrain.epochs * len(plan.assignments) + fuse.epochs
+    on_epoch("lessons", 0, total)
+    jitter = data.Jitter(card.training.max_shift_pixels, card.training.max_rotation_degrees)
+    lessons = recover.prepare_lessons(whole, data.load(card, "train"), jitter, seed)
     done = 0
 
     def tick(what: str) -> Callable[[], None]:
@@ -99,9 +98,7 @@ def execute(
         recover.retrain(sub_model, own, lessons, retrain, seed + i, state, tick(assignment.device))
         sub_models.append(sub_model)
     hidden = profile.fusion_hidden
-    fusion = recover.train_fusion(
-        sub_models, lessons, hidden, fuse, seed, work / "fusion.safetensors", tick("fusion")
-    )
+    fusion = recover.train_fusion(sub_models, lessons, hidden, fuse, seed, work / "fusion.safetensors", tick("fusion"))
     write_bundle(out, plan, profile, os.fspath(model), seed, epochs, sub_models, fusion)
     shutil.rmtree(work)
 

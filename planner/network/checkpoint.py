@@ -28,7 +28,7 @@ def find_card(name: str) -> Path:
     known = sorted(path.parent.name for path in folder("models").glob(f"*/{CARD}"))
     if name not in known:
         raise InputError(
-            f"model must be a card's path or one of {', '.join(known)}, got {name!r}{nearest(name, known)}"
+            f"model must be a card's path or one of {', '.join(known)}, got {name!r}{nearest(name, known) or '.'}"
         )
     return folder("models") / name / CARD
 
@@ -99,4 +99,6 @@ def _match(path: Path, state: Mapping[str, Tensor], expected: Mapping[str, Tenso
             raise InputError(f"{path}: tensor {name!r} must hold finite numbers, got NaN or infinity.")
     for name in state:
         if name not in expected:
-            raise InputError(f"{path}: tensor {name!r} belongs to no part of the network{nearest(name, expected)}")
+            raise InputError(
+                f"{path}: tensor {name!r} belongs to no part of the network{nearest(name, expected) or '.'}"
+            )

@@ -79,9 +79,7 @@ def _stratified_split(labels: np.ndarray, test_share: float, seed: int) -> tuple
     """Return the indices of the train and the test part: the same share of each class is test."""
     from sklearn.model_selection import train_test_split
 
-    train, test = train_test_split(
-        np.arange(len(labels)), test_size=test_share, random_state=seed, stratify=labels
-    )
+    train, test = train_test_split(np.arange(len(labels)), test_size=test_share, random_state=seed, stratify=labels)
     return np.sort(train), np.sort(test)
 
 

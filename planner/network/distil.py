@@ -62,5 +62,5 @@ def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     Source:
         Hinton et al., arXiv 1503.02531.
     """
-    answers = [(logits / temperature).log_softmax(1) for logits in (student, teacher)]
-    return temperature**2 * F.kl_div(*answers, reduction="batchmean", log_target=True)
+    learned, taught = ((logits / temperature).log_softmax(1) for logits in (student, teacher))
+    return temperature**2 * F.kl_div(learned, taught, reduction="batchmean", log_target=True)

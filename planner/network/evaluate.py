@@ -17,7 +17,9 @@ _BATCH = 256
 def batched(function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """Return a function's values for all images, a batch at a time, without gradients."""
     with torch.inference_mode():
-        return torch.cat([function(batch) for batch in images.split(_BATCH)]).clone()
+        answers = torch.cat([function(batch) for batch in images.split(_BATCH)])
+    # Cloned outside: what is made in inference mode cannot be part of a training.
+    return answers.clone()
 
 
 def accuracy(model: Callable[[Tensor], Tensor], samples: Samples) -> float:

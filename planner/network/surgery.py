@@ -40,21 +40,23 @@ def cut(
         raise ValueError("embed_dims: at least one must be kept, got none")
     kept_heads = [sorted(block) for block in heads]
     kept_channels = [sorted(block) for block in channels]
-    small = VisionTransformer(
-        replace(
-            shape,
-            embed_dim=len(dims),
-            num_heads=tuple(len(block) for block in kept_heads),
-            hidden_dim=tuple(len(block) for block in kept_channels),
+    # On meta: no numbers are drawn only to be overwritten, and precision and place are the source's.
+    with torch.device("meta"):
+        small = VisionTransformer(
+            replace(
+                shape,
+                embed_dim=len(dims),
+                num_heads=tuple(len(block) for block in kept_heads),
+                hidden_dim=tuple(len(block) for block in kept_channels),
+            )
         )
-    )
     source = model.state_dict()
     state = {}
     for name, target in small.state_dict().items():
         block = int(name.split(".")[1]) if name.startswith("blocks.") else 0
         rows, columns = _kept(name, dims, kept_heads[block], kept_channels[block], model)
         state[name] = _take(source[name], rows, columns).reshape(target.shape).clone()
-    small.load_state_dict(state)
+    small.load_state_dict(state, assign=True)
     return small.train(model.training)
 
 
@@ -63,7 +65,7 @@ def _kept(
 ) -> tuple[list[int] | None, list[int] | None]:
     """Return which rows (axis 0) and columns (axis 1) of a parameter are kept; None: all."""
     of_heads = [head * model.shape.head_dim + i for head in heads for i in range(model.shape.head_dim)]
-    part, _, kind = name.rpartition(".")
+    part = name.rpartition(".")[0]
     if name in ("cls_token", "pos_embed"):
         return None, dims
     if part.endswith("attn.qkv"):

@@ -65,7 +65,7 @@ def fit(
     Raises:
         PlannerError: If the loss is not a number any more.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(_trainable(model).values(), lr=0.0, weight_decay=recipe.weight_decay)
     start = _resume(checkpoint, model, optimizer) if checkpoint else 0
     for _ in range(start):
         on_epoch()
@@ -92,9 +92,13 @@ def fit(
     model.eval()
 
 
+def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
 def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> None:
     tensors = {f"model.{name}": p.detach() for name, p in model.named_parameters()}
-    for name, p in model.named_parameters():
+    for name, p in _trainable(model).items():
         tensors |= {f"{key}.{name}": value for key, value in optimizer.state[p].items()}
     write_bytes(path, save(tensors, {"epoch": json.dumps(epoch)}))
 
@@ -105,12 +109,14 @@ def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> i
         return 0
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
-            epoch = int(json.loads(file.metadata()["epoch"]))
+            epoch = int((file.metadata() or {})["epoch"])
             with torch.no_grad():
                 for name, p in model.named_parameters():
                     p.copy_(file.get_tensor(f"model.{name}"))
+                for name, p in _trainable(model).items():
                     keys = ("step", "exp_avg", "exp_avg_sq")
                     optimizer.state[p] = {key: file.get_tensor(f"{key}.{name}") for key in keys}
-    except (SafetensorError, OSError) as error:
+    # Missing or unreadable metadata is a KeyError or ValueError, another network's shape a RuntimeError.
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise PlannerError(f"{path}: not a training state ({error}); delete it to begin again.") from None
     return epoch

@@ -13,13 +13,13 @@ import torch
 from pydantic import Field
 
 from planner.errors import InputError
-from planner.network import data, recover
+from planner.network import audit, data, recover
 from planner.network.checkpoint import load_model
 from planner.network.evaluate import batched
 from planner.network.vit import VisionTransformer
-from planner.profiler import counts, importance, latency, memory, recovery
+from planner.profiler import importance, latency, memory, recovery
 from planner.profiler.recovery import Probe, Setting
-from planner.schema import Frozen, ModelCard, Profile, read_document, write_document
+from planner.schema import Frozen, ModelCard, Profile, Recovery, read_document, write_document
 
 GROUP_SIZE = 8
 
@@ -58,8 +58,12 @@ def build_profile(
     card, whole = load_model(model_name)
     shape = whole.shape
     samples = data.load(card, "train")
+    num_images = torch.bincount(samples.labels, minlength=len(card.classes)).tolist()
+    if 0 in num_images:
+        name = card.classes[num_images.index(0)]
+        raise InputError(f"class {name!r} of {card.model!r} must have training images, got none.")
     on_stage(Stage("count MACs and parameters", 0, 1))
-    fixed, head, channel = counts.audit(shape)
+    fixed, head, channel = audit.audit(shape)
     activations = memory.measure(shape)
     timed = 0
 
@@ -124,7 +128,7 @@ def _recover(
     work: Path,
     seed: int,
     on_stage: Callable[[Stage], None],
-) -> list[recovery.Recovery]:
+) -> list[Recovery]:
     taught, held = data.holdout(samples, _HELD_OUT, seed)
     jitter = data.Jitter(card.training.max_shift_pixels, card.training.max_rotation_degrees)
     lessons = recover.prepare_lessons(whole, taught, jitter, seed)

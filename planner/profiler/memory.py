@@ -9,6 +9,7 @@ the measurements from above.
 import math
 import weakref
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -34,13 +35,22 @@ class Activations:
 
 def measure(whole: Shape) -> Activations:
     """Measure the peak activations of a model's sub-models, for one image."""
-    heads = [(h, 0, peak_bytes(_sized(whole, h, 0))) for h in range(whole.num_heads[0] + 1)]
-    steps = range(0, whole.hidden_dim[0] + 1, max(1, whole.hidden_dim[0] // 8))
-    channels = [(0, c, peak_bytes(_sized(whole, 0, c))) for c in steps]
-    slopes = Activations(0, _steepest([(h, p) for h, _, p in heads]), _steepest([(c, p) for _, c, p in channels]))
-    both = [(h, c, peak_bytes(_sized(whole, h, c))) for h in {1, whole.num_heads[0]} for c in {1, whole.hidden_dim[0]}]
-    fixed = max(peak - slopes.peak(h, c) for h, c, peak in [*heads, *channels, *both])
-    return replace(slopes, fixed=fixed)
+    H, C = whole.num_heads[0], whole.hidden_dim[0]
+
+    def peak(heads: int, channels: int) -> int:
+        return peak_bytes(_sized(whole, heads, channels))
+
+    # From one unit on: the first brings a whole half with it, which is not the price of a unit.
+    per_head = _steepest([(h, peak(h, 0)) for h in range(1, H + 1)])
+    per_channel = _steepest([(c, peak(0, c)) for c in sorted({1, *range(1, C, max(1, C // 8)), C})])
+    slopes = Activations(0, per_head, per_channel)
+    # The peak is convex in the channels, the line bends where heads and channels need the same:
+    # what covers none, one, both sides of the bend, and all, covers everything.
+    points = []
+    for h in range(H + 1):
+        bend = per_head * h // max(1, per_channel)
+        points += [(h, c) for c in {0, 1, min(max(1, bend), C), min(bend + 1, C), C}]
+    return replace(slopes, fixed=max(peak(h, c) - slopes.peak(h, c) for h, c in points))
 
 
 def peak_bytes(shape: Shape) -> int:
@@ -48,9 +58,10 @@ def peak_bytes(shape: Shape) -> int:
     with torch.device("meta"):
         model = VisionTransformer(shape).eval()
         image = torch.zeros(1, shape.in_channels, shape.image_size, shape.image_size)
-    with torch.inference_mode(), _Peak(model) as peak:
+    # Not in inference mode, where attention is one operator that hides its scores (h N N).
+    with torch.no_grad(), _Peak(model) as peak:
         model.features(image)
-    return peak.most + image.numel() * image.element_size()
+    return int(peak.most + image.numel() * image.element_size())
 
 
 def _sized(whole: Shape, heads: int, channels: int) -> Shape:
@@ -58,14 +69,14 @@ def _sized(whole: Shape, heads: int, channels: int) -> Shape:
 
 
 def _steepest(points: list[tuple[int, int]]) -> int:
-    return max(math.ceil((q - p) / (b - a)) for (a, p), (b, q) in zip(points, points[1:], strict=False))
+    return max((math.ceil((q - p) / (b - a)) for (a, p), (b, q) in pairwise(points)), default=0)
 
 
 class _Peak(TorchDispatchMode):
     """Count the bytes of living storages, those of the parameters left out."""
 
     def __init__(self, model: VisionTransformer) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.most = 0
         self._seen = weakref.WeakSet(p.untyped_storage() for p in model.parameters())
         self._parameters = list(model.parameters())

@@ -42,7 +42,8 @@ def devices_frame(plan: Plan, profile: Profile, fleet: Fleet) -> pd.DataFrame:
     for name in plan.idle:
         budget = members[name].memory_budget
         rows.append({"device": name, "kind": members[name].kind, "classes": (), "budget_bytes": budget})
-    return pd.DataFrame(rows).set_index("device")
+    frame: pd.DataFrame = pd.DataFrame(rows).set_index("device")
+    return frame
 
 
 def classes_frame(evaluation: Evaluation) -> pd.DataFrame:
@@ -50,7 +51,8 @@ def classes_frame(evaluation: Evaluation) -> pd.DataFrame:
     frame = pd.DataFrame({"whole": evaluation.whole_by_class, "fused": evaluation.fused_by_class})
     frame.loc["all"] = [evaluation.whole_accuracy, evaluation.fused_accuracy]
     frame["change"] = frame["fused"] - frame["whole"]
-    return frame.rename_axis("class")
+    table: pd.DataFrame = frame.rename_axis("class")
+    return table
 
 
 def sizes_frame(evaluation: Evaluation) -> pd.DataFrame:
@@ -62,4 +64,5 @@ def sizes_frame(evaluation: Evaluation) -> pd.DataFrame:
     sizes.loc["fleet"] = sizes.sum()
     sizes["params_ratio"] = evaluation.whole.params / sizes["params"]
     sizes["macs_ratio"] = evaluation.whole.macs / sizes["macs"]
-    return sizes.rename_axis("device")
+    table: pd.DataFrame = sizes.rename_axis("device")
+    return table

@@ -81,24 +81,31 @@ def _missing_table(evaluation: Evaluation) -> Table:
 
 def _size_table(evaluation: Evaluation) -> Table:
     whole = evaluation.whole
-    title = f"Size against the whole model ({whole.params:,} params, {whole.macs / 1e6:.2f} M MACs)"
-    table = _table(title, "device", "params", "smaller", "MACs", "fewer")
+    title = f"Size against the whole model: {whole.params:,} params, {whole.macs / 1e6:.2f} M MACs"
+    table = _table(title, "device", "params", "of the whole", "MACs", "of the whole")
     frame = sizes_frame(evaluation)
     for name, row in frame.iterrows():
         table.add_row(
             Text(str(name)),
             f"{row['params']:,.0f}",
-            f"{row['params_ratio']:.2f}x",
+            _share(row["params_ratio"]),
             f"{row['macs'] / 1e6:.2f} M",
-            f"{row['macs_ratio']:.2f}x",
+            _share(row["macs_ratio"]),
             style="bold" if name == "fleet" else None,
             end_section=name == frame.index[-2],
         )
     return _right(table)
 
 
+def _share(ratio: float) -> str:
+    """Return what a whole-to-part ratio means, for parts that may be larger than the whole."""
+    times = f"{ratio:.1f}x less" if ratio >= 1 else f"{1 / ratio:.1f}x more"
+    return f"{1 / ratio:.0%}, {times}"
+
+
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    # A title is wrapped at the table's width.
+    table = Table(title=title, title_justify="left", title_style="bold", min_width=len(title) + 1)
     for column in columns:
         table.add_column(column, overflow="fold")
     return table

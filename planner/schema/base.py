@@ -23,7 +23,7 @@ from planner.errors import InputError
 SCHEMA_VERSION = 1
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)\s*\Z")
-_FACTORS = {"B": 1} | {
+_FACTORS: dict[str, int] = {"B": 1} | {
     f"{prefix}{suffix}": base**power
     for suffix, base in (("B", 1000), ("iB", 1024))
     for power, prefix in enumerate("KMGT", start=1)
@@ -145,8 +145,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             # mkstemp makes files private; a result is as readable as any other new file.
             mask = os.umask(0)
             os.umask(mask)
-            os.chmod(name, 0o666 & ~mask)
-            os.replace(name, path)
+            Path(name).chmod(0o666 & ~mask)
+            Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
@@ -230,11 +230,13 @@ def _what(error: ErrorDetails, key: str, data: Any, model: type[BaseModel]) -> s
     if kind in bounds:
         sign, name = bounds[kind]
         return f"{key} must be {sign} {limits[name]}, got {shown}.".lstrip()
+    if kind == "too_short":
+        return f"{key} must have at least {limits['min_length']} entry, got {limits['actual_length']}."
     if kind == "value_error":
         message = str(limits["error"])
         return (f"{key} {message}" if message.startswith("must ") and key else message).rstrip(".") + "."
-    text = error["msg"].removeprefix("Input should be ").removeprefix("Input should have ")
-    return f"{key} must be {text}, got {shown}.".lstrip()
+    _, _, text = error["msg"].partition(" should ")
+    return f"{key} must {text}, got {shown}.".lstrip()
 
 
 def _known_keys(model: type[BaseModel]) -> set[str]:

@@ -23,9 +23,7 @@ class Architecture(Frozen):
     @model_validator(mode="after")
     def _patches_fill_the_image(self) -> "Architecture":
         if self.image_size % self.patch_size:
-            raise ValueError(
-                f"image_size must be a multiple of patch_size {self.patch_size}, got {self.image_size}"
-            )
+            raise ValueError(f"image_size must be a multiple of patch_size {self.patch_size}, got {self.image_size}")
         return self
 
 

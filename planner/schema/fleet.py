@@ -97,9 +97,7 @@ def _each(device: Device) -> tuple[Device, ...]:
     if device.count == 1:
         return (device,)
     fields = device.model_dump() | {"count": 1}
-    return tuple(
-        Device.model_validate(fields | {"name": f"{device.name}-{i}"}) for i in range(1, device.count + 1)
-    )
+    return tuple(Device.model_validate(fields | {"name": f"{device.name}-{i}"}) for i in range(1, device.count + 1))
 
 
 class DeviceKind(Document):

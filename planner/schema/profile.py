@@ -78,9 +78,9 @@ class Profile(Document):
     channel_groups: tuple[tuple[tuple[int, ...], ...], ...]
     widths: tuple[Width, ...] = Field(min_length=1)
     importance: Importance
-    latency: dict[str, tuple[LatencyRow, ...]] = {}
+    latency: dict[str, tuple[LatencyRow, ...]] = Field(default_factory=dict)
     recovery: tuple[Recovery, ...] = ()
-    provenance: dict[str, str] = {}
+    provenance: dict[str, str] = Field(default_factory=dict)
 
     @cached_property
     def group_sizes(self) -> tuple[tuple[int, ...], ...]:

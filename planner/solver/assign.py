@@ -82,9 +82,7 @@ def richest_cover(
     """
     model, x, embed_dims = _model(instance, candidates)
     model.add(embed_dims <= most_embed_dims)  # (3)
-    kept = [
-        sum(r.get(c, 0) * x_i for x_i, r in zip(x, retention, strict=True)) for c in range(instance.num_classes)
-    ]
+    kept = [sum(r.get(c, 0) * x_i for x_i, r in zip(x, retention, strict=True)) for c in range(instance.num_classes)]
     least = model.new_int_var(0, 10**6 * sum(len(names) for names in instance.groups), "")
     for kept_c in kept:
         model.add(least <= kept_c)

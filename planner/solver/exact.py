@@ -113,6 +113,11 @@ class Knowledge:
             candidates += [Candidate(o, mask) for mask in masks.tolist()]
         return candidates
 
+    def levels(self, above_us: int, to_us: int) -> list[int]:
+        """Return the different bounds above one latency and up to another, rising."""
+        levels: list[int] = np.unique(self.low[(self.low > above_us) & (self.low <= to_us)]).tolist()
+        return levels
+
     def examine(self, candidate: Candidate, latency_us: int, seconds: float) -> None:
         """Learn whether the candidate can be this fast: its bound rises, or its sub-model is built."""
         answer = self._cost.least(candidate.option, candidate.classes, seconds)
@@ -144,7 +149,9 @@ class Knowledge:
         """Raise the bound of a class subset and of its supersets with no lower floor."""
         mask, by_count = candidate.mask, self.instance.floor.by_count
         n = mask.bit_count()
-        stricter = np.array([False] + [k >= n and by_count[k - 1] >= by_count[n - 1] for k in range(1, len(by_count) + 1)])
+        stricter = np.array(
+            [False] + [k >= n and by_count[k - 1] >= by_count[n - 1] for k in range(1, len(by_count) + 1)]
+        )
         row = self.low[candidate.option]
         supersets = ((self.masks & mask) == mask) & stricter[self.sizes]
         row[supersets] = np.maximum(row[supersets], latency_us)
@@ -236,35 +243,29 @@ def _least_bottleneck(
     dims = NEVER if most_embed_dims is None else most_embed_dims
     if to_us < from_us or any(to_us <= us and dims <= most for us, most in knowledge.hopeless):
         return None
-    low = knowledge.low
-    levels = np.unique(low[(low > from_us) & (low <= to_us)]).tolist()
-    levels.insert(0, from_us)
 
-    def picks_at(i: int) -> list[Candidate] | None:
+    def picks_at(latency_us: int) -> list[Candidate] | None:
         seconds = deadline - time.monotonic()
-        return cover(knowledge.instance, knowledge.within(levels[i]), most_embed_dims, seconds)
+        return cover(knowledge.instance, knowledge.within(latency_us), most_embed_dims, seconds)
 
-    # The answer is most often the first level: gallop from there, then halve.
-    best, failed, step = None, -1, 1
-    reach = 0
-    while True:
-        picks = picks_at(reach)
-        if picks is not None:
-            best = (reach, picks)
-            break
-        failed = reach
-        if reach == len(levels) - 1:
+    # The answer is most often the first level: gallop from there, then halve. Bounds rise as
+    # they are looked at, so the levels between are asked for anew each time.
+    level, failed, step = from_us, from_us - 1, 1
+    while (picks := picks_at(level)) is None:
+        failed = level
+        above = knowledge.levels(failed, to_us)
+        if not above:
             knowledge.hopeless.append((to_us, dims))
             return None
-        reach, step = min(reach + step, len(levels) - 1), 2 * step
-    while best[0] - failed > 1:
-        middle = (best[0] + failed) // 2
-        picks = picks_at(middle)
-        if picks is None:
+        level, step = above[min(step, len(above)) - 1], 2 * step
+    while between := knowledge.levels(failed, level - 1):
+        middle = between[len(between) // 2]
+        fewer = picks_at(middle)
+        if fewer is None:
             failed = middle
         else:
-            best = (middle, picks)
-    return levels[best[0]], best[1]
+            level, picks = middle, fewer
+    return level, picks
 
 
 def _total_us(knowledge: Knowledge, picks: list[Candidate]) -> int:

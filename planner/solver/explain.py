@@ -55,8 +55,7 @@ def _reason(instance: Instance) -> str:
             f"{mib(largest.memory_budget)} ({largest.name})."
         )
     return (
-        f"each class fits on some device, but the {len(devices)} devices together cannot hold all "
-        f"{len(names)} of them."
+        f"each class fits on some device, but the {len(devices)} devices together cannot hold all {len(names)} of them."
     )
 
 
@@ -88,15 +87,15 @@ def smallest_addition(instance: Instance, name: str, seconds: float) -> int | No
     """Return how many bytes more on this one device make the fleet feasible; None if not found in time."""
     fleet = with_more_memory(instance.fleet, name, 2**40)
     # The fusion has a time, not a size: on an endlessly fast aggregator it does not count.
-    roomy = dataclasses.replace(
-        build(instance.profile, fleet, instance.goal), aggregator_rate=Fraction(10**30)
-    )
+    roomy = dataclasses.replace(build(instance.profile, fleet, instance.goal), aggregator_rate=Fraction(10**30))
     budget = next(m.memory_budget for m in instance.fleet.members if m.name == name)
     knowledge = Knowledge(roomy, _Missing(roomy, name, budget))
     found = exact.search(knowledge, time.monotonic() + seconds, lambda best, bound: None)
     if found.placed is None:
         return None
-    return max(0, *(roomy.memory_bytes(p.option, p.kept) - budget for p in found.placed if _is_on(roomy, p.option, name)))
+    return max(
+        0, *(roomy.memory_bytes(p.option, p.kept) - budget for p in found.placed if _is_on(roomy, p.option, name))
+    )
 
 
 def with_more_memory(fleet: Fleet, name: str, extra_bytes: int) -> Fleet:
@@ -162,10 +161,11 @@ def _larger_drop(instance: Instance, deadline: float, enough_us: int = NEVER) ->
     """Return the flag that lowers the floors just enough, if one does."""
     goal, profile = instance.goal, instance.profile
     for row in sorted(profile.recovery, key=lambda row: row.max_accuracy_drop):
-        relaxed = goal.model_dump() | {"max_accuracy_drop": row.max_accuracy_drop, "min_retention": None}
-        if goal.min_retention is None and row.max_accuracy_drop > (goal.max_accuracy_drop or 0):
-            if _works(profile, instance.fleet, Goal.model_validate(relaxed), deadline, enough_us):
-                return [f"--max-accuracy-drop {row.max_accuracy_drop:g}"]
+        if goal.min_retention is not None or row.max_accuracy_drop <= (goal.max_accuracy_drop or 0):
+            continue
+        relaxed = goal.model_dump() | {"max_accuracy_drop": row.max_accuracy_drop}
+        if _works(profile, instance.fleet, Goal.model_validate(relaxed), deadline, enough_us):
+            return [f"--max-accuracy-drop {row.max_accuracy_drop:g}"]
     if goal.min_retention is None:
         return []
     low, high = 0, math.ceil(1000 * goal.min_retention)

@@ -207,8 +207,7 @@ def _option(
     time, width = at.time, at.width
     ticks = _common_scale([time.fixed, time.attention, time.mlp, *time.head, *time.channel])
     unit_ticks = [
-        _scaled_up((time.head if is_head else time.channel)[l] * size, ticks)
-        for l, is_head, size in _rows(units)
+        _scaled_up((time.head if is_head else time.channel)[l] * size, ticks) for l, is_head, size in _rows(units)
     ]
     per_head = cost.rational(width.head_activation_bytes)
     per_channel = cost.rational(width.channel_activation_bytes)

@@ -8,7 +8,7 @@ and the least T at which all devices together can hold all classes is a bound.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 

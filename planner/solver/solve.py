@@ -53,9 +53,7 @@ def solve(
     return plan
 
 
-def _place(
-    instance: Instance, seed: int, time_limit_s: float, progress: Progress
-) -> tuple[Sequence[Placed], int]:
+def _place(instance: Instance, seed: int, time_limit_s: float, progress: Progress) -> tuple[Sequence[Placed], int]:
     """Return who runs what, and a bound on the latency of any plan [us]."""
     goal = instance.goal
     deadline = time.monotonic() + time_limit_s
@@ -75,9 +73,7 @@ def _place(
     if limit_us is not None and found.bound_us > limit_us:
         raise InfeasibleError(explain.too_slow(instance, found.bound_us, best_us, time_limit_s))
     if found.placed is None or (limit_us is not None and best_us is not None and best_us > limit_us):
-        raise TimeLimitError(
-            f"No plan found within {time_limit_s:g} s (not proven impossible). Raise --time-limit."
-        )
+        raise TimeLimitError(f"No plan found within {time_limit_s:g} s (not proven impossible). Raise --time-limit.")
     return spend.spend(instance, found.placed, knowledge), found.bound_us
 
 

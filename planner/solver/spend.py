@@ -17,7 +17,7 @@ import numpy as np
 from planner.solver import submodel
 from planner.solver.assign import Candidate, richest_cover
 from planner.solver.exact import Knowledge
-from planner.solver.instance import IMPORTANCE_SCALE, Instance, Option, Placed
+from planner.solver.instance import IMPORTANCE_SCALE, Instance, Ints, Option, Placed
 
 # Rounds in which a greedy filling gives more weight to the classes that fell short.
 _ROUNDS = 4
@@ -46,9 +46,7 @@ def _more_classes(
 ) -> Sequence[Placed]:
     """Choose class subsets anew: the richest that finish in time."""
     options = {option: o for o, option in enumerate(instance.options)}
-    pool = {
-        Candidate(options[p.option], sum(1 << c for c in p.classes)): p.kept for p in placed
-    }
+    pool = {Candidate(options[p.option], sum(1 << c for c in p.classes)): p.kept for p in placed}
     for candidate in knowledge.within(latency_us):
         for mask in _itself_or_smaller(candidate.mask):
             smaller = Candidate(candidate.option, mask)
@@ -87,9 +85,7 @@ def _retention_ppm(instance: Instance, candidate: Candidate, kept: Sequence[int]
     return {c: int(shares[c] * have[c] * 10**6 / IMPORTANCE_SCALE) for c in candidate.classes}
 
 
-def _greedy(
-    instance: Instance, option: Option, classes: Sequence[int], latency_us: int
-) -> tuple[int, ...] | None:
+def _greedy(instance: Instance, option: Option, classes: Sequence[int], latency_us: int) -> tuple[int, ...] | None:
     """Return a sub-model that is full and meets the floors, taking the units of most value per time."""
     importance = instance.units.importance[list(classes)]
     need = option.need[list(classes), len(classes) - 1]
@@ -105,11 +101,11 @@ def _greedy(
     return None
 
 
-def _most_that_fit(instance: Instance, option: Option, order: Sequence[int], latency_us: int) -> int:
+def _most_that_fit(instance: Instance, option: Option, order: Ints, latency_us: int) -> int:
     fits, fails = 0, len(order) + 1
     while fails - fits > 1:
         middle = (fits + fails) // 2
-        kept = order[:middle]
+        kept = order[:middle].tolist()
         if instance.fits(option, kept) and instance.latency_us(option, kept) <= latency_us:
             fits = middle
         else:

@@ -109,7 +109,7 @@ class Relaxation:
         if status == pywraplp.Solver.INFEASIBLE:
             return None
         if status != pywraplp.Solver.OPTIMAL:
-            return LinearBound((), np.zeros(len(needs)))
+            return LinearBound((), np.zeros(len(needs), dtype=np.int64))
         prices = {c: self._floors[c].dual_value() for c in classes}
         binding = tuple(c for c, price in prices.items() if price > _NO_PRICE)
         # The value at other needs: linear in them, by duality, since the prices stay feasible.
@@ -164,9 +164,7 @@ def fill(
 class _Model:
     """Constraints (1) to (4) as a CP-SAT model."""
 
-    def __init__(
-        self, instance: Instance, option: Option, classes: Sequence[int], within_budget: bool = True
-    ) -> None:
+    def __init__(self, instance: Instance, option: Option, classes: Sequence[int], within_budget: bool = True) -> None:
         units = instance.units
         self.cp = cp = cp_model.CpModel()
         self.y = [cp.new_bool_var(f"y{u}") for u in range(len(units))]
@@ -219,4 +217,3 @@ def _halves(option: Option) -> tuple[tuple[bool, int, int], ...]:
 
 def _weighted(weights: Sequence[int], variables: Sequence[cp_model.IntVar]) -> cp_model.LinearExprT:
     return cp_model.LinearExpr.weighted_sum(list(variables), list(weights))
-

@@ -5,7 +5,6 @@ Neither looks for the least latency: both prune no more than they must to fit th
 that runs on unequal devices; these follow their descriptions.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 

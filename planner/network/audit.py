@@ -10,11 +10,10 @@ that is an error. It does not know fused attention: a handle for it is registere
 import logging
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from fvcore.nn import FlopCountAnalysis
-from fvcore.nn.jit_handles import get_shape
 
 from planner.errors import PlannerError
 from planner.network import counts
@@ -25,18 +24,19 @@ from planner.network.vit import Shape, VisionTransformer
 _UNCOUNTED = {"aten::add", "aten::gelu", "aten::select", "aten::expand", "aten::unbind", "aten::flatten"}
 
 
-def count(shape: Shape) -> Counts:
-    """Return fvcore's count of a network of this shape, which must equal the closed form.
+def count(model: VisionTransformer) -> Counts:
+    """Return fvcore's count of a network, which must equal the closed form of its shape.
 
     Raises:
         PlannerError: If fvcore meets an operator that it does not know, or the counts differ.
     """
-    # Not on the meta device: fvcore traces, and convolutions cannot be traced there.
-    model = VisionTransformer(shape).eval()
+    shape = model.shape
     image = torch.zeros(1, shape.in_channels, shape.image_size, shape.image_size)
     with warnings.catch_warnings():
-        # fvcore traces with TorchScript, which warns of its own end.
+        # fvcore traces with TorchScript, which warns of its own end, on import and in use.
         warnings.simplefilter("ignore")
+        from fvcore.nn import FlopCountAnalysis
+
         analysis = FlopCountAnalysis(model, image)
         analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
         analysis.unsupported_ops_warnings(False)
@@ -54,12 +54,14 @@ def count(shape: Shape) -> Counts:
 
 def _attention_macs(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
     """Q K^T and its product with V: B H N N (D + Dv)."""
+    from fvcore.nn.jit_handles import get_shape
+
     *batch, queries, dim = get_shape(inputs[0])
     keys, value_dim = get_shape(inputs[1])[-2], get_shape(inputs[2])[-1]
     heads = 1
     for size in batch:
         heads *= size
-    return heads * queries * keys * (dim + value_dim)
+    return int(heads * queries * keys * (dim + value_dim))
 
 
 def audit(whole: Shape) -> tuple[Counts, Counts, Counts]:
@@ -69,22 +71,16 @@ def audit(whole: Shape) -> tuple[Counts, Counts, Counts]:
     """
     depth = whole.depth
 
-    def sized(heads: int, channels: int) -> Shape:
-        return Shape(
-            **{
-                **{k: getattr(whole, k) for k in ("image_size", "patch_size", "in_channels", "num_classes")},
-                "embed_dim": whole.embed_dim,
-                "head_dim": whole.head_dim,
-                "num_heads": (heads,) * depth,
-                "hidden_dim": (channels,) * depth,
-            }
-        )
+    def sized(heads: int, channels: int) -> Counts:
+        # Not on the meta device: fvcore traces, and convolutions cannot be traced there.
+        shape = replace(whole, num_heads=(heads,) * depth, hidden_dim=(channels,) * depth)
+        return count(VisionTransformer(shape).eval())
 
-    one, more_heads, more_channels = (count(sized(h, c)) for h, c in ((1, 1), (2, 1), (1, 2)))
+    one, more_heads, more_channels = sized(1, 1), sized(2, 1), sized(1, 2)
     head = _share(more_heads, one, depth)
     channel = _share(more_channels, one, depth)
     fixed = one + head * -depth + channel * -depth
-    total = count(whole)
+    total = count(VisionTransformer(whole).eval())
     if fixed + head * sum(whole.num_heads) + channel * sum(whole.hidden_dim) != total:
         raise PlannerError("the cost of heads and channels does not add up to that of the whole model.")
     return fixed, head, channel

@@ -1,0 +1,43 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := build/demo
+CHECKED := planner tests
+
+.PHONY: demo test test-slow profile model clean
+
+# The main job: a fleet and a trained ViT in; a plan, sub-models and their accuracy out.
+demo: $(VENV)/.ready
+	rm -rf $(DEMO)
+	$(BIN)/planner solve --devices examples/devices.json --out $(DEMO)/plan.json
+	$(BIN)/planner execute $(DEMO)/plan.json --out $(DEMO)/bundle
+	$(BIN)/planner evaluate $(DEMO)/bundle --devices examples/devices.json
+
+test: $(VENV)/.ready-dev
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+test-slow: $(VENV)/.ready-dev
+	$(BIN)/pytest -m slow
+
+# Measure the shipped model again, on this machine.
+profile: $(VENV)/.ready
+	$(BIN)/planner profile digits-vit --out profiles/digits-vit.json
+
+# Train the shipped model again; profile it afterwards.
+model: $(VENV)/.ready
+	$(BIN)/python -m planner.executor.train_whole models/digits-vit/card.json
+
+clean:
+	rm -rf build dist $(VENV)
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data]'
+	touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data,dev]'
+	touch $@
