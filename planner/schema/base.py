@@ -229,7 +229,10 @@ def _what(error: ErrorDetails, key: str, data: Any, model: type[BaseModel]) -> s
     bounds |= {"less_than": ("<", "lt"), "less_than_equal": ("<=", "le")}
     if kind in bounds:
         sign, name = bounds[kind]
-        return f"{key} must be {sign} {limits[name]}, got {shown}.".lstrip()
+        limit = f"{limits[name]:g}" if isinstance(limits[name], float) else limits[name]
+        return f"{key} must be {sign} {limit}, got {shown}.".lstrip()
+    if kind == "json_invalid":
+        return f"not JSON ({limits['error']})."
     if kind == "too_short":
         return f"{key} must have at least {limits['min_length']} entry, got {limits['actual_length']}."
     if kind == "value_error":

@@ -14,8 +14,8 @@ BYTES_PER_PARAM: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
 DEFAULT_RUNTIME_OVERHEAD_BYTES = 80 * 1024**2
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Budget = Annotated[int, Field(gt=0), BeforeValidator(supplied_bytes)]
-Overhead = Annotated[int, Field(ge=0), BeforeValidator(demanded_bytes)]
+Budget = Annotated[int, Field(gt=0, le=2**50), BeforeValidator(supplied_bytes)]
+Overhead = Annotated[int, Field(ge=0, le=2**50), BeforeValidator(demanded_bytes)]
 
 
 class Device(Frozen):
@@ -29,7 +29,7 @@ class Device(Frozen):
     count: int = Field(1, ge=1, le=100_000)
     memory_budget: Budget
     runtime_overhead: Overhead | None = None
-    macs_per_second: float | None = Field(None, gt=0)
+    macs_per_second: float | None = Field(None, ge=1, le=1e18)
     active_power_w: float | None = Field(None, gt=0)
     precision: Precision = "float32"
 
@@ -43,8 +43,8 @@ class Device(Frozen):
 class LinkSpeed(Frozen):
     """What one hop costs."""
 
-    bandwidth_mbps: float = Field(gt=0)
-    latency_ms: float = Field(ge=0)
+    bandwidth_mbps: float = Field(ge=1e-6, le=1e9)
+    latency_ms: float = Field(ge=0, le=1e9)
 
 
 class Link(LinkSpeed):

@@ -97,8 +97,12 @@ class Knowledge:
             for c in range(num_classes):
                 self._bound(Candidate(o, 1 << c))
 
-    def within(self, latency_us: int) -> list[Candidate]:
-        """Return the largest class subsets that may be this fast, as far as their relaxations tell."""
+    def within(self, latency_us: int, deadline: float) -> list[Candidate]:
+        """Return the largest class subsets that may be this fast, as far as their relaxations tell.
+
+        Raises:
+            TimeoutError: If the deadline passes on the way.
+        """
         candidates = []
         for o, row in enumerate(self.low):
             while True:
@@ -107,6 +111,8 @@ class Knowledge:
                 if not len(unbounded):
                     break
                 for mask in unbounded.tolist():
+                    if time.monotonic() > deadline:
+                        raise TimeoutError
                     # What was learned of one may have settled the next.
                     if row[mask] <= latency_us:
                         self._bound(Candidate(o, mask))
@@ -196,7 +202,7 @@ def search(knowledge: Knowledge, deadline: float, progress: Progress, enough_us:
             progress(best_us if best else None, bound_us)
             if best_us <= bound_us:
                 return Found(best, best_us)
-            if best_us <= enough_us or time.monotonic() > deadline:
+            if (best is not None and best_us <= enough_us) or time.monotonic() > deadline:
                 return Found(best, bound_us)
     except TimeoutError:
         return Found(best, bound_us)
@@ -246,7 +252,7 @@ def _least_bottleneck(
 
     def picks_at(latency_us: int) -> list[Candidate] | None:
         seconds = deadline - time.monotonic()
-        return cover(knowledge.instance, knowledge.within(latency_us), most_embed_dims, seconds)
+        return cover(knowledge.instance, knowledge.within(latency_us, deadline), most_embed_dims, seconds)
 
     # The answer is most often the first level: gallop from there, then halve. Bounds rise as
     # they are looked at, so the levels between are asked for anew each time.

@@ -30,10 +30,10 @@ def too_slow(instance: Instance, bound_us: int, best_us: int | None, seconds: fl
     """Say that no plan is within the latency limit, and what is."""
     deadline = time.monotonic() + seconds
     limit = instance.goal.max_latency_ms
-    changes = [] if best_us is None else [f"--max-latency-ms {math.ceil(best_us / 10) / 100:g}"]
+    changes = [] if best_us is None else [f"--max-latency-ms {math.ceil(best_us / 10) / 100:.10g}"]
     assert limit is not None
     changes += _larger_drop(instance, deadline, enough_us=math.floor(1000 * limit))
-    return f"No plan within {limit:g} ms: no plan takes less than {bound_us / 1000:.2f} ms. {_advice(changes)}"
+    return f"No plan within {limit:.10g} ms: no plan takes less than {bound_us / 1000:.2f} ms. {_advice(changes)}"
 
 
 def _advice(changes: list[str]) -> str:
@@ -48,6 +48,8 @@ def _reason(instance: Instance) -> str:
     worst = max((min(_missing(instance, c)), c) for c in range(instance.num_classes))
     (missing, needed), c = worst
     devices = instance.fleet.members
+    if missing >= NEVER:
+        return f"class {names[c]!r} does not reach its floor on any device, even if nothing is pruned."
     if missing > 0:
         largest = max(devices, key=lambda device: device.memory_budget)
         return (
@@ -93,9 +95,8 @@ def smallest_addition(instance: Instance, name: str, seconds: float) -> int | No
     found = exact.search(knowledge, time.monotonic() + seconds, lambda best, bound: None)
     if found.placed is None:
         return None
-    return max(
-        0, *(roomy.memory_bytes(p.option, p.kept) - budget for p in found.placed if _is_on(roomy, p.option, name))
-    )
+    used = (p for p in found.placed if _is_on(roomy, p.option, name))
+    return max((roomy.memory_bytes(p.option, p.kept) - budget for p in used), default=0)
 
 
 def with_more_memory(fleet: Fleet, name: str, extra_bytes: int) -> Fleet:
@@ -120,7 +121,6 @@ class _Missing:
     def __init__(self, instance: Instance, name: str, budget_bytes: int) -> None:
         self._instance, self._name, self._budget = instance, name, budget_bytes
         self._relaxations = [submodel.Relaxation(instance, option, of_memory=True) for option in instance.options]
-        self._always = [instance.memory_bytes(option, ()) for option in instance.options]
 
     def bound(self, option: int, classes: tuple[int, ...]) -> LinearBound | None:
         """See `exact.Cost`."""
@@ -128,7 +128,7 @@ class _Missing:
         if bound is None:
             return None
         at = self._instance.options[option]
-        missing = [self._missing(option, self._always[option] + int(g) // at.grains_per_byte) for g in bound.by_count]
+        missing = [self._missing(option, _bytes_of(at, int(g))) for g in bound.by_count]
         return LinearBound(bound.binding, np.array(missing))
 
     def least(self, option: int, classes: tuple[int, ...], seconds: float) -> Answer:
@@ -137,7 +137,7 @@ class _Missing:
         answer = submodel.smallest(self._instance, at, classes, seconds)
         if answer.bound is None:
             return answer
-        missing = self._missing(option, self._always[option] + answer.bound // at.grains_per_byte)
+        missing = self._missing(option, _bytes_of(at, answer.bound))
         if missing >= NEVER:
             return Answer(None, None)
         return Answer(missing, answer.kept if answer.kept and self.of(option, answer.kept) < NEVER else None)
@@ -151,6 +151,11 @@ class _Missing:
         if _is_on(self._instance, at, self._name):
             return max(0, needed_bytes - self._budget)
         return 0 if needed_bytes <= at.device.memory_budget_bytes else NEVER
+
+
+def _bytes_of(option: Option, grains: int) -> int:
+    """Return the memory [bytes], rounded up, of a sub-model of so many grains beyond what is always there."""
+    return option.device.memory_budget_bytes - (option.free_grains - grains) // option.grains_per_byte
 
 
 def _is_on(instance: Instance, option: Option, name: str) -> bool:
@@ -194,5 +199,5 @@ def _works(profile: Profile, fleet: Fleet, goal: Goal, deadline: float, enough_u
 def mib(num_bytes: int, up: bool = False) -> str:
     """Return a size for people, in KiB below a MiB; demand rounded up, supply down."""
     unit, factor = ("MiB", 2**20) if num_bytes >= 2**20 else ("KiB", 2**10)
-    tenths = num_bytes * 10 / factor
-    return f"{(math.ceil(tenths) if up else math.floor(tenths)) / 10:g} {unit}"
+    tenths = -(-num_bytes * 10 // factor) if up else num_bytes * 10 // factor
+    return f"{tenths / 10:.1f}".removesuffix(".0") + f" {unit}"

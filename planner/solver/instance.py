@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 
 from planner import cost
 from planner.cost import DeviceCost, WidthCost
+from planner.errors import InputError
 from planner.floor import RETENTION_TOLERANCE, Floor, floor_of
 from planner.schema import Fleet, Goal, Profile
 
 IMPORTANCE_SCALE = 10**9
 # Finer than this and the solver's sums would leave 64 bits.
 _MAX_TICKS = 10**6
+_LARGEST_SUM = 10**17
 
 Ints = NDArray[np.int64]
 
@@ -162,7 +164,7 @@ def build(profile: Profile, fleet: Fleet, goal: Goal) -> Instance:
     for device in cost.device_costs(profile, fleet):
         groups.setdefault(dataclasses.replace(device, name=""), []).append(device.name)
     options = [
-        _option(g, at, device, len(names), profile, units, floor)
+        _option(g, at, dataclasses.replace(device, name=names[0]), len(names), profile, units, floor)
         for g, (device, names) in enumerate(groups.items())
         for at in device.widths
     ]
@@ -217,6 +219,8 @@ def _option(
         (width.head_params if is_head else width.channel_params)[l] * size * device.bytes_per_param * grains
         for l, is_head, size in _rows(units)
     ]
+    _refuse_if_too_large(sum(unit_ticks) + profile.depth * _scaled_up(time.attention + time.mlp, ticks), device)
+    _refuse_if_too_large(sum(unit_grains), device)
     available = device.memory_budget_bytes - device.runtime_overhead_bytes
     free = available - width.fixed_params * device.bytes_per_param - fixed
     return Option(
@@ -236,6 +240,14 @@ def _option(
         free_grains=math.floor(free * grains),
         need=_needs(profile, width.embed_retention, floor),
     )
+
+
+def _refuse_if_too_large(total: int, device: DeviceCost) -> None:
+    if total > _LARGEST_SUM:
+        raise InputError(
+            f"device {device.name!r}: the whole model's time and memory there must be below {_LARGEST_SUM:.0e} "
+            "of the solver's units to be planned with; look for a number that is absurdly large or small."
+        )
 
 
 def _rows(units: Units) -> Iterable[tuple[int, bool, int]]:

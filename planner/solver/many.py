@@ -15,6 +15,9 @@ import numpy as np
 from planner.solver import submodel
 from planner.solver.instance import Found, Instance, Ints, Option, Placed, Progress
 
+# Orders in which the classes are placed before the search for a first plan is given up.
+NUM_ORDERS = 20
+
 _NEVER = 2**50
 
 
@@ -31,22 +34,37 @@ def search(instance: Instance, deadline: float, progress: Progress) -> Found:
         return Found(None, None)
     progress(None, bound_us)
     loads = _Loads(instance)
-    if not _place_all(loads, deadline):
-        return Found(None, bound_us)
-    best: tuple[Placed, ...] | None = None
-    best_us = _NEVER
-    while True:
-        placed = loads.build(deadline)
-        if placed is None:
-            return Found(best, bound_us)
-        total_us = max(instance.latency_us(p.option, p.kept) for p in placed)
-        total_us += instance.fusion_us(sum(p.option.embed_dim for p in placed))
-        if total_us >= best_us:
-            return Found(best, bound_us)
-        best, best_us = placed, total_us
+    best = _first_plan(loads, deadline)
+    while best is not None:
+        best_us = _latency_us(instance, best)
         progress(best_us, bound_us)
-        if not _improve(loads, deadline):
-            return Found(best, bound_us)
+        placed = loads.build(deadline) if _improve(loads, deadline) else None
+        if placed is None or _latency_us(instance, placed) >= best_us:
+            break
+        best = placed
+    return Found(best, bound_us)
+
+
+def _first_plan(loads: "_Loads", deadline: float) -> tuple[Placed, ...] | None:
+    """Place the classes in one order after the other until all sub-models exist."""
+    need = loads.instance.options[0].need[:, 0]
+    order = np.argsort(-need, kind="stable")
+    rng = np.random.default_rng(0)
+    for _ in range(NUM_ORDERS):
+        loads.clear()
+        if _place_all(loads, order.tolist(), deadline):
+            placed = loads.build(deadline)
+            if placed is not None:
+                return placed
+        if time.monotonic() > deadline:
+            break
+        order = rng.permutation(len(order))
+    return None
+
+
+def _latency_us(instance: Instance, placed: Sequence[Placed]) -> int:
+    slowest = max(instance.latency_us(p.option, p.kept) for p in placed)
+    return slowest + instance.fusion_us(sum(p.option.embed_dim for p in placed))
 
 
 def fleet_bound_us(instance: Instance) -> int | None:
@@ -86,6 +104,7 @@ def _times_by_count(instance: Instance, option: Option) -> Ints:
         solo[:] = _NEVER * option.ticks_per_us
     nth = np.sort(solo, axis=0).diagonal()
     time_us = (nth * (1 - 1e-9) + option.fixed_ticks) / option.ticks_per_us + option.path_us
+    time_us[nth >= _NEVER * option.ticks_per_us] = _NEVER
     return np.ceil(np.minimum(time_us, _NEVER) - 1e-6).astype(np.int64)
 
 
@@ -96,10 +115,14 @@ class _Loads:
         self.instance = instance
         # One entry per device, at the option that suits its classes best.
         self.groups = [g for g, names in enumerate(instance.groups) for _ in names]
-        self.classes: list[tuple[int, ...]] = [()] * len(self.groups)
-        self.time_us = [0] * len(self.groups)
+        self.clear()
         self._relaxations = [submodel.Relaxation(instance, option) for option in instance.options]
         self._seen: dict[tuple[int, tuple[int, ...]], tuple[int, int]] = {}
+
+    def clear(self) -> None:
+        """Take all classes off all devices; what was learned of subsets is kept."""
+        self.classes: list[tuple[int, ...]] = [()] * len(self.groups)
+        self.time_us = [0] * len(self.groups)
 
     def cost(self, device: int, classes: tuple[int, ...]) -> tuple[int, int]:
         """Return the least time [us] of these classes on a device, and the option that gives it."""
@@ -137,10 +160,9 @@ class _Loads:
         return tuple(placed)
 
 
-def _place_all(loads: _Loads, deadline: float) -> bool:
-    instance = loads.instance
-    hardest_first = np.argsort(-instance.options[0].need[:, 0], kind="stable").tolist()
-    for c in hardest_first:
+def _place_all(loads: _Loads, order: Sequence[int], deadline: float) -> bool:
+    """Put each class where the slowest device stays fastest; say whether all found a place."""
+    for c in order:
         if time.monotonic() > deadline:
             return False
         choices: list[tuple[int, int, tuple[int, ...]]] = []

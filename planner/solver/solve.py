@@ -72,9 +72,18 @@ def _place(instance: Instance, seed: int, time_limit_s: float, progress: Progres
     best_us = None if found.placed is None else _latency_us(instance, found.placed)
     if limit_us is not None and found.bound_us > limit_us:
         raise InfeasibleError(explain.too_slow(instance, found.bound_us, best_us, time_limit_s))
-    if found.placed is None or (limit_us is not None and best_us is not None and best_us > limit_us):
+    if found.placed is None:
+        if time.monotonic() < deadline:
+            raise TimeLimitError(
+                f"No plan found in {many.NUM_ORDERS} tries (not proven impossible). Allow a larger drop or more memory."
+            )
         raise TimeLimitError(f"No plan found within {time_limit_s:g} s (not proven impossible). Raise --time-limit.")
-    return spend.spend(instance, found.placed, knowledge), found.bound_us
+    if limit_us is not None and best_us is not None and best_us > limit_us:
+        raise TimeLimitError(
+            f"No plan within {goal.max_latency_ms:g} ms was found; the best takes {best_us / 1000:.2f} ms, and "
+            f"none takes less than {found.bound_us / 1000:.2f} ms. Raise --time-limit or --max-latency-ms."
+        )
+    return spend.spend(instance, found.placed, knowledge, deadline), found.bound_us
 
 
 def _latency_us(instance: Instance, placed: Sequence[Placed]) -> int:

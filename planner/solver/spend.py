@@ -10,6 +10,7 @@ time, each filled greedily), the units of each device by an integer program. The
 is never touched: its proof stands.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -23,17 +24,20 @@ from planner.solver.instance import IMPORTANCE_SCALE, Instance, Ints, Option, Pl
 _ROUNDS = 4
 
 
-def spend(instance: Instance, placed: Sequence[Placed], knowledge: Knowledge | None) -> tuple[Placed, ...]:
+def spend(
+    instance: Instance, placed: Sequence[Placed], knowledge: Knowledge | None, deadline: float
+) -> tuple[Placed, ...]:
     """Return a placement of the same latency that retains at least as much.
 
     Args:
         placed: A plan.
         knowledge: What the search learned of class subsets, where there are few enough to list.
+        deadline: When to leave the rest as it is, in the time of `time.monotonic` [s].
     """
     bottleneck_us = max(instance.latency_us(p.option, p.kept) for p in placed)
     if knowledge is not None and not instance.goal.leave_idle:
-        placed = _more_classes(instance, placed, knowledge, bottleneck_us)
-    return tuple(_fill(instance, p, bottleneck_us) for p in placed)
+        placed = _more_classes(instance, placed, knowledge, bottleneck_us, deadline)
+    return tuple(p if time.monotonic() > deadline else _fill(instance, p, bottleneck_us) for p in placed)
 
 
 def _fill(instance: Instance, p: Placed, latency_us: int) -> Placed:
@@ -42,12 +46,18 @@ def _fill(instance: Instance, p: Placed, latency_us: int) -> Placed:
 
 
 def _more_classes(
-    instance: Instance, placed: Sequence[Placed], knowledge: Knowledge, latency_us: int
+    instance: Instance, placed: Sequence[Placed], knowledge: Knowledge, latency_us: int, deadline: float
 ) -> Sequence[Placed]:
     """Choose class subsets anew: the richest that finish in time."""
     options = {option: o for o, option in enumerate(instance.options)}
     pool = {Candidate(options[p.option], sum(1 << c for c in p.classes)): p.kept for p in placed}
-    for candidate in knowledge.within(latency_us):
+    try:
+        largest = knowledge.within(latency_us, deadline)
+    except TimeoutError:
+        return placed
+    for candidate in largest:
+        if time.monotonic() > deadline:
+            break
         for mask in _itself_or_smaller(candidate.mask):
             smaller = Candidate(candidate.option, mask)
             kept = _greedy(instance, instance.options[smaller.option], smaller.classes, latency_us)
@@ -74,7 +84,8 @@ def _most_embed_dims(instance: Instance, placed: Sequence[Placed]) -> int:
     used = sum(p.option.embed_dim for p in placed)
     fusion_us = instance.fusion_us(used)
     smallest = min(option.embed_dim for option in instance.options)
-    while instance.fusion_us(used + smallest) <= fusion_us and used < 10**7:
+    most = sum(map(len, instance.groups)) * max(option.embed_dim for option in instance.options)
+    while instance.fusion_us(used + smallest) <= fusion_us and used < most:
         used += smallest
     return used
 
