@@ -2,9 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
-CHECKED := planner tests
+CHECKED := planner tests benchmarks
 
-.PHONY: demo test test-slow profile model clean
+.PHONY: demo test profile model bench clean
 
 # The main job: a fleet and a trained ViT in; a plan, sub-models and their accuracy out.
 demo: $(VENV)/.ready
@@ -19,8 +19,9 @@ test: $(VENV)/.ready-dev
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-test-slow: $(VENV)/.ready-dev
-	$(BIN)/pytest -m slow
+# The demo's plan beside the yardsticks, a table under docs/ (some six minutes).
+bench: $(VENV)/.ready
+	$(BIN)/python benchmarks/yardsticks.py
 
 # Measure the shipped model again, on this machine.
 profile: $(VENV)/.ready
