@@ -100,6 +100,8 @@ def solve(
     from planner.shipped import load_fleet, load_profile
     from planner.solver import solve as solve_plan
 
+    if max_accuracy_drop is not None and min_retention is not None:
+        raise InputError("--max-accuracy-drop and --min-retention both set the floors: give one of them.")
     if max_accuracy_drop is None and min_retention is None:
         max_accuracy_drop = 0.02
     try:

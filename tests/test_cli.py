@@ -176,6 +176,7 @@ def test_unknown_profile_names_the_nearest() -> None:
     [
         (["--max-accuracy-drop", "-1"], "--max-accuracy-drop"),
         (["--min-retention", "2"], "--min-retention"),
+        (["--min-retention", "0.5", "--max-accuracy-drop", "0.05"], "give one of them"),
         (["--max-accuracy-drop", "0.001"], "was calibrated for"),
     ],
 )

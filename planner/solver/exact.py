@@ -25,12 +25,10 @@ from numpy.typing import NDArray
 
 from planner.solver import submodel
 from planner.solver.assign import Candidate, classes_of, cover
-from planner.solver.instance import Found, Instance, Ints, Placed, Progress
+from planner.solver.instance import NEVER, Found, Instance, Ints, Placed, Progress
 from planner.solver.submodel import Answer, LinearBound
 
 MOST_CLASSES = 12
-
-NEVER = 2**50
 
 
 class Cost(Protocol):

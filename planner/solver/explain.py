@@ -15,8 +15,8 @@ import numpy as np
 
 from planner.schema import Device, Fleet, Goal, Profile
 from planner.solver import exact, many, submodel
-from planner.solver.exact import NEVER, Knowledge, Latency
-from planner.solver.instance import Instance, Option, build
+from planner.solver.exact import Knowledge, Latency
+from planner.solver.instance import NEVER, Instance, Option, build
 from planner.solver.submodel import Answer, LinearBound
 
 
@@ -192,8 +192,7 @@ def _works(profile: Profile, fleet: Fleet, goal: Goal, deadline: float, enough_u
         found = many.search(instance, deadline, lambda best, bound: None)
     if found.placed is None:
         return False
-    total_us = max(instance.latency_us(p.option, p.kept) for p in found.placed)
-    return total_us + instance.fusion_us(sum(p.option.embed_dim for p in found.placed)) <= enough_us
+    return instance.fleet_latency_us(found.placed) <= enough_us
 
 
 def mib(num_bytes: int, up: bool = False) -> str:

@@ -25,6 +25,8 @@ from planner.floor import RETENTION_TOLERANCE, Floor, floor_of
 from planner.schema import Fleet, Goal, Profile
 
 IMPORTANCE_SCALE = 10**9
+# Longer than any sub-model takes, larger than any: what cannot be.
+NEVER = 2**50
 # Finer than this and the solver's sums would leave 64 bits.
 _MAX_TICKS = 10**6
 _LARGEST_SUM = 10**17
@@ -109,6 +111,11 @@ class Instance:
     def latency_us(self, option: Option, kept: Sequence[int]) -> int:
         """Return the latency [us] of a sub-model on a device, by the formulas of `cost`."""
         return option.path_us + option.at.time.compute_us(*self._counts(kept))
+
+    def fleet_latency_us(self, placed: Sequence["Placed"]) -> int:
+        """Return the latency [us] of the fleet: the slowest device, then the fusion."""
+        slowest_us = max(self.latency_us(p.option, p.kept) for p in placed)
+        return slowest_us + self.fusion_us(sum(p.option.embed_dim for p in placed))
 
     def memory_bytes(self, option: Option, kept: Sequence[int]) -> int:
         """Return the memory [bytes] of a sub-model on a device, by the formulas of `cost`."""

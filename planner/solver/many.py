@@ -13,12 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from planner.solver import submodel
-from planner.solver.instance import Found, Instance, Ints, Option, Placed, Progress
+from planner.solver.instance import NEVER, Found, Instance, Ints, Option, Placed, Progress
 
 # Orders in which the classes are placed before the search for a first plan is given up.
 NUM_ORDERS = 20
-
-_NEVER = 2**50
 
 
 def search(instance: Instance, deadline: float, progress: Progress) -> Found:
@@ -36,10 +34,10 @@ def search(instance: Instance, deadline: float, progress: Progress) -> Found:
     loads = _Loads(instance)
     best = _first_plan(loads, deadline)
     while best is not None:
-        best_us = _latency_us(instance, best)
+        best_us = instance.fleet_latency_us(best)
         progress(best_us, bound_us)
         placed = loads.build(deadline) if _improve(loads, deadline) else None
-        if placed is None or _latency_us(instance, placed) >= best_us:
+        if placed is None or instance.fleet_latency_us(placed) >= best_us:
             break
         best = placed
     return Found(best, bound_us)
@@ -62,11 +60,6 @@ def _first_plan(loads: "_Loads", deadline: float) -> tuple[Placed, ...] | None:
     return None
 
 
-def _latency_us(instance: Instance, placed: Sequence[Placed]) -> int:
-    slowest = max(instance.latency_us(p.option, p.kept) for p in placed)
-    return slowest + instance.fusion_us(sum(p.option.embed_dim for p in placed))
-
-
 def fleet_bound_us(instance: Instance) -> int | None:
     """Return a bound on the fleet's latency [us]; None if the fleet cannot hold all classes."""
     counts = [len(names) for names in instance.groups]
@@ -80,7 +73,7 @@ def fleet_bound_us(instance: Instance) -> int | None:
         return sum(n * count for n, count in zip(most, counts, strict=True)) >= instance.num_classes
 
     levels = np.unique(np.concatenate(times))
-    levels = levels[levels < _NEVER]
+    levels = levels[levels < NEVER]
     low, high = 0, len(levels)
     while low < high:
         middle = (low + high) // 2
@@ -99,13 +92,13 @@ def _times_by_count(instance: Instance, option: Option) -> Ints:
         have = np.concatenate([[0], np.cumsum(importance[c, order])])
         ticks = np.concatenate([[0], np.cumsum(option.unit_ticks[order])])
         solo[c] = np.interp(option.need[c], have, ticks)
-        solo[c][option.need[c] > have[-1]] = _NEVER * option.ticks_per_us
+        solo[c][option.need[c] > have[-1]] = NEVER * option.ticks_per_us
     if option.free_grains < 0:
-        solo[:] = _NEVER * option.ticks_per_us
+        solo[:] = NEVER * option.ticks_per_us
     nth = np.sort(solo, axis=0).diagonal()
     time_us = (nth * (1 - 1e-9) + option.fixed_ticks) / option.ticks_per_us + option.path_us
-    time_us[nth >= _NEVER * option.ticks_per_us] = _NEVER
-    return np.ceil(np.minimum(time_us, _NEVER) - 1e-6).astype(np.int64)
+    time_us[nth >= NEVER * option.ticks_per_us] = NEVER
+    return np.ceil(np.minimum(time_us, NEVER) - 1e-6).astype(np.int64)
 
 
 class _Loads:
@@ -135,7 +128,7 @@ class _Loads:
             for o, option in enumerate(self.instance.options):
                 if option.group == group:
                     bound = self._relaxations[o].bound(classes)
-                    latency_us = _NEVER if bound is None else option.path_us + int(bound.by_count[len(classes) - 1])
+                    latency_us = NEVER if bound is None else option.path_us + int(bound.by_count[len(classes) - 1])
                     times.append((latency_us, o))
             self._seen[key] = min(times)
         return self._seen[key]
@@ -174,7 +167,7 @@ def _place_all(loads: _Loads, order: Sequence[int], deadline: float) -> bool:
             classes = tuple(sorted((*loads.classes[device], c)))
             choices.append((loads.cost(device, classes)[0], device, classes))
         time_us, device, classes = min(choices)
-        if time_us >= _NEVER:
+        if time_us >= NEVER:
             return False
         loads.set(device, classes)
     return True

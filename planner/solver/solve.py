@@ -69,7 +69,7 @@ def _place(instance: Instance, seed: int, time_limit_s: float, progress: Progres
     if found.bound_us is None:
         raise InfeasibleError(explain.why_not(instance, time_limit_s))
     limit_us = None if goal.max_latency_ms is None else 1000 * goal.max_latency_ms
-    best_us = None if found.placed is None else _latency_us(instance, found.placed)
+    best_us = None if found.placed is None else instance.fleet_latency_us(found.placed)
     if limit_us is not None and found.bound_us > limit_us:
         raise InfeasibleError(explain.too_slow(instance, found.bound_us, best_us, time_limit_s))
     if found.placed is None:
@@ -84,11 +84,6 @@ def _place(instance: Instance, seed: int, time_limit_s: float, progress: Progres
             f"none takes less than {found.bound_us / 1000:.2f} ms. Raise --time-limit or --max-latency-ms."
         )
     return spend.spend(instance, found.placed, knowledge, deadline), found.bound_us
-
-
-def _latency_us(instance: Instance, placed: Sequence[Placed]) -> int:
-    slowest = max(instance.latency_us(p.option, p.kept) for p in placed)
-    return slowest + instance.fusion_us(sum(p.option.embed_dim for p in placed))
 
 
 def _plan(instance: Instance, placed: Sequence[Placed], bound_us: int, seed: int, seconds: float) -> Plan:

@@ -98,7 +98,8 @@ class _Shrink:
 
     def kept(self, step: int) -> tuple[int, ...]:
         """Return the units kept at a step."""
-        return tuple(sorted(u for half in self._ranked for u in half[: round(step / _STEPS * len(half))]))
+        # Rounded up: a block keeps at least one of each for as long as anything is kept.
+        return tuple(sorted(u for half in self._ranked for u in half[: -(-step * len(half) // _STEPS)]))
 
 
 def _full_width(instance: Instance) -> list[Option]:
