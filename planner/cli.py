@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
+_RESUMABLE = {"execute", "profile"}
+
 app = typer.Typer(
     name="planner",
     help="Plan, prune and fuse Vision Transformers over fleets of edge devices.",
@@ -63,7 +65,8 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             typer.echo(str(error), err=True)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            typer.echo("Stopped. What was finished is kept: the same command goes on from there.", err=True)
+            kept = " What was finished is kept: the same command goes on from there."
+            typer.echo("Stopped." + kept * (function.__name__ in _RESUMABLE), err=True)
             raise typer.Exit(130) from None
 
     app.command(name=function.__name__.replace("_", "-").strip("-"))(wrapped)
@@ -211,9 +214,10 @@ def evaluate(
     from planner.schema import to_json
 
     _one_thread()
-    read = read_bundle(bundle)
-    fleet = None if devices is None else _checked_fleet(read.plan, read.profile, devices)
-    evaluation = evaluate_bundle(read)
+    with _status("measuring"):
+        read = read_bundle(bundle)
+        fleet = None if devices is None else _checked_fleet(read.plan, read.profile, devices)
+        evaluation = evaluate_bundle(read)
     if json:
         typer.echo(to_json(evaluation), nl=False)
         return
@@ -320,16 +324,17 @@ def _progress() -> "Progress":
     return Progress(*columns, console=Console(stderr=True))
 
 
-@contextmanager
-def _solving() -> Iterator[Callable[[int | None, int], None]]:
-    """Show plan, bound and gap on one line of stderr while solving, where that is a terminal."""
+def _status(text: str) -> Any:
+    """Return a context in which stderr says what is being done; silent where it is not a terminal."""
     from rich.console import Console
 
-    console = Console(stderr=True)
-    if not sys.stderr.isatty():
-        yield lambda best_us, bound_us: None
-        return
-    with console.status("solving") as status:
+    return Console(stderr=True, quiet=not sys.stderr.isatty()).status(text)
+
+
+@contextmanager
+def _solving() -> Iterator[Callable[[int | None, int], None]]:
+    """Show plan, bound and gap on one line of stderr while solving."""
+    with _status("solving") as status:
 
         def show_bounds(best_us: int | None, bound_us: int) -> None:
             best = "no plan yet" if best_us is None else f"plan {best_us / 1000:.1f} ms"

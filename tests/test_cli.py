@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -226,6 +227,16 @@ def test_schema_prints_json_schema() -> None:
     """Each format's schema is JSON and has the format's keys."""
     for name, key in (("devices", "aggregator"), ("profile", "importance"), ("plan", "assignments")):
         assert key in json.loads(planner("schema", name).stdout)["properties"]
+
+
+def test_the_schema_knows_both_ways_to_write_a_size() -> None:
+    """An editor that follows the schema accepts "512MiB" as well as a number of bytes."""
+    properties = json.loads(planner("schema", "devices").stdout)["$defs"]["Device"]["properties"]
+    number, text = properties["memory_budget"]["anyOf"]
+    assert number["type"] == "integer"
+    for size in ("512MiB", "1.5GB", "80 KiB", "100B"):
+        assert re.match(text["pattern"], size)
+    assert not re.match(text["pattern"], "512Mib")
 
 
 def test_pis_example_is_a_valid_fleet() -> None:

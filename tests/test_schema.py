@@ -484,15 +484,17 @@ def test_write_text_writes_whole_files() -> None:
     assert path.stat().st_mode == Path("plain").stat().st_mode
 
 
-@pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_write_text_leaves_the_old_file_when_writing_fails(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("module", "step"), [(os, "fsync"), (Path, "replace")])
+def test_write_text_leaves_the_old_file_when_writing_fails(
+    module: object, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The disk is full, whenever that is noticed: the old file is as it was, and alone."""
 
     def full(*args: object) -> NoReturn:
         raise OSError(28, "No space left on device")
 
     Path("plan.json").write_text("old")
-    monkeypatch.setattr(os, step, full)
+    monkeypatch.setattr(module, step, full)
     with pytest.raises(InputError, match=r"\Aplan\.json: cannot be written \(No space left on device\)\.\Z"):
         write_text(Path("plan.json"), "new")
     assert Path("plan.json").read_text() == "old"

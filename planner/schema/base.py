@@ -15,7 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails
 
 from planner.errors import InputError
@@ -23,6 +23,16 @@ from planner.errors import InputError
 SCHEMA_VERSION = 1
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)\s*\Z")
+# For editors: both ways to write a size.
+SIZE_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "integer", "minimum": 0},
+            {"type": "string", "pattern": r"^\d+(\.\d+)? ?(B|[KMGT]i?B)$", "examples": ["512MiB"]},
+        ],
+        "description": 'A number of bytes, or a size such as "512MiB" or "1.5GB".',
+    }
+)
 _FACTORS: dict[str, int] = {"B": 1} | {
     f"{prefix}{suffix}": base**power
     for suffix, base in (("B", 1000), ("iB", 1024))

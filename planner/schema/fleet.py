@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from planner.schema.base import Document, Frozen, demanded_bytes, nearest, supplied_bytes
+from planner.schema.base import SIZE_SCHEMA, Document, Frozen, demanded_bytes, nearest, supplied_bytes
 
 Precision = Literal["float32", "float16", "int8"]
 BYTES_PER_PARAM: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
@@ -14,8 +14,8 @@ BYTES_PER_PARAM: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
 DEFAULT_RUNTIME_OVERHEAD_BYTES = 80 * 1024**2
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Budget = Annotated[int, Field(gt=0, le=2**50), BeforeValidator(supplied_bytes)]
-Overhead = Annotated[int, Field(ge=0, le=2**50), BeforeValidator(demanded_bytes)]
+Budget = Annotated[int, Field(gt=0, le=2**50), BeforeValidator(supplied_bytes), SIZE_SCHEMA]
+Overhead = Annotated[int, Field(ge=0, le=2**50), BeforeValidator(demanded_bytes), SIZE_SCHEMA]
 
 
 class Device(Frozen):

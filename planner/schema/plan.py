@@ -30,6 +30,11 @@ class Goal(Frozen):
         return self
 
 
+class _Placed(Frozen):
+    # A base of its own: fields of the last base come first in the file, and a reader looks for the name.
+    device: Name
+
+
 class SubModel(Frozen):
     """The pruned ViT for one class subset: what is kept, in indices of the whole model."""
 
@@ -39,10 +44,9 @@ class SubModel(Frozen):
     kept_channel_groups: tuple[tuple[int, ...], ...]
 
 
-class Assignment(SubModel):
+class Assignment(SubModel, _Placed):
     """A sub-model on a device, and what it costs there."""
 
-    device: Name
     send_us: int = Field(ge=0)
     compute_us: int = Field(ge=0)
     return_us: int = Field(ge=0)
