@@ -122,8 +122,8 @@ class Knowledge:
         levels: list[int] = np.unique(self.low[(self.low > above_us) & (self.low <= to_us)]).tolist()
         return levels
 
-    def examine(self, candidate: Candidate, latency_us: int, seconds: float) -> None:
-        """Learn whether the candidate can be this fast: its bound rises, or its sub-model is built."""
+    def examine(self, candidate: Candidate, seconds: float) -> None:
+        """Build the candidate's cheapest sub-model, or learn that it does not exist."""
         answer = self._cost.least(candidate.option, candidate.classes, seconds)
         self._raise_low(candidate, NEVER if answer.bound is None else answer.bound)
         if answer.kept is not None:
@@ -192,7 +192,7 @@ def search(knowledge: Knowledge, deadline: float, progress: Progress, enough_us:
             bound_us = max(bound_us, promise.total_us)
             unbuilt = [pick for pick in promise.picks if knowledge.high[pick.option, pick.mask] > promise.bottleneck_us]
             for pick in unbuilt:
-                knowledge.examine(pick, promise.bottleneck_us, deadline - time.monotonic())
+                knowledge.examine(pick, deadline - time.monotonic())
             if all(pick in knowledge.kept for pick in promise.picks):
                 total_us = _total_us(knowledge, promise.picks)
                 if total_us < best_us:
