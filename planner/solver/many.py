@@ -32,7 +32,7 @@ def search(instance: Instance, deadline: float, progress: Progress) -> Found:
         return Found(None, None)
     progress(None, bound_us)
     loads = _Loads(instance)
-    best = _first_plan(loads, deadline)
+    best = _first_placement(loads, deadline)
     while best is not None:
         best_us = instance.fleet_latency_us(best)
         progress(best_us, bound_us)
@@ -43,7 +43,12 @@ def search(instance: Instance, deadline: float, progress: Progress) -> Found:
     return Found(best, bound_us)
 
 
-def _first_plan(loads: "_Loads", deadline: float) -> tuple[Placed, ...] | None:
+def first_plan(instance: Instance, deadline: float) -> tuple[Placed, ...] | None:
+    """Return some plan, if one is found before the deadline."""
+    return _first_placement(_Loads(instance), deadline)
+
+
+def _first_placement(loads: "_Loads", deadline: float) -> tuple[Placed, ...] | None:
     """Place the classes in one order after the other until all sub-models exist."""
     need = loads.instance.options[0].need[:, 0]
     order = np.argsort(-need, kind="stable")

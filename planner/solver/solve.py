@@ -11,9 +11,11 @@ from planner.errors import InfeasibleError, PlannerError, TimeLimitError
 from planner.schema import Assignment, Fleet, FusionCost, Goal, Plan, Profile, SolverRun, sha256_of
 from planner.solver import exact, explain, many, spend, yardsticks
 from planner.solver.exact import Knowledge, Latency
-from planner.solver.instance import Instance, Placed, Progress, build
+from planner.solver.instance import Found, Instance, Placed, Progress, build
 
 DEFAULT_TIME_LIMIT_S = 30.0
+
+_LEAST_GRACE_S = 1.0
 
 
 def solve(
@@ -64,6 +66,11 @@ def _place(instance: Instance, seed: int, time_limit_s: float, progress: Progres
     if instance.num_classes <= exact.MOST_CLASSES:
         knowledge = Knowledge(instance, Latency(instance))
         found = exact.search(knowledge, deadline, progress)
+        if found.placed is None and found.bound_us is not None:
+            # Out of time on the way to the best plan: any plan is better than none.
+            grace = time.monotonic() + max(_LEAST_GRACE_S, 0.1 * time_limit_s)
+            bound_us = max(found.bound_us, many.fleet_bound_us(instance) or 0)
+            found = Found(many.first_plan(instance, grace), bound_us)
     else:
         found = many.search(instance, deadline, progress)
     if found.bound_us is None:
