@@ -3,6 +3,7 @@
 Everything is recomputed from the profile and the fleet; nothing here knows how a plan is found.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
@@ -28,7 +29,7 @@ def check(plan: Plan, profile: Profile, fleet: Fleet) -> list[str]:
         if (actual := sha256_of(document)) != claimed:
             return [f"the plan is for another {what}: {what}_sha256 is {claimed[:12]}..., got {actual[:12]}..."]
     devices = {device.name: device for device in cost.device_costs(profile, fleet)}
-    shapes = [problem for a in plan.assignments for problem in _shape(a, profile, devices)]
+    shapes = [p for a in plan.assignments for p in (*_shape(a, profile), *_timed(a, devices))]
     names = list(_names(plan, profile, fleet))
     if shapes or names:
         return names + shapes
@@ -37,15 +38,24 @@ def check(plan: Plan, profile: Profile, fleet: Fleet) -> list[str]:
     return problems + list(_totals(plan, profile, fleet))
 
 
+def check_sub_models(plan: Plan, profile: Profile) -> list[str]:
+    """Return what is wrong with the plan's sub-models, whatever the fleet: classes, widths, indices."""
+    problems = [problem for a in plan.assignments for problem in _shape(a, profile)]
+    for a in plan.assignments:
+        if profile.width(a.embed_dim) is None:
+            problems.append(f"{a.device}: embed_dim must be a width of the profile, got {a.embed_dim}")
+    return problems
+
+
 def _names(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[str]:
     """Each device once, used or idle; each class somewhere."""
-    used = [a.device for a in plan.assignments]
-    for name in (member.name for member in fleet.members):
-        times = used.count(name) + plan.idle.count(name)
-        if times != 1:
-            yield f"device {name!r} must be assigned or idle once, got {times} times"
-    known = set(fleet.member_names)
-    for name in [*used, *plan.idle]:
+    times = Counter([a.device for a in plan.assignments])
+    times.update(plan.idle)
+    known = {member.name for member in fleet.members}
+    for member in fleet.members:
+        if times[member.name] != 1:
+            yield f"device {member.name!r} must be assigned or idle once, got {times[member.name]} times"
+    for name in times:
         if name not in known:
             yield f"device {name!r} is not in the fleet{nearest(name, known)}"
     served = {name for a in plan.assignments for name in a.classes}
@@ -56,16 +66,20 @@ def _names(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[str]:
         yield f"fusion.device must be the aggregator {fleet.aggregator!r}, got {plan.fusion.device!r}"
 
 
-def _shape(a: Assignment, profile: Profile, devices: dict[str, DeviceCost]) -> Iterator[str]:
+def _timed(a: Assignment, devices: dict[str, DeviceCost]) -> Iterator[str]:
+    """The device can be timed at the width."""
+    if a.device in devices and devices[a.device].at(a.embed_dim) is None:
+        widths = [w.width.embed_dim for w in devices[a.device].widths]
+        yield f"{a.device}: embed_dim must be one of {widths}, got {a.embed_dim}"
+
+
+def _shape(a: Assignment, profile: Profile) -> Iterator[str]:
     """The indices of a sub-model exist, and each is named once, in order."""
     if len(set(a.classes)) < len(a.classes):
         yield f"{a.device}: classes must differ, got {list(a.classes)}"
     for name in a.classes:
         if name not in profile.classes:
             yield f"{a.device}: class {name!r} is not in the profile{nearest(name, profile.classes)}"
-    if a.device in devices and devices[a.device].at(a.embed_dim) is None:
-        widths = [w.width.embed_dim for w in devices[a.device].widths]
-        yield f"{a.device}: embed_dim must be one of {widths}, got {a.embed_dim}"
     num_groups = [len(block) for block in profile.channel_groups]
     yield from _indices(a.device, "kept_heads", a.kept_heads, [profile.num_heads] * profile.depth)
     yield from _indices(a.device, "kept_channel_groups", a.kept_channel_groups, num_groups)
@@ -137,9 +151,9 @@ def _totals(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[str]:
     status = status_of(plan.latency_us, plan.bound_us)
     if plan.status != status:
         yield f"status must be {status!r} at latency {plan.latency_us} and bound {plan.bound_us}, got {plan.status!r}"
-    limit = plan.goal.max_latency_ms
-    if limit is not None and plan.latency_us > 1000 * limit:
-        yield f"latency must be at most {limit} ms, got {plan.latency_us / 1000} ms"
+    limit_us = plan.goal.max_latency_us
+    if limit_us is not None and plan.latency_us > limit_us:
+        yield f"latency must be at most {plan.goal.max_latency_ms} ms, got {plan.latency_us / 1000} ms"
 
 
 def gap_of(latency_us: int, bound_us: int) -> float:

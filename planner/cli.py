@@ -2,18 +2,18 @@
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
+from planner import terminal
 from planner.errors import InputError, PlannerError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import TaskID
 
     from planner.schema import Fleet, Plan, Profile
 
@@ -103,6 +103,7 @@ def solve(
     from planner.shipped import load_fleet, load_profile
     from planner.solver import solve as solve_plan
 
+    _refuse_folder(out)
     if max_accuracy_drop is not None and min_retention is not None:
         raise InputError("--max-accuracy-drop and --min-retention both set the floors: give one of them.")
     if max_accuracy_drop is None and min_retention is None:
@@ -120,9 +121,10 @@ def solve(
     except ValidationError as error:
         first = error.errors()[0]
         flag = "--" + str(first["loc"][0]).replace("_", "-")
-        raise InputError(f"{flag}: {first['msg']}, got {first['input']}.") from None
+        must = first["msg"].replace("Input should be", "must be")
+        raise InputError(f"{flag}: {must}, got {first['input']}.") from None
     fleet, model_profile = load_fleet(devices), load_profile(profile)
-    with _solving() as progress:
+    with terminal.solving() as progress:
         plan = solve_plan(model_profile, fleet, goal, seed=seed, time_limit_s=time_limit, progress=progress)
     if out is not None:
         write_document(out, plan)
@@ -132,6 +134,8 @@ def solve(
 @command
 def check(plan: PlanFile, devices: Devices = Path("devices.json"), profile: ProfileName = "digits-vit") -> None:
     """Say whether a plan is valid and its numbers true; exit 1 if not.
+
+    The bound is the solver's: no recomputation can confirm it.
 
     Example: planner check plan.json --devices devices.json
     """
@@ -181,9 +185,9 @@ def execute(
     from planner.executor.execute import execute as execute_plan
     from planner.shipped import load_plan, load_profile
 
-    _one_thread()
+    terminal.one_thread()
     loaded, model_profile = load_plan(plan), load_profile(profile)
-    with _progress() as progress:
+    with terminal.progress() as progress:
         task: TaskID | None = None
 
         def on_epoch(what: str, done: int, total: int) -> None:
@@ -213,8 +217,8 @@ def evaluate(
     from planner.report.text import evaluation_text
     from planner.schema import to_json
 
-    _one_thread()
-    with _status("measuring"):
+    terminal.one_thread()
+    with terminal.status("measuring"):
         read = read_bundle(bundle)
         fleet = None if devices is None else _checked_fleet(read.plan, read.profile, devices)
         evaluation = evaluate_bundle(read)
@@ -224,7 +228,7 @@ def evaluate(
     if fleet is not None:
         _print_plan(read.plan, read.profile, fleet, json=False)
         typer.echo()
-    _console().print(evaluation_text(evaluation))
+    terminal.console().print(evaluation_text(evaluation))
 
 
 @command
@@ -242,9 +246,10 @@ def profile(
     from planner.profiler.build import Stage, build_profile
     from planner.schema import to_json, write_document
 
-    _one_thread()
-    work = out.with_name(f".{out.name}.probes") if out else Path(f".{Path(model).stem}.probes")
-    with _progress() as progress:
+    _refuse_folder(out)
+    terminal.one_thread()
+    work = out.with_name(f".{out.name}.probes") if out else Path(f".{Path(model).parent.name or model}.probes")
+    with terminal.progress() as progress:
         tasks: dict[str, Any] = {}
 
         def on_stage(stage: Stage) -> None:
@@ -284,7 +289,16 @@ def schema(format: Annotated[FormatName, typer.Argument(help="Which file's.")]) 
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal cannot show is shown escaped, not as a traceback.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     app()
+
+
+def _refuse_folder(out: Path | None) -> None:
+    """Notice before the work that its result could not be written."""
+    if out is not None and (not out.name or out.is_dir()):
+        raise InputError(f"--out {out}: must be a file, got a folder.")
 
 
 def _print_plan(plan: "Plan", profile: "Profile", fleet: "Fleet", json: bool) -> None:
@@ -295,7 +309,7 @@ def _print_plan(plan: "Plan", profile: "Profile", fleet: "Fleet", json: bool) ->
         return
     from planner.report.text import plan_text
 
-    _console().print(plan_text(plan, profile, fleet))
+    terminal.console().print(plan_text(plan, profile, fleet))
 
 
 def _checked_fleet(plan: "Plan", profile: "Profile", devices: Path) -> "Fleet":
@@ -308,44 +322,3 @@ def _checked_fleet(plan: "Plan", profile: "Profile", devices: Path) -> "Fleet":
     if problems:
         raise InputError(f"{devices}: {problems[0]}.")
     return fleet
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console()
-
-
-def _progress() -> "Progress":
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))
-
-
-def _status(text: str) -> Any:
-    """Return a context in which stderr says what is being done; silent where it is not a terminal."""
-    from rich.console import Console
-
-    return Console(stderr=True, quiet=not sys.stderr.isatty()).status(text)
-
-
-@contextmanager
-def _solving() -> Iterator[Callable[[int | None, int], None]]:
-    """Show plan, bound and gap on one line of stderr while solving."""
-    with _status("solving") as status:
-
-        def show_bounds(best_us: int | None, bound_us: int) -> None:
-            best = "no plan yet" if best_us is None else f"plan {best_us / 1000:.1f} ms"
-            gap = "" if not best_us else f", gap {(best_us - bound_us) / best_us:.1%}"
-            status.update(f"solving: {best}, bound {bound_us / 1000:.1f} ms{gap}")
-
-        yield show_bounds
-
-
-def _one_thread() -> None:
-    # Small trainings are several times slower on several threads than on one.
-    import torch
-
-    torch.set_num_threads(1)

@@ -168,8 +168,8 @@ def device_costs(profile: Profile, fleet: Fleet) -> tuple[DeviceCost, ...]:
         card = kinds.get(device.kind or "")
         rows = {} if device.macs_per_second else {r.embed_dim: r for r in profile.latency.get(device.kind or "", ())}
         rate = _macs_per_second(device, card)
-        if rate is None and not rows:
-            known = sorted({*profile.latency, *kinds})
+        known = sorted({*profile.latency, *kinds})
+        if (rate is None and not rows) or (device.kind is not None and device.kind not in known):
             raise InputError(
                 f"device {device.name!r}: kind must be one of {', '.join(known)}, or the device must have "
                 f"its own macs_per_second, got kind {device.kind!r}{nearest(device.kind or '', known) or '.'}"

@@ -19,6 +19,7 @@ LAYERS = [
     {"network"},
     {"solver", "profiler", "executor", "runtime"},
     {"whatif", "report"},
+    {"terminal"},
     {"cli"},
 ]
 LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}

@@ -431,7 +431,7 @@ def test_a_latency_limit_that_cannot_be_met(seed: int) -> None:
             solve(drawn, on, Goal(max_latency_ms=1000))
         return
     limit_ms = (middling_us(seed) - 1) / 1000
-    message = rf"\ANo plan within {limit_ms:g} ms: no plan takes less than {middling_us(seed) / 1000:.2f} ms\. Smallest"
+    message = rf"\ANo plan within {limit_ms:g} ms: no plan takes less than {middling_us(seed) / 1000:.3f} ms\. Smallest"
     with pytest.raises(InfeasibleError, match=message) as caught:
         solve(drawn, on, Goal(max_latency_ms=limit_ms))
     works = re.search(r"--max-latency-ms ([\d.]*\d)", str(caught.value))

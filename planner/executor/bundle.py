@@ -15,11 +15,12 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import nn
 
+from planner.check import check_sub_models
 from planner.errors import InputError
 from planner.network.checkpoint import load_model, load_weights, whole_shape
 from planner.network.fusion import Fusion
 from planner.network.vit import Shape, VisionTransformer
-from planner.schema import ModelCard, Plan, Profile, SubModel, read_document, to_json
+from planner.schema import ModelCard, Plan, Profile, SubModel, read_document, sha256_of, to_json
 from planner.schema.base import Document, write_bytes, write_text
 from planner.shipped import load_plan
 
@@ -106,8 +107,14 @@ def read_bundle(path: Path) -> Bundle:
                 f"{path / file}: SHA-256 must be {expected[:12]}..., got {_sha256(path / file)[:12]}...: "
                 "the file was changed."
             )
+    for needed in (PLAN, PROFILE, FUSION, *manifest.devices.values()):
+        if needed not in manifest.sha256:
+            raise InputError(f"{path / MANIFEST}: sha256 must name {needed}, got {sorted(manifest.sha256)}.")
     plan, profile = load_plan(path / PLAN), read_document(path / PROFILE, Profile)
+    _check_plan(path, plan, profile, manifest)
     card, whole = load_model(manifest.model)
+    if card.weights_sha256 != profile.weights_sha256:
+        raise InputError(f"{path}: was made of other weights than those of model {manifest.model!r}.")
     fusion = Fusion([a.embed_dim for a in plan.assignments], profile.fusion_hidden, len(profile.classes))
     load_weights(path / FUSION, fusion, manifest.sha256[FUSION])
     sub_models = []
@@ -117,6 +124,16 @@ def read_bundle(path: Path) -> Bundle:
         load_weights(path / file, sub_model, manifest.sha256[file])
         sub_models.append(sub_model)
     return Bundle(manifest, plan, profile, card, whole, tuple(sub_models), fusion)
+
+
+def _check_plan(path: Path, plan: Plan, profile: Profile, manifest: Manifest) -> None:
+    """Plan, profile and manifest of a bundle belong together."""
+    if sha256_of(profile) != plan.profile_sha256:
+        raise InputError(f"{path / PLAN}: was made from another profile than {PROFILE} beside it.")
+    if problems := check_sub_models(plan, profile):
+        raise InputError(f"{path / PLAN}: {problems[0]}.")
+    if list(manifest.devices) != [a.device for a in plan.assignments]:
+        raise InputError(f"{path / MANIFEST}: devices must be those of {PLAN}, got {list(manifest.devices)}.")
 
 
 def planned_shape(card: ModelCard, profile: Profile, sub_model: SubModel) -> Shape:

@@ -4,12 +4,12 @@ Killed at any moment and started again, it goes on from the last finished epoch,
 is the one that an unbroken run writes.
 """
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from planner.check import check_sub_models
 from planner.errors import InputError
 from planner.executor.bundle import MANIFEST, WORK, kept_channels, read_bundle, write_bundle
 from planner.network import data, recover
@@ -62,7 +62,12 @@ def execute(
             f"the plan was made from another profile: profile_sha256 is {plan.profile_sha256[:12]}..., "
             f"got {sha256_of(profile)[:12]}...; name the right one with --profile."
         )
-    model = model or profile.model
+    problems = check_sub_models(plan, profile)
+    if problems:
+        raise InputError(f"the plan does not go with its profile: {problems[0]}.")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: must be a folder, got a file.")
+    model = _absolute(model or profile.model)
     card, whole = load_model(model)
     if card.weights_sha256 != profile.weights_sha256:
         raise InputError(
@@ -72,6 +77,8 @@ def execute(
     order = _Order(plan_sha256=sha256_of(plan), weights_sha256=card.weights_sha256, epochs=epochs, seed=seed)
     work = out / WORK
     if _is_done(out, order):
+        # A run that was killed at the very end may have left its training states.
+        shutil.rmtree(work, ignore_errors=True)
         return
     _claim(out, order)
     retrain = replace(recover.RETRAIN, epochs=epochs)
@@ -99,7 +106,7 @@ def execute(
         sub_models.append(sub_model)
     hidden = profile.fusion_hidden
     fusion = recover.train_fusion(sub_models, lessons, hidden, fuse, seed, work / "fusion.safetensors", tick("fusion"))
-    write_bundle(out, plan, profile, os.fspath(model), seed, epochs, sub_models, fusion)
+    write_bundle(out, plan, profile, model, seed, epochs, sub_models, fusion)
     shutil.rmtree(work)
 
 
@@ -115,6 +122,11 @@ def cut_out(whole: VisionTransformer, profile: Profile, assignment: Assignment) 
             f"got {assignment.embed_dim}: this version cuts heads and channels, not embed dims."
         )
     return cut(whole, assignment.kept_heads, kept_channels(profile, assignment))
+
+
+def _absolute(model: str) -> str:
+    """Return a card's path so that it means the same from any folder; a shipped model's name as it is."""
+    return str(Path(model).resolve()) if model.endswith(".json") or "/" in model else model
 
 
 def _is_done(out: Path, order: _Order) -> bool:

@@ -9,7 +9,7 @@ from planner.schema import Evaluation, Fleet, Plan, Profile
 def devices_frame(plan: Plan, profile: Profile, fleet: Fleet) -> pd.DataFrame:
     """Return a row for each device of the fleet, the idle ones last.
 
-    Columns: classes, heads, channels, params, macs, memory_bytes, budget_bytes, send_us,
+    Columns: kind, classes, heads, channels, params, macs, memory_bytes, budget_bytes, send_us,
     compute_us, return_us, latency_us, least_retention, energy_mj, estimated, bottleneck.
     """
     members = {member.name: member for member in fleet.members}
@@ -49,7 +49,9 @@ def devices_frame(plan: Plan, profile: Profile, fleet: Fleet) -> pd.DataFrame:
 def classes_frame(evaluation: Evaluation) -> pd.DataFrame:
     """Return accuracies on the test part: a row for each class and one for all of them."""
     frame = pd.DataFrame({"whole": evaluation.whole_by_class, "fused": evaluation.fused_by_class})
-    frame.loc["all"] = [evaluation.whole_accuracy, evaluation.fused_accuracy]
+    # Appended, not set by name: a class may be called "all".
+    everything = {"whole": evaluation.whole_accuracy, "fused": evaluation.fused_accuracy}
+    frame = pd.concat([frame, pd.DataFrame(everything, index=["all"])])
     frame["change"] = frame["fused"] - frame["whole"]
     table: pd.DataFrame = frame.rename_axis("class")
     return table
@@ -61,7 +63,7 @@ def sizes_frame(evaluation: Evaluation) -> pd.DataFrame:
     The fleet's is the sum over its devices: what splitting costs, beside what it saves on each.
     """
     sizes = pd.DataFrame({name: size.model_dump() for name, size in evaluation.devices.items()}).T
-    sizes.loc["fleet"] = sizes.sum()
+    sizes = pd.concat([sizes, pd.DataFrame(sizes.sum().to_dict(), index=["fleet"])])
     sizes["params_ratio"] = evaluation.whole.params / sizes["params"]
     sizes["macs_ratio"] = evaluation.whole.macs / sizes["macs"]
     table: pd.DataFrame = sizes.rename_axis("device")

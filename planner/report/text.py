@@ -59,15 +59,14 @@ def evaluation_text(evaluation: Evaluation) -> RenderableType:
 def _accuracy_table(evaluation: Evaluation) -> Table:
     table = _table(f"Accuracy on the {evaluation.num_images} test images", "class", "whole", "fused", "change")
     frame = classes_frame(evaluation)
-    for name, row in frame.iterrows():
-        last = name == "all"
+    for i, (name, row) in enumerate(frame.iterrows()):
         table.add_row(
             Text(str(name)),
             f"{row['whole']:.1%}",
             f"{row['fused']:.1%}",
             f"{100 * row['change']:+.1f} points",
-            style="bold" if last else None,
-            end_section=name == frame.index[-2],
+            style="bold" if i == len(frame) - 1 else None,
+            end_section=i == len(frame) - 2,
         )
     return _right(table)
 
@@ -84,15 +83,15 @@ def _size_table(evaluation: Evaluation) -> Table:
     title = f"Size against the whole model: {whole.params:,} params, {whole.macs / 1e6:.2f} M MACs"
     table = _table(title, "device", "params", "of the whole", "MACs", "of the whole")
     frame = sizes_frame(evaluation)
-    for name, row in frame.iterrows():
+    for i, (name, row) in enumerate(frame.iterrows()):
         table.add_row(
             Text(str(name)),
             f"{row['params']:,.0f}",
             _share(row["params_ratio"]),
             f"{row['macs'] / 1e6:.2f} M",
             _share(row["macs_ratio"]),
-            style="bold" if name == "fleet" else None,
-            end_section=name == frame.index[-2],
+            style="bold" if i == len(frame) - 1 else None,
+            end_section=i == len(frame) - 2,
         )
     return _right(table)
 
@@ -105,7 +104,7 @@ def _share(ratio: float) -> str:
 
 def _table(title: str, *columns: str) -> Table:
     # A title is wrapped at the table's width.
-    table = Table(title=title, title_justify="left", title_style="bold", min_width=len(title) + 1)
+    table = Table(title=Text(title, style="bold"), title_justify="left", min_width=min(80, len(title) + 1))
     for column in columns:
         table.add_column(column, overflow="fold")
     return table

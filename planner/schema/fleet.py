@@ -12,10 +12,11 @@ Precision = Literal["float32", "float16", "int8"]
 BYTES_PER_PARAM: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
 
 DEFAULT_RUNTIME_OVERHEAD_BYTES = 80 * 1024**2
+LARGEST_BYTES = 2**50
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Budget = Annotated[int, Field(gt=0, le=2**50), BeforeValidator(supplied_bytes), SIZE_SCHEMA]
-Overhead = Annotated[int, Field(ge=0, le=2**50), BeforeValidator(demanded_bytes), SIZE_SCHEMA]
+Budget = Annotated[int, Field(gt=0, le=LARGEST_BYTES), BeforeValidator(supplied_bytes), SIZE_SCHEMA]
+Overhead = Annotated[int, Field(ge=0, le=LARGEST_BYTES), BeforeValidator(demanded_bytes), SIZE_SCHEMA]
 
 
 class Device(Frozen):
@@ -26,7 +27,7 @@ class Device(Frozen):
 
     name: Name
     kind: Name | None = None
-    count: int = Field(1, ge=1, le=100_000)
+    count: int = Field(1, ge=1, le=10_000)
     memory_budget: Budget
     runtime_overhead: Overhead | None = None
     macs_per_second: float | None = Field(None, ge=1, le=1e18)

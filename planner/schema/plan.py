@@ -1,5 +1,7 @@
 """plan.json: what was asked, what was decided, and how good that is."""
 
+import math
+from fractions import Fraction
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -22,6 +24,11 @@ class Goal(Frozen):
     max_latency_ms: float | None = Field(None, gt=0)
     leave_idle: bool = False
     method: Method = "exact"
+
+    @property
+    def max_latency_us(self) -> int | None:
+        """The latency limit [us], rounded down; exact, as 1.001 ms are 1001 us."""
+        return None if self.max_latency_ms is None else math.floor(1000 * Fraction(repr(self.max_latency_ms)))
 
     @model_validator(mode="after")
     def _one_floor(self) -> "Goal":

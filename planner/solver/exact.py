@@ -6,8 +6,8 @@ bound, and only those that the assignment wants to use are looked at more closel
 
 1. With the bounds in the place of t, find the assignment of least latency. It is a bound on the
    latency of the fleet, since it believes every promise.
-2. Where it uses a sub-model that nobody has built yet, build it: bound by linear programming, a
-   rounded sub-model, and at last the exact one. What is learned of S is a bound for every
+2. Where it uses a sub-model that nobody has built yet, build it: first a bound by linear
+   programming, then the exact one. What is learned of S is a bound for every
    superset of S too, since more classes never need less.
 3. When every sub-model of the assignment of step 1 exists, that assignment is a plan, and its
    latency is its own bound: optimal. Until then, go back to 1.

@@ -13,7 +13,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from planner.schema import Device, Fleet, Goal, Profile
+from planner.schema import Fleet, Goal, Profile
+from planner.schema.fleet import LARGEST_BYTES
 from planner.solver import exact, many, submodel
 from planner.solver.exact import Knowledge, Latency
 from planner.solver.instance import NEVER, Instance, Option, build
@@ -23,51 +24,61 @@ from planner.solver.submodel import Answer, LinearBound
 def why_not(instance: Instance, seconds: float) -> str:
     """Say why the fleet cannot hold the model, and the smallest changes that work."""
     deadline = time.monotonic() + seconds
-    return f"No plan: {_reason(instance)} {_advice(_changes(instance, deadline))}"
+    reason = _reason(instance, time.monotonic() + seconds / 3)
+    return f"No plan: {reason} {_advice(_changes(instance, deadline), deadline)}"
 
 
 def too_slow(instance: Instance, bound_us: int, best_us: int | None, seconds: float) -> str:
     """Say that no plan is within the latency limit, and what is."""
     deadline = time.monotonic() + seconds
-    limit = instance.goal.max_latency_ms
-    changes = [] if best_us is None else [f"--max-latency-ms {math.ceil(best_us / 10) / 100:.10g}"]
-    assert limit is not None
-    changes += _larger_drop(instance, deadline, enough_us=math.floor(1000 * limit))
-    return f"No plan within {limit:.10g} ms: no plan takes less than {bound_us / 1000:.2f} ms. {_advice(changes)}"
+    limit_us = instance.goal.max_latency_us
+    assert limit_us is not None
+    changes = [] if best_us is None else [f"--max-latency-ms {best_us / 1000:.10g}"]
+    changes += _larger_drop(instance, deadline, enough_us=limit_us)
+    limit = f"{instance.goal.max_latency_ms:.10g} ms"
+    return f"No plan within {limit}: no plan takes less than {bound_us / 1000:.3f} ms. {_advice(changes, deadline)}"
 
 
-def _advice(changes: list[str]) -> str:
+def _advice(changes: list[str], deadline: float) -> str:
+    if not changes and time.monotonic() > deadline:
+        return "No time was left to look for a change that works: raise --time-limit."
     if not changes:
         return "No smaller change than a different fleet was found."
     return f"Smallest change that works: {', or '.join(changes)}."
 
 
-def _reason(instance: Instance) -> str:
-    names = instance.profile.classes
-    # For each class, the option that is nearest to holding it: (missing bytes, needed bytes).
-    worst = max((min(_missing(instance, c)), c) for c in range(instance.num_classes))
-    (missing, needed), c = worst
-    devices = instance.fleet.members
-    if missing >= NEVER:
+def _reason(instance: Instance, deadline: float) -> str:
+    names, devices = instance.profile.classes, instance.fleet.members
+    # For each class, the option that is nearest to holding it: (missing bytes, needed bytes, option).
+    nearest = [(*min(_missing(instance, c, deadline)), c) for c in range(instance.num_classes)]
+    missing, needed, o, c = max(nearest)
+    if missing >= NEVER and time.monotonic() < deadline:
         return f"class {names[c]!r} does not reach its floor on any device, even if nothing is pruned."
-    if missing > 0:
+    if 0 < missing < NEVER:
+        name = instance.groups[instance.options[o].group][0]
         largest = max(devices, key=lambda device: device.memory_budget)
+        if name == largest.name:
+            return (
+                f"class {names[c]!r} needs at least {mib(needed, up=True)} on any device; the largest budget is "
+                f"{mib(largest.memory_budget)} ({largest.name})."
+            )
+        budget = mib(needed - missing)
         return (
-            f"class {names[c]!r} needs at least {mib(needed, up=True)} on any device; the largest budget is "
-            f"{mib(largest.memory_budget)} ({largest.name})."
+            f"class {names[c]!r} fits on no device; the nearest is {name}, where it needs at least "
+            f"{mib(needed, up=True)} and has {budget}."
         )
     return (
         f"each class fits on some device, but the {len(devices)} devices together cannot hold all {len(names)} of them."
     )
 
 
-def _missing(instance: Instance, c: int) -> Iterator[tuple[int, int]]:
-    for option in instance.options:
-        kept = submodel.smallest(instance, option, (c,), seconds=5).kept
+def _missing(instance: Instance, c: int, deadline: float) -> Iterator[tuple[int, int, int]]:
+    for o, option in enumerate(instance.options):
+        kept = submodel.smallest(instance, option, (c,), deadline - time.monotonic()).kept
         if kept is not None:
             needed = instance.memory_bytes(option, kept)
-            yield needed - option.device.memory_budget_bytes, needed
-    yield NEVER, NEVER
+            yield needed - option.device.memory_budget_bytes, needed, o
+    yield NEVER, NEVER, 0
 
 
 def _changes(instance: Instance, deadline: float) -> list[str]:
@@ -101,10 +112,10 @@ def smallest_addition(instance: Instance, name: str, seconds: float) -> int | No
 
 def with_more_memory(fleet: Fleet, name: str, extra_bytes: int) -> Fleet:
     """Return the fleet, its devices named one by one, with one of them given more memory."""
-    devices = [
-        Device.model_validate(m.model_dump() | {"memory_budget": m.memory_budget + extra_bytes * (m.name == name)})
-        for m in fleet.members
-    ]
+    devices = [m.model_dump() for m in fleet.members]
+    for device in devices:
+        if device["name"] == name:
+            device["memory_budget"] = min(LARGEST_BYTES, device["memory_budget"] + extra_bytes)
     links = [
         link.model_dump() | {"between": (a, b)}
         for link in fleet.links

@@ -4,9 +4,10 @@ Sets: classes c (as bits of a subset), units u (heads, then channel groups, bloc
 device groups g (devices that differ in name only), options o (a device group at a width).
 
 All numbers are integers, demand rounded up and supply down: time in ticks (a whole number of
-ticks to the microsecond, chosen so that the profile's decimals are exact), memory in grains
-(likewise for bytes), importance in parts per billion. (At parts per million, the rounding of a
-few hundred units would outlaw the unpruned model at a floor of 1.)
+ticks to the microsecond, chosen so that usual decimals are exact; finer ones are rounded up to a
+millionth of a microsecond), memory in grains (likewise for bytes), importance in parts per
+billion. (At parts per million, the rounding of a few hundred units would outlaw the unpruned
+model at a floor of 1.)
 """
 
 import dataclasses
@@ -226,7 +227,9 @@ def _option(
         (width.head_params if is_head else width.channel_params)[l] * size * device.bytes_per_param * grains
         for l, is_head, size in _rows(units)
     ]
-    _refuse_if_too_large(sum(unit_ticks) + profile.depth * _scaled_up(time.attention + time.mlp, ticks), device)
+    switches = profile.depth * (time.attention + time.mlp)
+    around = time.fixed + switches + at.send_us + at.return_us
+    _refuse_if_too_large(sum(unit_ticks) + _scaled_up(around, ticks), device)
     _refuse_if_too_large(sum(unit_grains), device)
     available = device.memory_budget_bytes - device.runtime_overhead_bytes
     free = available - width.fixed_params * device.bytes_per_param - fixed
@@ -244,7 +247,8 @@ def _option(
         unit_grains=np.array(unit_grains, dtype=np.int64),
         head_grains=_scaled_up(per_head, grains),
         channel_grains=_scaled_up(per_channel, grains),
-        free_grains=math.floor(free * grains),
+        # Clamped: beyond what all units need, more or less means the same.
+        free_grains=max(-_LARGEST_SUM, min(math.floor(free * grains), _LARGEST_SUM)),
         need=_needs(profile, width.embed_retention, floor),
     )
 

@@ -32,30 +32,39 @@ def search(instance: Instance, deadline: float, progress: Progress) -> Found:
         return Found(None, None)
     progress(None, bound_us)
     loads = _Loads(instance)
-    best = _first_placement(loads, deadline)
-    while best is not None:
-        best_us = instance.fleet_latency_us(best)
-        progress(best_us, bound_us)
-        placed = loads.build(deadline) if _improve(loads, deadline) else None
-        if placed is None or instance.fleet_latency_us(placed) >= best_us:
+    best: tuple[Placed, ...] | None = None
+    # Every device used makes the fusion slower: fewer of them may be faster.
+    most_used = len(loads.groups)
+    while most_used:
+        placed = _first_placement(loads, deadline, most_used)
+        while placed is not None and (best is None or _faster(instance, placed, best)):
+            best = placed
+            progress(instance.fleet_latency_us(best), bound_us)
+            placed = loads.build(deadline) if _improve(loads, deadline) else None
+        if time.monotonic() > deadline:
             break
-        best = placed
+        most_used //= 2
     return Found(best, bound_us)
+
+
+def _faster(instance: Instance, placed: Sequence[Placed], best: Sequence[Placed]) -> bool:
+    return instance.fleet_latency_us(placed) < instance.fleet_latency_us(best)
 
 
 def first_plan(instance: Instance, deadline: float) -> tuple[Placed, ...] | None:
     """Return some plan, if one is found before the deadline."""
-    return _first_placement(_Loads(instance), deadline)
+    loads = _Loads(instance)
+    return _first_placement(loads, deadline, len(loads.groups))
 
 
-def _first_placement(loads: "_Loads", deadline: float) -> tuple[Placed, ...] | None:
+def _first_placement(loads: "_Loads", deadline: float, most_used: int) -> tuple[Placed, ...] | None:
     """Place the classes in one order after the other until all sub-models exist."""
     need = loads.instance.options[0].need[:, 0]
     order = np.argsort(-need, kind="stable")
     rng = np.random.default_rng(0)
     for _ in range(NUM_ORDERS):
         loads.clear()
-        if _place_all(loads, order.tolist(), deadline):
+        if _place_all(loads, order.tolist(), deadline, most_used):
             placed = loads.build(deadline)
             if placed is not None:
                 return placed
@@ -158,15 +167,16 @@ class _Loads:
         return tuple(placed)
 
 
-def _place_all(loads: _Loads, order: Sequence[int], deadline: float) -> bool:
+def _place_all(loads: _Loads, order: Sequence[int], deadline: float, most_used: int) -> bool:
     """Put each class where the slowest device stays fastest; say whether all found a place."""
     for c in order:
         if time.monotonic() > deadline:
             return False
         choices: list[tuple[int, int, tuple[int, ...]]] = []
         tried = set()
+        full = sum(map(bool, loads.classes)) >= most_used
         for device, group in enumerate(loads.groups):
-            if (group, loads.classes[device]) in tried:
+            if (group, loads.classes[device]) in tried or (full and not loads.classes[device]):
                 continue
             tried.add((group, loads.classes[device]))
             classes = tuple(sorted((*loads.classes[device], c)))

@@ -75,7 +75,7 @@ def _place(instance: Instance, seed: int, time_limit_s: float, progress: Progres
         found = many.search(instance, deadline, progress)
     if found.bound_us is None:
         raise InfeasibleError(explain.why_not(instance, time_limit_s))
-    limit_us = None if goal.max_latency_ms is None else 1000 * goal.max_latency_ms
+    limit_us = goal.max_latency_us
     best_us = None if found.placed is None else instance.fleet_latency_us(found.placed)
     if limit_us is not None and found.bound_us > limit_us:
         raise InfeasibleError(explain.too_slow(instance, found.bound_us, best_us, time_limit_s))
@@ -87,8 +87,8 @@ def _place(instance: Instance, seed: int, time_limit_s: float, progress: Progres
         raise TimeLimitError(f"No plan found within {time_limit_s:g} s (not proven impossible). Raise --time-limit.")
     if limit_us is not None and best_us is not None and best_us > limit_us:
         raise TimeLimitError(
-            f"No plan within {goal.max_latency_ms:g} ms was found; the best takes {best_us / 1000:.2f} ms, and "
-            f"none takes less than {found.bound_us / 1000:.2f} ms. Raise --time-limit or --max-latency-ms."
+            f"No plan within {goal.max_latency_ms:g} ms was found; the best takes {best_us / 1000:.3f} ms, and "
+            f"none takes less than {found.bound_us / 1000:.3f} ms. Raise --time-limit or --max-latency-ms."
         )
     return spend.spend(instance, found.placed, knowledge, deadline), found.bound_us
 
@@ -99,8 +99,8 @@ def _plan(instance: Instance, placed: Sequence[Placed], bound_us: int, seed: int
         _assignment(instance, p, free[p.option.group].pop(0))
         for p in sorted(placed, key=lambda p: (p.option.group, p.classes))
     ]
-    order = [member.name for member in instance.fleet.members]
-    assignments.sort(key=lambda a: order.index(a.device))
+    order = {member.name: i for i, member in enumerate(instance.fleet.members)}
+    assignments.sort(key=lambda a: order[a.device])
     fusion_us = instance.fusion_us(sum(a.embed_dim for a in assignments))
     latency_us = max(a.latency_us for a in assignments) + fusion_us
     return Plan.model_validate(
@@ -118,7 +118,7 @@ def _plan(instance: Instance, placed: Sequence[Placed], bound_us: int, seed: int
                 seed=seed,
             ),
             "assignments": assignments,
-            "idle": sorted((name for names in free for name in names), key=order.index),
+            "idle": sorted((name for names in free for name in names), key=order.__getitem__),
             "fusion": FusionCost(device=instance.fleet.aggregator, latency_us=fusion_us),
         }
     )

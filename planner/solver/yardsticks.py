@@ -127,8 +127,8 @@ def _holds(instance: Instance, p: Placed, num_used: int) -> bool:
 
 
 def _in_time(instance: Instance, p: Placed, num_used: int) -> bool:
-    limit = instance.goal.max_latency_ms
-    if limit is None:
+    limit_us = instance.goal.max_latency_us
+    if limit_us is None:
         return True
     fusion_us = instance.fusion_us(num_used * max(option.embed_dim for option in instance.options))
-    return instance.latency_us(p.option, p.kept) + fusion_us <= 1000 * limit
+    return instance.latency_us(p.option, p.kept) + fusion_us <= limit_us
