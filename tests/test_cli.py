@@ -218,6 +218,62 @@ def test_plan_for_another_profile(plan_file: Path, tmp_path: Path) -> None:
     assert "for another profile" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("kept_heads", [[9], [], [], []], r"kept_heads[0] must rise within 0..3"),
+        ("kept_heads", [[0]], "kept_heads must have 4 blocks, got 1"),
+        ("kept_channel_groups", [[99], [], [], []], "kept_channel_groups[0] must rise within 0..31"),
+        ("classes", ["zebra"], "class 'zebra' is not in the profile"),
+        ("embed_dim", 32, "embed_dim must be a width of the profile, got 32"),
+    ],
+)
+def test_a_plan_that_cannot_be_cut_is_not_begun(
+    plan_file: Path, tmp_path: Path, key: str, value: object, said: str
+) -> None:
+    """A plan edited into nonsense is refused before anything is written."""
+    plan = json.loads(plan_file.read_text())
+    plan["assignments"][0][key] = value
+    broken, out = tmp_path / "plan.json", tmp_path / "bundle"
+    broken.write_text(json.dumps(plan))
+    refused(planner("execute", broken, "--out", out), "the plan does not go with its profile", said)
+    assert not out.exists()
+
+
+def test_results_that_could_not_be_written_are_noticed_first(plan_file: Path, tmp_path: Path) -> None:
+    """A folder where a file must be, and a file where a folder must be."""
+    refused(planner("solve", "--devices", DEVICES, "--out", tmp_path), "must be a file, got a folder")
+    refused(planner("profile", "digits-vit", "--out", "."), "must be a file, got a folder")
+    (tmp_path / "afile").touch()
+    refused(planner("execute", plan_file, "--out", tmp_path / "afile"), "must be a folder, got a file")
+
+
+def test_a_misspelled_kind_is_refused_even_with_a_rate(tmp_path: Path) -> None:
+    """Or the card's runtime overhead and power would be missing without a word."""
+    devices = [{"name": "a", "kind": "esp32s3", "macs_per_second": 8e7, "memory_budget": "1MiB"}]
+    refused(planner("solve", "--devices", changed(tmp_path, devices=devices, links=[], aggregator="a")), "'esp32-s3'?")
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped(tmp_path: Path) -> None:
+    """An ASCII terminal gets an escape, not a traceback."""
+    devices = [{"name": "caf\u00e9", "kind": "esp32-s3", "memory_budget": "4MiB"}]
+    path = changed(tmp_path, devices=devices, links=[], aggregator="caf\u00e9")
+    command = [str(Path(sys.executable).with_name("planner")), "solve", "--devices", str(path)]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert "caf\\xe9" in result.stdout
+
+
+def test_a_fleet_of_thousands_is_planned(tmp_path: Path) -> None:
+    """Identical devices are counted, not enumerated: 5,000 of them cost next to nothing."""
+    fleet = json.loads(DEVICES.read_text())
+    fleet["devices"][2]["count"] = 5000
+    path = tmp_path / "devices.json"
+    path.write_text(json.dumps(fleet))
+    assert planner("solve", "--devices", path, "--json").returncode == 0
+
+
 def test_evaluate_refuses_what_is_not_a_bundle(tmp_path: Path) -> None:
     """An empty folder is no bundle."""
     refused(planner("evaluate", tmp_path), "must be a bundle")

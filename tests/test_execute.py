@@ -217,6 +217,20 @@ def test_a_manifest_cannot_reach_outside(bundle: Path, tmp_path: Path) -> None:
         read_bundle(copy)
 
 
+def test_a_manifest_must_name_every_file(bundle: Path, tmp_path: Path) -> None:
+    """A file whose hash was taken out of the manifest is not trusted for that."""
+    for file in ("plan.json", "fusion.safetensors"):
+        copy = tmp_path / file
+        for name, content in contents(bundle).items():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes(content)
+        manifest = json.loads((copy / "manifest.json").read_text())
+        del manifest["sha256"][file]
+        (copy / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(InputError, match=f"sha256 must name {file}"):
+            read_bundle(copy)
+
+
 def test_narrowed_embed_dims_are_refused(plan: Plan, profile: Profile) -> None:
     """A plan does not say which embed dims to keep, so this is an error and not a guess."""
     narrow = Assignment.model_validate(plan.assignments[0].model_dump() | {"embed_dim": 32})

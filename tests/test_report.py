@@ -94,6 +94,23 @@ def test_accuracies_are_shown_for_each_class_and_all(evaluation: Evaluation) -> 
     assert "125%, 1.2x more" in text
 
 
+def test_a_device_called_fleet_and_a_class_called_all_keep_their_rows(evaluation: Evaluation) -> None:
+    """Totals are appended, not written over a row of the same name."""
+    fields = evaluation.model_dump()
+    fields["devices"] = {"fleet": {"params": 250, "macs": 1000}}
+    fields["whole_by_class"] = fields["fused_by_class"] = {"all": 0.5}
+    renamed = Evaluation.model_validate(fields)
+    assert list(sizes_frame(renamed).index) == ["fleet", "fleet"]
+    assert list(classes_frame(renamed)["whole"]) == [0.5, 0.95]
+
+
+def test_a_fleet_name_is_not_markup(solved: Solved) -> None:
+    """A closing tag in the fleet's name neither crashes nor disappears."""
+    plan, profile, fleet = solved
+    renamed = Fleet.model_validate(fleet.model_dump() | {"name": "[/foo] [red]x"})
+    assert "[/foo] [red]x" in printed(plan_text(plan, profile, renamed))
+
+
 def test_hostile_names_are_shown_and_not_interpreted() -> None:
     """Markup in names stays text; long names fold within the width."""
     profile = load_profile("digits-vit")

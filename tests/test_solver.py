@@ -1,5 +1,6 @@
 """The solver against brute force, against the yardsticks, and against itself on changed inputs."""
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -674,3 +675,37 @@ def test_the_solver_needs_no_torch() -> None:
     """Whoever only plans does not wait for torch to be imported."""
     code = "import planner.solver, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_latency_limit_is_exact_in_decimals() -> None:
+    """1.001 ms are 1001 us, though 1000 * 1.001 is less in binary."""
+    assert Goal(max_latency_ms=1.001).max_latency_us == 1001
+    assert all(Goal(max_latency_ms=us / 1000).max_latency_us == us for us in range(1, 5000))
+
+
+def test_more_boards_do_not_slow_many_classes_down() -> None:
+    """With 13 classes and a slow aggregator, 20 boards are no slower than one: the fusion of more would cost time."""
+    drawn = random_profile(5, num_classes=13, depth=2, num_heads=2, num_groups=4)
+    devices = [{"name": "hub", "macs_per_second": 2e5, "memory_budget": "64MiB", "runtime_overhead": 0}]
+    link = {"bandwidth_mbps": 100.0, "latency_ms": 0.1}
+    latencies = []
+    for count in (1, 20):
+        boards = {"name": "board", "count": count, "macs_per_second": 2e9, "memory_budget": "64MiB"}
+        fields = {"aggregator": "hub", "devices": [*devices, boards | {"runtime_overhead": 0}], "default_link": link}
+        latencies.append(solve(drawn, Fleet.model_validate(fields), Goal(min_retention=0.5)).latency_us)
+    assert latencies[1] <= latencies[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("fixed_macs", 10**30), ("fixed_params", 10**30), ("head_activation_bytes", 6528.123457)]
+)
+def test_absurd_profiles_are_refused_or_planned(key: str, value: float) -> None:
+    """Numbers that leave 64 bits end in a sentence, never in a traceback."""
+    fields = random_profile(3).model_dump()
+    fields["widths"][0][key] = value
+    drawn = Profile.model_validate(fields)
+    fields = random_fleet(random_profile(3), 3).model_dump()
+    for device in fields["devices"]:
+        device["memory_budget"] = 2**44
+    with contextlib.suppress(PlannerError):
+        assert check(solve(drawn, Fleet.model_validate(fields)), drawn, Fleet.model_validate(fields)) == []
