@@ -1,6 +1,5 @@
 """The solver against brute force, against the yardsticks, and against itself on changed inputs."""
 
-import contextlib
 import re
 import subprocess
 import sys
@@ -696,16 +695,41 @@ def test_more_boards_do_not_slow_many_classes_down() -> None:
     assert latencies[1] <= latencies[0]
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("fixed_macs", 10**30), ("fixed_params", 10**30), ("head_activation_bytes", 6528.123457)]
-)
-def test_absurd_profiles_are_refused_or_planned(key: str, value: float) -> None:
-    """Numbers that leave 64 bits end in a sentence, never in a traceback."""
+def with_width(**changes: float) -> Profile:
+    """Return a small profile whose one width has some numbers replaced."""
     fields = random_profile(3).model_dump()
-    fields["widths"][0][key] = value
-    drawn = Profile.model_validate(fields)
+    fields["widths"][0].update(changes)
+    return Profile.model_validate(fields)
+
+
+@pytest.mark.parametrize("key", ["fixed_macs", "fixed_params"])
+def test_absurd_profiles_are_refused(key: str) -> None:
+    """Numbers that leave 64 bits end in a sentence, not in a traceback or a reason that is not true."""
+    with pytest.raises(InputError, match="absurdly large or small"):
+        solve(with_width(**{key: 10**30}), random_fleet(random_profile(3), 3))
+
+
+def test_large_budgets_and_fine_decimals_are_planned() -> None:
+    """16 TiB counted in millionths of a byte would leave 64 bits; the plan is made and valid all the same."""
+    drawn = with_width(head_activation_bytes=6528.123457)
     fields = random_fleet(random_profile(3), 3).model_dump()
     for device in fields["devices"]:
         device["memory_budget"] = 2**44
-    with contextlib.suppress(PlannerError):
-        assert check(solve(drawn, Fleet.model_validate(fields)), drawn, Fleet.model_validate(fields)) == []
+    on = Fleet.model_validate(fields)
+    assert check(solve(drawn, on), drawn, on) == []
+
+
+def test_a_device_too_small_for_nothing_at_all_gets_its_addition() -> None:
+    """With a floor of 0 the empty sub-model is one: what it lacks is named, and is enough."""
+    data = fleet_data()
+    data["devices"] = [data["devices"][0] | {"memory_budget": 1001}]
+    data["links"] = []
+    drawn, on = profile(), Fleet.model_validate(data)
+    goal = Goal(min_retention=0)
+    with pytest.raises(InfeasibleError, match=r"Smallest change that works: \+"):
+        solve(drawn, on, goal)
+    missing = smallest_addition(build(drawn, on, goal), "gateway", 10)
+    assert missing is not None
+    assert solve(drawn, with_more_memory(on, "gateway", missing), goal).status == "optimal"
+    with pytest.raises(InfeasibleError):
+        solve(drawn, with_more_memory(on, "gateway", missing - 1), goal)

@@ -44,7 +44,9 @@ def _advice(changes: list[str], deadline: float) -> str:
         return "No time was left to look for a change that works: raise --time-limit."
     if not changes:
         return "No smaller change than a different fleet was found."
-    return f"Smallest change that works: {', or '.join(changes)}."
+    # Out of time, some devices or drops were not looked at: one of them may need less.
+    claim = "Smallest change" if time.monotonic() <= deadline else "A change"
+    return f"{claim} that works: {', or '.join(changes)}."
 
 
 def _reason(instance: Instance, deadline: float) -> str:
@@ -67,6 +69,8 @@ def _reason(instance: Instance, deadline: float) -> str:
             f"class {names[c]!r} fits on no device; the nearest is {name}, where it needs at least "
             f"{mib(needed, up=True)} and has {budget}."
         )
+    if missing >= NEVER:
+        return f"the {len(devices)} devices together cannot hold all {len(names)} classes."
     return (
         f"each class fits on some device, but the {len(devices)} devices together cannot hold all {len(names)} of them."
     )
@@ -97,7 +101,7 @@ def _changes(instance: Instance, deadline: float) -> list[str]:
 
 
 def smallest_addition(instance: Instance, name: str, seconds: float) -> int | None:
-    """Return how many bytes more on this one device make the fleet feasible; None if not found in time."""
+    """Return the fewest bytes more on this one device that make the fleet feasible; None if not proven in time."""
     fleet = with_more_memory(instance.fleet, name, 2**40)
     # The fusion has a time, not a size: on an endlessly fast aggregator it does not count.
     roomy = dataclasses.replace(build(instance.profile, fleet, instance.goal), aggregator_rate=Fraction(10**30))
@@ -107,7 +111,9 @@ def smallest_addition(instance: Instance, name: str, seconds: float) -> int | No
     if found.placed is None:
         return None
     used = (p for p in found.placed if _is_on(roomy, p.option, name))
-    return max((roomy.memory_bytes(p.option, p.kept) - budget for p in used), default=0)
+    missing = max((roomy.memory_bytes(p.option, p.kept) - budget for p in used), default=0)
+    proven = found.bound_us is not None and missing + roomy.fusion_us(0) <= found.bound_us
+    return missing if proven else None
 
 
 def with_more_memory(fleet: Fleet, name: str, extra_bytes: int) -> Fleet:
@@ -151,7 +157,9 @@ class _Missing:
         missing = self._missing(option, _bytes_of(at, answer.bound))
         if missing >= NEVER:
             return Answer(None, None)
-        return Answer(missing, answer.kept if answer.kept and self.of(option, answer.kept) < NEVER else None)
+        return Answer(
+            missing, answer.kept if answer.kept is not None and self.of(option, answer.kept) < NEVER else None
+        )
 
     def of(self, option: int, kept: tuple[int, ...]) -> int:
         """See `exact.Cost`."""

@@ -230,9 +230,10 @@ def _option(
     switches = profile.depth * (time.attention + time.mlp)
     around = time.fixed + switches + at.send_us + at.return_us
     _refuse_if_too_large(sum(unit_ticks) + _scaled_up(around, ticks), device)
-    _refuse_if_too_large(sum(unit_grains), device)
+    always = width.fixed_params * device.bytes_per_param + fixed
+    _refuse_if_too_large(sum(unit_grains) + _scaled_up(always, grains), device)
     available = device.memory_budget_bytes - device.runtime_overhead_bytes
-    free = available - width.fixed_params * device.bytes_per_param - fixed
+    free = available - always
     return Option(
         group=group,
         at=at,

@@ -2,7 +2,8 @@
 
 The plan: each class goes to the device on which the slowest device stays fastest, by the linear
 relaxation of what the device then has to run; classes then move off the slowest device as long
-as that helps. The bound: on option o, a device that serves n classes takes at least as long as
+as that helps; and again with half the devices, and half of those, since each that is used makes
+the fusion slower. The bound: on option o, a device that serves n classes takes at least as long as
 the n-th cheapest single class at the floor for n; so it holds at most n_o(T) classes within T,
 and the least T at which all devices together can hold all classes is a bound.
 """

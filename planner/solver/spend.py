@@ -27,7 +27,7 @@ _ROUNDS = 4
 def spend(
     instance: Instance, placed: Sequence[Placed], knowledge: Knowledge | None, deadline: float
 ) -> tuple[Placed, ...]:
-    """Return a placement of the same latency that retains at least as much.
+    """Return a placement of the same latency, chosen to retain as much as the candidates at hand allow.
 
     Args:
         placed: A plan.
