@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from planner import cost
 from planner.cost import DeviceCost
+from planner.demands import demands_of
 from planner.floor import RETENTION_TOLERANCE, floor_of
 from planner.schema import Assignment, Fleet, Plan, Profile, nearest, sha256_of
 
@@ -29,13 +30,17 @@ def check(plan: Plan, profile: Profile, fleet: Fleet) -> list[str]:
         if (actual := sha256_of(document)) != claimed:
             return [f"the plan is for another {what}: {what}_sha256 is {claimed[:12]}..., got {actual[:12]}..."]
     devices = {device.name: device for device in cost.device_costs(profile, fleet)}
+    demands = demands_of(profile, fleet, plan.goal)
     shapes = [p for a in plan.assignments for p in (*_shape(a, profile), *_timed(a, devices))]
     names = list(_names(plan, profile, fleet))
     if shapes or names:
         return names + shapes
     problems = [p for a in plan.assignments for p in _costs(a, profile, devices[a.device])]
+    problems += _transfers(plan, fleet, devices)
     problems += [p for a in plan.assignments for p in _floors(a, plan, profile)]
-    return problems + list(_totals(plan, profile, fleet))
+    relays = {name: device.relays for name, device in devices.items()}
+    problems += demands.broken_by({a.device: a.classes for a in plan.assignments}, relays)
+    return [*problems, *_totals(plan, profile, fleet), *_energy(plan, devices), *_certificate(plan)]
 
 
 def check_sub_models(plan: Plan, profile: Profile) -> list[str]:
@@ -67,10 +72,10 @@ def _names(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[str]:
 
 
 def _timed(a: Assignment, devices: dict[str, DeviceCost]) -> Iterator[str]:
-    """The device can be timed at the width."""
-    if a.device in devices and devices[a.device].at(a.embed_dim) is None:
-        widths = [w.width.embed_dim for w in devices[a.device].widths]
-        yield f"{a.device}: embed_dim must be one of {widths}, got {a.embed_dim}"
+    """The device can be timed at the width, and has the precision."""
+    if a.device in devices and devices[a.device].at(a.embed_dim, a.precision) is None:
+        choices = [(w.width.embed_dim, w.precision) for w in devices[a.device].widths]
+        yield f"{a.device}: embed_dim and precision must be one of {choices}, got {(a.embed_dim, a.precision)}"
 
 
 def _shape(a: Assignment, profile: Profile) -> Iterator[str]:
@@ -98,18 +103,12 @@ def _indices(device: str, key: str, blocks: Sequence[Sequence[int]], limits: lis
 
 def _costs(a: Assignment, profile: Profile, device: DeviceCost) -> Iterator[str]:
     """The numbers of an assignment, and its memory budget."""
-    at = device.at(a.embed_dim)
+    at = device.at(a.embed_dim, a.precision)
     assert at is not None
     heads, channels = cost.kept_counts(profile, a.kept_heads, a.kept_channel_groups)
     compute_us = at.time.compute_us(heads, channels)
-    memory = device.memory_bytes(at.width, heads, channels)
-    expected = {
-        "send_us": at.send_us,
-        "compute_us": compute_us,
-        "return_us": at.return_us,
-        "memory_bytes": memory,
-        "estimated": at.time.estimated,
-    }
+    memory = device.memory_bytes(at, heads, channels)
+    expected = {"compute_us": compute_us, "memory_bytes": memory, "estimated": at.time.estimated}
     for key, value in expected.items():
         if getattr(a, key) != value:
             yield f"{device.name}: {key} must be {value}, got {getattr(a, key)}"
@@ -120,10 +119,21 @@ def _costs(a: Assignment, profile: Profile, device: DeviceCost) -> Iterator[str]
         yield (f"{device.name}: memory must be within the budget of {device.memory_budget_bytes} bytes, got {memory}")
 
 
+def _transfers(plan: Plan, fleet: Fleet, devices: dict[str, DeviceCost]) -> Iterator[str]:
+    """Sending and returning, of all used devices together where they share a medium."""
+    used = [devices[a.device].at(a.embed_dim, a.precision) for a in plan.assignments]
+    times = cost.transfers_us(fleet, [at for at in used if at is not None])
+    for a, (send_us, return_us) in zip(plan.assignments, times, strict=True):
+        if a.send_us != send_us:
+            yield f"{a.device}: send_us must be {send_us}, got {a.send_us}"
+        if a.return_us != return_us:
+            yield f"{a.device}: return_us must be {return_us}, got {a.return_us}"
+
+
 def _floors(a: Assignment, plan: Plan, profile: Profile) -> Iterator[str]:
     floor = floor_of(profile, plan.goal)
     for name in a.classes:
-        kept = cost.retention(profile, name, a.embed_dim, a.kept_heads, a.kept_channel_groups)
+        kept = cost.retention(profile, name, a.embed_dim, a.kept_heads, a.kept_channel_groups, a.precision)
         if not _close(a.retention[name], kept):
             yield f"{a.device}: retention of class {name!r} must be {kept:.6f}, got {a.retention[name]:.6f}"
         least = floor.of(profile.classes.index(name), len(a.classes))
@@ -135,7 +145,7 @@ def _floors(a: Assignment, plan: Plan, profile: Profile) -> Iterator[str]:
 
 
 def _totals(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[str]:
-    """Fusion, the fleet's latency, the bound and the gap."""
+    """Fusion, and the fleet's latency."""
     rate: Fraction = cost.aggregator_rate(fleet)
     fusion_us = cost.fusion_us(profile, rate, sum(a.embed_dim for a in plan.assignments))
     if plan.fusion.latency_us != fusion_us:
@@ -145,25 +155,56 @@ def _totals(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[str]:
         yield f"latency_us must be {latency_us}, the slowest device and the fusion, got {plan.latency_us}"
     if plan.bound_us > plan.latency_us:
         yield f"bound_us must be at most latency_us {plan.latency_us}, got {plan.bound_us}"
-    gap = gap_of(plan.latency_us, plan.bound_us)
-    if not _close(plan.gap, gap):
-        yield f"gap must be {gap}, got {plan.gap}"
-    status = status_of(plan.latency_us, plan.bound_us)
-    if plan.status != status:
-        yield f"status must be {status!r} at latency {plan.latency_us} and bound {plan.bound_us}, got {plan.status!r}"
     limit_us = plan.goal.max_latency_us
     if limit_us is not None and plan.latency_us > limit_us:
         yield f"latency must be at most {plan.goal.max_latency_ms} ms, got {plan.latency_us / 1000} ms"
 
 
-def gap_of(latency_us: int, bound_us: int) -> float:
-    """Return (objective - bound) / objective."""
-    return (latency_us - bound_us) / latency_us if latency_us else 0.0
+def _energy(plan: Plan, devices: dict[str, DeviceCost]) -> Iterator[str]:
+    """The energy of all devices together, where the goal has to do with it."""
+    limit_uj = plan.goal.max_energy_uj
+    if limit_uj is None and plan.goal.objective != "energy":
+        return
+    total_uj = Fraction(0)
+    for a in plan.assignments:
+        power_w = devices[a.device].active_power_w
+        if power_w is None:
+            yield f"{a.device}: active_power_w must be known to plan with energy, got none"
+            return
+        total_uj += cost.energy_uj(power_w, a.compute_us)
+    if limit_uj is not None and total_uj > limit_uj:
+        yield f"energy must be at most {plan.goal.max_energy_mj} mJ, got {float(total_uj) / 1000:.6f} mJ"
 
 
-def status_of(latency_us: int, bound_us: int) -> str:
+def _certificate(plan: Plan) -> Iterator[str]:
+    """The objective, its bound, gap and status."""
+    value, bound = (None, None) if plan.goal.objective == "latency" else (plan.value, plan.bound)
+    if not _close(plan.objective_value, value):
+        yield f"objective_value must be {value} for objective {plan.goal.objective!r}, got {plan.objective_value}"
+    if (plan.objective_bound is None) != (value is None):
+        yield f"objective_bound must be given beside objective_value, got {plan.objective_bound}"
+    if (
+        value is not None
+        and bound is not None
+        and (bound < value if plan.goal.objective == "accuracy" else bound > value)
+    ):
+        yield f"objective_bound must be no worse than objective_value {value}, got {bound}"
+    gap = gap_of(plan.value, plan.bound)
+    if not _close(plan.gap, gap):
+        yield f"gap must be {gap}, got {plan.gap}"
+    status = status_of(plan.value, plan.bound)
+    if plan.status != status:
+        yield f"status must be {status!r} at objective {plan.value} and bound {plan.bound}, got {plan.status!r}"
+
+
+def gap_of(value: float, bound: float) -> float:
+    """Return the distance between objective and bound, as a share of the objective."""
+    return abs(value - bound) / value if value else 0.0
+
+
+def status_of(value: float, bound: float) -> str:
     """Return "optimal" only where the objective meets its bound."""
-    return "optimal" if latency_us == bound_us else "feasible"
+    return "optimal" if value == bound else "feasible"
 
 
 def _close(a: float | None, b: float | None) -> bool:

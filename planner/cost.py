@@ -10,14 +10,13 @@ Legend: L blocks, h_l kept heads and c_l kept hidden channels of block l, w a wi
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-import networkx as nx
-
 from planner.errors import InputError
-from planner.schema import BYTES_PER_PARAM, Device, DeviceKind, Fleet, Profile, Width, nearest
+from planner.links import Transfer, loads, media, rational, router
+from planner.schema import BYTES_PER_PARAM, Device, DeviceKind, Fleet, Precision, Profile, Width, nearest
 from planner.schema.fleet import DEFAULT_RUNTIME_OVERHEAD_BYTES
 from planner.schema.profile import LatencyRow
 from planner.shipped import load_kinds
@@ -51,12 +50,19 @@ class TimeModel:
 
 @dataclass(frozen=True)
 class WidthCost:
-    """What one width of the model costs on one device; `send_us` does not depend on the width."""
+    """What one width of the model costs on one device, at one precision."""
 
     width: Width
+    precision: Precision
+    share: tuple[float, ...]  # of each class's importance that width and precision leave at best
     time: TimeModel
-    send_us: int
-    return_us: int
+    send: Transfer
+    returned: Transfer
+
+    def memory_bytes(self, heads: Sequence[int], channels: Sequence[int]) -> int:
+        """Return weights + peak activations [bytes], rounded up."""
+        weights = params(self.width, heads, channels) * BYTES_PER_PARAM[self.precision]
+        return math.ceil(weights + activation_bytes(self.width, heads, channels))
 
 
 @dataclass(frozen=True)
@@ -66,27 +72,29 @@ class DeviceCost:
     name: str
     memory_budget_bytes: int
     runtime_overhead_bytes: int
-    bytes_per_param: int
     active_power_w: float | None
     widths: tuple[WidthCost, ...]
 
-    def at(self, embed_dim: int) -> WidthCost | None:
-        """The costs at one embed dim, if the device can be timed there."""
-        return next((w for w in self.widths if w.width.embed_dim == embed_dim), None)
+    def at(self, embed_dim: int, precision: Precision | None = None) -> WidthCost | None:
+        """The costs at an embed dim and precision, if the device can be timed there; None stands for its only one."""
+        for w in self.widths:
+            only = precision is None and all(other.precision == w.precision for other in self.widths)
+            if w.width.embed_dim == embed_dim and (w.precision == precision or only):
+                return w
+        return None
 
-    def memory_bytes(self, width: Width, heads: Sequence[int], channels: Sequence[int]) -> int:
+    @property
+    def relays(self) -> frozenset[str]:
+        """The devices that this one is reached over, at any width."""
+        return frozenset().union(*(w.send.relays | w.returned.relays for w in self.widths))
+
+    def memory_bytes(self, at: WidthCost, heads: Sequence[int], channels: Sequence[int]) -> int:
         """Return weights + peak activations + runtime overhead [bytes], rounded up."""
-        weights = params(width, heads, channels) * self.bytes_per_param
-        return math.ceil(weights + activation_bytes(width, heads, channels)) + self.runtime_overhead_bytes
+        return at.memory_bytes(heads, channels) + self.runtime_overhead_bytes
 
     def energy_mj(self, compute_us: int) -> float | None:
         """Return the energy [mJ] of one image, where the device's power is known."""
         return None if self.active_power_w is None else self.active_power_w * compute_us / 1000
-
-
-def rational(number: float) -> Fraction:
-    """Return the number that the user wrote: 0.1 is a tenth, not its nearest binary fraction."""
-    return Fraction(repr(float(number)))
 
 
 def params(width: Width, heads: Sequence[int], channels: Sequence[int]) -> int:
@@ -107,7 +115,14 @@ def activation_bytes(width: Width, heads: Sequence[int], channels: Sequence[int]
     return rational(width.fixed_activation_bytes) + max(peaks, default=Fraction(0))
 
 
-def retention(profile: Profile, class_name: str, embed_dim: int, heads: Blocks, groups: Blocks) -> float:
+def retention(
+    profile: Profile,
+    class_name: str,
+    embed_dim: int,
+    heads: Blocks,
+    groups: Blocks,
+    precision: Precision | None = None,
+) -> float:
     """Return the share of a class's importance that is kept, 0..1.
 
     Args:
@@ -116,6 +131,7 @@ def retention(profile: Profile, class_name: str, embed_dim: int, heads: Blocks, 
         embed_dim: One of the profile's widths.
         heads: Kept heads of each block, as indices.
         groups: Kept channel groups of each block, as indices.
+        precision: Of the weights, where the profile says what it costs.
     """
     c = profile.classes.index(class_name)
     width = profile.width(embed_dim)
@@ -124,7 +140,28 @@ def retention(profile: Profile, class_name: str, embed_dim: int, heads: Blocks, 
     importance = profile.importance
     kept = [importance.heads[c][l][h] for l, block in enumerate(heads) for h in block]
     kept += [importance.channel_groups[c][l][g] for l, block in enumerate(groups) for g in block]
-    return width.embed_retention[c] * math.fsum(kept)
+    return _shares(profile, width, precision)[c] * math.fsum(kept)
+
+
+def _shares(profile: Profile, width: Width, precision: Precision | None) -> tuple[float, ...]:
+    """Return what a width and a precision leave of each class's importance when no unit is removed."""
+    if precision not in profile.precision_retention:
+        return width.embed_retention
+    both = zip(width.embed_retention, profile.precision_retention[precision], strict=True)
+    return tuple(a * b for a, b in both)
+
+
+def transfers_us(fleet: Fleet, used: Sequence[WidthCost]) -> list[tuple[int, int]]:
+    """Return the time [us] to send the input to each used device, and to return its features."""
+    us_per_byte = media(fleet)
+    sends = loads([at.send for at in used], len(us_per_byte))
+    returns = loads([at.returned for at in used], len(us_per_byte))
+    return [(at.send.time_us(sends, us_per_byte), at.returned.time_us(returns, us_per_byte)) for at in used]
+
+
+def energy_uj(power_w: float, compute_us: int) -> Fraction:
+    """Return the energy [uJ] of one image, exact."""
+    return rational(power_w) * compute_us
 
 
 def kept_counts(profile: Profile, heads: Blocks, groups: Blocks) -> tuple[list[int], list[int]]:
@@ -162,7 +199,7 @@ def device_costs(profile: Profile, fleet: Fleet) -> tuple[DeviceCost, ...]:
         InputError: If a kind is unknown, or a device cannot be reached from the aggregator.
     """
     kinds = load_kinds()
-    path_us = _path_times(fleet)
+    route = router(fleet)
     costs = []
     for device in fleet.members:
         card = kinds.get(device.kind or "")
@@ -177,19 +214,25 @@ def device_costs(profile: Profile, fleet: Fleet) -> tuple[DeviceCost, ...]:
         overhead = device.runtime_overhead
         if overhead is None:
             overhead = card.runtime_overhead if card else DEFAULT_RUNTIME_OVERHEAD_BYTES
+        choices = device.precisions
+        unknown = [p for p in choices if len(choices) > 1 and p != "float32" and p not in profile.precision_retention]
+        if unknown:
+            raise InputError(
+                f"device {device.name!r}: precision can be a choice only where the profile says what each costs "
+                f"(precision_retention), got no {unknown[0]!r} in profile {profile.model!r}; give the device one."
+            )
+        send = route(device.name, profile.input_bytes)
         widths = []
         for width in profile.widths:
             time = _time_model(width, rows.get(width.embed_dim), rate)
             if time is not None:
-                returned = profile.feature_bytes_per_embed_dim * width.embed_dim
-                send_us = path_us(device.name, profile.input_bytes)
-                widths.append(WidthCost(width, time, send_us, path_us(device.name, returned)))
+                returned = route(device.name, profile.feature_bytes_per_embed_dim * width.embed_dim)
+                widths += [WidthCost(width, p, _shares(profile, width, p), time, send, returned) for p in choices]
         costs.append(
             DeviceCost(
                 name=device.name,
                 memory_budget_bytes=device.memory_budget,
                 runtime_overhead_bytes=overhead,
-                bytes_per_param=BYTES_PER_PARAM[device.precision],
                 active_power_w=device.active_power_w or (card.active_power_w if card else None),
                 widths=tuple(widths),
             )
@@ -231,44 +274,3 @@ def _time_model(width: Width, row: LatencyRow | None, rate: Fraction | None) -> 
         channel=tuple(m * us_per_mac for m in width.channel_macs),
         estimated=True,
     )
-
-
-def _path_times(fleet: Fleet) -> Callable[[str, int], int]:
-    """Return a function (device, bytes) -> time [us] from the aggregator, over the fastest path.
-
-    Of several paths the best depends on the message: for each least bandwidth that a path may
-    have, the one of least latency is tried (a bottleneck shortest path).
-    """
-    hops = nx.MultiGraph()
-    hops.add_nodes_from(member.name for member in fleet.members)
-    for link in fleet.links:
-        for a in fleet.member_names[link.between[0]]:
-            for b in fleet.member_names[link.between[1]]:
-                hops.add_edge(a, b, latency=rational(link.latency_ms), bandwidth=rational(link.bandwidth_mbps))
-    # (bandwidth, {device: latency}) for each bandwidth that some link has, the widest first.
-    levels = []
-    for bandwidth in sorted({b for *_, b in hops.edges(data="bandwidth")}, reverse=True):
-        wide = nx.MultiGraph()
-        wide.add_node(fleet.aggregator)
-        wide.add_edges_from(e for e in hops.edges(data=True) if e[2]["bandwidth"] >= bandwidth)
-        levels.append((bandwidth, nx.single_source_dijkstra_path_length(wide, fleet.aggregator, weight="latency")))
-    reached = nx.node_connected_component(hops, fleet.aggregator)
-    default = fleet.default_link
-    for member in fleet.members:
-        if member.name not in reached and default is None:
-            raise InputError(
-                f"device {member.name!r}: must be reachable from the aggregator {fleet.aggregator!r}, "
-                "got no path of links; add a link or a default_link."
-            )
-
-    def time_us(device: str, message_bytes: int) -> int:
-        if device == fleet.aggregator:
-            return 0
-        bits = 8 * message_bytes
-        if device not in reached:
-            assert default is not None
-            return math.ceil(1000 * rational(default.latency_ms) + bits / rational(default.bandwidth_mbps))
-        times: list[Fraction] = [1000 * ms[device] + bits / mbps for mbps, ms in levels if device in ms]
-        return math.ceil(min(times))
-
-    return time_us

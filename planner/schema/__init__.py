@@ -4,7 +4,8 @@ from planner.schema.base import Frozen, nearest, read_document, sha256_of, to_js
 from planner.schema.card import Architecture, ModelCard
 from planner.schema.evaluation import Evaluation, Size
 from planner.schema.fleet import BYTES_PER_PARAM, Device, DeviceKind, Fleet, Link, LinkSpeed, Precision
-from planner.schema.plan import Assignment, FusionCost, Goal, Method, Plan, SolverRun, SubModel
+from planner.schema.goal import Goal, GoalFile, Method, Objective
+from planner.schema.plan import Assignment, FusionCost, Plan, SolverRun, SubModel
 from planner.schema.profile import Importance, LatencyRow, Profile, Recovery, Width
 
 __all__ = [
@@ -18,12 +19,14 @@ __all__ = [
     "Frozen",
     "FusionCost",
     "Goal",
+    "GoalFile",
     "Importance",
     "LatencyRow",
     "Link",
     "LinkSpeed",
     "Method",
     "ModelCard",
+    "Objective",
     "Plan",
     "Precision",
     "Profile",

@@ -32,20 +32,32 @@ class Device(Frozen):
     runtime_overhead: Overhead | None = None
     macs_per_second: float | None = Field(None, ge=1, le=1e18)
     active_power_w: float | None = Field(None, gt=0)
-    precision: Precision = "float32"
+    precision: Precision | tuple[Precision, ...] = "float32"
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The precisions that its sub-model may have."""
+        return self.precision if isinstance(self.precision, tuple) else (self.precision,)
 
     @model_validator(mode="after")
-    def _can_be_timed(self) -> "Device":
+    def _is_whole(self) -> "Device":
+        if not self.precisions or len(set(self.precisions)) < len(self.precisions):
+            raise ValueError(f"precision must be one, or a list of different ones, got {list(self.precisions)}")
         if self.kind is None and self.macs_per_second is None:
             raise ValueError("a device must have a kind or its own macs_per_second, got neither")
         return self
 
 
 class LinkSpeed(Frozen):
-    """What one hop costs."""
+    """What one hop costs.
+
+    What is `shared` carries one message after another, to whichever device it goes: one Wi-Fi
+    for all the devices that a link (or the default link) leads to.
+    """
 
     bandwidth_mbps: float = Field(ge=1e-6, le=1e9)
     latency_ms: float = Field(ge=0, le=1e9)
+    shared: bool = False
 
 
 class Link(LinkSpeed):

@@ -1,40 +1,13 @@
 """plan.json: what was asked, what was decided, and how good that is."""
 
 import math
-from fractions import Fraction
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from planner.schema.base import Document, Frozen
-from planner.schema.fleet import Name
-
-Method = Literal["exact", "random-equal", "greedy"]
-
-
-class Goal(Frozen):
-    """What a plan must hold.
-
-    The retention floor comes from `min_retention` if given, else from the profile's recovery
-    row for `max_accuracy_drop`.
-    """
-
-    max_accuracy_drop: float | None = Field(0.02, ge=0, le=1)
-    min_retention: float | None = Field(None, ge=0, le=1)
-    max_latency_ms: float | None = Field(None, gt=0)
-    leave_idle: bool = False
-    method: Method = "exact"
-
-    @property
-    def max_latency_us(self) -> int | None:
-        """The latency limit [us], rounded down; exact, as 1.001 ms are 1001 us."""
-        return None if self.max_latency_ms is None else math.floor(1000 * Fraction(repr(self.max_latency_ms)))
-
-    @model_validator(mode="after")
-    def _one_floor(self) -> "Goal":
-        if self.max_accuracy_drop is None and self.min_retention is None:
-            raise ValueError("a goal must have max_accuracy_drop or min_retention, got neither")
-        return self
+from planner.schema.fleet import Name, Precision
+from planner.schema.goal import Goal
 
 
 class _Placed(Frozen):
@@ -49,6 +22,8 @@ class SubModel(Frozen):
     embed_dim: int = Field(ge=1)
     kept_heads: tuple[tuple[int, ...], ...]
     kept_channel_groups: tuple[tuple[int, ...], ...]
+    # None: the only one that the device has.
+    precision: Precision | None = None
 
 
 class Assignment(SubModel, _Placed):
@@ -84,12 +59,19 @@ class SolverRun(Frozen):
 
 
 class Plan(Document):
-    """Which device runs which sub-model, with the proof: objective, bound and gap."""
+    """Which device runs which sub-model, with the proof: objective, bound and gap.
+
+    `latency_us` and `bound_us` are the objective and its bound, unless the goal has another
+    objective: then `objective_value` and `objective_bound` are (energy in mJ, devices, or the
+    lowest retention, which is to be high), and `bound_us` bounds the latency of any plan at all.
+    """
 
     status: Literal["optimal", "feasible"]
     latency_us: int = Field(ge=0)
     bound_us: int = Field(ge=0)
     gap: float = Field(ge=0)
+    objective_value: float | None = Field(None, ge=0)
+    objective_bound: float | None = Field(None, ge=0)
     goal: Goal
     profile_sha256: str
     fleet_sha256: str
@@ -102,3 +84,28 @@ class Plan(Document):
     def bottleneck(self) -> Assignment:
         """The assignment of the slowest device."""
         return max(self.assignments, key=lambda a: a.latency_us)
+
+    @property
+    def value(self) -> float:
+        """What the plan is judged by: latency [us], energy [mJ], devices, or the lowest retention."""
+        if self.goal.objective == "energy":
+            return round(self.energy_mj or 0.0, 6)
+        if self.goal.objective == "devices":
+            return len(self.assignments)
+        return round(self.lowest_retention, 6) if self.goal.objective == "accuracy" else self.latency_us
+
+    @property
+    def bound(self) -> float:
+        """The proven bound of `value`."""
+        return self.bound_us if self.objective_bound is None else self.objective_bound
+
+    @property
+    def energy_mj(self) -> float | None:
+        """The energy of one image on all devices [mJ], where the power of each is known."""
+        energies = [a.energy_mj for a in self.assignments if a.energy_mj is not None]
+        return math.fsum(energies) if len(energies) == len(self.assignments) else None
+
+    @property
+    def lowest_retention(self) -> float:
+        """The retention of the class that keeps least on any of its devices."""
+        return min(kept for a in self.assignments for kept in a.retention.values())

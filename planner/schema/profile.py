@@ -10,7 +10,7 @@ from functools import cached_property
 from pydantic import Field, model_validator
 
 from planner.schema.base import Document, Frozen
-from planner.schema.fleet import Name
+from planner.schema.fleet import Name, Precision
 
 # Importance is measured, not counted: a class may be off by rounding, not by a unit left out.
 _SUM_TOLERANCE = 1e-3
@@ -80,6 +80,8 @@ class Profile(Document):
     importance: Importance
     latency: dict[str, tuple[LatencyRow, ...]] = Field(default_factory=dict)
     recovery: tuple[Recovery, ...] = ()
+    # The share of its retention that each class keeps at a precision, 0..1; all of it unless given.
+    precision_retention: dict[Precision, tuple[float, ...]] = Field(default_factory=dict)
     provenance: dict[str, str] = Field(default_factory=dict)
 
     @cached_property
@@ -99,6 +101,11 @@ class Profile(Document):
         self._check_groups()
         self._check_widths()
         self._check_importance()
+        for precision, shares in self.precision_retention.items():
+            where = f"precision_retention[{precision!r}]"
+            _positive(shares, len(self.classes), where)
+            if max(shares) > 1:
+                raise ValueError(f"{where}: must be at most 1, got {max(shares)}")
         for kind, rows in self.latency.items():
             _distinct([r.embed_dim for r in rows], f"latency[{kind!r}]")
         _distinct([r.max_accuracy_drop for r in self.recovery], "recovery")

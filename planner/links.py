@@ -1,0 +1,131 @@
+"""What a message between the aggregator and a device costs: routes, and media that are shared.
+
+A message takes the path that is fastest for it alone. A shared link is one medium: what goes
+through it goes one after another, all inputs, and later all features. Each device is planned as
+the last in the queue, so the order does not matter: its message waits for those of all other
+used devices that take the same medium.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import networkx as nx
+
+from planner.errors import InputError
+from planner.schema import Fleet, LinkSpeed
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A message between the aggregator and one device."""
+
+    num_bytes: int
+    alone_us: Fraction  # on a path that nobody else uses
+    media: tuple[int, ...] = ()  # the shared media on its path
+    relays: frozenset[str] = frozenset()  # the devices between the two ends
+
+    def time_us(self, load_bytes: Sequence[int], us_per_byte: Sequence[Fraction]) -> int:
+        """Return the time [us], rounded up, as the last of all messages on its media.
+
+        Args:
+            load_bytes: For each medium, the bytes of all messages that take it, this one included.
+            us_per_byte: For each medium.
+        """
+        waits = sum(((load_bytes[m] - self.num_bytes) * us_per_byte[m] for m in self.media), Fraction(0))
+        return math.ceil(self.alone_us + waits)
+
+
+def rational(number: float) -> Fraction:
+    """Return the number that the user wrote: 0.1 is a tenth, not its nearest binary fraction."""
+    return Fraction(repr(float(number)))
+
+
+def media(fleet: Fleet) -> tuple[Fraction, ...]:
+    """Return the time per byte [us] of each shared medium: of shared links, in order, then of the default link."""
+    speeds = (*fleet.links, *([fleet.default_link] if fleet.default_link else []))
+    return tuple(8 / rational(speed.bandwidth_mbps) for speed in speeds if speed.shared)
+
+
+def loads(transfers: Sequence[Transfer], num_media: int) -> list[int]:
+    """Return the bytes that all these messages send through each medium."""
+    load_bytes = [0] * num_media
+    for transfer in transfers:
+        for m in transfer.media:
+            load_bytes[m] += transfer.num_bytes
+    return load_bytes
+
+
+def router(fleet: Fleet) -> Callable[[str, int], Transfer]:
+    """Return a function (device, bytes) -> `Transfer` over the fastest path.
+
+    Of several paths the best depends on the message: for each least bandwidth that a path may
+    have, the one of least latency is tried (a bottleneck shortest path).
+
+    Raises:
+        InputError: If a device cannot be reached from the aggregator.
+    """
+    numbers = _medium_numbers(fleet)
+    hops = nx.MultiGraph()
+    hops.add_nodes_from(member.name for member in fleet.members)
+    for link, medium in zip(fleet.links, numbers, strict=False):
+        for a in fleet.member_names[link.between[0]]:
+            for b in fleet.member_names[link.between[1]]:
+                if a != b:
+                    speed = {"latency": rational(link.latency_ms), "bandwidth": rational(link.bandwidth_mbps)}
+                    hops.add_edge(a, b, **speed, medium=medium)
+    # (bandwidth, {device: latency}, {device: path}) for each bandwidth that some link has, the widest first.
+    levels = []
+    for bandwidth in sorted({b for *_, b in hops.edges(data="bandwidth")}, reverse=True):
+        wide = nx.MultiGraph()
+        wide.add_node(fleet.aggregator)
+        wide.add_edges_from(e for e in hops.edges(data=True) if e[2]["bandwidth"] >= bandwidth)
+        levels.append((bandwidth, *nx.single_source_dijkstra(wide, fleet.aggregator, weight="latency"), wide))
+    reached = nx.node_connected_component(hops, fleet.aggregator)
+    default = fleet.default_link
+    for member in fleet.members:
+        if member.name not in reached and default is None:
+            raise InputError(
+                f"device {member.name!r}: must be reachable from the aggregator {fleet.aggregator!r}, "
+                "got no path of links; add a link or a default_link."
+            )
+
+    def route(device: str, num_bytes: int) -> Transfer:
+        if device == fleet.aggregator:
+            return Transfer(0, Fraction(0))
+        bits = 8 * num_bytes
+        if device not in reached:
+            assert default is not None
+            alone_us = 1000 * rational(default.latency_ms) + bits / rational(default.bandwidth_mbps)
+            return Transfer(num_bytes, alone_us, (numbers[-1],) if default.shared else ())
+        alone_us, path, wide = min(
+            (
+                (1000 * ms[device] + bits / mbps, paths[device], wide)
+                for mbps, ms, paths, wide in levels
+                if device in ms
+            ),
+            key=lambda found: found[0],
+        )
+        return Transfer(num_bytes, alone_us, _media_on(path, wide), frozenset(path[1:-1]))
+
+    return route
+
+
+def _medium_numbers(fleet: Fleet) -> list[int]:
+    """Return the number of each link's medium, the default link's last; -1 for what is not shared."""
+    speeds: list[LinkSpeed] = [*fleet.links, *([fleet.default_link] if fleet.default_link else [])]
+    numbers, count = [], 0
+    for speed in speeds:
+        numbers.append(count if speed.shared else -1)
+        count += speed.shared
+    return numbers
+
+
+def _media_on(path: Sequence[str], hops: nx.MultiGraph) -> tuple[int, ...]:
+    found = set()
+    for a, b in itertools.pairwise(path):
+        fastest = min(hops[a][b].values(), key=lambda hop: hop["latency"])
+        found.add(fastest["medium"])
+    return tuple(sorted(found - {-1}))

@@ -1,0 +1,62 @@
+"""What a plan must hold, and what it is judged by: the flags of `planner solve`, or a goal file."""
+
+import math
+from fractions import Fraction
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from planner.schema.base import Document, Frozen
+from planner.schema.fleet import Name
+
+Method = Literal["exact", "random-equal", "greedy", "memory-proportional"]
+Objective = Literal["latency", "accuracy", "energy", "devices"]
+Pair = Annotated[tuple[Name, ...], Field(min_length=2)]
+
+
+class Goal(Frozen):
+    """What a plan must hold, and what it is judged by.
+
+    The retention floor comes from `min_retention` if given, else from the profile's recovery
+    row for `max_accuracy_drop`. The name of a device with a count stands for each of its devices.
+    """
+
+    objective: Objective = "latency"
+    max_accuracy_drop: float | None = Field(0.02, ge=0, le=1)
+    min_retention: float | None = Field(None, ge=0, le=1)
+    max_latency_ms: float | None = Field(None, gt=0)
+    max_energy_mj: float | None = Field(None, gt=0)
+    survive: int = Field(0, ge=0, le=100)
+    pin: dict[Name, tuple[Name, ...]] = Field(
+        default_factory=dict, description="For a class, the devices that must serve it."
+    )
+    forbid: dict[Name, tuple[Name, ...]] = Field(
+        default_factory=dict, description="For a class, the devices that must not serve it."
+    )
+    together: tuple[Pair, ...] = Field((), description="Classes of which a device serves all or none.")
+    apart: tuple[Pair, ...] = Field((), description="Classes of which a device serves at most one.")
+    leave_out: tuple[Name, ...] = Field((), description="Devices that get no sub-model.")
+    leave_idle: bool = False
+    method: Method = "exact"
+
+    @property
+    def max_latency_us(self) -> int | None:
+        """The latency limit [us], rounded down; exact, as 1.001 ms are 1001 us."""
+        return None if self.max_latency_ms is None else math.floor(1000 * Fraction(repr(self.max_latency_ms)))
+
+    @property
+    def max_energy_uj(self) -> Fraction | None:
+        """The energy limit [uJ], exact."""
+        return None if self.max_energy_mj is None else 1000 * Fraction(repr(self.max_energy_mj))
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "Goal":
+        if self.max_accuracy_drop is None and self.min_retention is None:
+            raise ValueError("a goal must have max_accuracy_drop or min_retention, got neither")
+        if self.objective in ("accuracy", "energy") and self.max_latency_ms is None:
+            raise ValueError(f"objective {self.objective!r} must have max_latency_ms beside it, got none")
+        return self
+
+
+class GoalFile(Goal, Document):
+    """A goal as a file of its own."""
