@@ -3,7 +3,6 @@
 import functools
 import sys
 from collections.abc import Callable
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
@@ -11,6 +10,31 @@ import typer
 
 from planner import terminal
 from planner.errors import InputError, PlannerError
+from planner.options import (
+    Apart,
+    Deterministic,
+    Devices,
+    Forbids,
+    FormatName,
+    GoalPath,
+    Json,
+    LeaveIdle,
+    LeaveOut,
+    MaxAccuracyDrop,
+    MaxEnergyMj,
+    MaxLatencyMs,
+    Method,
+    MinRetention,
+    Objective,
+    Pins,
+    PlanFile,
+    ProfileName,
+    Seed,
+    Start,
+    Survive,
+    TimeLimit,
+    Together,
+)
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -29,29 +53,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-class MethodName(str, Enum):
-    """How to plan."""
-
-    exact = "exact"
-    random_equal = "random-equal"
-    greedy = "greedy"
-
-
-class FormatName(str, Enum):
-    """The files that have a schema."""
-
-    devices = "devices"
-    profile = "profile"
-    plan = "plan"
-
-
-Devices = Annotated[Path, typer.Option("--devices", "-d", help="The fleet: a devices.json.")]
-ProfileName = Annotated[str, typer.Option("--profile", "-p", help="A shipped profile's name, or a profile.json.")]
-PlanFile = Annotated[Path, typer.Argument(help="A plan.json.", metavar="PLAN")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.", min=0)]
 
 
 def command(function: Callable[P, None]) -> Callable[P, None]:
@@ -77,58 +78,77 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
 def solve(
     devices: Devices = Path("devices.json"),
     profile: ProfileName = "digits-vit",
-    max_accuracy_drop: Annotated[
-        float | None, typer.Option(help="Fused accuracy that may be lost, 0.02 for 2 points.  [default: 0.02]")
-    ] = None,
-    min_retention: Annotated[
-        float | None, typer.Option(help="One retention floor for all classes, instead of an accuracy drop.")
-    ] = None,
-    max_latency_ms: Annotated[float | None, typer.Option(help="The most that the fleet may take.")] = None,
-    leave_idle: Annotated[
-        bool, typer.Option("--leave-idle", help="Use no device that the latency does not need.")
-    ] = False,
-    method: Annotated[MethodName, typer.Option(help="exact, or a yardstick to compare with.")] = MethodName.exact,
-    time_limit: Annotated[float, typer.Option(help="Seconds, after which the best plan so far is taken.", min=0)] = 30,
+    goal: GoalPath = None,
+    objective: Objective = None,
+    max_accuracy_drop: MaxAccuracyDrop = None,
+    min_retention: MinRetention = None,
+    max_latency_ms: MaxLatencyMs = None,
+    max_energy_mj: MaxEnergyMj = None,
+    survive: Survive = None,
+    pin: Pins = None,
+    forbid: Forbids = None,
+    together: Together = None,
+    apart: Apart = None,
+    leave_out: LeaveOut = None,
+    leave_idle: LeaveIdle = False,
+    start: Start = None,
+    method: Method = None,
+    time_limit: TimeLimit = 30,
+    deterministic: Deterministic = False,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the plan here.")] = None,
     json: Json = False,
 ) -> None:
     """Plan a fleet: who runs which classes on which pruned sub-model.
 
+    Ctrl-C takes the best plan so far.
+
     Example: planner solve --devices devices.json --out plan.json
     """
-    from pydantic import ValidationError
-
-    from planner.schema import Goal, write_document
-    from planner.shipped import load_fleet, load_profile
+    from planner.goals import groups, placements, read_goal
+    from planner.schema import write_document
+    from planner.shipped import load_fleet, load_plan, load_profile
     from planner.solver import solve as solve_plan
 
     _refuse_folder(out)
-    if max_accuracy_drop is not None and min_retention is not None:
-        raise InputError("--max-accuracy-drop and --min-retention both set the floors: give one of them.")
-    if max_accuracy_drop is None and min_retention is None:
-        max_accuracy_drop = 0.02
-    try:
-        goal = Goal.model_validate(
-            {
-                "max_accuracy_drop": max_accuracy_drop,
-                "min_retention": min_retention,
-                "max_latency_ms": max_latency_ms,
-                "leave_idle": leave_idle,
-                "method": method.value,
-            }
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        flag = "--" + str(first["loc"][0]).replace("_", "-")
-        must = first["msg"].replace("Input should be", "must be")
-        raise InputError(f"{flag}: {must}, got {first['input']}.") from None
+    asked = read_goal(
+        goal,
+        {
+            "objective": objective and objective.value,
+            "max_accuracy_drop": max_accuracy_drop,
+            "min_retention": min_retention,
+            "max_latency_ms": max_latency_ms,
+            "max_energy_mj": max_energy_mj,
+            "survive": survive,
+            "pin": placements(pin or (), "--pin"),
+            "forbid": placements(forbid or (), "--forbid"),
+            "together": groups(together or (), "--together"),
+            "apart": groups(apart or (), "--apart"),
+            "leave_out": tuple(leave_out or ()),
+            "leave_idle": leave_idle,
+            "method": method and method.value,
+        },
+    )
     fleet, model_profile = load_fleet(devices), load_profile(profile)
-    with terminal.solving() as progress:
-        plan = solve_plan(model_profile, fleet, goal, seed=seed, time_limit_s=time_limit, progress=progress)
+    earlier = None if start is None else load_plan(start)
+    with terminal.solving(asked.objective) as progress:
+        plan = solve_plan(
+            model_profile,
+            fleet,
+            asked,
+            seed=seed,
+            time_limit_s=time_limit,
+            deterministic=deterministic,
+            start=earlier,
+            progress=progress,
+        )
     if out is not None:
         write_document(out, plan)
     _print_plan(plan, model_profile, fleet, json)
+    if earlier is not None and not json:
+        from planner.report.text import moves_text
+
+        terminal.console().print(moves_text(earlier, plan, model_profile))
 
 
 @command
@@ -276,13 +296,14 @@ def schema(format: Annotated[FormatName, typer.Argument(help="Which file's.")]) 
     """
     import json
 
-    from planner.schema import Fleet, Plan, Profile
+    from planner.schema import Fleet, GoalFile, Plan, Profile
     from planner.schema.base import Document
 
     formats: dict[FormatName, type[Document]] = {
         FormatName.devices: Fleet,
         FormatName.profile: Profile,
         FormatName.plan: Plan,
+        FormatName.goal: GoalFile,
     }
     typer.echo(json.dumps(formats[format].model_json_schema(), indent=1))
 

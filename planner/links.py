@@ -15,7 +15,7 @@ from fractions import Fraction
 import networkx as nx
 
 from planner.errors import InputError
-from planner.schema import Fleet, LinkSpeed
+from planner.schema import Fleet
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,11 @@ def rational(number: float) -> Fraction:
 
 
 def media(fleet: Fleet) -> tuple[Fraction, ...]:
-    """Return the time per byte [us] of each shared medium: of shared links, in order, then of the default link."""
-    speeds = (*fleet.links, *([fleet.default_link] if fleet.default_link else []))
-    return tuple(8 / rational(speed.bandwidth_mbps) for speed in speeds if speed.shared)
+    """Return the time per byte [us] of each shared medium, in the order of the links, the default link's last."""
+    found: dict[int, Fraction] = {}
+    for number, speed in zip(_medium_numbers(fleet), fleet.speeds, strict=True):
+        found[number] = 8 / rational(speed.bandwidth_mbps)
+    return tuple(found[number] for number in sorted(found) if number >= 0)
 
 
 def loads(transfers: Sequence[Transfer], num_media: int) -> list[int]:
@@ -115,11 +117,11 @@ def router(fleet: Fleet) -> Callable[[str, int], Transfer]:
 
 def _medium_numbers(fleet: Fleet) -> list[int]:
     """Return the number of each link's medium, the default link's last; -1 for what is not shared."""
-    speeds: list[LinkSpeed] = [*fleet.links, *([fleet.default_link] if fleet.default_link else [])]
-    numbers, count = [], 0
-    for speed in speeds:
-        numbers.append(count if speed.shared else -1)
-        count += speed.shared
+    known: dict[str | int, int] = {}
+    numbers = []
+    for i, speed in enumerate(fleet.speeds):
+        label = speed.shared if isinstance(speed.shared, str) else i
+        numbers.append(known.setdefault(label, len(known)) if speed.shared else -1)
     return numbers
 
 

@@ -34,16 +34,27 @@ def status(text: str) -> Any:
 
 
 @contextmanager
-def solving() -> Iterator[Callable[[int | None, int], None]]:
+def solving(objective: str) -> "Iterator[Callable[[float | None, float], None]]":
     """Show plan, bound and gap on one line of stderr while solving."""
     with status("solving") as line:
 
-        def show_bounds(best_us: int | None, bound_us: int) -> None:
-            best = "no plan yet" if best_us is None else f"plan {best_us / 1000:.1f} ms"
-            gap = "" if not best_us else f", gap {(best_us - bound_us) / best_us:.1%}"
-            line.update(f"solving: {best}, bound {bound_us / 1000:.1f} ms{gap}")
+        def show_bounds(best: float | None, bound: float) -> None:
+            plan = "no plan yet" if best is None else f"plan {amount(objective, best)}"
+            gap = f", gap {abs(best - bound) / best:.1%}" if best else ""
+            line.update(f"solving: {plan}, bound {amount(objective, bound)}{gap}")
 
         yield show_bounds
+
+
+def amount(objective: str, value: float) -> str:
+    """Return an objective's value with its unit."""
+    texts = {
+        "latency": f"{value / 1000:.1f} ms",
+        "energy": f"{value:.3f} mJ",
+        "devices": f"{value:.0f} devices",
+        "accuracy": f"retention {value:.3f}",
+    }
+    return texts[objective]
 
 
 def one_thread() -> None:

@@ -20,7 +20,7 @@ LAYERS = [
     {"network"},
     {"solver", "profiler", "executor", "runtime"},
     {"whatif", "report"},
-    {"terminal"},
+    {"terminal", "goals", "options"},
     {"cli"},
 ]
 LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}

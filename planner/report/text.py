@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from planner.report.frames import classes_frame, devices_frame, sizes_frame
+from planner.report.frames import classes_frame, devices_frame, moves_frame, sizes_frame
 from planner.schema import Evaluation, Fleet, Plan, Profile
 
 
@@ -38,6 +38,9 @@ def plan_text(plan: Plan, profile: Profile, fleet: Fleet) -> RenderableType:
         f"< {slowest.device} is the bottleneck: send {_ms(slowest.send_us)}, compute {_ms(slowest.compute_us)}, "
         f"return {_ms(slowest.return_us)}; then fusion on {plan.fusion.device}, {_ms(plan.fusion.latency_us)}."
     ]
+    small = sorted({f"{a.device} {a.precision}" for a in plan.assignments if a.precision not in (None, "float32")})
+    if small:
+        notes.append(f"Precision other than float32: {', '.join(small)}.")
     if any(a.estimated for a in plan.assignments):
         notes.append("Latencies are estimated from declared MAC rates, not measured.")
     return Group(Text(headline(plan), style="bold"), "", table, *(Text(note) for note in notes))
@@ -45,10 +48,32 @@ def plan_text(plan: Plan, profile: Profile, fleet: Fleet) -> RenderableType:
 
 def headline(plan: Plan) -> str:
     """Return status, objective, bound and gap in one line."""
+    shown = {
+        "latency": ("latency", _ms(plan.value), _ms(plan.bound)),
+        "energy": ("energy", f"{plan.value:.3f} mJ", f"{plan.bound:.3f} mJ"),
+        "devices": ("devices", f"{plan.value:.0f}", f"{plan.bound:.0f}"),
+        "accuracy": ("lowest retention", f"{plan.value:.3f}", f"{plan.bound:.3f}"),
+    }
+    name, value, bound = shown[plan.goal.objective]
+    latency = "" if plan.goal.objective == "latency" else f", latency {_ms(plan.latency_us)}"
     return (
-        f"{plan.status.upper()} plan: latency {_ms(plan.latency_us)}, bound {_ms(plan.bound_us)}, "
-        f"gap {100 * plan.gap:.1f} % ({plan.goal.method}, {plan.solver.seconds:.1f} s)"
+        f"{plan.status.upper()} plan: {name} {value}, bound {bound}, "
+        f"gap {100 * plan.gap:.1f} %{latency} ({plan.goal.method}, {plan.solver.seconds:.1f} s)"
     )
+
+
+def moves_text(earlier: Plan, plan: Plan, profile: Profile) -> RenderableType:
+    """Return what moves between two plans as a table."""
+    frame = moves_frame(earlier, plan, profile)
+    if frame.empty:
+        return Text("Nothing moves: every device keeps its sub-model.")
+    total = _kib(frame["bytes_to_send"].sum())
+    table = _table(f"What moves: {len(frame)} sub-models, {total} to send", "device", "gains", "loses", "to send")
+    for name, row in frame.iterrows():
+        size = _kib(row["bytes_to_send"]) if row["bytes_to_send"] else "-"
+        table.add_row(Text(str(name)), Text(_classes(row["gains"])), Text(_classes(row["loses"])), size)
+    table.columns[-1].justify = "right"
+    return table
 
 
 def evaluation_text(evaluation: Evaluation) -> RenderableType:

@@ -52,12 +52,13 @@ class LinkSpeed(Frozen):
     """What one hop costs.
 
     What is `shared` carries one message after another, to whichever device it goes: one Wi-Fi
-    for all the devices that a link (or the default link) leads to.
+    for all the devices that a link (or the default link) leads to; or, given a name, for all
+    links that share this name.
     """
 
     bandwidth_mbps: float = Field(ge=1e-6, le=1e9)
     latency_ms: float = Field(ge=0, le=1e9)
-    shared: bool = False
+    shared: bool | Name = False
 
 
 class Link(LinkSpeed):
@@ -74,6 +75,11 @@ class Fleet(Document):
     devices: tuple[Device, ...] = Field(min_length=1)
     links: tuple[Link, ...] = ()
     default_link: LinkSpeed | None = None
+
+    @property
+    def speeds(self) -> tuple[LinkSpeed, ...]:
+        """The links, then the default link, if there is one."""
+        return (*self.links, *([self.default_link] if self.default_link else []))
 
     @cached_property
     def members(self) -> tuple[Device, ...]:
@@ -103,6 +109,15 @@ class Fleet(Document):
                     raise ValueError(f"links[{i}]: {end!r} is not a device{nearest(end, names)}")
             if link.between[0] == link.between[1]:
                 raise ValueError(f"links[{i}]: must join two devices, got {link.between[0]!r} twice")
+        media: dict[str, float] = {}
+        for speed in self.speeds:
+            if isinstance(speed.shared, str):
+                same = media.setdefault(speed.shared, speed.bandwidth_mbps)
+                if same != speed.bandwidth_mbps:
+                    raise ValueError(
+                        f"links: one medium must have one bandwidth, {speed.shared!r} has {same:g} "
+                        f"and {speed.bandwidth_mbps:g} Mbit/s"
+                    )
         return self
 
 

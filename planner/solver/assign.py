@@ -1,17 +1,19 @@
 """The assignment: which candidate (class subset, sub-model) each device gets.
 
-Parameters: candidates i with device group g_i of n_g devices, class subset S_i, embed dim e_i.
+Parameters: candidates i with device group g_i, class subset S_i and use a_ri of each resource r
+(devices, embed dims, bytes on media); group g of n_g devices; rules (k, G): each class on at
+least k devices of the groups in G (one rule, k = 1 and all groups, unless the fleet must survive).
 
 Variables
     x_i   devices of group g_i that get candidate i        integer, 0..n_g
 
 Constraints
-    (1) sum_{i: c in S_i} x_i >= 1      each class c is served
-    (2) sum_{i: g_i = g} x_i <= n_g     each device gets at most one
-    (3) sum_i e_i x_i <= F              where the embed dims are limited
+    (1) sum_{i: c in S_i, g_i in G} x_i >= k      for each class c and rule (k, G)
+    (2) sum_{i: g_i = g} x_i <= n_g               each device gets at most one; = where it is pinned
+    (3) sum_i a_ri x_i <= most_r                  for each resource r
 
-Objective: least sum_i e_i x_i, since the fusion costs time for every embed dim (`cover`); or,
-where the time is settled, the most retention (`richest_cover`).
+Objective: least sum_i w_i x_i (`cover`); or, where the time is settled, the most retention
+(`richest_cover`).
 
 A time limit on the devices is not a constraint here: candidates that are too slow are left out.
 """
@@ -21,7 +23,8 @@ from dataclasses import dataclass
 
 from ortools.sat.python import cp_model
 
-from planner.solver.instance import Instance
+from planner.solver.clock import Clock
+from planner.solver.instance import NEVER, Instance, Ints
 
 
 @dataclass(frozen=True, order=True)
@@ -41,23 +44,29 @@ def classes_of(mask: int) -> tuple[int, ...]:
     return tuple(c for c in range(mask.bit_length()) if mask >> c & 1)
 
 
+def mask_of(classes: Sequence[int]) -> int:
+    """Return the bit mask of some classes."""
+    return sum(1 << c for c in classes)
+
+
 def cover(
-    instance: Instance, candidates: Sequence[Candidate], most_embed_dims: int | None, seconds: float
+    instance: Instance, candidates: Sequence[Candidate], weights: Sequence[int], most: Ints, clock: Clock
 ) -> list[Candidate] | None:
-    """Return candidates, one for each used device, that serve all classes with the fewest embed dims.
+    """Return candidates, one for each used device, that serve all classes with the least total weight.
 
     None if there is no such choice.
+
+    Args:
+        weights: Of each candidate.
+        most: The most that may be used of each resource, (R,).
 
     Raises:
         TimeoutError: If neither was found in time.
     """
-    model, x, embed_dims = _model(instance, candidates)
-    if most_embed_dims is not None:
-        model.add(embed_dims <= most_embed_dims)  # (3)
-    model.minimize(embed_dims)
-    solver = _solver()
-    solver.parameters.max_time_in_seconds = max(0.01, seconds)
-    status = solver.solve(model)
+    model, x = assignment_model(instance, candidates, most)
+    model.minimize(cp_model.LinearExpr.weighted_sum(x, list(weights)))
+    solver = relaxing_solver()
+    status = clock.solve(solver, model)
     if status == cp_model.INFEASIBLE:
         return None
     if status != cp_model.OPTIMAL:
@@ -69,52 +78,55 @@ def richest_cover(
     instance: Instance,
     candidates: Sequence[Candidate],
     retention: Sequence[Mapping[int, int]],
-    most_embed_dims: int,
+    most: Ints,
+    clock: Clock,
 ) -> list[Candidate] | None:
-    """Return candidates that serve all classes and keep the most of them.
-
-    Maximises sum_c R_c + |C| min_c R_c, where R_c is what all devices together retain of class
-    c: the class that has least counts as much as all of them.
+    """Return a choice that retains most, summed over the devices, where the classes that have least count most.
 
     Args:
-        retention: What each candidate retains of each of its classes [parts per million].
-        most_embed_dims: F.
+        retention: What each candidate keeps of each of its classes [parts per million].
+        most: The most that may be used of each resource, (R,).
     """
-    model, x, embed_dims = _model(instance, candidates)
-    model.add(embed_dims <= most_embed_dims)  # (3)
+    model, x = assignment_model(instance, candidates, most)
     kept = [sum(r.get(c, 0) * x_i for x_i, r in zip(x, retention, strict=True)) for c in range(instance.num_classes)]
-    least = model.new_int_var(0, 10**6 * sum(len(names) for names in instance.groups), "")
+    least = model.new_int_var(0, 10**6 * sum(len(group.names) for group in instance.groups), "")
     for kept_c in kept:
         model.add(least <= kept_c)
     model.maximize(sum(kept) + instance.num_classes * least)
-    solver = _solver()
-    solver.parameters.relative_gap_limit = 1e-3
-    solver.parameters.max_deterministic_time = 1.0
-    if solver.solve(model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+    solver = relaxing_solver()
+    status = clock.solve(solver, model, relative_gap_limit=1e-3, max_deterministic_time=1.0)
+    if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return None
     return _chosen(solver, x, candidates)
 
 
-def _model(
-    instance: Instance, candidates: Sequence[Candidate]
-) -> tuple[cp_model.CpModel, list[cp_model.IntVar], cp_model.LinearExprT]:
+def assignment_model(
+    instance: Instance, candidates: Sequence[Candidate], most: Ints
+) -> tuple[cp_model.CpModel, list[cp_model.IntVar]]:
+    """Return constraints (1) to (3), and the variables x."""
     model = cp_model.CpModel()
     groups = [instance.options[i.option].group for i in candidates]
-    counts = [len(names) for names in instance.groups]
-    x = [model.new_int_var(0, counts[g], "") for g in groups]
+    x = [model.new_int_var(0, len(instance.groups[g].names), "") for g in groups]
     for c in range(instance.num_classes):  # (1)
-        model.add(sum(x_i for x_i, i in zip(x, candidates, strict=True) if i.mask >> c & 1) >= 1)
-    for g, count in enumerate(counts):  # (2)
-        model.add(sum(x_i for x_i, g_i in zip(x, groups, strict=True) if g_i == g) <= count)
-    widths = [instance.options[i.option].embed_dim for i in candidates]
-    return model, x, cp_model.LinearExpr.weighted_sum(x, widths)
+        serving = [(x_i, g) for x_i, i, g in zip(x, candidates, groups, strict=True) if i.mask >> c & 1]
+        for rule in instance.survivors:
+            model.add(sum(x_i for x_i, g in serving if g in rule.groups) >= rule.least)
+    for g, group in enumerate(instance.groups):  # (2)
+        used = sum(x_i for x_i, g_i in zip(x, groups, strict=True) if g_i == g)
+        model.add(used == len(group.names) if group.must else used <= len(group.names))
+    for r, most_r in enumerate(most.tolist()):  # (3)
+        if most_r < NEVER:
+            uses = [int(instance.options[i.option].use[r]) for i in candidates]
+            model.add(cp_model.LinearExpr.weighted_sum(x, uses) <= most_r)
+    return model, x
 
 
-def _solver() -> cp_model.CpSolver:
+def relaxing_solver() -> cp_model.CpSolver:
+    """Return a solver that keeps the whole linear relaxation.
+
+    With it, one worker is as fast as the portfolio: without, a cover of 1,000 candidates took minutes.
+    """
     solver = cp_model.CpSolver()
-    # One worker gives the same answer every time, and with the full linear relaxation it is as
-    # fast as the portfolio: without it, a set cover of 1,000 candidates took minutes.
-    solver.parameters.num_workers = 1
     solver.parameters.linearization_level = 2
     return solver
 

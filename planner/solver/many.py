@@ -1,220 +1,194 @@
 """A good plan and a bound for fleets with more classes than can be listed subset by subset.
 
-The plan: each class goes to the device on which the slowest device stays fastest, by the linear
-relaxation of what the device then has to run; classes then move off the slowest device as long
-as that helps; and again with half the devices, and half of those, since each that is used makes
-the fusion slower. The bound: on option o, a device that serves n classes takes at least as long as
-the n-th cheapest single class at the floor for n; so it holds at most n_o(T) classes within T,
-and the least T at which all devices together can hold all classes is a bound.
+1. A bound, from what each class needs by itself (`bounds`, `blocks`).
+2. A target above it. How many classes can each group of devices really serve within the target,
+   beginning at which class? That is found by building their sub-models (`prices`), and says in
+   which order the groups should take the classes; they do (`fill`).
+3. Above a target that worked and one that did not, the next is between.
+4. Classes move and are swapped (`polish`), until nothing helps or time is up.
+
+The gap is what the bound cannot see (that classes on one device need more than the hardest of
+them) and what the plan leaves to be found.
 """
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 
-import numpy as np
+from planner.solver.blocks import Blocks
+from planner.solver.bounds import Bounds, rounded_up
+from planner.solver.clock import Clock
+from planner.solver.fill import Loads, fill, served
+from planner.solver.instance import DEVICES, EMBED_DIMS, NEVER, Found, Instance, Ints, Placed, Progress
+from planner.solver.loads import Fleetwide, Workshop
+from planner.solver.placed import is_plan
+from planner.solver.polish import polish, shed
+from planner.solver.promise import Judge
 
-from planner.solver import submodel
-from planner.solver.instance import NEVER, Found, Instance, Ints, Option, Placed, Progress
+# Targets rise by these steps until one works, and then are halved to this share.
+_FIRST_STEP, _GROWTH, _FINE = 0.004, 1.7, 0.003
+# The share of the time that targets may take.
+_SHARE_OF_TARGETS = 0.6
 
-# Orders in which the classes are placed before the search for a first plan is given up.
-NUM_ORDERS = 20
 
-
-def search(instance: Instance, deadline: float, progress: Progress) -> Found:
-    """Find a plan and a bound; see the module.
-
-    Args:
-        instance: Any number of classes.
-        deadline: When to stop improving, in the time of `time.monotonic` [s].
-        progress: Called with the best latency so far and the bound [us].
-    """
-    bound_us = fleet_bound_us(instance)
-    if bound_us is None:
+def search(
+    instance: Instance,
+    clock: Clock,
+    progress: Progress,
+    judge: Judge,
+    earlier: tuple[Placed, ...] = (),
+    enough: int = 0,
+    give_up: int = NEVER,
+    most: Ints | None = None,
+) -> Found:
+    """Find a good plan and a bound; see the module, and `exact.search` for the arguments."""
+    most_devices = NEVER if most is None else int(most[DEVICES])
+    bounds = Bounds(instance, most_devices)
+    blocks = Blocks(instance, bounds, most_devices)
+    slowest_us = blocks.slowest_us() if blocks.exact else bounds.slowest_us()
+    if slowest_us is None:
         return Found(None, None)
-    progress(None, bound_us)
-    loads = _Loads(instance)
-    best: tuple[Placed, ...] | None = None
-    # Every device used makes the fusion slower: fewer of them may be faster.
-    most_used = len(loads.groups)
-    while most_used:
-        placed = _first_placement(loads, deadline, most_used)
-        while placed is not None and (best is None or _faster(instance, placed, best)):
-            best = placed
-            progress(instance.fleet_latency_us(best), bound_us)
-            placed = loads.build(deadline) if _improve(loads, deadline) else None
-        if time.monotonic() > deadline:
+    attempts = _Attempts(instance, bounds, blocks, judge, clock, most_devices)
+    attempts.warm_up(earlier)
+    bound = _bound(instance, bounds, judge, slowest_us, attempts.value)
+    if bound is None:
+        return Found(None, None)
+    progress(None, bound)
+    if bound >= give_up:
+        return Found(attempts.best, bound)
+    for _ in attempts.improvements(slowest_us, enough):
+        progress(attempts.value if attempts.best else None, bound)
+        if attempts.value <= max(enough, bound) or clock.expired():
             break
-        most_used //= 2
-    return Found(best, bound_us)
+    return Found(attempts.best, bound)
 
 
-def _faster(instance: Instance, placed: Sequence[Placed], best: Sequence[Placed]) -> bool:
-    return instance.fleet_latency_us(placed) < instance.fleet_latency_us(best)
-
-
-def first_plan(instance: Instance, deadline: float) -> tuple[Placed, ...] | None:
-    """Return some plan, if one is found before the deadline."""
-    loads = _Loads(instance)
-    return _first_placement(loads, deadline, len(loads.groups))
-
-
-def _first_placement(loads: "_Loads", deadline: float, most_used: int) -> tuple[Placed, ...] | None:
-    """Place the classes in one order after the other until all sub-models exist."""
-    need = loads.instance.options[0].need[:, 0]
-    order = np.argsort(-need, kind="stable")
-    rng = np.random.default_rng(0)
-    for _ in range(NUM_ORDERS):
-        loads.clear()
-        if _place_all(loads, order.tolist(), deadline, most_used):
-            placed = loads.build(deadline)
-            if placed is not None:
-                return placed
-        if time.monotonic() > deadline:
-            break
-        order = rng.permutation(len(order))
-    return None
-
-
-def fleet_bound_us(instance: Instance) -> int | None:
-    """Return a bound on the fleet's latency [us]; None if the fleet cannot hold all classes."""
-    counts = [len(names) for names in instance.groups]
-    times = [_times_by_count(instance, option) for option in instance.options]
-
-    def holds(latency_us: int) -> bool:
-        most = [0] * len(counts)
-        for option, by_count in zip(instance.options, times, strict=True):
-            served = np.flatnonzero(by_count <= latency_us)
-            most[option.group] = max(most[option.group], int(served[-1]) + 1 if len(served) else 0)
-        return sum(n * count for n, count in zip(most, counts, strict=True)) >= instance.num_classes
-
-    levels = np.unique(np.concatenate(times))
-    levels = levels[levels < NEVER]
-    low, high = 0, len(levels)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(int(levels[middle])) else (middle + 1, high)
-    if low == len(levels):
+def latency_bound_us(instance: Instance) -> int | None:
+    """Return a bound on the latency [us] of any plan, from single classes; None if there is none."""
+    if not instance.options:
         return None
-    return int(levels[low]) + instance.fusion_us(min(option.embed_dim for option in instance.options))
+    bounds = Bounds(instance)
+    slowest_us = bounds.slowest_us()
+    return None if slowest_us is None else slowest_us + bounds.fusion_us(NEVER)
 
 
-def _times_by_count(instance: Instance, option: Option) -> Ints:
-    """Return the least latency [us] of serving n classes, as far as single classes tell; [n - 1]."""
-    importance = instance.units.importance
-    solo = np.empty((instance.num_classes, instance.num_classes))
-    for c in range(instance.num_classes):
-        order = np.argsort(option.unit_ticks / np.maximum(importance[c], 1e-3), kind="stable")
-        have = np.concatenate([[0], np.cumsum(importance[c, order])])
-        ticks = np.concatenate([[0], np.cumsum(option.unit_ticks[order])])
-        solo[c] = np.interp(option.need[c], have, ticks)
-        solo[c][option.need[c] > have[-1]] = NEVER * option.ticks_per_us
-    if option.free_grains < 0:
-        solo[:] = NEVER * option.ticks_per_us
-    nth = np.sort(solo, axis=0).diagonal()
-    time_us = (nth * (1 - 1e-9) + option.fixed_ticks) / option.ticks_per_us + option.path_us
-    time_us[nth >= NEVER * option.ticks_per_us] = NEVER
-    return np.ceil(np.minimum(time_us, NEVER) - 1e-6).astype(np.int64)
+def _bound(instance: Instance, bounds: Bounds, judge: Judge, slowest_us: int, value: int) -> int | None:
+    """Return a bound on the objective; None if no plan can be within the latency limit."""
+    if judge.objective == "latency":
+        return slowest_us + bounds.fusion_us(min(value, NEVER))
+    fewest = min(option.embed_dim for option in instance.options)
+    within_us = min(judge.limit_us - instance.fusion_us(fewest), bounds.longest_us)
+    least = bounds.relaxed(within_us, judge.objective) if within_us >= slowest_us else None
+    return None if least is None else rounded_up(least)
 
 
-class _Loads:
-    """Which classes each device serves so far, and a bound on how long that takes it."""
+class _Attempts:
+    """The plans made so far, and the best of them."""
 
-    def __init__(self, instance: Instance) -> None:
-        self.instance = instance
-        # One entry per device, at the option that suits its classes best.
-        self.groups = [g for g, names in enumerate(instance.groups) for _ in names]
-        self.clear()
-        self._relaxations = [submodel.Relaxation(instance, option) for option in instance.options]
-        self._seen: dict[tuple[int, tuple[int, ...]], tuple[int, int]] = {}
+    def __init__(
+        self, instance: Instance, bounds: Bounds, blocks: Blocks, judge: Judge, clock: Clock, most_devices: int
+    ) -> None:
+        self._instance, self._bounds, self._blocks, self._judge = instance, bounds, blocks, judge
+        self._clock, self._most_devices = clock, most_devices
+        self._world, self._workshop = Fleetwide(instance, bounds), Workshop(instance, clock)
+        self.best: tuple[Placed, ...] | None = None
+        self.value = NEVER
+        self._loads: Loads | None = None
 
-    def clear(self) -> None:
-        """Take all classes off all devices; what was learned of subsets is kept."""
-        self.classes: list[tuple[int, ...]] = [()] * len(self.groups)
-        self.time_us = [0] * len(self.groups)
+    def warm_up(self, earlier: tuple[Placed, ...]) -> None:
+        """Begin with the sub-models of an earlier plan; together they may be one still."""
+        options = {option: o for o, option in enumerate(self._instance.options)}
+        for p in earlier:
+            if self._instance.fits(p.option, p.kept) and self._instance.meets_floors(p.option, p.classes, p.kept):
+                self._workshop.improve(p.option.group, p.classes, options[p.option], p.kept)
+        loads = self._empty()
+        free = {g: [d for d, h in enumerate(loads.world.groups) if h == g] for g in set(loads.world.groups)}
+        for p in earlier:
+            if free[p.option.group] and self._instance.allows(p.option.group, p.classes):
+                device = free[p.option.group].pop()
+                lost = [a for a in loads.atoms(p.classes) if not loads.may_take(device, a)]
+                loads.set(device, tuple(c for c in p.classes if loads.world.atom_of[c] not in lost))
+        if earlier and fill(loads, [], [], self._devices(), 0, self._clock, at_any_cost=True):
+            self._keep(loads)
 
-    def cost(self, device: int, classes: tuple[int, ...]) -> tuple[int, int]:
-        """Return the least time [us] of these classes on a device, and the option that gives it."""
-        if not classes:
-            return 0, -1
-        group = self.groups[device]
-        key = (group, classes)
-        if key not in self._seen:
-            times = []
-            for o, option in enumerate(self.instance.options):
-                if option.group == group:
-                    bound = self._relaxations[o].bound(classes)
-                    latency_us = NEVER if bound is None else option.path_us + int(bound.by_count[len(classes) - 1])
-                    times.append((latency_us, o))
-            self._seen[key] = min(times)
-        return self._seen[key]
+    def improvements(self, slowest_us: int, enough: int) -> Iterator[None]:
+        """Yield whenever a better plan may have been found."""
+        if self._loads is not None:
+            yield from self._polished(self._loads, enough)
+        yield from self._by_targets(slowest_us)
+        if self.best is None:
+            # No target worked: whatever can be placed, somehow.
+            self._attempt(self._bounds.longest_us, at_any_cost=True)
+            yield
+        if self._loads is not None:
+            yield from self._polished(self._loads, enough)
 
-    def set(self, device: int, classes: tuple[int, ...]) -> None:
-        self.classes[device] = classes
-        self.time_us[device] = self.cost(device, classes)[0]
+    def _by_targets(self, slowest_us: int) -> Iterator[None]:
+        limit_us = self._judge.limit_us
+        clock = self._clock.part(self._clock.left() * _SHARE_OF_TARGETS)
+        if self._judge.objective != "latency":
+            self._attempt(min(limit_us, self._bounds.longest_us))
+            yield
+            return
+        failed, step = slowest_us - 1, _FIRST_STEP
+        target: int = round(slowest_us * (1 + step))
+        # What is slower than a plan at hand is of no interest.
+        while not self._attempt(target) and target < min(self._bounds.longest_us, self.value) and not clock.expired():
+            failed, step = target, step * _GROWTH
+            target = round(slowest_us * (1 + step))
+            yield
+        while target - failed > max(1, _FINE * target) and not clock.expired():
+            yield
+            middle = (failed + target) // 2
+            failed, target = (failed, middle) if self._attempt(middle) else (middle, target)
+        yield
 
-    def build(self, deadline: float) -> tuple[Placed, ...] | None:
-        """Return the sub-models themselves; None if one of them does not exist or time is up."""
-        placed = []
-        for device, classes in enumerate(self.classes):
-            if not classes:
-                continue
-            option = self.instance.options[self.cost(device, classes)[1]]
-            left = deadline - time.monotonic()
-            # A plan comes before a better one: each sub-model gets a moment even when time is up.
-            answer = submodel.cheapest(self.instance, option, classes, max(0.2, min(5.0, left / 10)))
-            if answer.kept is None:
-                return None
-            placed.append(Placed(option, classes, answer.kept))
-        return tuple(placed)
+    def _polished(self, loads: Loads, enough: int) -> Iterator[None]:
+        copy = loads.copy()
+        fusion_us = self._instance.fusion_us(self._embed_dims(copy))
+        if self._judge.objective == "latency":
+            for _ in polish(copy, self._devices(), self._clock, enough - fusion_us):
+                self._keep(copy)
+                yield
+        self._keep(copy)
+        yield
 
-
-def _place_all(loads: _Loads, order: Sequence[int], deadline: float, most_used: int) -> bool:
-    """Put each class where the slowest device stays fastest; say whether all found a place."""
-    for c in order:
-        if time.monotonic() > deadline:
+    def _attempt(self, target_us: int, at_any_cost: bool = False) -> bool:
+        """Try to make a plan whose slowest device is within the target; say whether it was made."""
+        loads = self._empty()
+        by_group = {g: loads.extra_us[d] for d, g in enumerate(loads.world.groups)}
+        extra_us = [by_group[g] for g in range(len(self._instance.groups))]
+        order = self._blocks.order
+        counts = served(self._workshop, order, self._bounds.served(target_us), target_us, extra_us, self._clock)
+        sequence = self._blocks.sequence(counts, target_us)
+        if sequence is None and not at_any_cost:
             return False
-        choices: list[tuple[int, int, tuple[int, ...]]] = []
-        tried = set()
-        full = sum(map(bool, loads.classes)) >= most_used
-        for device, group in enumerate(loads.groups):
-            if (group, loads.classes[device]) in tried or (full and not loads.classes[device]):
-                continue
-            tried.add((group, loads.classes[device]))
-            classes = tuple(sorted((*loads.classes[device], c)))
-            choices.append((loads.cost(device, classes)[0], device, classes))
-        time_us, device, classes = min(choices)
-        if time_us >= NEVER:
+        devices = self._devices()
+        if not fill(loads, order.tolist(), sequence or [], devices, target_us, self._clock, at_any_cost):
             return False
-        loads.set(device, classes)
-    return True
+        if self._judge.objective != "latency" or self._judge.with_energy:
+            shed(loads, devices, target_us, self._judge.with_energy, self._clock)
+        self._keep(loads)
+        return int(loads.latency_us.max()) <= target_us
 
+    def _keep(self, loads: Loads) -> None:
+        if int(loads.latency_us.max()) >= NEVER or sum(map(bool, loads.classes)) > self._most_devices:
+            return
+        placed = loads.placed()
+        if not placed or not is_plan(self._instance, placed):
+            return
+        value = self._judge.value_of(placed)
+        if value < self.value:
+            self.best, self.value, self._loads = placed, value, loads.copy()
 
-def _improve(loads: _Loads, deadline: float) -> bool:
-    """Move classes off the slowest device while that makes the fleet faster; say whether any moved."""
-    moved = False
-    while time.monotonic() < deadline:
-        slowest = int(np.argmax(loads.time_us))
-        move = _best_move(loads, slowest, deadline)
-        if move is None:
-            return moved
-        for device, classes in move:
-            loads.set(device, classes)
-        moved = True
-    return moved
+    def _devices(self) -> list[int]:
+        return list(range(len(self._world.groups)))
 
+    def _empty(self) -> Loads:
+        """Return loads with nothing on them, where everyone waits as if all were used."""
+        instance, world = self._instance, self._world
+        first = {option.group: option for option in reversed(instance.options)}
+        used = instance.used(first[g] for g in world.groups)
+        waits = {g: instance.path_us(option, used) - option.alone_us for g, option in first.items()}
+        return Loads(world, self._workshop, [waits[g] for g in world.groups])
 
-def _best_move(loads: _Loads, slowest: int, deadline: float) -> Sequence[tuple[int, tuple[int, ...]]] | None:
-    best, best_us = None, loads.time_us[slowest]
-    for c in loads.classes[slowest]:
-        fewer = tuple(k for k in loads.classes[slowest] if k != c)
-        tried = set()
-        for device, group in enumerate(loads.groups):
-            key = (group, loads.classes[device])
-            if device == slowest or key in tried or time.monotonic() > deadline:
-                continue
-            tried.add(key)
-            more = tuple(sorted((*loads.classes[device], c)))
-            slower_us = max(loads.cost(slowest, fewer)[0], loads.cost(device, more)[0])
-            if slower_us < best_us:
-                best, best_us = [(slowest, fewer), (device, more)], slower_us
-    return best
+    def _embed_dims(self, loads: Loads) -> int:
+        return int(self._instance.used(p.option for p in loads.placed())[EMBED_DIMS])

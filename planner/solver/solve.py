@@ -1,21 +1,32 @@
 """A profile, a fleet and a goal become a plan."""
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 import planner
 from planner.check import check, gap_of, status_of
-from planner.cost import kept_counts, retention
-from planner.errors import InfeasibleError, PlannerError, TimeLimitError
+from planner.cost import kept_counts, retention, transfers_us
+from planner.errors import InfeasibleError, InputError, PlannerError, TimeLimitError
 from planner.schema import Assignment, Fleet, FusionCost, Goal, Plan, Profile, SolverRun, sha256_of
-from planner.solver import exact, explain, many, spend, yardsticks
-from planner.solver.exact import Knowledge, Latency
-from planner.solver.instance import Found, Instance, Placed, Progress, build
+from planner.solver import explain, many, yardsticks
+from planner.solver.build import build
+from planner.solver.clock import Clock, interruptible
+from planner.solver.instance import Instance, Placed, Progress
+from planner.solver.near import nearest_plan
+from planner.solver.objectives import PPM, Outcome, optimise
+from planner.solver.placed import Named, earlier_of, named
+from planner.solver.promise import Judge
+from planner.solver.spend import spend
 
 DEFAULT_TIME_LIMIT_S = 30.0
 
-_LEAST_GRACE_S = 1.0
+_YARDSTICKS = {
+    "random-equal": yardsticks.random_equal,
+    "greedy": yardsticks.greedy,
+    "memory-proportional": yardsticks.memory_proportional,
+}
 
 
 def solve(
@@ -25,122 +36,176 @@ def solve(
     *,
     seed: int = 0,
     time_limit_s: float = DEFAULT_TIME_LIMIT_S,
+    deterministic: bool = False,
+    start: Plan | None = None,
     progress: Progress | None = None,
 ) -> Plan:
-    """Return the plan of least latency, with a bound on how much better any other could be.
+    """Return the best plan for the goal's objective, with a bound on how much better any other could be.
 
     Every plan has passed `planner.check`, which recomputes it from the profile and the fleet.
+    Ctrl-C ends the search like the time limit: with the best plan so far.
 
     Args:
         profile: What was measured of the model.
         fleet: The devices and their links.
-        goal: What the plan must hold; an accuracy drop of 2 points unless given.
+        goal: What the plan must hold, and its objective; least latency at an accuracy drop of 2 points unless given.
         seed: For the yardsticks' random subsets; the exact method draws nothing.
         time_limit_s: After this long the best plan so far is returned, with its gap.
-        progress: Called with the best latency so far, if there is one, and the bound [us].
+        deterministic: Count work instead of seconds, so that the same plan comes out on every machine.
+        start: An earlier plan, of this fleet or one like it: it speeds the search up, and of plans
+            equally good, the one nearest to it is returned.
+        progress: Called with the best objective so far, if there is one, and its bound.
 
     Raises:
         InputError: If the profile, the fleet and the goal do not go together.
         InfeasibleError: If no plan exists; the message says why and what would help.
         TimeLimitError: If no plan was found in time, though one may exist.
     """
-    started = time.monotonic()
+    began = time.monotonic()
     goal = goal or Goal()
     instance = build(profile, fleet, goal)
-    placed, bound_us = _place(instance, seed, time_limit_s, progress or (lambda best, bound: None))
-    plan = _plan(instance, placed, bound_us, seed, time.monotonic() - started)
+    clock = Clock(time_limit_s, deterministic)
+    if goal.method == "exact":
+        earlier = {} if start is None else earlier_of(instance, start)
+        search = _Exact(instance, clock, earlier, progress or (lambda best, bound: None), time_limit_s)
+        instance, chosen, bound = interruptible(search.plan, clock)
+    else:
+        chosen, bound = _by_yardstick(instance, seed)
+    plan = _plan(instance, chosen, bound, seed, time.monotonic() - began)
     problems = check(plan, profile, fleet)
     if problems:
         raise PlannerError(f"The solver made a plan that fails its check, which is a bug: {problems[0]}.")
     return plan
 
 
-def _place(instance: Instance, seed: int, time_limit_s: float, progress: Progress) -> tuple[Sequence[Placed], int]:
-    """Return who runs what, and a bound on the latency of any plan [us]."""
+def _by_yardstick(instance: Instance, seed: int) -> tuple[Named, int]:
     goal = instance.goal
-    deadline = time.monotonic() + time_limit_s
-    if goal.method != "exact":
-        place = yardsticks.greedy if goal.method == "greedy" else yardsticks.random_equal
-        return place(instance, seed), many.fleet_bound_us(instance) or 0
-    knowledge = None
-    if instance.num_classes <= exact.MOST_CLASSES:
-        knowledge = Knowledge(instance, Latency(instance))
-        found = exact.search(knowledge, deadline, progress)
-        if found.placed is None and found.bound_us is not None:
-            # Out of time on the way to the best plan: any plan is better than none.
-            grace = time.monotonic() + max(_LEAST_GRACE_S, 0.1 * time_limit_s)
-            bound_us = max(found.bound_us, many.fleet_bound_us(instance) or 0)
-            found = Found(many.first_plan(instance, grace), bound_us)
-    else:
-        found = many.search(instance, deadline, progress)
-    if found.bound_us is None:
-        raise InfeasibleError(explain.why_not(instance, time_limit_s))
-    limit_us = goal.max_latency_us
-    best_us = None if found.placed is None else instance.fleet_latency_us(found.placed)
-    if limit_us is not None and found.bound_us > limit_us:
-        raise InfeasibleError(explain.too_slow(instance, found.bound_us, best_us, time_limit_s))
-    if found.placed is None:
-        if time.monotonic() < deadline:
+    unknown = [key for key in ("pin", "forbid", "together", "apart", "survive", "max_energy_mj") if getattr(goal, key)]
+    unknown += ["objective"] * (goal.objective != "latency")
+    if unknown:
+        raise InputError(f"method {goal.method!r} knows nothing of {unknown[0]!r}: use the exact method.")
+    if not instance.options:
+        raise InfeasibleError("No plan: every device is left out.")
+    placed = _YARDSTICKS[goal.method](instance, seed)
+    return named(instance, placed, {}), many.latency_bound_us(instance) or 0
+
+
+class _Exact:
+    """The exact method: search, explain, stay near, spend what is left over."""
+
+    def __init__(
+        self, instance: Instance, clock: Clock, earlier: Named, progress: Progress, time_limit_s: float
+    ) -> None:
+        self._instance, self._clock, self._earlier = instance, clock, earlier
+        self._progress, self._time_limit_s = progress, time_limit_s
+
+    def plan(self) -> tuple[Instance, Named, int]:
+        """Return what each device runs, and the bound of the objective."""
+        instance, clock = self._instance, self._clock
+        outcome = optimise(instance, clock, self._progress, tuple(self._earlier.values()))
+        if outcome.placed is None or self._too_slow(outcome.placed):
+            self._give_up(outcome)
+        assert outcome.placed is not None
+        assert outcome.bound is not None
+        instance, chosen = outcome.instance, named(outcome.instance, outcome.placed, self._earlier)
+        stays: list[Placed] = []
+        if self._earlier and outcome.knowledge is not None:
+            judge = Judge(instance, instance.goal.objective)
+            chosen = nearest_plan(instance, outcome.placed, self._earlier, outcome.knowledge, judge, clock)
+            stays = [p for name, p in chosen.items() if self._earlier.get(name) == p]
+        spent = spend(instance, list(chosen.values()), outcome.knowledge, clock, stays)
+        if len(spent) == len(chosen) and all(a.option is b.option for a, b in zip(spent, chosen.values(), strict=True)):
+            return instance, dict(zip(chosen, spent, strict=True)), outcome.bound
+        return instance, named(instance, spent, self._earlier), outcome.bound
+
+    def _too_slow(self, placed: Sequence[Placed]) -> bool:
+        limit_us = self._instance.goal.max_latency_us
+        return limit_us is not None and self._instance.fleet_latency_us(placed) > limit_us
+
+    def _give_up(self, outcome: Outcome) -> None:
+        """Raise the error that says why there is no plan."""
+        instance, limit_us = self._instance, self._instance.goal.max_latency_us
+        if outcome.bound is None:
+            raise InfeasibleError(explain.why_not(instance, self._time_limit_s))
+        by_latency = instance.goal.objective in ("latency", "accuracy")
+        if limit_us is not None and by_latency and outcome.bound > limit_us:
+            raise InfeasibleError(explain.too_slow(instance, outcome.bound, outcome.placed, self._time_limit_s))
+        if outcome.placed is None:
             raise TimeLimitError(
-                f"No plan found in {many.NUM_ORDERS} tries (not proven impossible). Allow a larger drop or more memory."
+                f"No plan found within {self._time_limit_s:g} s (not proven impossible). Raise --time-limit."
             )
-        raise TimeLimitError(f"No plan found within {time_limit_s:g} s (not proven impossible). Raise --time-limit.")
-    if limit_us is not None and best_us is not None and best_us > limit_us:
         raise TimeLimitError(
-            f"No plan within {goal.max_latency_ms:g} ms was found; the best takes {best_us / 1000:.3f} ms, and "
-            f"none takes less than {found.bound_us / 1000:.3f} ms. Raise --time-limit or --max-latency-ms."
+            f"No plan within {instance.goal.max_latency_ms:g} ms was found; the best takes "
+            f"{instance.fleet_latency_us(outcome.placed) / 1000:.3f} ms, and none takes less than "
+            f"{outcome.bound / 1000:.3f} ms. Raise --time-limit or --max-latency-ms."
         )
-    return spend.spend(instance, found.placed, knowledge, deadline), found.bound_us
 
 
-def _plan(instance: Instance, placed: Sequence[Placed], bound_us: int, seed: int, seconds: float) -> Plan:
-    free = [list(names) for names in instance.groups]
-    assignments = [
-        _assignment(instance, p, free[p.option.group].pop(0))
-        for p in sorted(placed, key=lambda p: (p.option.group, p.classes))
-    ]
-    order = {member.name: i for i, member in enumerate(instance.fleet.members)}
-    assignments.sort(key=lambda a: order[a.device])
+def _plan(instance: Instance, chosen: Named, bound: int, seed: int, seconds: float) -> Plan:
+    order = [member.name for member in instance.fleet.members]
+    names = [name for name in order if name in chosen]
+    times = transfers_us(instance.fleet, [chosen[name].option.at for name in names])
+    assignments = [_assignment(instance, chosen[name], name, *us) for name, us in zip(names, times, strict=True)]
     fusion_us = instance.fusion_us(sum(a.embed_dim for a in assignments))
     latency_us = max(a.latency_us for a in assignments) + fusion_us
-    return Plan.model_validate(
-        {
-            "status": status_of(latency_us, bound_us),
-            "latency_us": latency_us,
-            "bound_us": bound_us,
-            "gap": gap_of(latency_us, bound_us),
-            "goal": instance.goal,
-            "profile_sha256": sha256_of(instance.profile),
-            "fleet_sha256": sha256_of(instance.fleet),
-            "solver": SolverRun(
-                version=f"planner {planner.__version__}, ortools {version('ortools')}",
-                seconds=round(seconds, 3),
-                seed=seed,
-            ),
-            "assignments": assignments,
-            "idle": sorted((name for names in free for name in names), key=order.__getitem__),
-            "fusion": FusionCost(device=instance.fleet.aggregator, latency_us=fusion_us),
-        }
+    of_latency = instance.goal.objective == "latency"
+    draft = Plan(
+        status="feasible",
+        latency_us=latency_us,
+        bound_us=bound if of_latency else min(latency_us, many.latency_bound_us(instance) or 0),
+        gap=0.0,
+        goal=instance.goal,
+        profile_sha256=sha256_of(instance.profile),
+        fleet_sha256=sha256_of(instance.fleet),
+        solver=SolverRun(
+            version=f"planner {planner.__version__}, ortools {version('ortools')}",
+            seconds=round(seconds, 3),
+            seed=seed,
+        ),
+        assignments=tuple(assignments),
+        idle=tuple(name for name in order if name not in chosen),
+        fusion=FusionCost(device=instance.fleet.aggregator, latency_us=fusion_us),
     )
+    value, proven = draft.value, bound if of_latency else _stated(instance, bound, draft.value, chosen)
+    certificate = {"status": status_of(value, proven), "gap": gap_of(value, proven)}
+    if not of_latency:
+        certificate |= {"objective_value": value, "objective_bound": proven}
+    return Plan.model_validate(draft.model_dump() | certificate)
 
 
-def _assignment(instance: Instance, p: Placed, device: str) -> Assignment:
-    profile, units = instance.profile, instance.units
+def _stated(instance: Instance, bound: int, value: float, chosen: Named) -> float:
+    """Return the bound of the objective in the units of the plan's file, as safe as it was proven."""
+    objective = instance.goal.objective
+    if objective == "accuracy":
+        return max(value, bound / PPM)
+    if objective == "energy":
+        if bound >= instance.energy(list(chosen.values())):
+            return value
+        return min(value, math.floor(bound * 1000 / instance.energy_scale) / 10**6)
+    return bound
+
+
+def _assignment(instance: Instance, p: Placed, device: str, send_us: int, return_us: int) -> Assignment:
+    profile, units, at = instance.profile, instance.units, p.option.at
     heads, groups = units.blocks(p.kept, heads=True), units.blocks(p.kept, heads=False)
-    compute_us = p.option.at.time.compute_us(*kept_counts(profile, heads, groups))
+    compute_us = at.time.compute_us(*kept_counts(profile, heads, groups))
     energy = p.option.device.energy_mj(compute_us)
     names = tuple(profile.classes[c] for c in p.classes)
+    kept: Mapping[str, float] = {
+        name: round(retention(profile, name, at.width.embed_dim, heads, groups, at.precision), 6) for name in names
+    }
     return Assignment(
         device=device,
         classes=names,
         embed_dim=p.option.embed_dim,
+        precision=at.precision,
         kept_heads=heads,
         kept_channel_groups=groups,
-        send_us=p.option.at.send_us,
+        send_us=send_us,
         compute_us=compute_us,
-        return_us=p.option.at.return_us,
+        return_us=return_us,
         memory_bytes=instance.memory_bytes(p.option, p.kept),
         energy_mj=None if energy is None else round(energy, 6),
-        retention={name: round(retention(profile, name, p.option.embed_dim, heads, groups), 6) for name in names},
-        estimated=p.option.at.time.estimated,
+        retention=dict(kept),
+        estimated=at.time.estimated,
     )

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from ortools.linear_solver import pywraplp
 from ortools.sat.python import cp_model
 
+from planner.solver.clock import Clock
 from planner.solver.instance import IMPORTANCE_SCALE, Instance, Option
 
 _NO_PRICE = 1e-9
@@ -120,25 +121,27 @@ class Relaxation:
         return LinearBound(binding, np.maximum(0, np.ceil(values * (1 - 1e-6) - 1e-6)).astype(np.int64))
 
 
-def cheapest(instance: Instance, option: Option, classes: Sequence[int], seconds: float) -> Answer:
+def cheapest(
+    instance: Instance, option: Option, classes: Sequence[int], clock: Clock, most_s: float = math.inf
+) -> Answer:
     """Return the least compute time [us] of a sub-model for these classes."""
     model = _Model(instance, option, classes)
     most_us = math.ceil(model.most_ticks / option.ticks_per_us)
     time_us = model.cp.new_int_var(0, most_us, "T")
     model.cp.add(option.ticks_per_us * time_us >= model.ticks)  # (5)
     model.cp.minimize(time_us)
-    return model.solve(max_time_in_seconds=max(0.01, seconds))
+    return model.solve(clock, most_s)
 
 
-def smallest(instance: Instance, option: Option, classes: Sequence[int], seconds: float) -> Answer:
+def smallest(instance: Instance, option: Option, classes: Sequence[int], clock: Clock) -> Answer:
     """Return the least memory [grains], beyond what is always there, of a sub-model for these classes."""
     model = _Model(instance, option, classes, within_budget=False)
     model.cp.minimize(model.grains)
-    return model.solve(max_time_in_seconds=max(0.01, seconds))
+    return model.solve(clock)
 
 
 def fill(
-    instance: Instance, option: Option, classes: Sequence[int], compute_us: int, kept: Sequence[int]
+    instance: Instance, option: Option, classes: Sequence[int], compute_us: int, kept: Sequence[int], clock: Clock
 ) -> tuple[int, ...]:
     """Return the sub-model of most retention, summed over its classes, within a compute time [us].
 
@@ -157,7 +160,28 @@ def fill(
         if not value[u]:
             model.cp.add(y == 0)
     # Stopped by counted work and not by the clock: the same sub-model on every machine.
-    found = model.solve(relative_gap_limit=1e-3, max_deterministic_time=0.5).kept
+    found = model.solve(clock, relative_gap_limit=1e-3, max_deterministic_time=0.5).kept
+    return found if found is not None else tuple(kept)
+
+
+def level(
+    instance: Instance, option: Option, classes: Sequence[int], compute_us: int, kept: Sequence[int], clock: Clock
+) -> tuple[int, ...]:
+    """Return the sub-model whose lowest retention is highest within a compute time [us].
+
+    Args:
+        kept: A sub-model that meets all constraints, returned where none better is found.
+    """
+    model = _Model(instance, option, classes)
+    model.cp.add(model.ticks <= compute_us * option.ticks_per_us)
+    lowest = model.cp.new_int_var(0, 2 * IMPORTANCE_SCALE, "lowest")
+    for c in classes:
+        shares = np.floor(instance.units.importance[c] * option.at.share[c]).astype(np.int64)
+        model.cp.add(lowest <= _weighted(shares.tolist(), model.y))
+    model.cp.maximize(lowest)
+    for u, y in enumerate(model.y):
+        model.cp.add_hint(y, u in set(kept))
+    found = model.solve(clock, max_deterministic_time=0.5).kept
     return found if found is not None else tuple(kept)
 
 
@@ -192,13 +216,9 @@ class _Model:
                 cp.add_max_equality(switch, [self.y[u] for u in members])  # (4)
                 self.ticks += switch_ticks * switch
 
-    def solve(self, **limits: float) -> Answer:
+    def solve(self, clock: Clock, most_s: float = math.inf, **parameters: float) -> Answer:
         solver = cp_model.CpSolver()
-        # One worker: these models are small, and the answer is the same every time.
-        solver.parameters.num_workers = 1
-        for name, value in limits.items():
-            setattr(solver.parameters, name, value)
-        status = solver.solve(self.cp)
+        status = clock.solve(solver, self.cp, most_s, **parameters)
         if status == cp_model.INFEASIBLE:
             return Answer(None, None)
         bound = max(0, math.ceil(solver.best_objective_bound - 1e-6))

@@ -1,6 +1,6 @@
-"""Two planners to measure ours against, in the style of the papers this work builds on.
+"""Three planners to measure ours against, in the style of the papers this work builds on.
 
-Neither looks for the least latency: both prune no more than they must to fit the memory budgets
+None looks for the least latency: all prune no more than they must to fit the memory budgets
 (and the latency limit, where the goal has one). Neither paper's planner was published as code
 that runs on unequal devices; these follow their descriptions.
 """
@@ -68,9 +68,37 @@ def greedy(instance: Instance, seed: int) -> tuple[Placed, ...]:
                 f"No plan by greedy: the subset of classes {names} reaches its floors before any free "
                 "device holds it. Use --method exact, or another --seed."
             )
-        best = min(holding, key=lambda p: instance.latency_us(p.option, p.kept))
+        best = min(holding, key=lambda p: p.option.alone_us + instance.compute_us(p.option, p.kept))
         placed.append(best)
         free.remove(best.option)
+    return tuple(placed)
+
+
+def memory_proportional(instance: Instance, seed: int) -> tuple[Placed, ...]:
+    """Give each device classes in proportion to its free memory, and the largest sub-model of them that fits.
+
+    Raises:
+        InfeasibleError: If a device does not hold its share with the floors met.
+    """
+    options = _full_width(instance)
+    free = np.array([max(0, option.free_grains / option.grains_per_byte) for option in options])
+    if not free.any():
+        raise InfeasibleError("No plan by memory-proportional: no device has memory left for any unit.")
+    ends = np.rint(np.cumsum(free) / free.sum() * instance.num_classes).astype(int)
+    shuffled = np.random.default_rng(seed).permutation(instance.num_classes)
+    subsets = [tuple(sorted(part.tolist())) for part in np.split(shuffled, ends[:-1])]
+    used = [(option, subset) for option, subset in zip(options, subsets, strict=True) if subset]
+    placed = []
+    for option, subset in used:
+        shrink = _Shrink(instance, subset)
+        tries = (Placed(option, subset, shrink.kept(step)) for step in range(_STEPS, -1, -1))
+        holding = next((p for p in tries if _holds(instance, p, len(used))), None)
+        if holding is None:
+            raise InfeasibleError(
+                f"No plan by memory-proportional: {option.device.name} does not hold its {len(subset)} classes, in "
+                "time and with the floors met. Use --method exact, or another --seed."
+            )
+        placed.append(holding)
     return tuple(placed)
 
 
@@ -131,4 +159,4 @@ def _in_time(instance: Instance, p: Placed, num_used: int) -> bool:
     if limit_us is None:
         return True
     fusion_us = instance.fusion_us(num_used * max(option.embed_dim for option in instance.options))
-    return instance.latency_us(p.option, p.kept) + fusion_us <= limit_us
+    return (p.option.alone_us + instance.compute_us(p.option, p.kept)) + fusion_us <= limit_us

@@ -1,0 +1,60 @@
+"""The goal that a user asks for: a goal file, and flags that win over it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from planner.errors import InputError
+from planner.schema import Goal, GoalFile, read_document
+
+
+def read_goal(path: Path | None, flags: Mapping[str, Any]) -> Goal:
+    """Return the goal of a file (or the default one), with these keys set where they are not None.
+
+    Raises:
+        InputError: If the file or a flag cannot be used, naming it.
+    """
+    if flags.get("max_accuracy_drop") is not None and flags.get("min_retention") is not None:
+        raise InputError("--max-accuracy-drop and --min-retention both set the floors: give one of them.")
+    filed = {} if path is None else read_document(path, GoalFile).model_dump(exclude={"schema_version"})
+    given = {key: value for key, value in flags.items() if value not in (None, (), {}, False)}
+    # One kind of floor replaces the other.
+    if "min_retention" in given:
+        given["max_accuracy_drop"] = None
+    if "max_accuracy_drop" in given:
+        given["min_retention"] = None
+    if filed.get("min_retention") is not None and "max_accuracy_drop" not in given:
+        filed["max_accuracy_drop"] = None
+    try:
+        return Goal.model_validate(filed | given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if not first["loc"]:
+            raise InputError(f"{first['ctx']['error']}.") from None
+        flag = "--" + str(first["loc"][0]).replace("_", "-")
+        must = first["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+        raise InputError(f"{flag}: {must}, got {first['input']}.") from None
+
+
+def placements(pairs: Sequence[str], flag: str) -> dict[str, tuple[str, ...]]:
+    """Return {class: devices} for pairs such as "8=gateway"."""
+    found: dict[str, tuple[str, ...]] = {}
+    for pair in pairs:
+        name, separator, device = pair.rpartition("=")
+        if not (separator and name and device):
+            raise InputError(f"{flag}: must be CLASS=DEVICE, got {pair!r}.")
+        found[name] = (*found.get(name, ()), device)
+    return found
+
+
+def groups(texts: Sequence[str], flag: str) -> tuple[tuple[str, ...], ...]:
+    """Return (("3", "5"),) for ["3,5"]."""
+    found = []
+    for text in texts:
+        names = tuple(name for name in text.split(",") if name)
+        if len(names) < 2:
+            raise InputError(f"{flag}: must be classes with commas between, such as 3,5, got {text!r}.")
+        found.append(names)
+    return tuple(found)

@@ -1,0 +1,77 @@
+"""What can be given on the command line: names with their help, each said once."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class MethodName(str, Enum):
+    """How to plan."""
+
+    exact = "exact"
+    random_equal = "random-equal"
+    greedy = "greedy"
+    memory_proportional = "memory-proportional"
+
+
+class ObjectiveName(str, Enum):
+    """What a plan is judged by."""
+
+    latency = "latency"
+    accuracy = "accuracy"
+    energy = "energy"
+    devices = "devices"
+
+
+class FormatName(str, Enum):
+    """The files that have a schema."""
+
+    devices = "devices"
+    profile = "profile"
+    plan = "plan"
+    goal = "goal"
+
+
+Devices = Annotated[Path, typer.Option("--devices", "-d", help="The fleet: a devices.json.")]
+ProfileName = Annotated[str, typer.Option("--profile", "-p", help="A shipped profile's name, or a profile.json.")]
+PlanFile = Annotated[Path, typer.Argument(help="A plan.json.", metavar="PLAN")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.", min=0)]
+
+# --- what a plan is to be ---
+
+GoalPath = Annotated[Path | None, typer.Option("--goal", help="A goal.json; flags win over it.")]
+Objective = Annotated[
+    ObjectiveName | None,
+    typer.Option(help="Least latency (the default), highest retention, least energy, or fewest devices."),
+]
+MaxAccuracyDrop = Annotated[
+    float | None, typer.Option(help="Fused accuracy that may be lost, 0.02 for 2 points.  [default: 0.02]")
+]
+MinRetention = Annotated[
+    float | None, typer.Option(help="One retention floor for all classes, instead of an accuracy drop.")
+]
+MaxLatencyMs = Annotated[float | None, typer.Option(help="The most that the fleet may take.")]
+MaxEnergyMj = Annotated[float | None, typer.Option(help="The most energy of one image on all devices.")]
+Survive = Annotated[int | None, typer.Option(help="Devices that may be lost with every class still served.")]
+Pins = Annotated[list[str] | None, typer.Option("--pin", help="CLASS=DEVICE: the device must serve it. Repeatable.")]
+Forbids = Annotated[
+    list[str] | None, typer.Option("--forbid", help="CLASS=DEVICE: the device must not serve it. Repeatable.")
+]
+Together = Annotated[list[str] | None, typer.Option(help="A,B: a device serves all of them or none. Repeatable.")]
+Apart = Annotated[list[str] | None, typer.Option(help="A,B: a device serves at most one of them. Repeatable.")]
+LeaveOut = Annotated[list[str] | None, typer.Option(help="A device that gets no sub-model. Repeatable.")]
+LeaveIdle = Annotated[bool, typer.Option("--leave-idle", help="Use no device that the latency does not need.")]
+Start = Annotated[
+    Path | None, typer.Option(help="An earlier plan: stay as near to it as the objective allows, say what moves.")
+]
+
+# --- how it is found ---
+
+Method = Annotated[MethodName | None, typer.Option(help="exact (the default), or a yardstick to compare with.")]
+TimeLimit = Annotated[float, typer.Option(help="Seconds, after which the best plan so far is taken.", min=0)]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="Count work instead of seconds: the same plan every time.")
+]

@@ -1,0 +1,116 @@
+"""How long a search may take, and how it is stopped."""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from ortools.sat.python import cp_model
+
+T = TypeVar("T")
+
+# A solver is never given less than this [s]: with nothing it says nothing.
+_LEAST_S = 0.01
+
+
+@dataclass
+class _Shared:
+    """What a clock and its parts have in common."""
+
+    work_s: float = 0.0
+    stopped: bool = False
+    running: cp_model.CpSolver | None = None
+
+
+@dataclass
+class Clock:
+    """The time left for a search: seconds, or counted work that is the same on every machine.
+
+    `stop` ends the search early, from another thread.
+    """
+
+    seconds: float
+    deterministic: bool = False
+    _shared: _Shared = field(default_factory=_Shared)
+
+    def __post_init__(self) -> None:
+        self._end = self._now() + self.seconds
+
+    def part(self, seconds: float) -> "Clock":
+        """Return a clock for a part of the search: it ends with this one, or earlier."""
+        return Clock(max(0.0, min(seconds, self.left())), self.deterministic, self._shared)
+
+    def left(self) -> float:
+        """Return the seconds that are left."""
+        return 0.0 if self._shared.stopped else self._end - self._now()
+
+    def expired(self) -> bool:
+        """Say whether the search has to end."""
+        return self.left() <= 0
+
+    def spend(self, work_s: float) -> None:
+        """Count work that took about this many seconds; it matters where work is what is counted."""
+        self._shared.work_s += work_s
+
+    def stop(self) -> None:
+        """End the search, whatever runs."""
+        self._shared.stopped = True
+        if self._shared.running is not None:
+            self._shared.running.stop_search()
+
+    def solve(
+        self, solver: cp_model.CpSolver, model: cp_model.CpModel, most_s: float = math.inf, **parameters: float
+    ) -> int:
+        """Solve a model for as long as there is time, at most `most_s` [s], and return the status."""
+        seconds = max(_LEAST_S, min(self.left(), most_s))
+        # One worker gives the same answer every time.
+        solver.parameters.num_workers = 1
+        solver.parameters.catch_sigint_signal = False
+        for name, value in parameters.items():
+            setattr(solver.parameters, name, value)
+        if self.deterministic:
+            least = min(seconds, parameters.get("max_deterministic_time", math.inf))
+            solver.parameters.max_deterministic_time = least
+        else:
+            solver.parameters.max_time_in_seconds = seconds
+        self._shared.running = solver
+        try:
+            status = solver.solve(model)
+        finally:
+            self._shared.running = None
+        self.spend(solver.response_proto.deterministic_time)
+        return int(status)
+
+    def _now(self) -> float:
+        return self._shared.work_s if self.deterministic else time.monotonic()
+
+
+def interruptible(search: Callable[[], T], clock: Clock) -> T:
+    """Run a search so that Ctrl-C makes it return what it has; a second Ctrl-C ends it."""
+    result: list[T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            result.append(search())
+        except BaseException as error:
+            failure.append(error)
+
+    # A solver in the main thread would keep Ctrl-C waiting until it is done.
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        _wait(thread)
+    except KeyboardInterrupt:
+        clock.stop()
+        _wait(thread)
+    if failure:
+        raise failure[0]
+    return result[0]
+
+
+def _wait(thread: threading.Thread) -> None:
+    while thread.is_alive():
+        thread.join(0.1)

@@ -1,0 +1,167 @@
+"""Each objective as one search, or a few.
+
+Latency and energy are searched for as they are; so is the fewest devices, and then the least
+latency with that many. The best lowest retention is found by halving: is there a plan within the
+latency limit if every floor is raised to r?
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.cost import retention
+from planner.solver import exact, many, submodel
+from planner.solver.build import build
+from planner.solver.clock import Clock
+from planner.solver.instance import DEVICES, EMBED_DIMS, NEVER, Found, Instance, Ints, Placed, Progress
+from planner.solver.knowledge import ComputeTime, Knowledge
+from planner.solver.promise import Judge
+
+# Retention is stated in parts per million.
+PPM = 10**6
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search came to: the best plan and the bound on its objective, and what was learned on the way.
+
+    The bound is in microseconds, units of energy, devices, or (for accuracy) parts per million of
+    retention. `found.bound` is that of the first question asked: can the demands be met at all?
+    """
+
+    instance: Instance
+    placed: tuple[Placed, ...] | None
+    bound: int | None
+    knowledge: Knowledge | None
+
+
+class Search:
+    """One instance's searches, which share what they learn."""
+
+    def __init__(self, instance: Instance, clock: Clock) -> None:
+        self.instance, self._clock = instance, clock
+        small = instance.num_classes <= exact.MOST_CLASSES
+        self.knowledge = Knowledge(instance, ComputeTime(instance)) if small and instance.options else None
+
+    def run(
+        self,
+        judge: Judge,
+        progress: Progress,
+        earlier: tuple[Placed, ...] = (),
+        enough: int = 0,
+        give_up: int = NEVER,
+        most: Ints | None = None,
+    ) -> Found:
+        """Search for what the judge likes best; see `exact.search`."""
+        if not self.instance.options:
+            return Found(None, None)
+        if self.knowledge is None:
+            return many.search(self.instance, self._clock, progress, judge, earlier, enough, give_up, most)
+        return exact.search(self.knowledge, self._clock, progress, judge, earlier, enough, give_up, most)
+
+
+def optimise(instance: Instance, clock: Clock, progress: Progress, earlier: tuple[Placed, ...] = ()) -> Outcome:
+    """Return the best plan for the instance's objective, with its bound.
+
+    Args:
+        instance: What to plan.
+        clock: When to stop.
+        progress: Called with the best objective so far and the bound, in the units of the plan's file.
+        earlier: Sub-models to begin with, of an earlier plan.
+    """
+    objective = instance.goal.objective
+    if objective == "accuracy":
+        return _most_accurate(instance, clock, progress, earlier)
+    scale = 1000 * instance.energy_scale if objective == "energy" else 1
+    search = Search(instance, clock)
+
+    def scaled(best: float | None, bound: float) -> None:
+        progress(None if best is None else best / scale, bound / scale)
+
+    found = search.run(Judge(instance, objective), scaled, earlier)
+    placed = found.placed
+    if objective == "devices" and placed is not None and not clock.expired():
+        most = np.full(instance.num_resources, NEVER)
+        most[DEVICES] = len(placed)
+        faster = search.run(Judge(instance), quietly, placed, most=most)
+        placed = faster.placed or placed
+    return Outcome(instance, placed, found.bound, search.knowledge)
+
+
+def _most_accurate(instance: Instance, clock: Clock, progress: Progress, earlier: tuple[Placed, ...]) -> Outcome:
+    """Raise the floors until no plan is within the latency limit."""
+    limit_us = instance.goal.max_latency_us
+    assert limit_us is not None
+
+    def within_limit(raised: Instance, begin: tuple[Placed, ...] = ()) -> tuple[Found, Knowledge | None]:
+        search = Search(raised, clock)
+        found = search.run(Judge(raised), quietly, begin, enough=limit_us, give_up=limit_us + 1)
+        if found.placed is not None and raised.fleet_latency_us(found.placed) > limit_us:
+            found = Found(None, found.bound)
+        return found, search.knowledge
+
+    found, knowledge = within_limit(instance, earlier)
+    if found.placed is None:
+        return Outcome(instance, None, found.bound, knowledge)
+    best, low, high = found.placed, 0, PPM
+    while True:
+        best = _levelled(instance, best, limit_us, clock)
+        low = max(low, _lowest_ppm(instance, best))
+        progress(low / PPM, high / PPM)
+        if low >= high or clock.expired():
+            break
+        # The last step is the hardest to prove: it is taken when nothing else is left.
+        middle = (low + high + 1) // 2
+        raised = build(instance.profile, instance.fleet, instance.goal, middle / PPM)
+        found, _ = within_limit(raised)
+        if found.placed is not None:
+            best = _onto(instance, raised, found.placed)
+        elif found.bound is None or found.bound > limit_us:
+            high = middle - 1
+        else:
+            break
+    reached = build(instance.profile, instance.fleet, instance.goal, low / PPM)
+    return Outcome(reached, _onto(reached, instance, best), max(low, high), None)
+
+
+def quietly(best: float | None, bound: float) -> None:
+    """Report nothing."""
+
+
+def _onto(instance: Instance, other: Instance, placed: Sequence[Placed]) -> tuple[Placed, ...]:
+    """Return a plan of an instance that differs in its floors only as one of this instance."""
+    return tuple(Placed(instance.options[other.options.index(p.option)], p.classes, p.kept) for p in placed)
+
+
+def _lowest_ppm(instance: Instance, placed: Sequence[Placed]) -> int:
+    """Return the least retention of any class on any device, to the nearest part per million."""
+    return min(_retention_ppm(instance, p) for p in placed)
+
+
+def _retention_ppm(instance: Instance, p: Placed) -> int:
+    units, profile, at = instance.units, instance.profile, p.option.at
+    heads, groups = units.blocks(p.kept, heads=True), units.blocks(p.kept, heads=False)
+    names = [profile.classes[c] for c in p.classes]
+    kept = (retention(profile, name, at.width.embed_dim, heads, groups, at.precision) for name in names)
+    return min(round(PPM * share) for share in kept)
+
+
+def _levelled(instance: Instance, placed: Sequence[Placed], limit_us: int, clock: Clock) -> tuple[Placed, ...]:
+    """Raise the lowest retention as far as its own device's time allows, then the next lowest."""
+    used = instance.used(p.option for p in placed)
+    slowest_us = limit_us - instance.fusion_us(int(used[EMBED_DIMS]))
+    current = list(placed)
+    done: set[int] = set()
+    while len(done) < len(current) and not clock.expired():
+        lowest = [_retention_ppm(instance, p) for p in current]
+        i = min(range(len(current)), key=lowest.__getitem__)
+        if i in done:
+            break
+        p = current[i]
+        compute_us = slowest_us - instance.path_us(p.option, used)
+        better = Placed(p.option, p.classes, submodel.level(instance, p.option, p.classes, compute_us, p.kept, clock))
+        if _retention_ppm(instance, better) > lowest[i]:
+            current[i] = better
+        done.add(i)
+    return tuple(current)

@@ -1,0 +1,209 @@
+"""The best assignment there would be, were every bound of `knowledge` kept.
+
+What devices share makes one slow the others: every embed dim used takes the fusion longer, every
+byte on a shared medium makes its other users wait. So an assignment is searched for in a box:
+of each resource, at least so much and at most so much is used. Delays are computed for the
+least, which makes the answer a bound for the box; where it uses more than the least, and is
+slower for it than it seemed, the box is split there, and the halves are searched, the more
+promising first. (Branch and bound; without media it is done after a split or two.)
+"""
+
+import heapq
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.schema import Objective
+from planner.solver.assign import Candidate, cover
+from planner.solver.clock import Clock
+from planner.solver.columns import cheapest_cover
+from planner.solver.instance import EMBED_DIMS, MEDIA, NEVER, Instance, Ints, Option, Placed
+from planner.solver.knowledge import Knowledge
+
+
+class Judge:
+    """What assignments are judged by, in whole numbers: latency [us], energy [units] or devices."""
+
+    def __init__(self, instance: Instance, objective: Objective = "latency") -> None:
+        self.instance, self.objective = instance, objective
+        limit_us = instance.goal.max_latency_us
+        # Least latency needs no limit on the way: whether it is within the limit is seen at the end.
+        self.limit_us = NEVER if limit_us is None or objective == "latency" else limit_us
+        self.with_energy = objective == "energy" or instance.max_energy is not None
+
+    def value(self, options: Sequence[Option], compute_us: Sequence[int]) -> int:
+        """Return the objective; `NEVER` where a limit is broken."""
+        instance = self.instance
+        latency_us = self.slowest_us(options, compute_us) + instance.fusion_us(sum(o.embed_dim for o in options))
+        energy = sum(o.energy_per_us * us for o, us in zip(options, compute_us, strict=True))
+        if latency_us > self.limit_us or (instance.max_energy is not None and energy > instance.max_energy):
+            return NEVER
+        return {"latency": latency_us, "accuracy": latency_us, "energy": energy, "devices": len(options)}[
+            self.objective
+        ]
+
+    def value_of(self, placed: Sequence[Placed]) -> int:
+        """Return the objective of a plan; `NEVER` where a limit is broken."""
+        return self.value([p.option for p in placed], [self.instance.compute_us(p.option, p.kept) for p in placed])
+
+    def slowest_us(self, options: Sequence[Option], compute_us: Sequence[int]) -> int:
+        """Return the latency [us] of the slowest device."""
+        used = self.instance.used(options)
+        return max(self.instance.path_us(o, used) + us for o, us in zip(options, compute_us, strict=True))
+
+
+@dataclass(frozen=True)
+class Promise:
+    """An assignment, and its objective if every bound is kept."""
+
+    picks: list[Candidate]
+    value: int
+    needed_us: list[int]  # the most compute time of each pick with which the promise is kept
+
+
+class Promises:
+    """Finds the best promise again and again while the knowledge grows."""
+
+    def __init__(self, knowledge: Knowledge, judge: Judge, most: Ints | None = None) -> None:
+        self._knowledge, self._judge, self._instance = knowledge, judge, knowledge.instance
+        self._most = np.full(self._instance.num_resources, NEVER) if most is None else most
+        self._least = np.zeros(self._instance.num_resources, dtype=np.int64)
+        fewest = max((rule.least for rule in self._instance.survivors), default=1)
+        self._least[EMBED_DIMS] = fewest * min(option.embed_dim for option in self._instance.options)
+        # What cannot be stays so, since bounds only rise: (limits, most), and the least bottleneck of a box.
+        self._hopeless: list[tuple[Ints, Ints]] = []
+        self._floors: dict[bytes, int] = {}
+
+    def best(self, clock: Clock) -> Promise | None:
+        """Return the best promise; None if not even promises make a plan.
+
+        Raises:
+            TimeoutError: If it was not found in time.
+        """
+        order = itertools.count()
+        boxes = [(0, next(order), self._least, self._most)]
+        best: Promise | None = None
+        while boxes:
+            bound, _, least, most = heapq.heappop(boxes)
+            below = NEVER if best is None else best.value
+            if bound >= below:
+                break
+            relaxed = self._relaxed(least, most, below, clock)
+            if relaxed is None:
+                continue
+            bound, picks = relaxed
+            promise = self._promise(picks)
+            if promise.value < below:
+                best = promise
+            if promise.value > bound:
+                for child in self._halves(least, most, picks):
+                    later_us = self._fusion_us(child[0]) - self._fusion_us(least)
+                    low = bound + (later_us if self._judge.objective == "latency" else 0)
+                    heapq.heappush(boxes, (low, next(order), *child))
+        return best
+
+    def _promise(self, picks: list[Candidate]) -> Promise:
+        options = [self._instance.options[i.option] for i in picks]
+        compute_us = [int(self._knowledge.low[i.option, i.mask]) for i in picks]
+        value = self._judge.value(options, compute_us)
+        if self._judge.with_energy:
+            return Promise(picks, value, compute_us)
+        used = self._instance.used(options)
+        allowed_us = self._judge.slowest_us(options, compute_us)
+        if self._judge.objective == "devices":
+            allowed_us = self._judge.limit_us - self._fusion_us(used)
+        return Promise(picks, value, [min(allowed_us, NEVER - 1) - self._instance.path_us(o, used) for o in options])
+
+    def _fusion_us(self, used: Ints) -> int:
+        return self._instance.fusion_us(int(used[EMBED_DIMS]))
+
+    def _relaxed(self, least: Ints, most: Ints, below: int, clock: Clock) -> tuple[int, list[Candidate]] | None:
+        """Return a bound on the objective within a box, and the picks that have it; None if none is below."""
+        paths_us = np.array([self._instance.path_us(option, least) for option in self._instance.options])
+        fusion_us = self._fusion_us(least)
+        if self._judge.objective == "latency":
+            found = self._least_bottleneck(paths_us, least, most, below - 1 - fusion_us, clock)
+            return None if found is None else (found[0] + fusion_us, found[1])
+        picks = self._cover(self._judge.limit_us - fusion_us - paths_us, most, clock)
+        if picks is None:
+            return None
+        if self._judge.objective == "devices":
+            return len(picks), picks
+        return sum(self._energy(i) for i in picks), picks
+
+    def _energy(self, i: Candidate) -> int:
+        return self._instance.options[i.option].energy_per_us * int(self._knowledge.low[i.option, i.mask])
+
+    def _halves(self, least: Ints, most: Ints, picks: list[Candidate]) -> Iterator[tuple[Ints, Ints]]:
+        """Split a box at what the picks use, where that costs most beyond what was assumed."""
+        used = self._instance.used(self._instance.options[i.option] for i in picks)
+        rates = [0.0, 0.0, *(2 * [float(rate) for rate in self._instance.us_per_byte])]
+        delays = (used - least) * np.array(rates)
+        delays[EMBED_DIMS] = self._fusion_us(used) - self._fusion_us(least)
+        r = int(np.argmax(np.where(used > least, delays, -1.0)))
+        if used[r] <= least[r]:
+            return
+        fewer, more = most.copy(), least.copy()
+        fewer[r], more[r] = used[r] - 1, used[r]
+        yield least, fewer
+        yield more, most
+
+    def _least_bottleneck(
+        self, paths_us: Ints, least: Ints, most: Ints, to_us: int, clock: Clock
+    ) -> tuple[int, list[Candidate]] | None:
+        """Return the least latency of the slowest device at which all classes can be served, and by what."""
+        box = least[MEDIA:].tobytes() + most.tobytes()
+        from_us = self._floors.get(box, 0)
+        if to_us < from_us:
+            return None
+
+        def picks_at(latency_us: int) -> list[Candidate] | None:
+            return self._cover(latency_us - paths_us, most, clock)
+
+        def levels(above_us: int, up_to_us: int) -> list[int]:
+            times = self._knowledge.low + paths_us[:, None]
+            between: list[int] = np.unique(times[(times > above_us) & (times <= up_to_us)]).tolist()
+            return between
+
+        # The answer is most often the first level: gallop from there, then halve. Bounds rise as
+        # they are looked at, so the levels between are asked for anew each time.
+        level, failed, step = from_us, from_us - 1, 1
+        while (picks := picks_at(level)) is None:
+            failed = level
+            above = levels(failed, to_us)
+            if not above:
+                self._floors[box] = to_us + 1
+                return None
+            level, step = above[min(step, len(above)) - 1], 2 * step
+        while between := levels(failed, level - 1):
+            middle = between[len(between) // 2]
+            fewer = picks_at(middle)
+            if fewer is None:
+                failed = middle
+            else:
+                level, picks = middle, fewer
+        self._floors[box] = level
+        return level, picks
+
+    def _cover(self, limits: Ints, most: Ints, clock: Clock) -> list[Candidate] | None:
+        """Return the best assignment of what computes within these limits [us] of each option."""
+        if any((limits <= worse).all() and (most <= fewer).all() for worse, fewer in self._hopeless):
+            return None
+        picks = self._searched(limits, most, clock)
+        if picks is None:
+            self._hopeless.append((limits, most))
+        return picks
+
+    def _searched(self, limits: Ints, most: Ints, clock: Clock) -> list[Candidate] | None:
+        instance = self._instance
+        if not self._judge.with_energy:
+            candidates = self._knowledge.within(limits, clock)
+            by_count = self._judge.objective == "devices"
+            weights = [1 if by_count else instance.options[i.option].embed_dim for i in candidates]
+            return cover(instance, candidates, weights, most, clock)
+        picks = cheapest_cover(self._knowledge, limits, most, clock)
+        if picks is None or (instance.max_energy is not None and sum(map(self._energy, picks)) > instance.max_energy):
+            return None
+        return picks
