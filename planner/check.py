@@ -37,7 +37,7 @@ def check(plan: Plan, profile: Profile, fleet: Fleet) -> list[str]:
         return names + shapes
     problems = [p for a in plan.assignments for p in _costs(a, profile, devices[a.device])]
     problems += _transfers(plan, fleet, devices)
-    problems += [p for a in plan.assignments for p in _floors(a, plan, profile)]
+    problems += [p for a in plan.assignments for p in _floors(a, plan, profile, devices[a.device])]
     relays = {name: device.relays for name, device in devices.items()}
     problems += demands.broken_by({a.device: a.classes for a in plan.assignments}, relays)
     return [*problems, *_totals(plan, profile, fleet), *_energy(plan, devices), *_certificate(plan)]
@@ -130,10 +130,12 @@ def _transfers(plan: Plan, fleet: Fleet, devices: dict[str, DeviceCost]) -> Iter
             yield f"{a.device}: return_us must be {return_us}, got {a.return_us}"
 
 
-def _floors(a: Assignment, plan: Plan, profile: Profile) -> Iterator[str]:
+def _floors(a: Assignment, plan: Plan, profile: Profile, device: DeviceCost) -> Iterator[str]:
     floor = floor_of(profile, plan.goal)
+    at = device.at(a.embed_dim, a.precision)
+    assert at is not None
     for name in a.classes:
-        kept = cost.retention(profile, name, a.embed_dim, a.kept_heads, a.kept_channel_groups, a.precision)
+        kept = cost.retention(profile, name, a.embed_dim, a.kept_heads, a.kept_channel_groups, at.precision)
         if not _close(a.retention[name], kept):
             yield f"{a.device}: retention of class {name!r} must be {kept:.6f}, got {a.retention[name]:.6f}"
         least = floor.of(profile.classes.index(name), len(a.classes))

@@ -200,17 +200,35 @@ def _no_constant(name: str) -> NoReturn:
 
 def _sentence(error: ValidationError, data: Any, model: type[BaseModel]) -> str:
     """Return the first problem as a sentence, and how many more there are."""
-    problems = error.errors()
+    # What may have one of several forms fails as each: of those, the one that goes furthest into the data counts.
+    found: dict[tuple[int | str, ...], ErrorDetails] = {}
+    for problem in error.errors():
+        found.setdefault(_steps(problem["loc"], data), problem)
+    problems = [loc for loc in found if not any(loc == other[: len(loc)] for other in found if other != loc)]
     # A misspelled key also makes a missing one: name the misspelling.
-    problems.sort(key=lambda e: e["type"] != "extra_forbidden")
-    first, rest = problems[0], len(problems) - 1
-    *parents, key = first["loc"] or ("",)
+    problems.sort(key=lambda loc: found[loc]["type"] != "extra_forbidden")
+    first, rest = found[problems[0]], len(problems) - 1
+    *parents, key = problems[0] or ("",)
     if first["type"] not in ("extra_forbidden", "missing") and isinstance(key, int):
         parents, key = [*parents, key], ""
     place = _place(parents, data)
     what = _what(first, str(key), data, model)
     more = f" ({rest} more like this.)" if rest else ""
     return (f"{place}: " if place else "") + what + more
+
+
+def _steps(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
+    """Return the path to a problem, without the names that pydantic gives to the forms that a value may have."""
+    steps = []
+    for step in loc:
+        try:
+            data = data[step]
+        except (KeyError, IndexError):
+            pass
+        except TypeError:
+            continue
+        steps.append(step)
+    return tuple(steps)
 
 
 def _place(parents: list[int | str], data: Any) -> str:

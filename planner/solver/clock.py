@@ -67,6 +67,9 @@ class Clock:
         seconds = max(_LEAST_S, min(self.left(), most_s))
         # One worker gives the same answer every time.
         solver.parameters.num_workers = 1
+        # ortools 9.15 can cut off the optimum where at-most-ones lie within linear rows, and call the rest
+        # optimal (google/or-tools#5293): that part of presolve stays off.
+        solver.parameters.presolve_inclusion_work_limit = 0
         solver.parameters.catch_sigint_signal = False
         for name, value in parameters.items():
             setattr(solver.parameters, name, value)
