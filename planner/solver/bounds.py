@@ -29,7 +29,7 @@ from planner.solver.instance import IMPORTANCE_SCALE, NEVER, Instance, Ints, Opt
 Floats = NDArray[np.float64]
 
 # Prices of memory against time that are tried, in whole models.
-_MEMORY_PRICES = (0.0, 0.3, 1.0, 3.0)
+_MEMORY_PRICES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 # Less than this share of a class is a rounding error, not a class without a device.
 _UNSERVED = 1e-5
 # The bound is known to this share of itself.

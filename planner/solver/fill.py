@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from planner.solver.clock import Clock
-from planner.solver.instance import NEVER, Ints, Placed
-from planner.solver.loads import Fleetwide, Workshop
-from planner.solver.prices import Floats
+from planner.solver.instance import NEVER, Ints
+from planner.solver.loads import Loads
+from planner.solver.workshop import Workshop
 
 # With more than this share of the classes left over, the target was too tight.
 _LEFT_OVER = 0.1
@@ -23,107 +23,6 @@ _LEFT_OVER = 0.1
 _RANKS = 200
 # Devices that a left-over class is tried on.
 _TRIED = 16
-
-
-class Loads:
-    """The classes that each device serves, with the sub-models for them."""
-
-    def __init__(self, world: Fleetwide, workshop: Workshop, extra_us: Sequence[int]) -> None:
-        self.world, self.workshop = world, workshop
-        self.classes: list[tuple[int, ...]] = [()] * len(world.groups)
-        self.latency_us = np.zeros(len(world.groups), dtype=np.int64)
-        self.kept = np.zeros((len(world.groups), len(world.instance.units)), dtype=np.float64)
-        # What each device waits for others on shared media, if all devices in play are used.
-        self.extra_us = extra_us
-        self.left = np.full(len(world.atoms), world.copies)
-        self._on: list[set[str]] = [set() for _ in world.atoms]
-
-    def set(self, device: int, classes: tuple[int, ...]) -> None:
-        """Give a device these classes in place of those it has."""
-        world = self.world
-        for sign, atoms in ((1, self.atoms(self.classes[device])), (-1, self.atoms(classes))):
-            for a in atoms:
-                self.left[a] += sign
-                if sign > 0:
-                    self._on[a] -= world.lost_with[device]
-                else:
-                    self._on[a] |= world.lost_with[device]
-        group = world.groups[device]
-        self.classes[device] = classes
-        serving = self.workshop.serving([(group, classes)])[0]
-        self.latency_us[device] = serving.latency_us + (self.extra_us[device] if classes else 0)
-        self.kept[device] = self.workshop.kept(serving) if classes and serving.latency_us < NEVER else 0.0
-
-    def atoms(self, classes: tuple[int, ...]) -> list[int]:
-        """Return the atoms that these classes are made of."""
-        return sorted({self.world.atom_of[c] for c in classes})
-
-    def with_atom(self, device: int, atom: int) -> tuple[int, ...]:
-        """Return the classes of a device with one atom more."""
-        return tuple(sorted({*self.classes[device], *self.world.atoms[atom]}))
-
-    def without(self, device: int, atom: int) -> tuple[int, ...]:
-        """Return the classes of a device with one atom less."""
-        return tuple(c for c in self.classes[device] if c not in self.world.atoms[atom])
-
-    def may_take(self, device: int, atom: int, without: tuple[int, ...] = ()) -> bool:
-        """Say whether the demands let a device take an atom more, once it has given some classes away."""
-        world = self.world
-        rest = tuple(c for c in self.classes[device] if c not in without)
-        if world.atoms[atom][0] in rest or not world.may_join(atom, rest):
-            return False
-        return not self._on[atom] & world.lost_with[device] and not world.instance.groups[
-            world.groups[device]
-        ].never.intersection(world.atoms[atom])
-
-    def suits(self, atoms: Sequence[int], atom: int) -> bool:
-        """Say whether an atom may be on a device together with these."""
-        return self.world.may_join(atom, tuple(c for a in atoms for c in self.world.atoms[a]))
-
-    def guess(self, device: int, atoms: Sequence[int], target_us: int) -> int:
-        """Return how many of these atoms, the hardest first, the device may be fast enough for."""
-        world, own = self.world, len(self.classes[device])
-        sizes = np.cumsum([len(world.atoms[a]) for a in atoms])
-        hardest = world.atoms[atoms[0]][0]
-        fits, fails = 0, len(atoms) + 1
-        while fails - fits > 1:
-            middle = (fits + fails) // 2
-            total = own + int(sizes[middle - 1])
-            fast = world.fast_enough(world.groups[device], total, target_us - self.extra_us[device])
-            fits, fails = (middle, fails) if fast[hardest] else (fits, middle)
-        return fits
-
-    def lacks(self, device: int, num_classes: int) -> Floats:
-        """Return what each class lacks of its floor in a device's sub-model, as a share of the floor, (C,)."""
-        need = self.world.need(self.world.groups[device], min(num_classes, self.world.instance.num_classes))
-        have: Floats = self.world.importance @ self.kept[device]
-        lacking: Floats = np.maximum(0.0, need - have) / np.maximum(need, 1e-9)
-        return lacking
-
-    def latencies(self, wanted: Sequence[tuple[int, tuple[int, ...]]]) -> list[int]:
-        """Return the latency [us] that each (device, classes) would have."""
-        keys = [(self.world.groups[device], classes) for device, classes in wanted]
-        servings = self.workshop.serving(keys)
-        return [
-            s.latency_us + (self.extra_us[device] if classes else 0)
-            for s, (device, classes) in zip(servings, wanted, strict=True)
-        ]
-
-    def placed(self) -> tuple[Placed, ...]:
-        """Return the plan."""
-        pairs = zip(self.world.groups, self.classes, strict=True)
-        return tuple(self.workshop.placed(group, classes) for group, classes in pairs if classes)
-
-    def copy(self) -> "Loads":
-        """Return a copy that can be changed."""
-        other = Loads(self.world, self.workshop, self.extra_us)
-        other.take_over(self)
-        return other
-
-    def take_over(self, other: "Loads") -> None:
-        """Become a copy of another."""
-        self.classes, self.latency_us, self.kept = list(other.classes), other.latency_us.copy(), other.kept.copy()
-        self.left, self._on = other.left.copy(), [set(names) for names in other._on]
 
 
 def fill(
@@ -184,7 +83,7 @@ def served(
     while (
         open_ := np.argwhere((fails - fits > np.maximum(1, fails // 32)) & (count > 0))
     ).size and not clock.expired():
-        keys = [(int(g), tuple(sorted(order[starts[i] : starts[i] + count[i, g]].tolist()))) for i, g in open_.tolist()]
+        keys = [(g, tuple(sorted(order[starts[i] : starts[i] + count[i, g]].tolist()))) for i, g in open_.tolist()]
         for (i, g), serving in zip(open_.tolist(), workshop.serving(keys), strict=True):
             if serving.latency_us + extra_us[g] <= target_us:
                 fits[i, g] = count[i, g]

@@ -1,78 +1,16 @@
 """Which classes each device serves, while a plan for many classes is being made.
 
-What classes cost on a device only depends on the device's group, and is asked for again and
-again: answers are kept. Classes that the demands keep together move as one atom.
+Classes that the demands keep together move as one atom.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
 from planner.solver.bounds import Bounds
-from planner.solver.clock import Clock
 from planner.solver.instance import IMPORTANCE_SCALE, NEVER, Instance, Ints, Placed
-from planner.solver.prices import Bools, Builder, Floats
-
-# About what building one sub-model takes [s], where work is counted.
-_BUILD_S = 5e-4
-
-
-@dataclass(frozen=True)
-class Serving:
-    """The best sub-model known for some classes on a group: latency [us] alone on its path, option, kept units."""
-
-    latency_us: int
-    option: int
-    kept: bytes  # packed bits
-
-
-_NOTHING = Serving(0, -1, b"")
-
-
-class Workshop:
-    """Builds sub-models for groups and class subsets, and remembers them."""
-
-    def __init__(self, instance: Instance, clock: Clock) -> None:
-        self.instance, self._clock = instance, clock
-        self._builders = [Builder(instance, option) for option in instance.options]
-        self.known: dict[tuple[int, tuple[int, ...]], Serving] = {}
-
-    def serving(self, wanted: Sequence[tuple[int, tuple[int, ...]]]) -> list[Serving]:
-        """Return the best sub-model for each (group, classes)."""
-        new = sorted({key for key in wanted if key[1] and key not in self.known})
-        self._clock.spend(_BUILD_S * len(new))
-        for o, option in enumerate(self.instance.options):
-            keys = [key for key in new if key[0] == option.group]
-            if not keys:
-                continue
-            built = self._builders[o].build([classes for _, classes in keys])
-            packed = np.packbits(built.kept, axis=1)
-            for key, compute_us, kept in zip(keys, built.compute_us.tolist(), packed, strict=True):
-                latency_us = NEVER if compute_us >= NEVER else option.alone_us + compute_us
-                if key not in self.known or latency_us < self.known[key].latency_us:
-                    self.known[key] = Serving(latency_us, o, kept.tobytes())
-        return [self.known[key] if key[1] else _NOTHING for key in wanted]
-
-    def improve(self, group: int, classes: tuple[int, ...], option: int, kept: Iterable[int]) -> None:
-        """Remember a sub-model that was built elsewhere, if it is better than what is known."""
-        at, units = self.instance.options[option], list(kept)
-        latency_us = at.alone_us + self.instance.compute_us(at, units)
-        if latency_us < self.known.get((group, classes), Serving(NEVER, -1, b"")).latency_us:
-            chosen = np.zeros(len(self.instance.units), dtype=bool)
-            chosen[units] = True
-            self.known[group, classes] = Serving(latency_us, option, np.packbits(chosen).tobytes())
-
-    def kept(self, serving: Serving) -> Bools:
-        """Return the kept units of a sub-model, (U,)."""
-        bits = np.unpackbits(np.frombuffer(serving.kept, dtype=np.uint8), count=len(self.instance.units))
-        return bits.astype(bool)
-
-    def placed(self, group: int, classes: tuple[int, ...]) -> Placed:
-        """Return a known sub-model as a part of a plan."""
-        serving = self.known[group, classes]
-        units = np.flatnonzero(self.kept(serving)).tolist()
-        return Placed(self.instance.options[serving.option], classes, tuple(units))
+from planner.solver.prices import Bools, Floats
+from planner.solver.workshop import Workshop
 
 
 class Fleetwide:
@@ -128,3 +66,118 @@ class Fleetwide:
         """Return how much each class needs, whatever the device, (C,)."""
         need: Ints = self.instance.options[0].need
         return need[:, min(need.shape[1] - 1, 3)] / IMPORTANCE_SCALE
+
+
+class Loads:
+    """The classes that each device serves, with the sub-models for them."""
+
+    def __init__(self, world: Fleetwide, workshop: Workshop, extra_us: Sequence[int]) -> None:
+        self.world, self.workshop = world, workshop
+        self.classes: list[tuple[int, ...]] = [()] * len(world.groups)
+        self.latency_us = np.zeros(len(world.groups), dtype=np.int64)
+        self.fullness = np.zeros(len(world.groups))
+        self.kept = np.zeros((len(world.groups), len(world.instance.units)), dtype=np.float64)
+        # What each device waits for others on shared media, if all devices in play are used.
+        self.extra_us = extra_us
+        self.left = np.full(len(world.atoms), world.copies)
+        self._on: list[set[str]] = [set() for _ in world.atoms]
+
+    def set(self, device: int, classes: tuple[int, ...]) -> None:
+        """Give a device these classes in place of those it has."""
+        world = self.world
+        for sign, atoms in ((1, self.atoms(self.classes[device])), (-1, self.atoms(classes))):
+            for a in atoms:
+                self.left[a] += sign
+                if sign > 0:
+                    self._on[a] -= world.lost_with[device]
+                else:
+                    self._on[a] |= world.lost_with[device]
+        group = world.groups[device]
+        self.classes[device] = classes
+        serving = self.workshop.serving([(group, classes)])[0]
+        self.latency_us[device] = serving.latency_us + (self.extra_us[device] if classes else 0)
+        self.fullness[device] = serving.fullness
+        self.kept[device] = self.workshop.kept(serving) if classes and serving.latency_us < NEVER else 0.0
+
+    def forget(self, device: int, atom: int) -> None:
+        """Act as if an atom were not on a device, until `remember`."""
+        self._on[atom] -= self.world.lost_with[device]
+
+    def remember(self, device: int, atom: int) -> None:
+        """Undo `forget`."""
+        self._on[atom] |= self.world.lost_with[device]
+
+    def atoms(self, classes: tuple[int, ...]) -> list[int]:
+        """Return the atoms that these classes are made of."""
+        return sorted({self.world.atom_of[c] for c in classes})
+
+    def with_atom(self, device: int, atom: int) -> tuple[int, ...]:
+        """Return the classes of a device with one atom more."""
+        return tuple(sorted({*self.classes[device], *self.world.atoms[atom]}))
+
+    def without(self, device: int, atom: int) -> tuple[int, ...]:
+        """Return the classes of a device with one atom less."""
+        return tuple(c for c in self.classes[device] if c not in self.world.atoms[atom])
+
+    def may_take(self, device: int, atom: int, without: tuple[int, ...] = ()) -> bool:
+        """Say whether the demands let a device take an atom more, once it has given some classes away."""
+        world = self.world
+        rest = tuple(c for c in self.classes[device] if c not in without)
+        if world.atoms[atom][0] in rest or not world.may_join(atom, rest):
+            return False
+        return not self._on[atom] & world.lost_with[device] and not world.instance.groups[
+            world.groups[device]
+        ].never.intersection(world.atoms[atom])
+
+    def suits(self, atoms: Sequence[int], atom: int) -> bool:
+        """Say whether an atom may be on a device together with these."""
+        return self.world.may_join(atom, tuple(c for a in atoms for c in self.world.atoms[a]))
+
+    def guess(self, device: int, atoms: Sequence[int], target_us: int) -> int:
+        """Return how many of these atoms, the hardest first, the device may be fast enough for."""
+        world, own = self.world, len(self.classes[device])
+        sizes = np.cumsum([len(world.atoms[a]) for a in atoms])
+        hardest = world.atoms[atoms[0]][0]
+        fits, fails = 0, len(atoms) + 1
+        while fails - fits > 1:
+            middle = (fits + fails) // 2
+            total = own + int(sizes[middle - 1])
+            fast = world.fast_enough(world.groups[device], total, target_us - self.extra_us[device])
+            fits, fails = (middle, fails) if fast[hardest] else (fits, middle)
+        return fits
+
+    def lacks(self, device: int, num_classes: int) -> Floats:
+        """Return what each class lacks of its floor in a device's sub-model, as a share of the floor, (C,)."""
+        need = self.world.need(self.world.groups[device], min(num_classes, self.world.instance.num_classes))
+        have: Floats = self.world.importance @ self.kept[device]
+        lacking: Floats = np.maximum(0.0, need - have) / np.maximum(need, 1e-9)
+        return lacking
+
+    def latencies(self, wanted: Sequence[tuple[int, tuple[int, ...]]]) -> list[int]:
+        """Return the latency [us] that each (device, classes) would have."""
+        return [latency_us for latency_us, _ in self.costs(wanted)]
+
+    def costs(self, wanted: Sequence[tuple[int, tuple[int, ...]]]) -> list[tuple[int, float]]:
+        """Return the latency [us] and the fullness that each (device, classes) would have."""
+        servings = self.workshop.serving([(self.world.groups[device], classes) for device, classes in wanted])
+        return [
+            (s.latency_us + (self.extra_us[device] if classes else 0), s.fullness)
+            for s, (device, classes) in zip(servings, wanted, strict=True)
+        ]
+
+    def placed(self) -> tuple[Placed, ...]:
+        """Return the plan."""
+        pairs = zip(self.world.groups, self.classes, strict=True)
+        return tuple(self.workshop.placed(group, classes) for group, classes in pairs if classes)
+
+    def copy(self) -> "Loads":
+        """Return a copy that can be changed."""
+        other = Loads(self.world, self.workshop, self.extra_us)
+        other.take_over(self)
+        return other
+
+    def take_over(self, other: "Loads") -> None:
+        """Become a copy of another."""
+        self.classes, self.latency_us, self.kept = list(other.classes), other.latency_us.copy(), other.kept.copy()
+        self.fullness = other.fullness.copy()
+        self.left, self._on = other.left.copy(), [set(names) for names in other._on]

@@ -16,12 +16,13 @@ from collections.abc import Iterator
 from planner.solver.blocks import Blocks
 from planner.solver.bounds import Bounds, rounded_up
 from planner.solver.clock import Clock
-from planner.solver.fill import Loads, fill, served
+from planner.solver.fill import fill, served
 from planner.solver.instance import DEVICES, EMBED_DIMS, NEVER, Found, Instance, Ints, Placed, Progress
-from planner.solver.loads import Fleetwide, Workshop
+from planner.solver.loads import Fleetwide, Loads
 from planner.solver.placed import is_plan
 from planner.solver.polish import polish, shed
 from planner.solver.promise import Judge
+from planner.solver.workshop import Workshop
 
 # Targets rise by these steps until one works, and then are halved to this share.
 _FIRST_STEP, _GROWTH, _FINE = 0.004, 1.7, 0.003

@@ -1,8 +1,11 @@
-"""Making a plan for many classes faster: classes move off the slowest device, or are swapped.
+"""Making a plan for many classes better: classes move between two devices, or are swapped.
 
-Moves are looked for where they promise most (a device with time to spare, in whose sub-model the
-class lacks little), and only the most promising are built. Where no move helps, the slowest
-device's sub-model is built exactly, which takes off the last percent.
+A device is judged by what it has left: the eighth power of its latency, as a share of the
+slowest's, and (less) of how full its memory is. So the slowest devices count most; but room made
+anywhere counts, since it may take a class from the slowest later. Changes are looked for between
+two devices at a time, where a class lacks little in the other's sub-model, and only the most
+promising are built. The slowest device's sub-model is also built exactly, which takes off the
+last percent.
 """
 
 from collections.abc import Iterator
@@ -11,148 +14,121 @@ import numpy as np
 
 from planner.solver import submodel
 from planner.solver.clock import Clock
-from planner.solver.fill import Loads, place_rest
+from planner.solver.fill import place_rest
 from planner.solver.instance import NEVER
+from planner.solver.loads import Loads
 
-# Moves, and swaps, that are built each time.
-_MOVES, _SWAPS = 48, 96
+# Changes that are built for each pair of devices.
+_MOVES, _SWAPS = 4, 14
+_POWER, _WEIGHT_OF_MEMORY = 8, 0.1
+# How often the slowest device is one of the pair.
+_SHARE_OF_SLOWEST = 0.5
+# Without any improvement in so many pairs for each device, the search ends.
+_PATIENCE = 60
 # The longest that one exact sub-model may take [s].
 _EXACT_S = 2.0
 
-# The new classes of the devices that a move changes.
-Move = tuple[tuple[int, tuple[int, ...]], ...]
+# The new classes of the devices that a change is about.
+Change = tuple[tuple[int, tuple[int, ...]], ...]
 
 
 def polish(loads: Loads, devices: list[int], clock: Clock, enough_us: int = 0) -> Iterator[None]:
-    """Change the plan while that makes its slowest device faster, and yield after every change."""
+    """Change the plan while that makes it better, and yield whenever its slowest device became faster."""
+    rng = np.random.default_rng(0)
     exact: set[tuple[int, tuple[int, ...]]] = set()
-    while not clock.expired():
+    idle, slowest_us = 0, int(loads.latency_us.max())
+    while len(devices) > 1 and idle < _PATIENCE * len(devices) and not clock.expired():
         slowest = devices[int(np.argmax(loads.latency_us[devices]))]
         if loads.latency_us[slowest] <= enough_us:
             return
-        move = _best(loads, _moves(loads, devices, slowest)) or _best(loads, _swaps(loads, devices, slowest))
-        if move is not None:
-            # First what is given away, then what is taken.
-            for device, classes in move:
-                loads.set(device, tuple(c for c in loads.classes[device] if c in classes))
-            for device, classes in move:
-                loads.set(device, classes)
-        elif not _exactly(loads, slowest, exact, clock):
-            return
-        yield
+        one = slowest if rng.random() < _SHARE_OF_SLOWEST else devices[rng.integers(len(devices))]
+        other = devices[rng.integers(len(devices))]
+        change = None if one == other else _best(loads, _changes(loads, one, other))
+        idle += 1
+        if change is not None:
+            _apply(loads, change)
+            idle = 0
+        elif one == slowest and _exactly(loads, slowest, exact, clock):
+            idle = 0
+        if loads.latency_us.max() < slowest_us:
+            slowest_us = int(loads.latency_us.max())
+            yield
 
 
-def shed(loads: Loads, devices: list[int], target_us: int, by_energy: bool, clock: Clock) -> None:
-    """Do without devices whose classes others can take in time: for the energy, or for fewer devices."""
-    world = loads.world
-
-    def energy(of: Loads) -> int:
-        return world.instance.energy(of.placed())
-
-    for device in sorted(devices, key=lambda device: len(loads.classes[device])):
-        if not loads.classes[device] or world.pinned[device] or clock.expired():
-            continue
-        others = [d for d in devices if d != device and loads.classes[d]]
-        without = loads.copy()
-        without.set(device, ())
-        placed = bool(others) and place_rest(without, others) and int(without.latency_us.max()) <= target_us
-        if placed and (not by_energy or energy(without) < energy(loads)):
-            loads.take_over(without)
+def _apply(loads: Loads, change: Change) -> None:
+    # First what is given away, then what is taken.
+    for device, classes in change:
+        loads.set(device, tuple(c for c in loads.classes[device] if c in classes))
+    for device, classes in change:
+        loads.set(device, classes)
 
 
-def _best(loads: Loads, moves: Iterator[Move]) -> Move | None:
-    """Return the move after which the slowest of its devices is fastest, if that is faster than now."""
-    tried = list(moves)
-    latencies = iter(loads.latencies([change for move in tried for change in move]))
-    now = int(loads.latency_us.max())
-    best, best_us = None, now
-    for move in tried:
-        slowest_us = max(next(latencies) for _ in move)
-        if slowest_us < best_us:
-            best, best_us = move, slowest_us
+def _best(loads: Loads, changes: list[Change]) -> Change | None:
+    """Return the change after which its devices are best off, if they are better off than now."""
+    if not changes:
+        return None
+    slowest_us = float(loads.latency_us.max())
+
+    def burden(latency_us: float, fullness: float) -> float:
+        return (latency_us / slowest_us) ** _POWER + _WEIGHT_OF_MEMORY * fullness**_POWER
+
+    costs = iter(loads.costs([part for change in changes for part in change]))
+    best, least = None, sum(burden(loads.latency_us[d], loads.fullness[d]) for d, _ in changes[0]) * (1 - 1e-9)
+    for change in changes:
+        total = sum(burden(*next(costs)) for _ in change)
+        if total < least:
+            best, least = change, total
     return best
 
 
-def _moves(loads: Loads, devices: list[int], slowest: int) -> Iterator[Move]:
-    """Yield moves of one atom from the slowest device to another, the most promising."""
-    world, now = loads.world, int(loads.latency_us[slowest])
-    pinned = set(world.pinned[slowest])
-    own = [a for a in loads.atoms(loads.classes[slowest]) if not pinned.intersection(world.atoms[a])]
-    first = [world.atoms[a][0] for a in own]
-    scored = []
-    for device in devices:
-        count = len(loads.classes[device]) + 1
-        if device == slowest or loads.latency_us[device] >= now or not own:
-            continue
-        fast = world.fast_enough(world.groups[device], count, now - 1 - loads.extra_us[device])[first]
-        lacks = loads.lacks(device, count)[first] + loads.latency_us[device] / now
-        scored += [
-            (float(lacks[i]), device, a) for i, a in enumerate(own) if fast[i] and _may_move(loads, slowest, device, a)
-        ]
-    for _, device, a in sorted(scored)[:_MOVES]:
-        yield ((slowest, loads.without(slowest, a)), (device, loads.with_atom(device, a)))
+def _changes(loads: Loads, one: int, other: int) -> list[Change]:
+    """Return the moves and swaps between two devices that promise most."""
+    mine, theirs = _movable(loads, one), _movable(loads, other)
+    first = [loads.world.atoms[a][0] for a in mine], [loads.world.atoms[b][0] for b in theirs]
+    n, m = len(loads.classes[one]), len(loads.classes[other])
+    changes: list[Change] = []
+    for source, target, atoms, classes, count in ((one, other, mine, first[0], m), (other, one, theirs, first[1], n)):
+        lacks = loads.lacks(target, count + 1)[classes] if classes else np.zeros(0)
+        for i in np.argsort(lacks, kind="stable")[:_MOVES].tolist():
+            if _may_change(loads, source, atoms[i], target):
+                changes.append(((source, loads.without(source, atoms[i])), (target, loads.with_atom(target, atoms[i]))))
+    if mine and theirs:
+        hardness = loads.world.hardness()
+        there, here = loads.lacks(other, m)[first[0]], loads.lacks(one, n)[first[1]]
+        # Towards the busier device goes the easier class.
+        lean = 1.0 if loads.latency_us[one] >= loads.latency_us[other] else -1.0
+        gain = lean * (hardness[first[0]][:, None] - hardness[first[1]][None, :])
+        score = there[:, None] + here[None, :] - 0.3 * gain
+        order = np.argsort(score, axis=None, kind="stable")[:_SWAPS]
+        for i, j in zip(*np.unravel_index(order, score.shape), strict=True):
+            if _may_swap(loads, one, mine[i], other, theirs[j]):
+                given, taken = set(loads.world.atoms[mine[i]]), set(loads.world.atoms[theirs[j]])
+                changes.append(
+                    (
+                        (one, tuple(sorted({*loads.classes[one]} - given | taken))),
+                        (other, tuple(sorted({*loads.classes[other]} - taken | given))),
+                    )
+                )
+    return changes
 
 
-def _may_move(loads: Loads, source: int, target: int, atom: int) -> bool:
-    if loads.world.copies == 1:
-        return loads.may_take(target, atom)
-    before = loads.classes[source]
-    loads.set(source, loads.without(source, atom))
-    possible = loads.may_take(target, atom)
-    loads.set(source, before)
+def _movable(loads: Loads, device: int) -> list[int]:
+    """Return the atoms of a device that are not pinned to it."""
+    pinned = set(loads.world.pinned[device])
+    return [a for a in loads.atoms(loads.classes[device]) if not pinned.intersection(loads.world.atoms[a])]
+
+
+def _may_change(loads: Loads, source: int, atom: int, target: int, away: tuple[int, ...] = ()) -> bool:
+    """Say whether the target may take an atom of the source, when it gives some classes away."""
+    loads.forget(source, atom)
+    possible = loads.may_take(target, atom, away)
+    loads.remember(source, atom)
     return possible
 
 
-def _swaps(loads: Loads, devices: list[int], slowest: int) -> Iterator[Move]:
-    """Yield swaps of an atom of the slowest device for one of another, the most promising."""
-    world, now = loads.world, int(loads.latency_us[slowest])
-    pinned = set(world.pinned[slowest])
-    own = [a for a in loads.atoms(loads.classes[slowest]) if not pinned.intersection(world.atoms[a])]
-    mine = [world.atoms[a][0] for a in own]
-    hardness = world.hardness()
-    here = loads.lacks(slowest, len(loads.classes[slowest]))
-    fast_here = world.fast_enough(
-        world.groups[slowest], max(1, len(loads.classes[slowest])), now - 1 - loads.extra_us[slowest]
-    )
-    scored = []
-    for device in devices:
-        if device == slowest or not loads.classes[device] or loads.latency_us[device] >= now or not own:
-            continue
-        kept = set(world.pinned[device])
-        theirs = [b for b in loads.atoms(loads.classes[device]) if not kept.intersection(world.atoms[b])]
-        count = len(loads.classes[device])
-        fast = world.fast_enough(world.groups[device], count, now - 1 - loads.extra_us[device])
-        there = loads.lacks(device, count)
-        for a, c in zip(own, mine, strict=True):
-            if not fast[c]:
-                continue
-            for b in theirs:
-                k = world.atoms[b][0]
-                if fast_here[k]:
-                    gain = hardness[c] - hardness[k]
-                    scored.append((float(there[c] + here[k] - gain + loads.latency_us[device] / now), device, a, b))
-    for _, device, a, b in sorted(scored)[:_SWAPS]:
-        if not (_fits_swap(loads, slowest, a, device, b) and _fits_swap(loads, device, b, slowest, a)):
-            continue
-        given, taken = set(world.atoms[a]), set(world.atoms[b])
-        yield (
-            (slowest, tuple(sorted({*loads.classes[slowest]} - given | taken))),
-            (device, tuple(sorted({*loads.classes[device]} - taken | given))),
-        )
-
-
-def _fits_swap(loads: Loads, source: int, atom: int, target: int, away: int) -> bool:
-    """Say whether the target may take an atom of the source when it gives another away."""
-    world = loads.world
-    if world.copies == 1:
-        rest = tuple(c for c in loads.classes[target] if c not in world.atoms[away])
-        never = world.instance.groups[world.groups[target]].never
-        return world.may_join(atom, rest) and not never.intersection(world.atoms[atom])
-    before = loads.classes[source]
-    loads.set(source, loads.without(source, atom))
-    possible = loads.may_take(target, atom, world.atoms[away])
-    loads.set(source, before)
-    return possible
+def _may_swap(loads: Loads, one: int, mine: int, other: int, theirs: int) -> bool:
+    atoms = loads.world.atoms
+    return _may_change(loads, one, mine, other, atoms[theirs]) and _may_change(loads, other, theirs, one, atoms[mine])
 
 
 def _exactly(loads: Loads, device: int, done: set[tuple[int, tuple[int, ...]]], clock: Clock) -> bool:
@@ -171,3 +147,21 @@ def _exactly(loads: Loads, device: int, done: set[tuple[int, tuple[int, ...]]], 
         workshop.improve(group, classes, option, answer.kept)
         loads.set(device, classes)
     return int(loads.latency_us[device]) < before
+
+
+def shed(loads: Loads, devices: list[int], target_us: int, by_energy: bool, clock: Clock) -> None:
+    """Do without devices whose classes others can take in time: for the energy, or for fewer devices."""
+    world = loads.world
+
+    def energy(of: Loads) -> int:
+        return world.instance.energy(of.placed())
+
+    for device in sorted(devices, key=lambda device: len(loads.classes[device])):
+        if not loads.classes[device] or world.pinned[device] or clock.expired():
+            continue
+        others = [d for d in devices if d != device and loads.classes[d]]
+        without = loads.copy()
+        without.set(device, ())
+        placed = bool(others) and place_rest(without, others) and int(without.latency_us.max()) <= target_us
+        if placed and (not by_energy or energy(without) < energy(loads)):
+            loads.take_over(without)

@@ -34,10 +34,14 @@ _TRIED = 48
 
 @dataclass(frozen=True)
 class Built:
-    """Sub-models for some class subsets: compute time [us] (B,), `NEVER` where none was found; kept units (B, U)."""
+    """Sub-models for some class subsets.
+
+    Compute time [us] (B,), `NEVER` where none was found; kept units (B, U); share of the memory for units (B,).
+    """
 
     compute_us: Ints
     kept: Bools
+    fullness: Floats
 
 
 class Builder:
@@ -69,7 +73,7 @@ class Builder:
                 rows = members[at : at + step]
                 classes = np.array([subsets[b] for b in rows], dtype=np.int64)
                 compute_us[rows], kept[rows] = self._build(classes)
-        return Built(compute_us, kept)
+        return Built(compute_us, kept, self._grains(kept) / max(1, self._option.free_grains))
 
     def _build(self, classes: Ints) -> tuple[Ints, Bools]:
         shares = self._importance[classes]  # (B, n, U)
