@@ -19,7 +19,9 @@ def read_goal(path: Path | None, flags: Mapping[str, Any]) -> Goal:
     if flags.get("max_accuracy_drop") is not None and flags.get("min_retention") is not None:
         raise InputError("--max-accuracy-drop and --min-retention both set the floors: give one of them.")
     filed = {} if path is None else read_document(path, GoalFile).model_dump(exclude={"schema_version"})
-    given = {key: value for key, value in flags.items() if value not in (None, (), {}, False)}
+    given = {
+        key: value for key, value in flags.items() if value is not None and value is not False and value not in ((), {})
+    }
     # One kind of floor replaces the other.
     if "min_retention" in given:
         given["max_accuracy_drop"] = None

@@ -1,182 +1,191 @@
-"""The least latency of a small fleet by trying everything: an oracle that shares no code with the planner.
+"""The best plan of a small instance by trying everything: an oracle that shares no code with the planner.
 
-It follows design.md, section 5, and reads the profile and the fleet as plain data (the JSON of
-their files). Sub-models: every subset of the units, for every device, width and class subset.
-Plans: every choice of one class subset and width, or idleness, for every device.
+Sub-models: every subset of the units, for every device, width, precision and class subset. Of
+those that meet the floors only the fastest matters, to the latency, the energy (it goes with the
+compute time) and the number of devices alike. Plans: every choice of one width or idleness for
+every device, and, in arrays with one axis for each used device, every choice of class subsets.
+The highest lowest retention is found by bisection over all retentions that some sub-model has.
+
+Costs are in brute_costs.py.
 """
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
+import brute_costs
 import numpy as np
+from brute_costs import Form, Ints, Json, Route, exact
 from numpy.typing import NDArray
 
 NEVER = 2**60
-BYTES = {"float32": 4, "float16": 2, "int8": 1}
 # `check` forgives one part per million, which is less than importance can be measured to.
 FORGIVEN = 5e-7
 
-Json = dict[str, Any]
-Ints = NDArray[np.int64]
+# The least compute time [us] of one device: {embed dim: (class subsets, times)}.
+Table = dict[int, tuple[Ints, Ints]]
 
 
 @dataclass(frozen=True)
 class Best:
-    """A best plan: its latency [us], and for each device (class subset as a bit mask, embed dim) or None."""
+    """A best plan: what it is judged by, its latency, and each device's (class subset as a bit mask, embed dim).
 
+    `value` is a latency [us], an energy [mJ], a number of devices (at the least latency that so
+    many can have), or the lowest retention.
+    """
+
+    value: Fraction | float
     latency_us: int
     picks: tuple[tuple[int, int] | None, ...]
 
 
-def least_latency(profile: Json, fleet: Json, floors: Sequence[Sequence[float]]) -> Best | None:
-    """Return the plan of least latency, or None where no plan holds.
+def best(profile: Json, fleet: Json, goal: Json) -> Best | None:
+    """Return a best plan, or None where no plan holds.
 
     Args:
         profile: As in profile.json; at most about 10 units.
-        fleet: As in devices.json; devices without `count`, each with its own `runtime_overhead`.
-        floors: The least retention of class c beside n - 1 others, `floors[c][n - 1]`.
+        fleet: As in devices.json; at most about 4 single devices, each with its own `runtime_overhead`.
+        goal: As in a goal file.
     """
-    devices, classes = fleet["devices"], len(profile["classes"])
-    # For each device: [(mask, embed dim, latency)], idleness first.
-    choices = []
-    for device in devices:
-        rows = [(0, 0, 0)]
-        for width in profile["widths"]:
-            if (compute_us := _compute_us(profile, width, device)) is None:
-                continue
-            travel_us = sum(
-                _path_us(fleet, device["name"], size)
-                for size in (profile["input_bytes"], profile["feature_bytes_per_embed_dim"] * width["embed_dim"])
-            )
-            fits = _memory_bytes(profile, width, device) <= device["memory_budget"]
-            have = _have(profile) * np.array(width["embed_retention"])
-            for mask in range(1, 2**classes):
-                members = [c for c in range(classes) if mask >> c & 1]
-                need = np.array([floors[c][len(members) - 1] for c in members])
-                good = fits & (have[:, members] >= need - FORGIVEN).all(axis=1)
-                if good.any():
-                    rows.append((mask, width["embed_dim"], travel_us + int(compute_us[good].min())))
-        choices.append(rows)
-    return _best_assignment(profile, fleet, choices)
+    held = {name: list(brute_costs.forms(profile, d)) for name, d in brute_costs.members(fleet).items()}
+    routes = {name: _routes(profile, fleet, name, forms) for name, forms in held.items()}
+    floors = floors_of(profile, goal)
+
+    def search(level: float) -> Best | None:
+        tables = {
+            name: _table(forms, _allowed(profile, fleet, goal, name), floors, level) for name, forms in held.items()
+        }
+        return _search(profile, fleet, goal, tables, routes)
+
+    found = search(0.0)
+    if goal["objective"] != "accuracy" or found is None:
+        return found
+    levels = np.unique([kept for forms in held.values() for form in forms for kept in form.kept.ravel()])
+    # Some plan keeps levels[low] of everything; none keeps levels[high].
+    low, high = -1, len(levels)
+    while high - low > 1:
+        middle = (low + high) // 2
+        higher = search(levels[middle])
+        low, high, found = (middle, high, higher) if higher else (low, middle, found)
+    return Best(float(levels[low]), found.latency_us, found.picks)
 
 
-def floors_by_drop(profile: Json, max_accuracy_drop: float) -> list[list[float]]:
-    """Return `floors` of the strictest recovery row that allows this drop."""
-    rows = [row for row in profile["recovery"] if row["max_accuracy_drop"] <= max_accuracy_drop]
+def floors_of(profile: Json, goal: Json) -> list[list[float]]:
+    """Return the least retention of class c beside n - 1 others, [c][n - 1]."""
+    classes = range(len(profile["classes"]))
+    if goal["min_retention"] is not None:
+        return [[goal["min_retention"] for _ in classes] for _ in classes]
+    # The strictest row that allows this drop.
+    rows = [row for row in profile["recovery"] if row["max_accuracy_drop"] <= goal["max_accuracy_drop"]]
     row = max(rows, key=lambda row: row["max_accuracy_drop"])
     return [[min(1.0, least * need) for least in row["by_count"]] for need in row["class_need"]]
 
 
-def _best_assignment(profile: Json, fleet: Json, choices: list[list[tuple[int, int, int]]]) -> Best | None:
-    """Try every combination; arrays with one axis for each device."""
-    grids = [np.array(rows, dtype=np.int64) for rows in choices]
-    axes = [np.ix_(*(grid[:, column] for grid in grids)) for column in range(3)]
-    masks, dims, times = axes[0][0], axes[1][0], axes[2][0]
-    for mask, dim, time in zip(axes[0][1:], axes[1][1:], axes[2][1:], strict=True):
-        masks, dims, times = masks | mask, dims + dim, np.maximum(times, time)
-    rate = next(d["macs_per_second"] for d in fleet["devices"] if d["name"] == fleet["aggregator"])
-    num_classes = len(profile["classes"])
-    macs = profile["fusion_hidden"] * (dims + num_classes)
-    totals = np.where(masks == 2**num_classes - 1, times + _ceil_div(macs * 10**6, _exact(rate)), NEVER)
-    best = np.unravel_index(np.argmin(totals), totals.shape)
-    if totals[best] >= NEVER:
-        return None
-    picks = [tuple(rows[i][:2]) if rows[i][0] else None for rows, i in zip(choices, best, strict=True)]
-    return Best(int(totals[best]), tuple(picks))
+def _allowed(profile: Json, fleet: Json, goal: Json, device: str) -> list[int]:
+    """Return the class subsets that a device may serve; 0 is idleness."""
+    stands_for = brute_costs.named(fleet)
 
+    def bits(classes: Iterable[str]) -> int:
+        return sum(1 << profile["classes"].index(name) for name in classes)
 
-def _units(profile: Json) -> Iterator[tuple[int, bool, int, int]]:
-    """Yield (block, is it a head, index, size) of every unit."""
-    for block, groups in enumerate(profile["channel_groups"]):
-        yield from ((block, True, head, 1) for head in range(profile["num_heads"]))
-        yield from ((block, False, group, len(channels)) for group, channels in enumerate(groups))
+    def here(placements: dict[str, list[str]]) -> int:
+        return bits(name for name, on in placements.items() if any(device in stands_for[d] for d in on))
 
-
-def _chosen(num_units: int) -> NDArray[np.bool_]:
-    """Return every subset of the units, (2^U, U)."""
-    return (np.arange(2**num_units)[:, None] >> np.arange(num_units) & 1).astype(bool)
-
-
-def _have(profile: Json) -> NDArray[np.float64]:
-    """Return the importance that each subset of the units keeps of each class, (2^U, C)."""
-    importance = profile["importance"]
-    shares = [
-        [part[block][index] for part in importance["heads" if is_head else "channel_groups"]]
-        for block, is_head, index, _ in _units(profile)
+    must, never = here(goal["pin"]), here(goal["forbid"])
+    if any(device in stands_for[d] for d in goal["leave_out"]):
+        never = bits(profile["classes"])
+    together, apart = ([bits(group) for group in goal[key]] for key in ("together", "apart"))
+    return [
+        mask
+        for mask in range(2 ** len(profile["classes"]))
+        if mask & must == must
+        and not mask & never
+        and all(mask & group in (0, group) for group in together)
+        and all((mask & group).bit_count() <= 1 for group in apart)
     ]
-    return _chosen(len(shares)) @ np.array(shares)
 
 
-def _counts(profile: Json) -> tuple[Ints, Ints]:
-    """Return h_l and c_l of each subset of the units, (2^U, L) each."""
-    units = list(_units(profile))
-    chosen = _chosen(len(units)).astype(np.int64)
-    counts = []
-    for heads in (True, False):
-        sizes = np.zeros((len(units), profile["depth"]), dtype=np.int64)
-        for u, (block, is_head, _, size) in enumerate(units):
-            sizes[u, block] = size * (is_head == heads)
-        counts.append(chosen @ sizes)
-    return counts[0], counts[1]
+def _table(forms: Sequence[Form], allowed: Sequence[int], floors: list[list[float]], level: float) -> Table:
+    """Return the least compute times at which a device keeps the floors, and at least `level` of everything.
+
+    Idleness, where it is allowed, is embed dim 0.
+    """
+    least: dict[int, dict[int, int]] = {0: {0: 0}} if 0 in allowed else {}
+    for form, mask in itertools.product(forms, allowed):
+        served = [c for c in range(len(floors)) if mask >> c & 1]
+        need = [max(floors[c][len(served) - 1] - FORGIVEN, level) for c in served]
+        good = (form.kept[:, served] >= need).all(axis=1)
+        if served and good.any():
+            times = least.setdefault(form.embed_dim, {})
+            times[mask] = min(times.get(mask, NEVER), int(form.compute_us[good].min()))
+    return {dim: (np.array(list(times)), np.array(list(times.values()))) for dim, times in least.items()}
 
 
-def _memory_bytes(profile: Json, width: Json, device: Json) -> Ints:
-    heads, channels = _counts(profile)
-    params = (
-        width["fixed_params"] + heads @ np.array(width["head_params"]) + channels @ np.array(width["channel_params"])
-    )
-    # Activations are whole bytes in the random profiles.
-    peaks = np.maximum(int(width["head_activation_bytes"]) * heads, int(width["channel_activation_bytes"]) * channels)
-    activations = int(width["fixed_activation_bytes"]) + peaks.max(axis=1)
-    return params * BYTES[device["precision"]] + activations + device["runtime_overhead"]
+def _routes(profile: Json, fleet: Json, device: str, forms: Sequence[Form]) -> dict[int, Route]:
+    """Return the route of the input (embed dim 0), and of the features at each embed dim."""
+    sizes = {form.embed_dim: profile["feature_bytes_per_embed_dim"] * form.embed_dim for form in forms}
+    return {dim: brute_costs.route(fleet, device, size) for dim, size in ({0: profile["input_bytes"]} | sizes).items()}
 
 
-def _compute_us(profile: Json, width: Json, device: Json) -> Ints | None:
-    heads, channels = _counts(profile)
-    if device["macs_per_second"] is not None:
-        macs = width["fixed_macs"] + heads @ np.array(width["head_macs"]) + channels @ np.array(width["channel_macs"])
-        return _ceil_div(macs * 10**6, _exact(device["macs_per_second"]))
-    rows = [row for row in profile["latency"][device["kind"]] if row["embed_dim"] == width["embed_dim"]]
-    if not rows:
-        return None
-    # The tables have two decimals: in hundredths of a microsecond they are whole.
-    fixed, attention, head, mlp, channel = (
-        round(100 * rows[0][f"{name}_us"]) for name in ("fixed", "attention", "head", "mlp", "channel")
-    )
-    hundredths = fixed + attention * (heads > 0).sum(axis=1) + head * heads.sum(axis=1)
-    hundredths += mlp * (channels > 0).sum(axis=1) + channel * channels.sum(axis=1)
-    return -(-hundredths // 100)
+def _search(
+    profile: Json, fleet: Json, goal: Json, tables: dict[str, Table], routes: dict[str, dict[int, Route]]
+) -> Best | None:
+    """Try every combination of widths, and for each every combination of class subsets."""
+    relays = {name: frozenset().union(*(route.relays for route in taken.values())) for name, taken in routes.items()}
+    power_uw, per_uj = _powers(fleet, goal)
+    most_us = math.floor(1000 * exact(goal["max_latency_ms"])) if goal["max_latency_ms"] else NEVER
+    most_energy = math.floor(1000 * exact(goal["max_energy_mj"]) * per_uj) if goal["max_energy_mj"] else NEVER
+    least: tuple[int, int] | None = None
+    found: Best | None = None
+    for dims in itertools.product(*tables.values()):
+        used = {name: dim for name, dim in zip(tables, dims, strict=True) if dim}
+        if not used:
+            continue
+        masks = np.ix_(*(tables[name][dim][0] for name, dim in used.items()))
+        computes = np.ix_(*(tables[name][dim][1] for name, dim in used.items()))
+        sends = brute_costs.travel_us([routes[name][0] for name in used])
+        returns = brute_costs.travel_us([routes[name][dim] for name, dim in used.items()])
+        times = np.array(0)
+        for send_us, compute_us, return_us in zip(sends, computes, returns, strict=True):
+            times = np.maximum(times, send_us + compute_us + return_us)
+        times = times + _fusion_us(profile, fleet, sum(dims))
+        energies = sum(power_uw[name] * compute_us for name, compute_us in zip(used, computes, strict=True))
+        good = _served(profile, goal["survive"], dict(zip(used, masks, strict=True)), relays)
+        good = good & (times <= most_us) & (energies <= most_energy)
+        wanted = np.where(good, energies if goal["objective"] == "energy" else times, NEVER)
+        at = np.unravel_index(np.argmin(wanted), wanted.shape)
+        key = (len(used) if goal["objective"] == "devices" else 0, int(wanted[at]))
+        if good[at] and (least is None or key < least):
+            subsets = {name: int(mask.ravel()[i]) for name, mask, i in zip(used, masks, at, strict=True)}
+            picks = tuple((subsets[name], used[name]) if name in used else None for name in tables)
+            value = Fraction(key[1], 1000 * per_uj) if goal["objective"] == "energy" else key[0] or key[1]
+            least, found = key, Best(value, int(times[at]), picks)
+    return found
 
 
-def _path_us(fleet: Json, device: str, message_bytes: int) -> int:
-    """Return the time over the best of all simple paths, each tried."""
-    if device == fleet["aggregator"]:
-        return 0
-    others = [d["name"] for d in fleet["devices"] if d["name"] not in (device, fleet["aggregator"])]
-    times = []
-    for length in range(len(others) + 1):
-        for between in itertools.permutations(others, length):
-            stops = [fleet["aggregator"], *between, device]
-            hops = [
-                [link for link in fleet["links"] if {a, b} == set(link["between"])]
-                for a, b in itertools.pairwise(stops)
-            ]
-            times += [_hops_us(path, message_bytes) for path in itertools.product(*hops)]
-    return min(times) if times else _hops_us([fleet["default_link"]], message_bytes)
+def _served(
+    profile: Json, survive: int, masks: dict[str, Ints], relays: dict[str, frozenset[str]]
+) -> NDArray[np.bool_]:
+    """Say where every class is served; also when any of at most `survive` relays are lost with all behind them."""
+    good = np.ones(np.broadcast_shapes(*(mask.shape for mask in masks.values())), dtype=bool)
+    for size in range(survive + 1):
+        for lost in map(set, itertools.combinations(frozenset().union(*relays.values()), size)):
+            left = [mask for name, mask in masks.items() if not lost & {name, *relays[name]}]
+            for c in range(len(profile["classes"])):
+                good = good & (sum(mask >> c & 1 for mask in left) >= survive + 1 - size)
+    return good
 
 
-def _hops_us(hops: Sequence[Json], message_bytes: int) -> int:
-    latency_ms = sum(_exact(hop["latency_ms"]) for hop in hops)
-    return math.ceil(1000 * latency_ms + 8 * message_bytes / min(_exact(hop["bandwidth_mbps"]) for hop in hops))
+def _powers(fleet: Json, goal: Json) -> tuple[dict[str, int], int]:
+    """Return each device's power in whole parts, and how many parts are one watt (so that one is one uJ in a us)."""
+    counts = goal["objective"] == "energy" or goal["max_energy_mj"]
+    powers = {name: exact(d["active_power_w"] or 0 if counts else 0) for name, d in brute_costs.members(fleet).items()}
+    parts = math.lcm(*(power.denominator for power in powers.values()))
+    return {name: int(power * parts) for name, power in powers.items()}, parts
 
 
-def _exact(number: float) -> Fraction:
-    return Fraction(str(number))
-
-
-def _ceil_div(numbers: Ints, divisor: Fraction) -> Ints:
-    return -(-numbers * divisor.denominator // divisor.numerator)
+def _fusion_us(profile: Json, fleet: Json, embed_dims: int) -> int:
+    rate = exact(brute_costs.members(fleet)[fleet["aggregator"]]["macs_per_second"])
+    return math.ceil(10**6 * profile["fusion_hidden"] * (embed_dims + len(profile["classes"])) / rate)

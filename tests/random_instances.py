@@ -1,10 +1,15 @@
-"""Seeded random profiles and fleets, from pencil-and-paper size to the digits ViT's."""
+"""Seeded random profiles, fleets and goals, from pencil-and-paper size to the digits ViT's."""
 
 import itertools
+from fractions import Fraction
+from typing import Any
 
+import brute_force
 import numpy as np
 
-from planner.schema import Fleet, Profile
+from planner.schema import Fleet, Goal, Profile
+
+Json = dict[str, Any]
 
 
 def random_profile(
@@ -15,8 +20,12 @@ def random_profile(
     num_groups: int = 2,
     widths: tuple[int, ...] = (8,),
     kinds: tuple[str, ...] = (),
+    penalties: bool = False,
 ) -> Profile:
-    """Return a profile whose classes share needs in clusters: lognormal base, cluster factor, noise."""
+    """Return a profile whose classes share needs in clusters: lognormal base, cluster factor, noise.
+
+    With `penalties`, precisions below float32 cost some retention, and so may be a choice.
+    """
     rng = np.random.default_rng(seed)
     num_units = depth * (num_heads + num_groups)
     cluster = rng.integers(0, max(2, num_classes // 3), num_classes)
@@ -80,16 +89,30 @@ def random_profile(
                 }
                 for drop, base in ((0.02, 0.4), (0.05, 0.25))
             ],
+            "precision_retention": {
+                precision: np.round(rng.uniform(least, 1.0, num_classes), 3).tolist()
+                for precision, least in (("float16", 0.95), ("int8", 0.8))
+            }
+            if penalties
+            else {},
         }
     )
 
 
 def random_fleet(
-    profile: Profile, seed: int, num_devices: int = 3, tightness: float = 0.6, varied: bool = False
+    profile: Profile,
+    seed: int,
+    num_devices: int = 3,
+    tightness: float = 0.6,
+    varied: bool = False,
+    meshed: bool = False,
+    choices: bool = False,
 ) -> Fleet:
     """Return a fleet of unequal devices whose budgets hold about `tightness` of the whole model.
 
     With `varied`, some devices have smaller precisions, and there are links beside the default one.
+    With `meshed`, devices hang behind each other, links are shared, and the last two may be one
+    entry with a count. With `choices`, the precision is a choice on most devices, and powers differ.
     """
     rng = np.random.default_rng(seed + 10_000)
     full = profile.widths[0]
@@ -128,12 +151,93 @@ def random_fleet(
             for pair in ends
             if rng.random() < 0.6
         ]
-    return Fleet.model_validate(
-        {
-            "name": f"random-{seed}",
-            "aggregator": "d0",
-            "devices": devices,
-            "links": links,
-            "default_link": default_link,
+    fleet = {
+        "name": f"random-{seed}",
+        "aggregator": "d0",
+        "devices": devices,
+        "links": links,
+        "default_link": default_link,
+    }
+    if choices:
+        _choose(fleet, np.random.default_rng(seed + 20_000), profile)
+    if meshed:
+        _mesh(fleet, np.random.default_rng(seed + 30_000))
+    return Fleet.model_validate(fleet)
+
+
+def _choose(fleet: Json, rng: np.random.Generator, profile: Profile) -> None:
+    """Give devices powers and, where the profile says what they cost, several precisions."""
+    for device in fleet["devices"]:
+        device["active_power_w"] = round(float(rng.uniform(1, 9)), 1)
+        number = int(rng.integers(1, 4)) if profile.precision_retention else 1
+        device["precision"] = [str(p) for p in rng.permutation(["float32", "float16", "int8"])[:number]]
+
+
+def _mesh(fleet: Json, rng: np.random.Generator) -> None:
+    """Hang most devices behind earlier ones, the others on the default link; share some links."""
+
+    air_mbps = round(float(rng.lognormal(2.5, 1)), 3)
+
+    def speed() -> Json:
+        shared = (False, True, "air")[rng.choice(3, p=(0.4, 0.35, 0.25))]
+        return {
+            "bandwidth_mbps": air_mbps if shared == "air" else round(float(rng.lognormal(2.5, 1)), 3),
+            "latency_ms": round(float(rng.uniform(0.001, 0.1)), 3),
+            "shared": shared,
         }
-    )
+
+    names = [device["name"] for device in fleet["devices"]]
+    pairs = [(names[i - 1 if rng.random() < 0.6 else 0], names[i]) for i in range(1, len(names)) if rng.random() < 0.9]
+    extra = [pair for pair in itertools.combinations(names, 2) if pair not in pairs and rng.random() < 0.1]
+    fleet["links"] = [{"between": pair} | speed() for pair in pairs + extra]
+    fleet["default_link"] = speed()
+    if len(names) > 2 and rng.random() < 0.4:
+        # The last two become one entry, with one link to both: with two links, either could relay.
+        last = fleet["devices"].pop()
+        fleet["devices"][-1] = last | {"count": 2}
+        links = [link for link in fleet["links"] if names[-2] not in link["between"]]
+        behind = [link for link in links if names[-1] in link["between"]]
+        fleet["links"] = [link for link in links if link not in behind[1:]]
+
+
+def random_goal(profile: Profile, fleet: Fleet, seed: int) -> Goal:
+    """Return a goal of any objective and several demands, about half of which can be met.
+
+    Its limits lie where they bind: about the least latency and energy that the other demands
+    allow, and some of them exactly there.
+    """
+    rng = np.random.default_rng(seed + 40_000)
+    names, classes = list(fleet.member_names), list(profile.classes)
+
+    def some(of: list[str], least: int, most: int) -> list[str]:
+        return [str(name) for name in rng.permutation(of)[: int(rng.integers(least, most + 1))]]
+
+    goal: Json = {"objective": str(rng.choice(["latency", "accuracy", "energy", "devices"]))}
+    goal |= [{}, {"max_accuracy_drop": 0.05}, {"min_retention": 0.2 + seed % 5 / 10}][rng.integers(3)]
+    goal["leave_idle"] = bool(rng.random() < 0.5)
+    if rng.random() < 0.35:
+        goal["survive"] = int(rng.choice([1, 1, 1, 2]))
+    if rng.random() < 0.25:
+        goal["pin"] = {name: some(names, 1, 2) for name in some(classes, 1, 2)}
+    if rng.random() < 0.25:
+        goal["forbid"] = {name: some(names, 1, 1) for name in some(classes, 1, 2)}
+    if len(classes) > 2 and rng.random() < 0.25:
+        goal["together"] = [some(classes, 2, 3) for _ in range(rng.integers(1, 3))]
+    if rng.random() < 0.2:
+        goal["apart"] = [some(classes, 2, 2)]
+    if len(names) > 1 and rng.random() < 0.2:
+        goal["leave_out"] = some(names, 1, 1)
+
+    def least(objective: str) -> Fraction | float | None:
+        asked = Goal.model_validate(goal | {"objective": objective, "max_latency_ms": goal.get("max_latency_ms", 1e6)})
+        found = brute_force.best(*(data.model_dump(mode="json") for data in (profile, fleet, asked)))
+        return None if found is None else found.value
+
+    def near(number: Fraction | float | None) -> float:
+        return float((number or 1000) * Fraction(1 if rng.random() < 0.3 else round(rng.uniform(0.8, 1.6), 2)) / 1000)
+
+    if goal["objective"] in ("accuracy", "energy") or rng.random() < 0.35:
+        goal["max_latency_ms"] = near(least("latency"))
+    if rng.random() < 0.3:
+        goal["max_energy_mj"] = near(1000 * (least("energy") or 1))
+    return Goal.model_validate(goal)

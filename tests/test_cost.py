@@ -13,6 +13,7 @@ from pencil import MIB, fleet, fleet_data, profile, profile_data
 from planner import cost
 from planner.cost import DeviceCost, TimeModel
 from planner.errors import InputError
+from planner.links import rational
 from planner.schema import DeviceKind, Fleet, Profile
 
 HEADS, CHANNELS = [2, 0], [1, 3]
@@ -37,9 +38,21 @@ def linked(*links: tuple[str, str, float, float], default: tuple[float, float] |
 
 def travel(name: str, in_fleet: Fleet, of_profile: Profile | None = None) -> tuple[int, int]:
     """Return the send and return time [us] of a device at embed dim 8."""
-    at = device(name, in_fleet, of_profile).at(8)
+    return travel_of(device(name, in_fleet, of_profile), in_fleet)
+
+
+def travel_of(costs: DeviceCost, in_fleet: Fleet, embed_dim: int = 8) -> tuple[int, int]:
+    """Return the send and return time [us] of a device that is the only one in use."""
+    at = costs.at(embed_dim)
     assert at is not None
-    return at.send_us, at.return_us
+    return cost.transfers_us(in_fleet, [at])[0]
+
+
+def memory_of(costs: DeviceCost, heads: list[int] = HEADS, channels: list[int] = CHANNELS) -> int:
+    """Return the memory [bytes] of the sub-model at embed dim 8."""
+    at = costs.at(8)
+    assert at is not None
+    return costs.memory_bytes(at, heads, channels)
 
 
 def compute(costs: DeviceCost, embed_dim: int = 8) -> tuple[int, bool]:
@@ -84,19 +97,39 @@ def test_activations_are_those_of_the_largest_half_block() -> None:
 @pytest.mark.parametrize(("precision", "bytes_per_param"), [("float32", 4), ("float16", 2), ("int8", 1)])
 def test_memory_is_weights_at_the_precision_activations_and_overhead(precision: str, bytes_per_param: int) -> None:
     """82 params at 4, 2 or 1 bytes + 37 activation bytes + 1000 overhead."""
-    costs = device("gateway", lone(precision=precision))
-    assert costs.memory_bytes(profile().widths[0], HEADS, CHANNELS) == 82 * bytes_per_param + 37 + 1000
+    assert memory_of(device("gateway", lone(precision=precision))) == 82 * bytes_per_param + 37 + 1000
+
+
+def test_a_choice_of_precisions_is_a_width_cost_each() -> None:
+    """Two widths at two precisions are four; 82 params take 4 bytes or 1, beside 37 + 1000; None is no choice."""
+    both = device("gateway", lone(precision=["int8", "float32"]), profile(precision_retention={"int8": [0.5, 0.25]}))
+    found = {(w.width.embed_dim, w.precision): w for w in both.widths}
+    assert set(found) == {(8, "int8"), (8, "float32"), (4, "int8"), (4, "float32")}
+    memories = {p: both.memory_bytes(found[8, p], HEADS, CHANNELS) for p in ("int8", "float32")}
+    assert memories == {"int8": 82 + 1037, "float32": 4 * 82 + 1037}
+    assert both.at(8) is None
+    assert both.at(8, "int8") is found[8, "int8"]
+    # Width 4 leaves 0.9 of a and 0.5 of b; int8 half of the one and a quarter of the other.
+    assert found[4, "int8"].share == pytest.approx((0.45, 0.125))
+    assert found[4, "float32"].share == (0.9, 0.5)
+
+
+def test_a_precision_is_a_choice_only_where_its_cost_is_known() -> None:
+    """The profile says nothing of int8, so nobody can weigh it; as a device's only precision it is taken."""
+    message = r"device 'gateway': precision can be a choice only where .* got no 'int8' in profile 'pencil'; give"
+    with pytest.raises(InputError, match=message):
+        device("gateway", lone(precision=["float32", "int8"]))
+    assert {w.precision for w in device("gateway", lone(precision="int8")).widths} == {"int8"}
 
 
 def test_memory_is_rounded_up() -> None:
     """75 params x 4 + 32.75 activation bytes = 332.75, which takes 333 bytes beside the overhead of 1000."""
-    assert device("gateway").memory_bytes(profile().widths[0], [1, 0], CHANNELS) == 1333
+    assert memory_of(device("gateway"), [1, 0]) == 1333
 
 
 def test_overhead_is_80_mib_where_nobody_states_one() -> None:
     """Neither the device nor its kind states an overhead: 82 x 4 + 37 + 80 MiB."""
-    costs = device("gateway", lone(runtime_overhead=None))
-    assert costs.memory_bytes(profile().widths[0], HEADS, CHANNELS) == 365 + 80 * MIB
+    assert memory_of(device("gateway", lone(runtime_overhead=None))) == 365 + 80 * MIB
 
 
 def test_compute_time_comes_from_the_kinds_table() -> None:
@@ -121,7 +154,7 @@ def test_a_block_without_units_costs_no_switches() -> None:
 def test_decimals_are_taken_as_written() -> None:
     """100 channels of 0.07 us take 7 us, though 100 x 0.07 is above 7 in binary."""
     zero = Fraction(0)
-    time = TimeModel(zero, zero, (zero,), zero, (cost.rational(0.07),), estimated=False)
+    time = TimeModel(zero, zero, (zero,), zero, (rational(0.07),), estimated=False)
     assert 100 * 0.07 > 7
     assert time.compute_us([0], [100]) == 7
 
@@ -148,7 +181,7 @@ def test_the_kinds_card_fills_in_rate_overhead_and_power(monkeypatch: pytest.Mon
     monkeypatch.setattr(cost, "load_kinds", card)
     costs = device("gateway", lone(kind="stove", macs_per_second=None, runtime_overhead=None))
     assert compute(costs) == (212, True)
-    assert costs.memory_bytes(profile().widths[0], HEADS, CHANNELS) == 365 + MIB
+    assert memory_of(costs) == 365 + MIB
     assert costs.energy_mj(212) == pytest.approx(0.848)  # 4 W x 212 us
 
 
@@ -192,9 +225,7 @@ def test_travel_is_rounded_up() -> None:
 def test_a_narrower_return_is_faster() -> None:
     """At width 4 the gateway gets 128 bit back: 1000 + 128 / 8."""
     both = fleet(devices=[{**d, "kind": None, "macs_per_second": 3e6} for d in fleet_data()["devices"]])
-    at = device("near", both).at(4)
-    assert at is not None
-    assert at.return_us == 1016
+    assert travel_of(device("near", both), both, embed_dim=4) == (1100, 1016)
 
 
 def test_of_two_paths_the_best_depends_on_the_message() -> None:
@@ -243,6 +274,11 @@ def test_energy_is_power_times_compute_time() -> None:
     assert device("near").energy_mj(424) == pytest.approx(1.06)
 
 
+def test_energies_add_up_exactly() -> None:
+    """Three times 0.1 W x 1 us are 0.3 uJ, though 0.1 + 0.1 + 0.1 is above 0.3 in binary."""
+    assert 3 * cost.energy_uj(0.1, 1) == Fraction("0.3")
+
+
 def test_energy_is_unknown_without_the_power() -> None:
     """`far` states no power and its kind has no card."""
     assert device("far").energy_mj(424) is None
@@ -254,6 +290,16 @@ def test_retention_is_the_importance_kept_times_the_widths_share() -> None:
     assert cost.retention(profile(), "a", 4, heads, groups) == pytest.approx(0.45)
     assert cost.retention(profile(), "b", 4, heads, groups) == pytest.approx(0.125)
     assert cost.retention(profile(), "a", 8, heads, groups) == pytest.approx(0.5)
+
+
+def test_a_precision_costs_the_retention_that_the_profile_says() -> None:
+    """Class a keeps 0.5 at width 8; of that, int8 leaves 0.8 and float16, of which nothing is said, all."""
+    heads, groups = [[0], []], [[1], [0]]
+    lossy = profile(precision_retention={"int8": [0.8, 0.6]})
+    assert cost.retention(lossy, "a", 8, heads, groups, "int8") == pytest.approx(0.4)
+    assert cost.retention(lossy, "a", 8, heads, groups, "float16") == pytest.approx(0.5)
+    # 0.25 x 0.5 at width 4, x 0.6.
+    assert cost.retention(lossy, "b", 4, heads, groups, "int8") == pytest.approx(0.075)
 
 
 def test_retention_of_an_unknown_width_is_an_error() -> None:

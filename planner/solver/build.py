@@ -19,6 +19,8 @@ from planner.solver.instance import IMPORTANCE_SCALE, Group, Instance, Ints, Opt
 # Finer than this and the solver's sums would leave 64 bits.
 _MAX_TICKS = 10**6
 _LARGEST_SUM = 10**17
+# A retention that is below a whole number of parts per million by no more is that number when rounded.
+_ROUNDED_AWAY = 0.499e-6
 # Nanojoules: plans state energy to these.
 _MAX_ENERGY_SCALE = 1000
 
@@ -37,6 +39,9 @@ def build(profile: Profile, fleet: Fleet, goal: Goal, least_retention: float = 0
     """
     floor, demands, units = floor_of(profile, goal), demands_of(profile, fleet, goal), _units(profile)
     devices = [d for d in cost.device_costs(profile, fleet) if d.name not in demands.left_out]
+    if demands.left_out & demands.pinned.keys():
+        # What is pinned to a device that is left out can be nowhere.
+        devices = []
     relays = {device.name: device.relays for device in devices}
     by_kind: dict[tuple[DeviceCost, Group], list[str]] = {}
     for device in devices:
@@ -213,7 +218,9 @@ def _needs(share: Sequence[float], floor: Floor, least_retention: float) -> Ints
     """Return the importance each class needs, (C, C); more than there is where a width cannot reach it."""
     by_count = np.array(floor.by_count)[None, :] * np.array(floor.class_need)[:, None]
     # Half of the tolerance of the check: what is accepted here is accepted there.
-    least = np.maximum(np.minimum(1.0, by_count), least_retention) - RETENTION_TOLERANCE / 2
+    least = np.minimum(1.0, by_count) - RETENTION_TOLERANCE / 2
+    # What is accepted is not less when stated in parts per million.
+    least = np.maximum(least, least_retention - _ROUNDED_AWAY)
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = np.minimum(2.0, np.where(least > 0, least / np.array(share)[:, None], 0.0))
     needs: Ints = np.ceil(shares * IMPORTANCE_SCALE).astype(np.int64)

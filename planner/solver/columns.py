@@ -51,9 +51,9 @@ def cheapest_cover(knowledge: Knowledge, limits: Ints, most: Ints, clock: Clock)
         table: Ints = np.where(knowledge.low <= limits[:, None], knowledge.low * rates, NEVER)
         return table
 
-    cap = _most_cost(instance, costs())
-    if cap is None:
+    if (costs() >= NEVER).all():
         return None
+    cap = _most_cost(instance, limits)
     master = _Master(instance, most, cap)
     bound = master.solve(costs, knowledge, clock)
     if bound > cap:
@@ -89,13 +89,12 @@ def _bound(knowledge: Knowledge, candidates: Sequence[Candidate], clock: Clock) 
         knowledge.bound(candidate)
 
 
-def _most_cost(instance: Instance, costs: Ints) -> int | None:
-    """Return more than any assignment costs; None if no subset can be had."""
-    possible = np.where(costs < NEVER, costs, -1).max(axis=1)
-    if possible.max() < 0:
-        return None
+def _most_cost(instance: Instance, limits: Ints) -> int:
+    """Return more than any assignment costs, whatever is still to be learned: whole models, within the limits."""
     by_group = [0] * len(instance.groups)
-    for option, dearest in zip(instance.options, possible.tolist(), strict=True):
+    whole = range(len(instance.units))
+    for option, limit_us in zip(instance.options, limits.tolist(), strict=True):
+        dearest = option.energy_per_us * min(limit_us, instance.compute_us(option, whole))
         by_group[option.group] = max(by_group[option.group], dearest)
     return 1 + sum(dearest * len(group.names) for dearest, group in zip(by_group, instance.groups, strict=True))
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from planner.errors import InputError
 from planner.schema import Fleet, Goal
 from planner.schema.fleet import LARGEST_BYTES
 from planner.solver import submodel
@@ -32,7 +33,8 @@ def too_slow(instance: Instance, bound_us: int, best: tuple[Placed, ...] | None,
     """Say that no plan is within the latency limit, and what is."""
     clock = Clock(seconds)
     changes = [] if best is None else [f"--max-latency-ms {instance.fleet_latency_us(best) / 1000:.10g}"]
-    changes += [change for change in _changes(instance, clock) if not change.startswith("--max-latency-ms")]
+    others = _changes(instance, clock)
+    changes += [change for change in others if best is None or not change.startswith("--max-latency-ms")]
     limit = f"{instance.goal.max_latency_ms:.10g} ms"
     return f"No plan within {limit}: no plan takes less than {bound_us / 1000:.3f} ms. {_advice(changes, clock)}"
 
@@ -199,8 +201,7 @@ def _more_memory(instance: Instance, clock: Clock) -> str | None:
 
         def works(extra: int, name: str = name) -> bool | None:
             roomier = with_more_memory(instance.fleet, name, extra)
-            goal = Goal.model_validate(instance.goal.model_dump() | {"objective": "latency"})
-            return has_plan(build(instance.profile, roomier, goal), clock)
+            return has_plan(build(instance.profile, roomier, _one_by_one_too(instance)), clock)
 
         # Another device is better only if it needs less.
         found = _least(works, most if least is None else least - 1)
@@ -235,8 +236,12 @@ def _one_device_more(instance: Instance, clock: Clock) -> str | None:
         if label in kinds:
             continue
         kinds[label] = member.name
-        goal = Goal.model_validate(instance.goal.model_dump() | {"objective": "latency"})
-        if has_plan(build(instance.profile, with_one_more(instance.fleet, member.name), goal), clock):
+        try:
+            more = build(instance.profile, with_one_more(instance.fleet, member.name), _one_by_one_too(instance))
+        except InputError:
+            # Nothing links the aggregator to its twin, for one.
+            continue
+        if has_plan(more, clock):
             like = f"like {member.name!r}"
             return f"one device more {like}" + (f" ({member.kind})" if member.kind else "")
     return None
@@ -284,6 +289,19 @@ def with_one_more(fleet: Fleet, name: str) -> Fleet:
     twin = next(f"{name}+{i}" for i in range(1, len(known) + 2) if f"{name}+{i}" not in known)
     devices += [device | {"name": twin} for device in devices if device["name"] == name]
     return _one_by_one(fleet, devices, {name: twin})
+
+
+def _one_by_one_too(instance: Instance) -> Goal:
+    """Return the goal for a fleet whose devices are named one by one."""
+    goal, singles = instance.goal, instance.fleet.member_names
+
+    def each(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(single for name in names for single in singles[name])
+
+    changes: dict[str, Any] = {"objective": "latency", "leave_out": each(goal.leave_out)}
+    for key in ("pin", "forbid"):
+        changes[key] = {c: each(names) for c, names in getattr(goal, key).items()}
+    return Goal.model_validate(goal.model_dump() | changes)
 
 
 def _one_by_one(fleet: Fleet, devices: list[dict[str, Any]], twins: dict[str, str]) -> Fleet:

@@ -117,6 +117,9 @@ def _most_accurate(instance: Instance, clock: Clock, progress: Progress, earlier
         found, _ = within_limit(raised)
         if found.placed is not None:
             best = _onto(instance, raised, found.placed)
+            if _lowest_ppm(instance, best) < middle:
+                # So near that only rounding is between them.
+                break
         elif found.bound is None or found.bound > limit_us:
             high = middle - 1
         else:
@@ -144,11 +147,15 @@ def _retention_ppm(instance: Instance, p: Placed) -> int:
     heads, groups = units.blocks(p.kept, heads=True), units.blocks(p.kept, heads=False)
     names = [profile.classes[c] for c in p.classes]
     kept = (retention(profile, name, at.width.embed_dim, heads, groups, at.precision) for name in names)
-    return min(round(PPM * share) for share in kept)
+    # Rounded as plans state it, first.
+    return min(round(PPM * round(share, 6)) for share in kept)
 
 
 def _levelled(instance: Instance, placed: Sequence[Placed], limit_us: int, clock: Clock) -> tuple[Placed, ...]:
     """Raise the lowest retention as far as its own device's time allows, then the next lowest."""
+    if instance.max_energy is not None:
+        # What a device is given, another may have to go without: left to the search.
+        return tuple(placed)
     used = instance.used(p.option for p in placed)
     slowest_us = limit_us - instance.fusion_us(int(used[EMBED_DIMS]))
     current = list(placed)

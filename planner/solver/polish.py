@@ -23,8 +23,8 @@ _MOVES, _SWAPS = 4, 14
 _POWER, _WEIGHT_OF_MEMORY = 8, 0.1
 # How often the slowest device is one of the pair.
 _SHARE_OF_SLOWEST = 0.5
-# Without any improvement in so many pairs for each device, the search ends.
-_PATIENCE = 60
+# How much harm a change may do at first.
+_HARM = 0.05
 # The longest that one exact sub-model may take [s].
 _EXACT_S = 2.0
 
@@ -33,26 +33,30 @@ Change = tuple[tuple[int, tuple[int, ...]], ...]
 
 
 def polish(loads: Loads, devices: list[int], clock: Clock, enough_us: int = 0) -> Iterator[None]:
-    """Change the plan while that makes it better, and yield whenever its slowest device became faster."""
+    """Change the plan for the better, and yield whenever its slowest device became faster.
+
+    At first a change may do some harm, later less and less: threshold accepting.
+    """
     rng = np.random.default_rng(0)
     exact: set[tuple[int, tuple[int, ...]]] = set()
-    idle, slowest_us = 0, int(loads.latency_us.max())
-    while len(devices) > 1 and idle < _PATIENCE * len(devices) and not clock.expired():
+    slowest_us, best = int(loads.latency_us.max()), loads.copy()
+    began = clock.left()
+    while len(devices) > 1 and not clock.expired():
         slowest = devices[int(np.argmax(loads.latency_us[devices]))]
         if loads.latency_us[slowest] <= enough_us:
             return
         one = slowest if rng.random() < _SHARE_OF_SLOWEST else devices[rng.integers(len(devices))]
         other = devices[rng.integers(len(devices))]
-        change = None if one == other else _best(loads, _changes(loads, one, other))
-        idle += 1
+        harm = _HARM * max(0.0, clock.left() / began - 0.15)
+        change = None if one == other else _best(loads, _changes(loads, one, other), harm)
         if change is not None:
             _apply(loads, change)
-            idle = 0
-        elif one == slowest and _exactly(loads, slowest, exact, clock):
-            idle = 0
+        elif one == slowest:
+            _exactly(loads, slowest, exact, clock)
         if loads.latency_us.max() < slowest_us:
-            slowest_us = int(loads.latency_us.max())
+            slowest_us, best = int(loads.latency_us.max()), loads.copy()
             yield
+    loads.take_over(best)
 
 
 def _apply(loads: Loads, change: Change) -> None:
@@ -63,7 +67,7 @@ def _apply(loads: Loads, change: Change) -> None:
         loads.set(device, classes)
 
 
-def _best(loads: Loads, changes: list[Change]) -> Change | None:
+def _best(loads: Loads, changes: list[Change], harm: float) -> Change | None:
     """Return the change after which its devices are best off, if they are better off than now."""
     if not changes:
         return None
@@ -73,7 +77,8 @@ def _best(loads: Loads, changes: list[Change]) -> Change | None:
         return (latency_us / slowest_us) ** _POWER + _WEIGHT_OF_MEMORY * fullness**_POWER
 
     costs = iter(loads.costs([part for change in changes for part in change]))
-    best, least = None, sum(burden(loads.latency_us[d], loads.fullness[d]) for d, _ in changes[0]) * (1 - 1e-9)
+    now = sum(burden(loads.latency_us[d], loads.fullness[d]) for d, _ in changes[0])
+    best, least = None, now + harm if harm else now * (1 - 1e-9)
     for change in changes:
         total = sum(burden(*next(costs)) for _ in change)
         if total < least:

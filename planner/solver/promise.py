@@ -19,7 +19,7 @@ from planner.schema import Objective
 from planner.solver.assign import Candidate, cover
 from planner.solver.clock import Clock
 from planner.solver.columns import cheapest_cover
-from planner.solver.instance import EMBED_DIMS, MEDIA, NEVER, Instance, Ints, Option, Placed
+from planner.solver.instance import DEVICES, EMBED_DIMS, MEDIA, NEVER, Instance, Ints, Option, Placed
 from planner.solver.knowledge import Knowledge
 
 
@@ -126,12 +126,25 @@ class Promises:
         if self._judge.objective == "latency":
             found = self._least_bottleneck(paths_us, least, most, below - 1 - fusion_us, clock)
             return None if found is None else (found[0] + fusion_us, found[1])
-        picks = self._cover(self._judge.limit_us - fusion_us - paths_us, most, clock)
-        if picks is None:
-            return None
+        limits = self._judge.limit_us - fusion_us - paths_us
         if self._judge.objective == "devices":
-            return len(picks), picks
-        return sum(self._energy(i) for i in picks), picks
+            picks = self._fewest(limits, most, clock)
+            return None if picks is None else (len(picks), picks)
+        picks = self._cover(limits, most, clock)
+        return None if picks is None else (sum(self._energy(i) for i in picks), picks)
+
+    def _fewest(self, limits: Ints, most: Ints, clock: Clock) -> list[Candidate] | None:
+        """Return the assignment of fewest devices; within the energy limit, where there is one."""
+        picks = self._cover(limits, most, clock)
+        # Where energy counts, that was the one of least energy: fewer devices may do with more.
+        while picks is not None and self._judge.with_energy:
+            fewer = most.copy()
+            fewer[DEVICES] = len(picks) - 1
+            found = self._cover(limits, fewer, clock)
+            if found is None:
+                break
+            picks = found
+        return picks
 
     def _energy(self, i: Candidate) -> int:
         return self._instance.options[i.option].energy_per_us * int(self._knowledge.low[i.option, i.mask])

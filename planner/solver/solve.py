@@ -152,7 +152,7 @@ def _plan(instance: Instance, chosen: Named, bound: int, seed: int, seconds: flo
     draft = Plan(
         status="feasible",
         latency_us=latency_us,
-        bound_us=bound if of_latency else min(latency_us, many.latency_bound_us(instance) or 0),
+        bound_us=bound if of_latency else min(latency_us, _latency_bound_us(instance)),
         gap=0.0,
         goal=instance.goal,
         profile_sha256=sha256_of(instance.profile),
@@ -171,6 +171,11 @@ def _plan(instance: Instance, chosen: Named, bound: int, seed: int, seconds: flo
     if not of_latency:
         certificate |= {"objective_value": value, "objective_bound": proven}
     return Plan.model_validate(draft.model_dump() | certificate)
+
+
+def _latency_bound_us(instance: Instance) -> int:
+    """Return a bound on the latency [us] of any plan for the goal, whose floors may be below the instance's."""
+    return many.latency_bound_us(build(instance.profile, instance.fleet, instance.goal)) or 0
 
 
 def _stated(instance: Instance, bound: int, value: float, chosen: Named) -> float:

@@ -1,0 +1,207 @@
+"""What the sub-models and messages of a small instance cost: the arithmetic of the oracle in brute_force.py.
+
+It follows design.md, section 5, shares no code with the planner, and reads the profile and the
+fleet as plain data (the JSON of their files).
+
+Legend: U units (heads and channel groups), 2^U subsets of them, C classes, L blocks.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BYTES = {"float32": 4, "float16": 2, "int8": 1}
+
+Json = dict[str, Any]
+Ints = NDArray[np.int64]
+
+
+def exact(number: float) -> Fraction:
+    """Return the number as it is written."""
+    return Fraction(str(number))
+
+
+def ceil_div(numbers: Ints, divisor: Fraction) -> Ints:
+    """Return numbers / divisor, rounded up."""
+    return -(-numbers * divisor.denominator // divisor.numerator)
+
+
+def named(fleet: Json) -> dict[str, list[str]]:
+    """Return the single devices that each name stands for: `pi` of count 2 for pi-1 and pi-2."""
+    found: dict[str, list[str]] = {}
+    for device in fleet["devices"]:
+        name, count = device["name"], device["count"]
+        singles = [name] if count == 1 else [f"{name}-{i}" for i in range(1, count + 1)]
+        found |= {single: [single] for single in singles} | {name: singles}
+    return found
+
+
+def members(fleet: Json) -> dict[str, Json]:
+    """Return every single device by its name, in order."""
+    return {single: device for device in fleet["devices"] for single in named(fleet)[device["name"]]}
+
+
+# --- messages
+
+
+@dataclass(frozen=True)
+class Route:
+    """A message on its way between the aggregator and a device."""
+
+    num_bytes: int
+    alone_us: Fraction
+    media: frozenset[tuple[object, Fraction]]  # shared: their name or place in the file, and the time of a byte [us]
+    relays: frozenset[str]
+
+
+def route(fleet: Json, device: str, num_bytes: int) -> Route:
+    """Return the fastest of all simple paths for a message alone, each tried; the default link where there is none."""
+    if device == fleet["aggregator"]:
+        return Route(0, Fraction(0), frozenset(), frozenset())
+    found = [
+        Route(num_bytes, _alone_us([link for _, link in hops], num_bytes), _media(hops), frozenset(between))
+        for between, hops in _paths(fleet, device)
+    ]
+    if not found:
+        hop = (-1, fleet["default_link"])
+        return Route(num_bytes, _alone_us([hop[1]], num_bytes), _media([hop]), frozenset())
+    best = min(found, key=lambda r: r.alone_us)
+    assert {r for r in found if r.alone_us == best.alone_us} == {best}, (
+        "two fastest routes: the instance says not which"
+    )
+    return best
+
+
+def travel_us(routes: Sequence[Route]) -> list[int]:
+    """Return the time of each of these messages, as the last of all that share a medium with it."""
+    times = []
+    for i, mine in enumerate(routes):
+        others = [other for j, other in enumerate(routes) if j != i]
+        waits = sum(other.num_bytes * us for other in others for _, us in mine.media & other.media)
+        times.append(math.ceil(mine.alone_us + waits))
+    return times
+
+
+def _paths(fleet: Json, device: str) -> Iterator[tuple[tuple[str, ...], tuple[tuple[int, Json], ...]]]:
+    """Yield (devices between, numbered links) of every simple path from the aggregator."""
+    stands_for = named(fleet)
+    joined = [
+        (number, link, [stands_for[end] for end in link["between"]]) for number, link in enumerate(fleet["links"])
+    ]
+    others = [name for name in members(fleet) if name not in (device, fleet["aggregator"])]
+    for length in range(len(others) + 1):
+        for between in itertools.permutations(others, length):
+            hops = [
+                [(n, link) for n, link, (s, t) in joined if (a in s and b in t) or (b in s and a in t)]
+                for a, b in itertools.pairwise([fleet["aggregator"], *between, device])
+            ]
+            yield from ((between, path) for path in itertools.product(*hops))
+
+
+def _alone_us(links: Sequence[Json], num_bytes: int) -> Fraction:
+    bandwidth_mbps = min(exact(link["bandwidth_mbps"]) for link in links)
+    return sum(1000 * exact(link["latency_ms"]) for link in links) + 8 * num_bytes / bandwidth_mbps
+
+
+def _media(hops: Sequence[tuple[int, Json]]) -> frozenset[tuple[object, Fraction]]:
+    """Return the media of links: one for each that is shared, and one for all that are shared by the same name."""
+    return frozenset(
+        (number if link["shared"] is True else link["shared"], 8 / exact(link["bandwidth_mbps"]))
+        for number, link in hops
+        if link["shared"]
+    )
+
+
+# --- sub-models
+
+
+@dataclass(frozen=True)
+class Form:
+    """Every sub-model that a device can hold, at one width and precision."""
+
+    embed_dim: int
+    kept: NDArray[np.float64]  # (S, C) retention
+    compute_us: Ints  # (S,)
+
+
+def forms(profile: Json, device: Json) -> Iterator[Form]:
+    """Yield all that a device can hold, for each width that it can be timed at and each precision."""
+    precisions = [device["precision"]] if isinstance(device["precision"], str) else device["precision"]
+    whole = np.ones(len(profile["classes"]))
+    for width in profile["widths"]:
+        if (compute_us := _compute_us(profile, width, device)) is None:
+            continue
+        for precision in precisions:
+            fits = _memory_bytes(profile, width, device, precision) <= device["memory_budget"]
+            shares = np.array(width["embed_retention"]) * profile["precision_retention"].get(precision, whole)
+            yield Form(width["embed_dim"], (_importance(profile) * shares)[fits], compute_us[fits])
+
+
+def _units(profile: Json) -> Iterator[tuple[int, bool, int, int]]:
+    """Yield (block, is it a head, index, size) of every unit."""
+    for block, groups in enumerate(profile["channel_groups"]):
+        yield from ((block, True, head, 1) for head in range(profile["num_heads"]))
+        yield from ((block, False, group, len(channels)) for group, channels in enumerate(groups))
+
+
+def _chosen(num_units: int) -> NDArray[np.bool_]:
+    """Return every subset of the units, (2^U, U)."""
+    return (np.arange(2**num_units)[:, None] >> np.arange(num_units) & 1).astype(bool)
+
+
+def _importance(profile: Json) -> NDArray[np.float64]:
+    """Return the importance that each subset of the units keeps of each class, (2^U, C)."""
+    importance = profile["importance"]
+    shares = [
+        [part[block][index] for part in importance["heads" if is_head else "channel_groups"]]
+        for block, is_head, index, _ in _units(profile)
+    ]
+    return _chosen(len(shares)).astype(float) @ np.array(shares)
+
+
+def _counts(profile: Json) -> tuple[Ints, Ints]:
+    """Return h_l and c_l of each subset of the units, (2^U, L) each."""
+    units = list(_units(profile))
+    chosen = _chosen(len(units)).astype(np.int64)
+    counts = []
+    for heads in (True, False):
+        sizes = np.zeros((len(units), profile["depth"]), dtype=np.int64)
+        for u, (block, is_head, _, size) in enumerate(units):
+            sizes[u, block] = size * (is_head == heads)
+        counts.append(chosen @ sizes)
+    return counts[0], counts[1]
+
+
+def _memory_bytes(profile: Json, width: Json, device: Json, precision: str) -> Ints:
+    heads, channels = _counts(profile)
+    params = (
+        width["fixed_params"] + heads @ np.array(width["head_params"]) + channels @ np.array(width["channel_params"])
+    )
+    # In quarters of a byte the activations of the instances are whole.
+    head, channel, fixed = (round(4 * width[f"{name}_activation_bytes"]) for name in ("head", "channel", "fixed"))
+    peaks = np.maximum(head * heads, channel * channels)
+    activations = -(-(fixed + peaks.max(axis=1)) // 4)
+    return params * BYTES[precision] + activations + device["runtime_overhead"]
+
+
+def _compute_us(profile: Json, width: Json, device: Json) -> Ints | None:
+    heads, channels = _counts(profile)
+    if device["macs_per_second"] is not None:
+        macs = width["fixed_macs"] + heads @ np.array(width["head_macs"]) + channels @ np.array(width["channel_macs"])
+        return ceil_div(macs * 10**6, exact(device["macs_per_second"]))
+    rows = [row for row in profile["latency"][device["kind"]] if row["embed_dim"] == width["embed_dim"]]
+    if not rows:
+        return None
+    # The tables have two decimals: in hundredths of a microsecond they are whole.
+    fixed, attention, head, mlp, channel = (
+        round(100 * rows[0][f"{name}_us"]) for name in ("fixed", "attention", "head", "mlp", "channel")
+    )
+    hundredths = fixed + attention * (heads > 0).sum(axis=1) + head * heads.sum(axis=1)
+    hundredths += mlp * (channels > 0).sum(axis=1) + channel * channels.sum(axis=1)
+    return -(-hundredths // 100)
