@@ -20,10 +20,13 @@ import math
 import numpy as np
 
 from planner.solver.bounds import Bounds
+from planner.solver.clock import Clock
 from planner.solver.instance import NEVER, Instance, Ints
 
 # Tables up to this size are filled.
 _LARGEST_TABLE = 6_000_000
+# About what filling one takes [s], where work is counted.
+_TABLE_S = 0.05
 # The least time is known to this share of itself.
 _FINE = 2e-4
 
@@ -66,19 +69,18 @@ class Blocks:
         served[self.order] = np.maximum.accumulate(served[self.order], axis=0)
         return self.sequence(served, latency_us) is not None
 
-    def slowest_us(self, not_below_us: int = 0) -> int | None:
-        """Return a bound on the slowest device's latency [us]; None if there is no assignment at any."""
-        fast, slow = max(-1, not_below_us - 1), self._bounds.longest_us
-        if not self.possible(slow):
+    def slowest_us(self, clock: Clock) -> int | None:
+        """Return a bound on the slowest device's latency [us]; None if there is no assignment at any.
+
+        Out of time, it is a lower one.
+        """
+        if not self.exact:
+            return self._bounds.slowest_us(clock)
+        fast, slow = -1, self._bounds.longest_us
+        if slow < 0 or not self.possible(slow):
             return None
-        step = max(1, slow // 1000)
-        if fast >= 0:  # near a bound that is known, the answer is near as well
-            slow_guess = fast + step
-            while slow_guess < slow and not self.possible(slow_guess):
-                fast, step = slow_guess, 2 * step
-                slow_guess = fast + step
-            slow = min(slow, slow_guess)
-        while slow - fast > max(1, _FINE * slow):
+        while slow - fast > max(1, _FINE * slow) and not clock.expired():
+            clock.spend(_TABLE_S)
             middle = (fast + slow) // 2
             fast, slow = (fast, middle) if self.possible(middle) else (middle, slow)
         return fast + 1

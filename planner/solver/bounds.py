@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ortools.linear_solver import pywraplp
 
 from planner.schema import Objective
+from planner.solver.clock import Clock
 from planner.solver.instance import IMPORTANCE_SCALE, NEVER, Instance, Ints, Option
 
 Floats = NDArray[np.float64]
@@ -32,6 +33,8 @@ Floats = NDArray[np.float64]
 _MEMORY_PRICES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 # Less than this share of a class is a rounding error, not a class without a device.
 _UNSERVED = 1e-5
+# About what the flow takes [s], where work is counted.
+_LP_S = 0.05
 # The bound is known to this share of itself.
 _FINE = 2e-4
 
@@ -59,13 +62,17 @@ class Bounds:
         times = [int(solo[solo < NEVER].max()) + o.alone_us for solo, o in pairs if (solo < NEVER).any()]
         return max(times, default=-1)
 
-    def slowest_us(self) -> int | None:
-        """Return a bound on the slowest device's latency [us]; None if the fleet cannot hold all classes."""
+    def slowest_us(self, clock: Clock) -> int | None:
+        """Return a bound on the slowest device's latency [us]; None if the fleet cannot hold all classes.
+
+        Out of time, it is a lower one.
+        """
         # Within `slow` there is an assignment, within `fast` there is none.
         fast, slow = -1, self.longest_us
         if slow < 0 or self.relaxed(slow, "latency") is None:
             return None
-        while slow - fast > max(1, _FINE * slow):
+        while slow - fast > max(1, _FINE * slow) and not clock.expired():
+            clock.spend(_LP_S)
             middle = (fast + slow) // 2
             fast, slow = (fast, middle) if self.relaxed(middle, "latency") is not None else (middle, slow)
         return fast + 1
@@ -156,7 +163,11 @@ class Bounds:
             served[:, option.group] = np.maximum(served[:, option.group], most)
         for g, group in enumerate(instance.groups):
             served[sorted(group.never), g] = 0
-        return served
+        # Beside n - 1 others, each of them must be able to do the same.
+        able = np.sort(served, axis=0)[::-1]
+        together = (np.minimum(able, counts[:, None])).max(axis=0)  # (groups,)
+        capped: Ints = np.minimum(served, together)
+        return capped
 
     def _per_device(self, group: int, objective: Objective) -> float:
         if objective == "energy":

@@ -42,6 +42,10 @@ class Clock:
         """Return a clock for a part of the search: it ends with this one, or earlier."""
         return Clock(max(0.0, min(seconds, self.left())), self.deterministic, self._shared)
 
+    def again(self) -> "Clock":
+        """Return a clock with as much time once more; what stops this one stops it too."""
+        return Clock(self.seconds, self.deterministic, self._shared)
+
     def left(self) -> float:
         """Return the seconds that are left."""
         return 0.0 if self._shared.stopped else self._end - self._now()
@@ -95,25 +99,28 @@ def interruptible(search: Callable[[], T], clock: Clock) -> T:
     result: list[T] = []
     failure: list[BaseException] = []
 
+    done = threading.Event()
+
     def run() -> None:
         try:
             result.append(search())
         except BaseException as error:
             failure.append(error)
+        finally:
+            done.set()
+
+    def wait() -> None:
+        # Not by joining: a join that Ctrl-C ends takes the thread for finished.
+        while not done.wait(0.1):
+            pass
 
     # A solver in the main thread would keep Ctrl-C waiting until it is done.
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    threading.Thread(target=run, daemon=True).start()
     try:
-        _wait(thread)
+        wait()
     except KeyboardInterrupt:
         clock.stop()
-        _wait(thread)
+        wait()
     if failure:
         raise failure[0]
     return result[0]
-
-
-def _wait(thread: threading.Thread) -> None:
-    while thread.is_alive():
-        thread.join(0.1)

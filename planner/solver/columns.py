@@ -64,12 +64,13 @@ def cheapest_cover(knowledge: Knowledge, limits: Ints, most: Ints, clock: Clock)
         possible = [i for i in candidates if weights[i.option, i.mask] < NEVER]
         return cover(instance, possible, [int(weights[i.option, i.mask]) for i in possible], most, clock)
 
-    plan = choose(master.columns)
-    value = cap if plan is None else sum(int(costs()[i.option, i.mask]) for i in plan)
-    # In scaled numbers the prices are off by this much at most.
-    slack = value - bound + 1e-6 * cap + 1
     while True:
-        reduced = master.reduced_costs(costs()) * cap
+        # Costs rise with every relaxation that is solved: what was chosen before is chosen anew.
+        plan, table = choose(master.columns), costs()
+        value = cap if plan is None else sum(int(table[i.option, i.mask]) for i in plan)
+        # In scaled numbers the prices are off by this much at most.
+        slack = value - bound + 1e-6 * cap + 1
+        reduced = master.reduced_costs(table) * cap
         promising = [Candidate(int(o), int(mask)) for o, mask in np.argwhere(reduced <= slack)]
         loose = [i for i in promising if not knowledge.is_bounded(i)]
         if not loose:

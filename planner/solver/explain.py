@@ -23,15 +23,14 @@ from planner.solver.promise import Judge
 _FINE = 0.005
 
 
-def why_not(instance: Instance, seconds: float) -> str:
+def why_not(instance: Instance, clock: Clock) -> str:
     """Say why there is no plan, and the smallest changes that work."""
-    clock = Clock(seconds)
-    return f"No plan: {_reason(instance, clock.part(seconds / 2))} {_advice(list(_changes(instance, clock)), clock)}"
+    reason = _reason(instance, clock.part(clock.left() / 2))
+    return f"No plan: {reason} {_advice(list(_changes(instance, clock)), clock)}"
 
 
-def too_slow(instance: Instance, bound_us: int, best: tuple[Placed, ...] | None, seconds: float) -> str:
+def too_slow(instance: Instance, bound_us: int, best: tuple[Placed, ...] | None, clock: Clock) -> str:
     """Say that no plan is within the latency limit, and what is."""
-    clock = Clock(seconds)
     changes = [] if best is None else [f"--max-latency-ms {instance.fleet_latency_us(best) / 1000:.10g}"]
     others = _changes(instance, clock)
     changes += [change for change in others if best is None or not change.startswith("--max-latency-ms")]

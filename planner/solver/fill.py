@@ -19,6 +19,8 @@ from planner.solver.workshop import Workshop
 
 # With more than this share of the classes left over, the target was too tight.
 _LEFT_OVER = 0.1
+# No device is tried with so many times more classes than the mean.
+_TIMES_MEAN = 8
 # Ranks at which a device is tried.
 _RANKS = 200
 # Devices that a left-over class is tried on.
@@ -42,7 +44,7 @@ def fill(
         sequence: The groups of the devices that take them, in this order; see `blocks`.
         devices: Those that may be used.
         target_us: What the slowest device is to take at most [us].
-        clock: When it ends, the rest is placed without care.
+        clock: When it ends, so does this.
         at_any_cost: Go on even if many classes are left over.
     """
     world = loads.world
@@ -58,7 +60,7 @@ def fill(
         _take(loads, device, atoms, target_us)
     if (loads.left > 0).sum() > max(3, _LEFT_OVER * len(loads.left)) and not at_any_cost:
         return False
-    return place_rest(loads, devices)
+    return place_rest(loads, devices, clock)
 
 
 def served(
@@ -78,7 +80,9 @@ def served(
     """
     num_classes = len(order)
     starts = np.unique(np.linspace(0, num_classes - 1, min(num_classes, _RANKS)).round().astype(int))
-    count = np.minimum(at_most[order[starts]], (num_classes - starts)[:, None])  # (starts, groups)
+    num_devices = sum(len(group.names) for group in workshop.instance.groups)
+    useful = 8 + _TIMES_MEAN * num_classes // num_devices
+    count = np.minimum(at_most[order[starts]], np.minimum(useful, num_classes - starts)[:, None])  # (starts, groups)
     fits, fails = np.zeros_like(count), count + 1
     while (
         open_ := np.argwhere((fails - fits > np.maximum(1, fails // 32)) & (count > 0))
@@ -125,7 +129,7 @@ def _take(loads: Loads, device: int, atoms: Sequence[int], target_us: int) -> No
         loads.set(device, tuple(sorted({*loads.classes[device], *taken})))
 
 
-def place_rest(loads: Loads, devices: Sequence[int]) -> bool:
+def place_rest(loads: Loads, devices: Sequence[int], clock: Clock) -> bool:
     """Place the classes that are left over, the hardest first, where the device stays fastest; say whether all were."""
     world, hardness = loads.world, loads.world.hardness()
     rest = [a for a in np.flatnonzero(loads.left > 0).tolist() for _ in range(int(loads.left[a]))]
@@ -133,6 +137,8 @@ def place_rest(loads: Loads, devices: Sequence[int]) -> bool:
         return True
     lacks = {device: loads.lacks(device, len(loads.classes[device]) + 1) for device in devices}
     for a in sorted(rest, key=lambda a: -hardness[world.atoms[a][0]]):
+        if clock.expired():
+            return False
         possible = [device for device in devices if loads.may_take(device, a)]
         mean = max(1.0, float(loads.latency_us[list(devices)].mean()))
         harm = [loads.latency_us[d] / mean + lacks[d][world.atoms[a][0]] for d in possible]

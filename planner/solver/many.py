@@ -26,6 +26,10 @@ from planner.solver.workshop import Workshop
 
 # Targets rise by these steps until one works, and then are halved to this share.
 _FIRST_STEP, _GROWTH, _FINE = 0.004, 1.7, 0.003
+# The first plan's target, in bounds.
+_ROOMY = 1.3
+# The longest that a bound takes that is only shown [s].
+_LATENCY_BOUND_S = 2.0
 # The share of the time that targets may take.
 _SHARE_OF_TARGETS = 0.6
 
@@ -44,7 +48,7 @@ def search(
     most_devices = NEVER if most is None else int(most[DEVICES])
     bounds = Bounds(instance, most_devices)
     blocks = Blocks(instance, bounds, most_devices)
-    slowest_us = blocks.slowest_us() if blocks.exact else bounds.slowest_us()
+    slowest_us = blocks.slowest_us(clock)
     if slowest_us is None:
         return Found(None, None)
     attempts = _Attempts(instance, bounds, blocks, judge, clock, most_devices)
@@ -67,7 +71,7 @@ def latency_bound_us(instance: Instance) -> int | None:
     if not instance.options:
         return None
     bounds = Bounds(instance)
-    slowest_us = bounds.slowest_us()
+    slowest_us = bounds.slowest_us(Clock(_LATENCY_BOUND_S))
     return None if slowest_us is None else slowest_us + bounds.fusion_us(NEVER)
 
 
@@ -112,25 +116,30 @@ class _Attempts:
 
     def improvements(self, slowest_us: int, enough: int) -> Iterator[None]:
         """Yield whenever a better plan may have been found."""
-        if self._loads is not None:
-            yield from self._polished(self._loads, enough)
+        self._first(slowest_us)
+        yield
         yield from self._by_targets(slowest_us)
-        if self.best is None:
-            # No target worked: whatever can be placed, somehow.
-            self._attempt(self._bounds.longest_us, at_any_cost=True)
-            yield
-        if self._loads is not None:
+        if self._loads is not None and self._judge.objective == "latency":
             yield from self._polished(self._loads, enough)
 
+    def _first(self, slowest_us: int) -> None:
+        """Make some plan: from the bound's own counts, with whatever does not fit placed somehow."""
+        for target in (round(_ROOMY * slowest_us), self._bounds.longest_us):
+            if self.best is None:
+                self._attempt(target, at_any_cost=True)
+
     def _by_targets(self, slowest_us: int) -> Iterator[None]:
-        limit_us = self._judge.limit_us
         clock = self._clock.part(self._clock.left() * _SHARE_OF_TARGETS)
         if self._judge.objective != "latency":
-            self._attempt(min(limit_us, self._bounds.longest_us))
-            yield
+            # Less time for each means more devices, and smaller floors on each.
+            target = min(self._judge.limit_us, self._bounds.longest_us)
+            while target >= slowest_us and not clock.expired():
+                self._attempt(target)
+                yield
+                target = target * 2 // 3 if self._judge.objective == "energy" else -1
             return
         failed, step = slowest_us - 1, _FIRST_STEP
-        target: int = round(slowest_us * (1 + step))
+        target = round(slowest_us * (1 + step))
         # What is slower than a plan at hand is of no interest.
         while not self._attempt(target) and target < min(self._bounds.longest_us, self.value) and not clock.expired():
             failed, step = target, step * _GROWTH
@@ -145,10 +154,9 @@ class _Attempts:
     def _polished(self, loads: Loads, enough: int) -> Iterator[None]:
         copy = loads.copy()
         fusion_us = self._instance.fusion_us(self._embed_dims(copy))
-        if self._judge.objective == "latency":
-            for _ in polish(copy, self._devices(), self._clock, enough - fusion_us):
-                self._keep(copy)
-                yield
+        for _ in polish(copy, self._devices(), self._clock, enough - fusion_us):
+            self._keep(copy)
+            yield
         self._keep(copy)
         yield
 
@@ -157,8 +165,9 @@ class _Attempts:
         loads = self._empty()
         by_group = {g: loads.extra_us[d] for d, g in enumerate(loads.world.groups)}
         extra_us = [by_group[g] for g in range(len(self._instance.groups))]
-        order = self._blocks.order
-        counts = served(self._workshop, order, self._bounds.served(target_us), target_us, extra_us, self._clock)
+        order, counts = self._blocks.order, self._bounds.served(target_us)
+        if not at_any_cost:
+            counts = served(self._workshop, order, counts, target_us, extra_us, self._clock)
         sequence = self._blocks.sequence(counts, target_us)
         if sequence is None and not at_any_cost:
             return False

@@ -39,7 +39,7 @@ def nearest_plan(
     """Return what each device runs in the plan nearest to the earlier one that is as good as the best."""
     most = instance.used(p.option for p in best)
     slowest_us = instance.slowest_us(best)
-    if judge.objective != "latency" and judge.limit_us < NEVER:
+    if judge.objective == "energy" and judge.limit_us < NEVER:
         slowest_us = judge.limit_us - instance.fusion_us(int(most[EMBED_DIMS]))
     limits = np.array([slowest_us - instance.path_us(option, most) for option in instance.options])
     energy = instance.energy(best) if judge.objective == "energy" else instance.max_energy
@@ -69,6 +69,12 @@ def nearest_plan(
     except TimeoutError:
         pass
     return fallback
+
+
+def _cost(instance: Instance, i: Candidate, before: Placed | None) -> int:
+    """Return what it costs that a device gets a candidate: another width or precision is a change, too."""
+    switched = before is not None and before.classes == i.classes and before.option is not instance.options[i.option]
+    return moved(i.classes, None, before) + switched
 
 
 def _sub_model(knowledge: Knowledge, i: Candidate, before: Placed | None, limit_us: int, may_stay: bool) -> Placed:
@@ -117,7 +123,7 @@ def _least_moves(
     if energy is not None:
         costs = [instance.options[i.option].energy_per_us * int(knowledge.low[i.option, i.mask]) for *_, i in x]
         model.add(sum(c * v for c, (v, *_) in zip(costs, x, strict=True)) <= energy)
-    model.minimize(sum(moved(i.classes, None, earlier.get(name)) * v for v, name, i in x))
+    model.minimize(sum(_cost(instance, i, earlier.get(name)) * v for v, name, i in x))
     solver = relaxing_solver()
     if clock.solve(solver, model, most_s=clock.left() / 2) != cp_model.OPTIMAL:
         return None

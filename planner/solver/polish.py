@@ -23,8 +23,12 @@ _MOVES, _SWAPS = 4, 14
 _POWER, _WEIGHT_OF_MEMORY = 8, 0.1
 # How often the slowest device is one of the pair.
 _SHARE_OF_SLOWEST = 0.5
-# How much harm a change may do at first.
-_HARM = 0.05
+# How often the other is any device, and how many else are near.
+_SHARE_OF_ANY, _NEIGHBOURS = 0.3, 6
+# Without any improvement in so many pairs for each device, the search ends.
+_PATIENCE = 60
+# About what a round takes [s], where work is counted.
+_ROUND_S = 1e-3
 # The longest that one exact sub-model may take [s].
 _EXACT_S = 2.0
 
@@ -33,30 +37,37 @@ Change = tuple[tuple[int, tuple[int, ...]], ...]
 
 
 def polish(loads: Loads, devices: list[int], clock: Clock, enough_us: int = 0) -> Iterator[None]:
-    """Change the plan for the better, and yield whenever its slowest device became faster.
-
-    At first a change may do some harm, later less and less: threshold accepting.
-    """
+    """Change the plan while that makes it better, and yield whenever its slowest device became faster."""
     rng = np.random.default_rng(0)
     exact: set[tuple[int, tuple[int, ...]]] = set()
-    slowest_us, best = int(loads.latency_us.max()), loads.copy()
-    began = clock.left()
-    while len(devices) > 1 and not clock.expired():
+    idle, slowest_us = 0, int(loads.latency_us.max())
+    while len(devices) > 1 and idle < _PATIENCE * len(devices) and not clock.expired():
+        clock.spend(_ROUND_S)
         slowest = devices[int(np.argmax(loads.latency_us[devices]))]
         if loads.latency_us[slowest] <= enough_us:
             return
         one = slowest if rng.random() < _SHARE_OF_SLOWEST else devices[rng.integers(len(devices))]
-        other = devices[rng.integers(len(devices))]
-        harm = _HARM * max(0.0, clock.left() / began - 0.15)
-        change = None if one == other else _best(loads, _changes(loads, one, other), harm)
+        other = _partner(loads, devices, one, rng)
+        change = None if one == other else _best(loads, _changes(loads, one, other))
+        idle += 1
         if change is not None:
             _apply(loads, change)
-        elif one == slowest:
-            _exactly(loads, slowest, exact, clock)
+            idle = 0
+        elif one == slowest and _exactly(loads, slowest, exact, clock):
+            idle = 0
         if loads.latency_us.max() < slowest_us:
-            slowest_us, best = int(loads.latency_us.max()), loads.copy()
+            slowest_us = int(loads.latency_us.max())
             yield
-    loads.take_over(best)
+
+
+def _partner(loads: Loads, devices: list[int], one: int, rng: np.random.Generator) -> int:
+    """Return a device to exchange with: most often one whose classes are about as hard."""
+    if rng.random() < _SHARE_OF_ANY:
+        return devices[int(rng.integers(len(devices)))]
+    hardness = loads.world.hardness()
+    mean = np.array([hardness[list(loads.classes[d])].mean() if loads.classes[d] else 0.0 for d in devices])
+    near = np.argsort(np.abs(mean - mean[devices.index(one)]), kind="stable")
+    return devices[int(near[min(len(near) - 1, int(rng.geometric(1 / _NEIGHBOURS)))])]
 
 
 def _apply(loads: Loads, change: Change) -> None:
@@ -67,7 +78,7 @@ def _apply(loads: Loads, change: Change) -> None:
         loads.set(device, classes)
 
 
-def _best(loads: Loads, changes: list[Change], harm: float) -> Change | None:
+def _best(loads: Loads, changes: list[Change]) -> Change | None:
     """Return the change after which its devices are best off, if they are better off than now."""
     if not changes:
         return None
@@ -78,7 +89,7 @@ def _best(loads: Loads, changes: list[Change], harm: float) -> Change | None:
 
     costs = iter(loads.costs([part for change in changes for part in change]))
     now = sum(burden(loads.latency_us[d], loads.fullness[d]) for d, _ in changes[0])
-    best, least = None, now + harm if harm else now * (1 - 1e-9)
+    best, least = None, now * (1 - 1e-9)
     for change in changes:
         total = sum(burden(*next(costs)) for _ in change)
         if total < least:
@@ -167,6 +178,6 @@ def shed(loads: Loads, devices: list[int], target_us: int, by_energy: bool, cloc
         others = [d for d in devices if d != device and loads.classes[d]]
         without = loads.copy()
         without.set(device, ())
-        placed = bool(others) and place_rest(without, others) and int(without.latency_us.max()) <= target_us
+        placed = bool(others) and place_rest(without, others, clock) and int(without.latency_us.max()) <= target_us
         if placed and (not by_energy or energy(without) < energy(loads)):
             loads.take_over(without)

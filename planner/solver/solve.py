@@ -126,10 +126,10 @@ class _Exact:
         """Raise the error that says why there is no plan."""
         instance, limit_us = self._instance, self._instance.goal.max_latency_us
         if outcome.bound is None:
-            raise InfeasibleError(explain.why_not(instance, self._time_limit_s))
+            raise InfeasibleError(explain.why_not(instance, self._clock.again()))
         by_latency = instance.goal.objective in ("latency", "accuracy")
         if limit_us is not None and by_latency and outcome.bound > limit_us:
-            raise InfeasibleError(explain.too_slow(instance, outcome.bound, outcome.placed, self._time_limit_s))
+            raise InfeasibleError(explain.too_slow(instance, outcome.bound, outcome.placed, self._clock.again()))
         if outcome.placed is None:
             raise TimeLimitError(
                 f"No plan found within {self._time_limit_s:g} s (not proven impossible). Raise --time-limit."
