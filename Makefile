@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO := build/demo
 CHECKED := planner tests benchmarks
 
-.PHONY: demo test profile model bench clean
+.PHONY: demo test profile model bench bench-solve bench-solve-plots clean
 
 # The main job: a fleet and a trained ViT in; a plan, sub-models and their accuracy out.
 demo: $(VENV)/.ready
@@ -22,6 +22,16 @@ test: $(VENV)/.ready-dev
 # The demo's plan beside the yardsticks, a table under docs/ (some six minutes).
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/yardsticks.py
+
+# The solver beside direct models and yardsticks, up to 1000 classes on 1000 devices: docs/solve.md (an
+# hour; goes on where it was stopped). `make bench-solve SIZES=S,M` takes some of the sizes.
+SIZES := S,M,L,XL
+bench-solve: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.solve --sizes $(SIZES)
+
+# How its time and gap grow: docs/solve-growth.png (some ten minutes).
+bench-solve-plots: $(VENV)/.ready-report
+	$(BIN)/python -m benchmarks.solve --plots
 
 # Measure the shipped model again, on this machine.
 profile: $(VENV)/.ready
@@ -41,4 +51,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data,dev]'
+	touch $@
+
+$(VENV)/.ready-report: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data,report]'
 	touch $@

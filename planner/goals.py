@@ -25,9 +25,9 @@ def read_goal(path: Path | None, flags: Mapping[str, Any]) -> Goal:
     # One kind of floor replaces the other.
     if "min_retention" in given:
         given["max_accuracy_drop"] = None
-    if "max_accuracy_drop" in given:
+    elif "max_accuracy_drop" in given:
         given["min_retention"] = None
-    if filed.get("min_retention") is not None and "max_accuracy_drop" not in given:
+    elif filed.get("min_retention") is not None:
         filed["max_accuracy_drop"] = None
     try:
         return Goal.model_validate(filed | given)

@@ -75,6 +75,10 @@ def optimise(instance: Instance, clock: Clock, progress: Progress, earlier: tupl
         return _most_accurate(instance, clock, progress, earlier)
     scale = 1000 * instance.energy_scale if objective == "energy" else 1
     search = Search(instance, clock)
+    if instance.max_energy is not None and objective != "energy":
+        # A plan within the energy limit is easier found by looking for little energy.
+        frugal = search.run(Judge(instance, "energy"), quietly, earlier, enough=instance.max_energy)
+        earlier = frugal.placed or earlier
 
     def scaled(best: float | None, bound: float) -> None:
         progress(None if best is None else best / scale, bound / scale)

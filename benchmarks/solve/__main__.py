@@ -1,0 +1,47 @@
+"""Run the benchmark of the solver; results already found by the same code are kept.
+
+python -m benchmarks.solve [--sizes S,M,L,XL] [--plots] [--fresh] [--quick]
+"""
+
+import argparse
+from pathlib import Path
+
+from benchmarks.solve import compare
+from benchmarks.solve.instances import ROOT, SIZES
+from benchmarks.solve.jobs import WORK, Store
+from planner.schema.base import write_text
+
+PICTURE = "solve-growth.png"
+
+
+def main() -> None:
+    """Run what was asked for and write the page or the picture."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.solve", description=__doc__)
+    parser.add_argument("--sizes", default="S,M,L,XL", help=f"some of {','.join(SIZES)}")
+    parser.add_argument("--plots", action="store_true", help="run the sweeps instead, and draw them")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the time, into the work folder: a trial")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs")
+    options = parser.parse_args()
+    names = options.sizes.split(",")
+    if unknown := [name for name in names if name not in SIZES]:
+        parser.error(f"--sizes must be some of {','.join(SIZES)}, got {unknown[0]!r}")
+    work: Path = WORK / "quick" if options.quick else WORK
+    out: Path = work if options.quick else options.out
+    store = Store(work / "results.json", options.fresh)
+    speed_up = 20.0 if options.quick else 1.0
+    if options.plots:
+        # Beside the plots nothing here needs matplotlib.
+        from benchmarks.solve import plots
+
+        points = plots.sweep(store, speed_up)
+        plots.write_points(points, work / "growth.json")
+        plots.draw(points, out / PICTURE)
+        return
+    comparisons = compare.compare(store, names, speed_up)
+    picture = out / PICTURE
+    write_text(out / "solve.md", compare.page(comparisons, picture if picture.exists() else None))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""What the generator gives: correlations, and which kinds of devices memory binds, and which time.
+
+python -m benchmarks.solve.describe
+"""
+
+import numpy as np
+
+from benchmarks.solve.instances import DIGITS, SIZES, Floats, Kind, Model, Size, instance, kinds_of
+from planner.schema import Profile
+
+
+def main() -> None:
+    """Print it for every size."""
+    for sizes in SIZES.values():
+        for size in sizes:
+            print(describe(size), flush=True)
+
+
+def describe(size: Size) -> str:
+    """Return what the generator gives, and which kinds memory binds and which time."""
+    of_all, of_heads, of_groups = mean_correlations(instance(size)[0])
+    lines = [f"{size.name}: correlation between classes {of_all:.2f} (heads {of_heads:.2f}, groups {of_groups:.2f})"]
+    if size == DIGITS:
+        return lines[0]
+    model = Model(size)
+    kinds = kinds_of(model)
+    unit_macs = model.unit_bytes / 4 / model.channel_params * model.channel_macs
+
+    def in_time(kind: Kind, seconds: float) -> int:
+        # Heads and channels take nearly the same time per byte.
+        macs = seconds * kind.macs_per_second - model.fixed_macs
+        return model.classes_within(max(0.0, macs) * model.unit_bytes.sum() / unit_macs.sum())
+
+    held = [model.classes_within(kind.free_bytes) for kind in kinds]
+    seconds = 0.05
+    while sum(k.count * min(h, in_time(k, seconds)) for k, h in zip(kinds, held, strict=True)) < size.num_classes:
+        seconds *= 1.02
+    lines.append(f"  all classes are served in about {1000 * seconds:.0f} ms; what a device of each kind can serve:")
+    for kind, most in zip(kinds, held, strict=True):
+        share = (kind.free_bytes + model.always_bytes) / model.whole_bytes
+        lines.append(
+            f"  {kind.count:4} x {kind.macs_per_second / 1e9:4.1f} GMAC/s, {share:4.0%} of the model: {most:4} classes "
+            f"in memory, {in_time(kind, seconds):4} in time; {kind.bandwidth_mbps:.0f} Mbit/s, {kind.latency_ms} ms"
+        )
+    return "\n".join(lines)
+
+
+def mean_correlations(profile: Profile) -> tuple[float, float, float]:
+    """Return the mean correlation between two classes: of all units' importance, of heads, of channel groups."""
+
+    def flat(halves: tuple[tuple[tuple[float, ...], ...], ...]) -> Floats:
+        return np.array([[share for block in blocks for share in block] for blocks in halves])
+
+    def mean(shares: Floats) -> float:
+        correlations = np.atleast_2d(np.corrcoef(shares))
+        return float(correlations[np.triu_indices(len(shares), 1)].mean())
+
+    heads, groups = flat(profile.importance.heads), flat(profile.importance.channel_groups)
+    return mean(np.concatenate([heads, groups], axis=1)), mean(heads), mean(groups)
+
+
+if __name__ == "__main__":
+    main()

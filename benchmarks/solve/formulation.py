@@ -1,0 +1,189 @@
+"""The whole problem as one linear model over integers.
+
+Least latency, one width and precision for each device, no shared media, no demands beside floors.
+
+Sets: devices d, classes c, units u (heads and channel groups) in half-blocks h, counts of classes k.
+
+Parameters: importance I_cu [parts per billion]; need r_ck of class c beside k - 1 others, r_c its
+least; for each device times t_u of units, s_h of a half-block that keeps any, f of what is always
+there, p of the path (in ticks, `ticks` to the microsecond), weights w_u, activations a_u of units
+and the free bytes M (in grains).
+
+Variables
+    x_dc   d serves c                       binary
+    y_du   u is kept on d                   binary
+    n_dk   d serves k classes, k = 0..C     binary
+    A_d    peak activations [grains]        integer
+    q_dh   h keeps a unit on d              binary, where s_h > 0
+    T, F   slowest device, fusion [us]      integer
+
+Constraints
+    (1) sum_d x_dc >= 1                                                    for each c
+    (2) sum_k n_dk = 1,  sum_c x_dc = sum_k k n_dk                         for each d
+    (3) if x_dc: sum_u I_cu y_du >= sum_k r_ck n_dk                        for each d, c
+    (4) sum_u I_cu y_du >= r_c x_dc                                        for each d, c; tightens (3)
+    (5) sum_u w_u y_du + A_d <= M_d,  A_d >= sum_{u of h} a_u y_du         for each d, h
+    (6) q_dh >= y_du                                                       for u of h
+    (7) ticks T >= (p + f) (1 - n_d0) + sum_u t_u y_du + sum_h s_h q_dh    for each d
+    (8) F >= time to fuse the features of sum_d (1 - n_d0) devices
+
+Objective: least T + F
+"""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from benchmarks.solve.linear import Model
+from planner import cost
+from planner.cost import DeviceCost
+from planner.floor import RETENTION_TOLERANCE, floor_of
+from planner.links import rational
+from planner.schema import BYTES_PER_PARAM, Fleet, Goal, Profile
+
+_IMPORTANCE_SCALE = 10**9
+# Finer times are rounded up to a millionth of a microsecond.
+_MAX_TICKS = 10**6
+
+
+class Formulation:
+    """A profile, a fleet and a goal as a model; `x` and `y` are its variables, for each of `devices`."""
+
+    def __init__(self, profile: Profile, fleet: Fleet, goal: Goal) -> None:
+        self.profile, self.fleet, self.goal = profile, fleet, goal
+        halves = [(l, is_head) for l in range(profile.depth) for is_head in (True, False)]
+        counts = [profile.num_heads if is_head else len(profile.channel_groups[l]) for l, is_head in halves]
+        # Each unit is (block, is it a head, number within the block).
+        self.units = [(*half, i) for half, count in zip(halves, counts, strict=True) for i in range(count)]
+        self.halves = [(half, [u for u, unit in enumerate(self.units) if unit[:2] == half]) for half in halves]
+        self.sizes = [1 if is_head else profile.group_sizes[l][i] for l, is_head, i in self.units]
+        parts = profile.importance
+        shares = [[c[l][i] for c in (parts.heads if is_head else parts.channel_groups)] for l, is_head, i in self.units]
+        table = np.array(shares).reshape(len(self.units), len(profile.classes))
+        self.importance: list[list[int]] = np.rint(table.T * _IMPORTANCE_SCALE).astype(int).tolist()  # (C, U)
+        costs = cost.device_costs(profile, fleet)
+        if any(len(device.widths) > 1 for device in costs):
+            raise ValueError("devices must have one width and one precision each, got more")
+        # The others can only be idle.
+        self.devices = [device for device in costs if device.widths and _free_bytes(device) >= 0]
+        self.x: list[list[int]] = []
+        self.y: list[list[int]] = []
+
+    @property
+    def nonzeros(self) -> int:
+        """About how many coefficients the model has: (3) and (4) have nearly all of them."""
+        C, U = len(self.profile.classes), len(self.units)
+        return len(self.devices) * (C * (2 * U + C + 5) + 5 * U + 2 * C)
+
+    def build(self) -> Model:
+        """Return the whole model."""
+        model = Model()
+        C = len(self.profile.classes)
+        (T,) = model.variables(1, max((self._most_us(device) for device in self.devices), default=0))
+        self.x = [model.variables(C) for _ in self.devices]
+        self.y = [model.variables(len(self.units)) for _ in self.devices]
+        n = [model.variables(C + 1) for _ in self.devices]
+        for c in range(C):
+            model.at_least(1, [x[c] for x in self.x], [1] * len(self.x))  # (1)
+        needs: dict[tuple[float, ...], list[list[int]]] = {}
+        for device, x, y, n_d in zip(self.devices, self.x, self.y, n, strict=True):
+            share = device.widths[0].share
+            if share not in needs:
+                needs[share] = self._needs(share)
+            model.equal(1, n_d, [1] * (C + 1))  # (2)
+            model.equal(0, [*x, *n_d], [*[1] * C, *(-k for k in range(C + 1))])
+            for c, need in enumerate(needs[share]):
+                row = self.importance[c]
+                model.at_least(0, [*y, *n_d[1:]], [*row, *(-r for r in need)], x[c], -max(need))  # (3)
+                model.at_least(0, [*y, x[c]], [*row, -min(need)])  # (4)
+            self._memory(model, device, y)
+            self._time(model, device, y, n_d[0], T)
+        F = self._fusion(model, [n_d[0] for n_d in n])
+        model.objective = [T, F]
+        return model
+
+    def _needs(self, share: Sequence[float]) -> list[list[int]]:
+        """Return the importance each class needs beside k - 1 others, [c][k - 1]."""
+        floor = floor_of(self.profile, self.goal)
+        C = range(len(self.profile.classes))
+
+        def need(c: int, k: int) -> int:
+            # Half of what the check forgives, as the planner's solver has it.
+            least = floor.of(c, k) - RETENTION_TOLERANCE / 2
+            if least <= 0:
+                return 0
+            return math.ceil(min(2.0, least / share[c] if share[c] > 0 else 2.0) * _IMPORTANCE_SCALE)
+
+        return [[need(c, k + 1) for k in C] for c in C]
+
+    def _memory(self, model: Model, device: DeviceCost, y: list[int]) -> None:
+        """Add (5)."""
+        width = device.widths[0].width
+        free = _free_bytes(device)
+        per_unit = {True: rational(width.head_activation_bytes), False: rational(width.channel_activation_bytes)}
+        grains = math.lcm(free.denominator, *(a.denominator for a in per_unit.values()))
+        each = BYTES_PER_PARAM[device.widths[0].precision] * grains
+        weights = [
+            each * size * (width.head_params if is_head else width.channel_params)[l]
+            for (l, is_head, _), size in zip(self.units, self.sizes, strict=True)
+        ]
+        rows = [
+            (members, [int(per_unit[is_head] * self.sizes[u] * grains) for u in members])
+            for (_, is_head), members in self.halves
+        ]
+        (peak,) = model.variables(1, max((sum(row) for _, row in rows), default=0))
+        model.at_most(int(free * grains), [*y, peak], [*weights, 1])
+        for members, row in rows:
+            model.at_least(0, [peak, *(y[u] for u in members)], [1, *(-a for a in row)])
+
+    def _time(self, model: Model, device: DeviceCost, y: list[int], idle: int, T: int) -> None:
+        """Add (6) and (7)."""
+        ticks, always, per_unit, switches = self._times(device)
+        variables, coefficients = [T, idle, *y], [ticks, always, *(-t for t in per_unit)]
+        for (_, is_head), members in self.halves:
+            if switches[is_head] and members:
+                (q,) = model.variables(1)
+                variables.append(q)
+                coefficients.append(-switches[is_head])
+                for u in members:
+                    model.at_least(0, [q, y[u]], [1, -1])
+        model.at_least(always, variables, coefficients)
+
+    def _fusion(self, model: Model, idle: list[int]) -> int:
+        """Add (8) and return F."""
+        rate, hidden = cost.aggregator_rate(self.fleet), self.profile.fusion_hidden
+        dims = [device.widths[0].width.embed_dim for device in self.devices]
+        (F,) = model.variables(1, cost.fusion_us(self.profile, rate, sum(dims)))
+        us_per_dim = Fraction(10**6 * hidden) / rate
+        per, scale = us_per_dim.numerator, us_per_dim.denominator
+        model.at_least(per * (sum(dims) + len(self.profile.classes)), [F, *idle], [scale, *(per * e for e in dims)])
+        return F
+
+    def _times(self, device: DeviceCost) -> tuple[int, int, list[int], dict[bool, int]]:
+        """Return ticks to the microsecond, then in ticks: what a used device takes always, units, switches."""
+        at = device.widths[0]
+        time = at.time
+        scale = math.lcm(*(t.denominator for t in (time.fixed, time.attention, time.mlp, *time.head, *time.channel)))
+        ticks = min(scale, _MAX_TICKS)
+        per_unit = [
+            math.ceil(ticks * size * (time.head if is_head else time.channel)[l])
+            for (l, is_head, _), size in zip(self.units, self.sizes, strict=True)
+        ]
+        ((send_us, return_us),) = cost.transfers_us(self.fleet, [at])
+        always = ticks * (send_us + return_us) + math.ceil(ticks * time.fixed)
+        return ticks, always, per_unit, {True: math.ceil(ticks * time.attention), False: math.ceil(ticks * time.mlp)}
+
+    def _most_us(self, device: DeviceCost) -> int:
+        """Return the latency of the whole model on a device [us], or somewhat more."""
+        ticks, always, per_unit, switches = self._times(device)
+        return -(-(always + sum(per_unit) + self.profile.depth * sum(switches.values())) // ticks)
+
+
+def _free_bytes(device: DeviceCost) -> Fraction:
+    """Return what the budget leaves for units and their activations."""
+    at = device.widths[0]
+    weights = at.width.fixed_params * BYTES_PER_PARAM[at.precision]
+    always = weights + rational(at.width.fixed_activation_bytes) + device.runtime_overhead_bytes
+    return device.memory_budget_bytes - always

@@ -1,0 +1,274 @@
+"""Seeded profiles and fleets: a ViT-Base of C classes over D devices of K kinds.
+
+What is true to life: MACs and parameters (the closed form of a ViT-Base at 224 px), and the shape
+of the importance, which is near that of the shipped digits profile: heads lie close together
+(lognormal, sd 0.5), a few channel groups matter most (sd 1.6), either half holds about half of
+the importance, and classes differ by cluster (sd 0.25) and by themselves (sd 0.25). What is made
+up: the devices. Their speeds spread over a factor of 8, their budgets hold 25 to 60 % of the
+whole model; the fastest kinds have the smallest, so that memory binds somewhere, and the others
+any. Where so little memory could not hold all classes together, all budgets are raised by one
+factor. Roomy twins of some instances have so much memory that the yardsticks find plans too.
+
+    python -m benchmarks.solve.describe    # what the generator gives
+
+Legend: C classes, U units, K kinds, L blocks, N tokens, E embed dim.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.schema import Fleet, Profile
+from planner.shipped import load_fleet, load_profile
+
+ROOT = Path(__file__).parent.parent.parent
+
+DEPTH, EMBED_DIM, NUM_TOKENS, HIDDEN_DIM, PATCH_VALUES = 12, 768, 197, 3072, 16 * 16 * 3
+INPUT_BYTES, FEATURE_BYTES = 224 * 224 * 3, 4
+NORM_MACS_PER_ELEMENT = 5
+RUNTIME_OVERHEAD_BYTES = 80 * 1024**2
+# Memory for more classes than there are: subsets do not come out even.
+MEMORY_SLACK = 1.4
+_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Size:
+    """What to generate; `digits` is the shipped profile on examples/devices.json."""
+
+    name: str
+    num_classes: int = 10
+    num_devices: int = 4
+    num_kinds: int = 3
+    num_heads: int = 12
+    num_groups: int = 16
+    # What share of the whole model the devices hold; the least is held by the fastest.
+    least_memory: float = 0.25
+    most_memory: float = 0.6
+    # Of the first ten, the one whose classes are as alike as the digits' (correlation 0.89; theirs 0.88).
+    seed: int = 9
+
+    @property
+    def num_units(self) -> int:
+        return DEPTH * (self.num_heads + self.num_groups)
+
+
+def _twins(num_classes: int, num_devices: int, num_kinds: int, least_memory: float = 0.6) -> tuple[Size, Size]:
+    """Return a size and its roomy twin."""
+    size = Size(f"{num_classes}x{num_devices}", num_classes, num_devices, num_kinds)
+    return size, replace(size, name=f"{size.name} roomy", least_memory=least_memory, most_memory=1.0)
+
+
+DIGITS = Size("digits", 10, 6, 4)
+SIZES: dict[str, tuple[Size, ...]] = {
+    "S": (DIGITS, Size("10x4", 10, 4, 3), *_twins(10, 10, 4), Size("12x8", 12, 8, 4)),
+    "M": (Size("100x10", 100, 10, 4), *_twins(100, 50, 5)),
+    "L": _twins(1000, 100, 5, least_memory=1.0),
+    "XL": _twins(1000, 1000, 20),
+    # To try the benchmark itself.
+    "tiny": (Size("4x3", 4, 3, 2, num_heads=2, num_groups=2),),
+}
+
+
+def instance(size: Size) -> tuple[Profile, Fleet]:
+    """Return the profile and the fleet of a size."""
+    if size == DIGITS:
+        return load_profile("digits-vit"), load_fleet(ROOT / "examples" / "devices.json")
+    model = Model(size)
+    return model.profile(), fleet(model)
+
+
+class Model:
+    """The network: what its units cost, and how much each class needs them."""
+
+    def __init__(self, size: Size) -> None:
+        self.size = size
+        rng = np.random.default_rng([size.seed, size.num_classes])
+        self.importance = _importance(size, rng)  # (C, L, heads then groups)
+        self.by_count = [min(1.0, 0.54 + 0.075 * math.log2(n)) for n in range(1, size.num_classes + 1)]
+        self.class_need = np.clip(rng.normal(1, 0.1, size.num_classes), 0.8, 1.25).round(3)
+        head_dim = EMBED_DIM // size.num_heads
+        N, E = NUM_TOKENS, EMBED_DIM
+        self.head_macs = 4 * N * E * head_dim + 2 * N * N * head_dim
+        self.head_params = 3 * (E + 1) * head_dim + head_dim * E
+        self.channel_macs, self.channel_params = 2 * N * E, 2 * E + 1
+        halves = 2 * DEPTH
+        ends_macs = (N - 1) * PATCH_VALUES * E + NORM_MACS_PER_ELEMENT * E + E * size.num_classes
+        self.fixed_macs = ends_macs + halves * NORM_MACS_PER_ELEMENT * N * E
+        ends_params = (PATCH_VALUES + 1) * E + E + N * E + 2 * E + (E + 1) * size.num_classes
+        self.fixed_params = ends_params + halves * 3 * E
+        # float32: the residual stream and two copies; Q, K, V and the attention of a head; a channel and its GELU.
+        self.fixed_activations = 4 * 3 * N * E
+        self.head_activations, self.channel_activations = 4 * (3 * N * head_dim + N * N), 4 * 2 * N
+
+    def profile(self) -> Profile:
+        """Return the network as a profile."""
+        size = self.size
+        group_size = HIDDEN_DIM // size.num_groups
+        groups = np.arange(HIDDEN_DIM).reshape(size.num_groups, group_size).tolist()
+        return Profile.model_validate(
+            {
+                "model": f"vit-base-{size.num_classes}",
+                "weights_sha256": "0" * 64,
+                "classes": [str(c) for c in range(size.num_classes)],
+                "num_tokens": NUM_TOKENS,
+                "depth": DEPTH,
+                "num_heads": size.num_heads,
+                "head_dim": EMBED_DIM // size.num_heads,
+                "hidden_dim": HIDDEN_DIM,
+                "input_bytes": INPUT_BYTES,
+                "feature_bytes_per_embed_dim": FEATURE_BYTES,
+                "channel_groups": [groups] * DEPTH,
+                "widths": [
+                    {
+                        "embed_dim": EMBED_DIM,
+                        "fixed_macs": self.fixed_macs,
+                        "head_macs": [self.head_macs] * DEPTH,
+                        "channel_macs": [self.channel_macs] * DEPTH,
+                        "fixed_params": self.fixed_params,
+                        "head_params": [self.head_params] * DEPTH,
+                        "channel_params": [self.channel_params] * DEPTH,
+                        "fixed_activation_bytes": self.fixed_activations,
+                        "head_activation_bytes": self.head_activations,
+                        "channel_activation_bytes": self.channel_activations,
+                        "embed_retention": [1.0] * size.num_classes,
+                    }
+                ],
+                "importance": {
+                    "heads": self.importance[:, :, : size.num_heads].tolist(),
+                    "channel_groups": self.importance[:, :, size.num_heads :].tolist(),
+                },
+                "recovery": [
+                    {"max_accuracy_drop": 0.02, "by_count": self.by_count, "class_need": self.class_need.tolist()}
+                ],
+            }
+        )
+
+    @cached_property
+    def unit_bytes(self) -> Floats:
+        """Weights of each unit [bytes], (U,)."""
+        group = self.channel_params * HIDDEN_DIM // self.size.num_groups
+        return np.tile([4.0 * self.head_params] * self.size.num_heads + [4.0 * group] * self.size.num_groups, DEPTH)
+
+    @property
+    def always_bytes(self) -> float:
+        """What no pruning takes away, and the activations of a whole block [bytes]."""
+        peak = max(self.head_activations * self.size.num_heads, self.channel_activations * HIDDEN_DIM)
+        return 4.0 * self.fixed_params + self.fixed_activations + peak
+
+    @property
+    def whole_bytes(self) -> float:
+        """The unpruned model in float32 [bytes]."""
+        return self.always_bytes + float(self.unit_bytes.sum())
+
+    @cached_property
+    def _greedy_bytes(self) -> dict[int, float]:
+        """Units' bytes of a greedy sub-model for n random classes of like needs, as a mean of three."""
+        shares = self.importance.reshape(self.size.num_classes, -1)
+        rng = np.random.default_rng(self.size.seed)
+        found: dict[int, float] = {}
+        for n in (n for n in _COUNTS if n <= self.size.num_classes):
+            drawn = [rng.choice(self.size.num_classes, n, replace=False) for _ in range(3)]
+            floors = [np.minimum(1.0, self.by_count[n - 1] * self.class_need[classes]) for classes in drawn]
+            covers = [_cover(shares[c], f, self.unit_bytes) for c, f in zip(drawn, floors, strict=True)]
+            found[n] = float(np.mean(covers))
+        return found
+
+    def classes_within(self, unit_bytes: float) -> int:
+        """Return how many classes, about, a sub-model of so many bytes of units serves."""
+        if unit_bytes >= self.unit_bytes.sum():
+            return self.size.num_classes
+        return max((n for n, need in self._greedy_bytes.items() if need <= unit_bytes), default=0)
+
+
+def _importance(size: Size, rng: np.random.Generator) -> Floats:
+    """Draw the share of each class's importance that each unit has."""
+    # Whatever the classes, the units are the same.
+    units = np.random.default_rng(size.seed)
+    heads = units.lognormal(0, 0.5, (DEPTH, size.num_heads))
+    groups = units.lognormal(0, 1.6, (DEPTH, size.num_groups))
+    base = np.concatenate([heads / heads.sum(), groups / groups.sum()], axis=1)
+    clusters = rng.integers(0, max(2, size.num_classes // 10), size.num_classes)
+    cluster_factors = rng.lognormal(0, 0.25, (clusters.max() + 1, *base.shape))
+    shares: Floats = base * cluster_factors[clusters] * rng.lognormal(0, 0.25, (size.num_classes, *base.shape))
+    return np.asarray((shares / shares.sum(axis=(1, 2), keepdims=True)).round(9), dtype=np.float64)
+
+
+def _cover(shares: Floats, floors: Floats, unit_bytes: Floats) -> float:
+    """Return the bytes of units picked, most missing importance per byte first, until no floor misses any."""
+    missing, free, total = floors.copy(), np.ones(len(unit_bytes), dtype=bool), 0.0
+    while missing.max() > 1e-9 and free.any():
+        gain = np.minimum(shares, missing[:, None]).sum(axis=0) / unit_bytes * free
+        best = int(gain.argmax())
+        free[best] = False
+        missing = np.maximum(0.0, missing - shares[:, best])
+        total += float(unit_bytes[best])
+    return total
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Devices of one make; one of the first kind is the gateway."""
+
+    count: int
+    macs_per_second: float
+    free_bytes: float  # for units
+    bandwidth_mbps: float
+    latency_ms: float
+
+
+def kinds_of(model: Model) -> list[Kind]:
+    """Draw the kinds of devices."""
+    size = model.size
+    K = min(size.num_kinds, size.num_devices)
+    rng = np.random.default_rng([size.seed, K])
+    order, fast = rng.permutation(K), math.ceil(K / 4)
+    speeds = (32e9 / 8 ** np.linspace(0, 1, K) if K > 1 else np.array([1e10]))[order]
+    ends = size.least_memory, size.most_memory
+    rising = np.linspace(*ends, K) if K > 1 else np.array([sum(ends) / 2])
+    shares = np.concatenate([rising[:fast], rng.permutation(rising[fast:])])[order]
+    mbps = np.exp(rng.uniform(np.log(50), np.log(1000), K))
+    latencies_ms = np.exp(rng.uniform(np.log(0.2), np.log(2), K))
+    counts = 1 + rng.multinomial(size.num_devices - K, [1 / K] * K)
+
+    def free_bytes(factor: float) -> Floats:
+        return np.asarray(np.minimum(factor * shares, 1) * model.whole_bytes - model.always_bytes)
+
+    def classes_held(factor: float) -> int:
+        held = [model.classes_within(free) for free in free_bytes(factor)]
+        return int(np.dot(counts, held))
+
+    factor = 1.0
+    while classes_held(factor) < MEMORY_SLACK * size.num_classes:
+        factor *= 1.05
+    drawn = zip(counts, speeds, free_bytes(factor), mbps, latencies_ms, strict=True)
+    return [
+        Kind(int(count), float(f"{speed:.1e}"), float(free), float(round(bandwidth)), round(float(latency), 2))
+        for count, speed, free, bandwidth, latency in drawn
+    ]
+
+
+def fleet(model: Model) -> Fleet:
+    """Return the devices: all but the gateway are linked to it, each kind in its own way."""
+    devices: list[dict[str, object]] = []
+    links: list[dict[str, object]] = []
+    for k, kind in enumerate(kinds_of(model)):
+        fields: dict[str, object] = {
+            "macs_per_second": kind.macs_per_second,
+            "memory_budget": RUNTIME_OVERHEAD_BYTES + math.ceil(model.always_bytes + kind.free_bytes),
+            "runtime_overhead": RUNTIME_OVERHEAD_BYTES,
+        }
+        if k == 0:
+            devices.append({"name": "gateway"} | fields)
+        if count := kind.count - (k == 0):
+            name = f"kind{k}"
+            devices.append({"name": name, "count": count} | fields)
+            speed = {"bandwidth_mbps": kind.bandwidth_mbps, "latency_ms": kind.latency_ms}
+            links.append({"between": ["gateway", name], **speed})
+    return Fleet.model_validate({"name": model.size.name, "aggregator": "gateway", "devices": devices, "links": links})
