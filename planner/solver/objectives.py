@@ -18,6 +18,8 @@ from planner.solver.instance import DEVICES, EMBED_DIMS, NEVER, Found, Instance,
 from planner.solver.knowledge import ComputeTime, Knowledge
 from planner.solver.promise import Judge
 
+# Out of time without a plan, this long one is looked for by other means [s], or this share of the time.
+_LEAST_GRACE_S, _SHARE_OF_GRACE = 1.0, 0.1
 # Retention is stated in parts per million.
 PPM = 10**6
 
@@ -58,7 +60,15 @@ class Search:
             return Found(None, None)
         if self.knowledge is None:
             return many.search(self.instance, self._clock, progress, judge, earlier, enough, give_up, most)
-        return exact.search(self.knowledge, self._clock, progress, judge, earlier, enough, give_up, most)
+        found = exact.search(self.knowledge, self._clock, progress, judge, earlier, enough, give_up, most)
+        if found.placed is not None or found.bound is None or found.bound >= give_up:
+            return found
+        # Out of time on the way to the best plan: any plan is better than none.
+        grace = self._clock.again().part(max(_LEAST_GRACE_S, _SHARE_OF_GRACE * self._clock.seconds))
+        some = many.search(self.instance, grace, progress, judge, earlier, NEVER - 1, give_up, most)
+        if some.placed is None or some.bound is None:
+            return found
+        return Found(some.placed, max(found.bound, some.bound))
 
 
 def optimise(instance: Instance, clock: Clock, progress: Progress, earlier: tuple[Placed, ...] = ()) -> Outcome:
