@@ -12,7 +12,7 @@ from solver_instances import best_of, infeasible, small
 from planner.errors import InfeasibleError
 from planner.schema import Fleet, Goal, Profile
 from planner.solver import explain, solve
-from planner.solver.explain import with_more_memory
+from planner.solver.changes import with_more_memory
 
 
 def test_more_memory_goes_to_one_device_of_a_count() -> None:
