@@ -11,8 +11,8 @@ from solver_instances import best_of, infeasible, small
 
 from planner.errors import InfeasibleError
 from planner.schema import Fleet, Goal, Profile
-from planner.solver import explain, solve
-from planner.solver.changes import with_more_memory
+from planner.solver import solve
+from planner.solver.changes import mib, with_more_memory, with_one_more
 
 
 def test_more_memory_goes_to_one_device_of_a_count() -> None:
@@ -35,7 +35,7 @@ def test_sizes_in_messages_are_on_the_safe_side(power: int) -> None:
     """Demand is rounded up and supply down, at any size."""
     for num_bytes in (2**power, 2**power + 1, 2**power * 4 // 3, 2**power * 997 // 512):
         for up in (False, True):
-            number, unit = explain.mib(num_bytes, up=up).split()
+            number, unit = mib(num_bytes, up=up).split()
             said = float(number) * UNITS[unit]
             assert said >= num_bytes if up else said <= num_bytes
             assert abs(said - num_bytes) <= UNITS[unit] / 10
@@ -44,7 +44,7 @@ def test_sizes_in_messages_are_on_the_safe_side(power: int) -> None:
 def test_what_is_more_comes_with_its_links() -> None:
     """A twin has the links of the device it is like, and a shared link goes on being one medium."""
     on = fleet(links=[link | {"shared": True} for link in fleet_data()["links"]])
-    more = explain.with_one_more(on, "near")
+    more = with_one_more(on, "near")
     assert [m.name for m in more.members] == ["gateway", "near", "far", "near+1"]
     ends = {frozenset(link.between): link.shared for link in more.links}
     assert ends[frozenset({"gateway", "near+1"})] == ends[frozenset({"gateway", "near"})]
