@@ -16,6 +16,7 @@ from planner.solver import many
 from planner.solver.blocks import Blocks
 from planner.solver.bounds import Bounds, solo_us
 from planner.solver.build import build
+from planner.solver.clock import Clock
 from planner.solver.instance import NEVER, Instance, Ints
 from planner.solver.promise import Judge
 
@@ -129,7 +130,7 @@ def test_the_bounds_are_below_the_best_plan(first: int) -> None:
         assert latency is not None
         instance, found_us = instance_of(seed), slowest_us(seed)
         bounds = Bounds(instance)
-        by_flow, by_blocks = bounds.slowest_us(), Blocks(instance, bounds).slowest_us()
+        by_flow, by_blocks = bounds.slowest_us(Clock(60)), Blocks(instance, bounds).slowest_us(Clock(60))
         assert by_flow is not None
         assert by_blocks is not None
         assert max(by_flow, by_blocks) <= found_us
@@ -187,7 +188,7 @@ def test_bounds_of_each_objective(objective: str) -> None:
         assert found is not None
         instance = build(of, on, asked)
         bounds, judge = Bounds(instance), Judge(instance, asked.objective)
-        slowest = bounds.slowest_us()
+        slowest = bounds.slowest_us(Clock(60))
         assert slowest is not None
         bound = many._bound(instance, bounds, judge, slowest, NEVER)
         assert bound is not None
