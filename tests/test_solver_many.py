@@ -128,7 +128,9 @@ def plan_of(name: str, num_classes: int, seconds: float = 0.6) -> Plan:
     of, on = large(num_classes)
     # To find survivors takes more.
     limit_s = 3.5 if "survive" in GOALS[name] else seconds
-    return solve(of, on, Goal.model_validate(GOALS[name] | {"min_retention": 0.5}), time_limit_s=limit_s)
+    return solve(
+        of, on, Goal.model_validate(GOALS[name] | {"min_retention": 0.5}), time_limit_s=limit_s, deterministic=True
+    )
 
 
 @pytest.mark.parametrize(
