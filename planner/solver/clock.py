@@ -24,6 +24,19 @@ class _Shared:
     running: cp_model.CpSolver | None = None
 
 
+class _Enough(cp_model.CpSolverSolutionCallback):
+    """Stops at a solution that is good enough."""
+
+    def __init__(self, enough: float) -> None:
+        super().__init__()
+        self._enough = enough
+
+    def on_solution_callback(self) -> None:
+        """Called by the solver with each better solution."""
+        if self.objective_value <= self._enough:
+            self.stop_search()
+
+
 @dataclass
 class Clock:
     """The time left for a search: seconds, or counted work that is the same on every machine.
@@ -65,9 +78,17 @@ class Clock:
             self._shared.running.stop_search()
 
     def solve(
-        self, solver: cp_model.CpSolver, model: cp_model.CpModel, most_s: float = math.inf, **parameters: float
+        self,
+        solver: cp_model.CpSolver,
+        model: cp_model.CpModel,
+        most_s: float = math.inf,
+        enough: float = -math.inf,
+        **parameters: float,
     ) -> int:
-        """Solve a model for as long as there is time, at most `most_s` [s], and return the status."""
+        """Solve a model for as long as there is time, at most `most_s` [s], and return the status.
+
+        It ends early with any solution whose objective, to be small, is at most `enough`.
+        """
         seconds = max(_LEAST_S, min(self.left(), most_s))
         # One worker gives the same answer every time.
         solver.parameters.num_workers = 1
@@ -84,7 +105,7 @@ class Clock:
             solver.parameters.max_time_in_seconds = seconds
         self._shared.running = solver
         try:
-            status = solver.solve(model)
+            status = solver.solve(model, _Enough(enough) if enough > -math.inf else None)
         finally:
             self._shared.running = None
         self.spend(solver.response_proto.deterministic_time)

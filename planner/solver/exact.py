@@ -64,8 +64,8 @@ def search(
             if promise is None:
                 return Found(None, None)
             bound = max(bound, promise.value)
-            for pick in _unbuilt(knowledge, promise):
-                knowledge.examine(pick, clock)
+            for pick, needed_us in _unbuilt(knowledge, promise):
+                knowledge.examine(pick, clock, needed_us)
             if all(pick in knowledge.kept for pick in promise.picks):
                 placed = placed_of(knowledge, promise.picks)
                 if judge.value_of(placed) < value:
@@ -83,10 +83,10 @@ def _within(instance: Instance, placed: tuple[Placed, ...], most: Ints | None) -
     return most is None or bool((instance.used(p.option for p in placed) <= most).all())
 
 
-def _unbuilt(knowledge: Knowledge, promise: Promise) -> list[Candidate]:
-    """Return the picks whose sub-models are not known to be as good as the promise needs."""
+def _unbuilt(knowledge: Knowledge, promise: Promise) -> list[tuple[Candidate, int]]:
+    """Return the picks whose sub-models are not known to be as good as the promise needs, and what it needs [us]."""
     needed = zip(promise.picks, promise.needed_us, strict=True)
-    return [i for i, needed_us in needed if knowledge.high[i.option, i.mask] > needed_us]
+    return [(i, needed_us) for i, needed_us in needed if knowledge.high[i.option, i.mask] > needed_us]
 
 
 def placed_of(knowledge: Knowledge, picks: list[Candidate]) -> tuple[Placed, ...]:

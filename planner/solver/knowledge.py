@@ -26,8 +26,8 @@ class Cost(Protocol):
         """Return a bound for these classes and others like them; None if the option cannot serve them."""
         ...
 
-    def least(self, option: int, classes: tuple[int, ...], clock: Clock) -> Answer:
-        """Return the least cost of any sub-model for these classes."""
+    def least(self, option: int, classes: tuple[int, ...], clock: Clock, enough: int) -> Answer:
+        """Return the least cost of any sub-model for these classes, or any that is at most `enough`."""
         ...
 
     def of(self, option: int, kept: tuple[int, ...]) -> int:
@@ -46,9 +46,9 @@ class ComputeTime:
         """See `Cost`."""
         return self._relaxations[option].bound(classes)
 
-    def least(self, option: int, classes: tuple[int, ...], clock: Clock) -> Answer:
+    def least(self, option: int, classes: tuple[int, ...], clock: Clock, enough: int) -> Answer:
         """See `Cost`."""
-        return submodel.cheapest(self._instance, self._instance.options[option], classes, clock)
+        return submodel.cheapest(self._instance, self._instance.options[option], classes, clock, enough_us=enough)
 
     def of(self, option: int, kept: tuple[int, ...]) -> int:
         """See `Cost`."""
@@ -101,9 +101,9 @@ class Knowledge:
         """Say whether the candidate's own relaxation was solved."""
         return bool(self._bounded[candidate.option, candidate.mask])
 
-    def examine(self, candidate: Candidate, clock: Clock) -> None:
-        """Build the candidate's cheapest sub-model, or learn that it does not exist."""
-        answer = self._cost.least(candidate.option, candidate.classes, clock)
+    def examine(self, candidate: Candidate, clock: Clock, enough: int = 0) -> None:
+        """Build the candidate's cheapest sub-model, or one that is cheap enough, or learn that there is none."""
+        answer = self._cost.least(candidate.option, candidate.classes, clock, enough)
         self._raise_low(candidate, NEVER if answer.bound is None else answer.bound)
         if answer.kept is not None:
             self.add(candidate, answer.kept)

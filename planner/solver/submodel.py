@@ -122,15 +122,20 @@ class Relaxation:
 
 
 def cheapest(
-    instance: Instance, option: Option, classes: Sequence[int], clock: Clock, most_s: float = math.inf
+    instance: Instance,
+    option: Option,
+    classes: Sequence[int],
+    clock: Clock,
+    most_s: float = math.inf,
+    enough_us: int = 0,
 ) -> Answer:
-    """Return the least compute time [us] of a sub-model for these classes."""
+    """Return the least compute time [us] of a sub-model for these classes, or any that is at most `enough_us`."""
     model = _Model(instance, option, classes)
     most_us = math.ceil(model.most_ticks / option.ticks_per_us)
     time_us = model.cp.new_int_var(0, most_us, "T")
     model.cp.add(option.ticks_per_us * time_us >= model.ticks)  # (5)
     model.cp.minimize(time_us)
-    return model.solve(clock, most_s)
+    return model.solve(clock, most_s, enough_us)
 
 
 def smallest(instance: Instance, option: Option, classes: Sequence[int], clock: Clock) -> Answer:
@@ -216,9 +221,9 @@ class _Model:
                 cp.add_max_equality(switch, [self.y[u] for u in members])  # (4)
                 self.ticks += switch_ticks * switch
 
-    def solve(self, clock: Clock, most_s: float = math.inf, **parameters: float) -> Answer:
+    def solve(self, clock: Clock, most_s: float = math.inf, enough: float = -math.inf, **parameters: float) -> Answer:
         solver = cp_model.CpSolver()
-        status = clock.solve(solver, self.cp, most_s, **parameters)
+        status = clock.solve(solver, self.cp, most_s, enough, **parameters)
         if status == cp_model.INFEASIBLE:
             return Answer(None, None)
         bound = max(0, math.ceil(solver.best_objective_bound - 1e-6))
