@@ -25,9 +25,6 @@ class Demands:
     left_out: frozenset[str]
     survive: int
 
-    def __bool__(self) -> bool:
-        return bool(self.pinned or self.forbidden or self.together or self.apart or self.left_out or self.survive)
-
     def broken_by(self, served: Mapping[str, Iterable[str]], relays: Mapping[str, frozenset[str]]) -> Iterator[str]:
         """Yield every demand that is not met, in words.
 

@@ -76,7 +76,7 @@ def served(
         at_most: How many a bound allows, (C, groups).
         target_us: The time [us].
         extra_us: What each group waits for others [us].
-        clock: When it ends, what was not tried is taken as the bound has it.
+        clock: When it ends, what was not tried counts as none.
     """
     num_classes = len(order)
     starts = np.unique(np.linspace(0, num_classes - 1, min(num_classes, _RANKS)).round().astype(int))

@@ -78,7 +78,7 @@ def latency_bound_us(instance: Instance) -> int | None:
 def _bound(instance: Instance, bounds: Bounds, judge: Judge, slowest_us: int, value: int) -> int | None:
     """Return a bound on the objective; None if no plan can be within the latency limit."""
     if judge.objective == "latency":
-        return slowest_us + bounds.fusion_us(min(value, NEVER))
+        return slowest_us + bounds.fusion_us(value)
     fewest = min(option.embed_dim for option in instance.options)
     within_us = min(judge.limit_us - instance.fusion_us(fewest), bounds.longest_us)
     least = bounds.relaxed(within_us, judge.objective) if within_us >= slowest_us else None

@@ -29,7 +29,7 @@ class Outcome:
     """What a search came to: the best plan and the bound on its objective, and what was learned on the way.
 
     The bound is in microseconds, units of energy, devices, or (for accuracy) parts per million of
-    retention. `found.bound` is that of the first question asked: can the demands be met at all?
+    retention; where no plan was found within the latency limit for accuracy, it is the latency's.
     """
 
     instance: Instance

@@ -15,7 +15,7 @@ from planner.solver.build import build
 from planner.solver.clock import Clock, interruptible
 from planner.solver.instance import Instance, Placed, Progress
 from planner.solver.near import nearest_plan
-from planner.solver.objectives import PPM, Outcome, optimise
+from planner.solver.objectives import PPM, Outcome, optimise, quietly
 from planner.solver.placed import Named, earlier_of, named
 from planner.solver.promise import Judge
 from planner.solver.spend import spend
@@ -67,7 +67,7 @@ def solve(
     clock = Clock(time_limit_s, deterministic)
     if goal.method == "exact":
         earlier = {} if start is None else earlier_of(instance, start)
-        search = _Exact(instance, clock, earlier, progress or (lambda best, bound: None), time_limit_s)
+        search = _Exact(instance, clock, earlier, progress or quietly)
         instance, chosen, bound = interruptible(search.plan, clock)
     else:
         chosen, bound = _by_yardstick(instance, seed)
@@ -93,11 +93,8 @@ def _by_yardstick(instance: Instance, seed: int) -> tuple[Named, int]:
 class _Exact:
     """The exact method: search, explain, stay near, spend what is left over."""
 
-    def __init__(
-        self, instance: Instance, clock: Clock, earlier: Named, progress: Progress, time_limit_s: float
-    ) -> None:
-        self._instance, self._clock, self._earlier = instance, clock, earlier
-        self._progress, self._time_limit_s = progress, time_limit_s
+    def __init__(self, instance: Instance, clock: Clock, earlier: Named, progress: Progress) -> None:
+        self._instance, self._clock, self._earlier, self._progress = instance, clock, earlier, progress
 
     def plan(self) -> tuple[Instance, Named, int]:
         """Return what each device runs, and the bound of the objective."""
@@ -132,7 +129,7 @@ class _Exact:
             raise InfeasibleError(explain.too_slow(instance, outcome.bound, outcome.placed, self._clock.again()))
         if outcome.placed is None:
             raise TimeLimitError(
-                f"No plan found within {self._time_limit_s:g} s (not proven impossible). Raise --time-limit."
+                f"No plan found within {self._clock.seconds:g} s (not proven impossible). Raise --time-limit."
             )
         raise TimeLimitError(
             f"No plan within {instance.goal.max_latency_ms:g} ms was found; the best takes "
