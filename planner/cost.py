@@ -203,7 +203,8 @@ def device_costs(profile: Profile, fleet: Fleet) -> tuple[DeviceCost, ...]:
     costs = []
     for device in fleet.members:
         card = kinds.get(device.kind or "")
-        rows = {} if device.macs_per_second else {r.embed_dim: r for r in profile.latency.get(device.kind or "", ())}
+        table = () if device.macs_per_second else profile.latency.get(device.kind or "", ())
+        rows = {(r.embed_dim, r.precision): r for r in table}
         rate = _macs_per_second(device, card)
         known = sorted({*profile.latency, *kinds})
         if (rate is None and not rows) or (device.kind is not None and device.kind not in known):
@@ -224,10 +225,13 @@ def device_costs(profile: Profile, fleet: Fleet) -> tuple[DeviceCost, ...]:
         send = route(device.name, profile.input_bytes)
         widths = []
         for width in profile.widths:
-            time = _time_model(width, rows.get(width.embed_dim), rate)
-            if time is not None:
-                returned = route(device.name, profile.feature_bytes_per_embed_dim * width.embed_dim)
-                widths += [WidthCost(width, p, _shares(profile, width, p), time, send, returned) for p in choices]
+            returned = route(device.name, profile.feature_bytes_per_embed_dim * width.embed_dim)
+            for p in choices:
+                # Where only float32 was timed, its time stands for the others: they are hardly ever slower.
+                row = rows.get((width.embed_dim, p)) or rows.get((width.embed_dim, "float32"))
+                time = _time_model(width, row, rate)
+                if time is not None:
+                    widths.append(WidthCost(width, p, _shares(profile, width, p), time, send, returned))
         costs.append(
             DeviceCost(
                 name=device.name,

@@ -317,7 +317,7 @@ def test_the_schema_key_of_editors_is_allowed() -> None:
         (lambda p: p["widths"][0].update(fixed_macs=-1), "widths[0]: fixed_macs must be >= 0, got -1."),
         (
             lambda p: p["latency"]["board"].append(p["latency"]["board"][0]),
-            "latency['board']: entries must differ, got [8, 8].",
+            "latency['board']: rows must differ in embed_dim or precision, got [(8, 'float32'), (8, 'float32')].",
         ),
         (
             lambda p: p["recovery"][1].update(max_accuracy_drop=0.02),

@@ -49,13 +49,21 @@ def fixed(shape: Shape) -> Counts:
     A block that lost a half has less: a plan counts it all the same (a safe over-estimate).
     """
     N, E, C = shape.num_tokens, shape.embed_dim, shape.num_classes
+    P = shape.num_prefix_tokens
     patch = shape.patch_size**2 * shape.in_channels
     ends = Counts(
-        # The final norm is applied to the class token alone.
-        macs=(N - 1) * patch * E + NORM_MACS_PER_ELEMENT * E + E * C,
-        params=(patch + 1) * E + E + N * E + 2 * E + (E + 1) * C,
+        # The final norm is applied to the prefix tokens alone; each has a head layer.
+        macs=(N - P) * patch * E + P * (NORM_MACS_PER_ELEMENT * E + E * C),
+        params=(patch + 1) * E + P * E + N * E + 2 * E + P * (E + 1) * C,
     )
     return ends + per_half(shape) * (2 * shape.depth)
+
+
+def norm_macs(shape: Shape) -> int:
+    """Return the MACs of a network's layer norms, missing halves left out."""
+    per_norm = NORM_MACS_PER_ELEMENT * shape.embed_dim
+    halves = 2 * shape.depth - missing_halves(shape)
+    return per_norm * (halves * shape.num_tokens + shape.num_prefix_tokens)
 
 
 def missing_halves(shape: Shape) -> int:

@@ -66,7 +66,7 @@ def _kept(
     """Return which rows (axis 0) and columns (axis 1) of a parameter are kept; None: all."""
     of_heads = [head * model.shape.head_dim + i for head in heads for i in range(model.shape.head_dim)]
     part = name.rpartition(".")[0]
-    if name in ("cls_token", "pos_embed"):
+    if name in ("cls_token", "dist_token", "pos_embed"):
         return None, dims
     if part.endswith("attn.qkv"):
         block = int(name.split(".")[1])
@@ -79,7 +79,7 @@ def _kept(
         return channels, dims
     if part.endswith("mlp.fc2"):
         return dims, channels
-    if part == "head":
+    if part in ("head", "head_dist"):
         return None, dims
     # Norms and the patch embedding: one row for each embed dim.
     return dims, None

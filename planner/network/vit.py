@@ -3,7 +3,9 @@
 Each block may keep any number of heads and hidden channels. Without heads it has no attention
 half, without channels no MLP half: norm, bias and all.
 
-Legend: B images, N tokens (class token included), E embed dim, h heads, hd head dim, c hidden
+A distilled model (DeiT) has a distillation token beside the class token and a head layer for each.
+
+Legend: B images, N tokens (prefix tokens included), P prefix tokens, E embed dim, h heads, hd head dim, c hidden
 channels, C classes, L blocks.
 """
 
@@ -14,8 +16,6 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-LAYER_NORM_EPS = 1e-6
 
 # Per block, multipliers of each head (B, h) and of each hidden channel (B, c).
 Gates: TypeAlias = Sequence[tuple[Tensor, Tensor]]
@@ -33,6 +33,8 @@ class Shape:
     head_dim: int
     num_heads: tuple[int, ...]  # (L,)
     hidden_dim: tuple[int, ...]  # (L,)
+    distilled: bool = False
+    layer_norm_eps: float = 1e-6
 
     @property
     def depth(self) -> int:
@@ -40,9 +42,14 @@ class Shape:
         return len(self.num_heads)
 
     @property
+    def num_prefix_tokens(self) -> int:
+        """The class token and, of a distilled model, the distillation token."""
+        return 2 if self.distilled else 1
+
+    @property
     def num_tokens(self) -> int:
-        """Patches and the class token."""
-        return (self.image_size // self.patch_size) ** 2 + 1
+        """Prefix tokens and patches."""
+        return self.num_prefix_tokens + (self.image_size // self.patch_size) ** 2
 
 
 class Attention(nn.Module):
@@ -84,22 +91,30 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each behind a norm and beside a residual; either half may be missing."""
 
-    def __init__(self, embed_dim: int, num_heads: int, head_dim: int, hidden_dim: int) -> None:
+    def __init__(self, shape: Shape, num_heads: int, hidden_dim: int) -> None:
         super().__init__()
+        E, eps = shape.embed_dim, shape.layer_norm_eps
         if num_heads:
-            self.norm1 = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
-        self.attn = Attention(embed_dim, num_heads, head_dim) if num_heads else None
+            self.norm1 = nn.LayerNorm(E, eps=eps)
+        self.attn = Attention(E, num_heads, shape.head_dim) if num_heads else None
         if hidden_dim:
-            self.norm2 = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
-        self.mlp = Mlp(embed_dim, hidden_dim) if hidden_dim else None
+            self.norm2 = nn.LayerNorm(E, eps=eps)
+        self.mlp = Mlp(E, hidden_dim) if hidden_dim else None
 
-    def forward(self, x: Tensor, gates: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, gates: tuple[Tensor, Tensor] | None = None, stream_gate: Tensor | None = None
+    ) -> Tensor:
         head_gate, channel_gate = gates or (None, None)
         if self.attn is not None:
-            x = x + self.attn(self.norm1(x), head_gate)
+            x = x + _gated(self.attn(self.norm1(x), head_gate), stream_gate)
         if self.mlp is not None:
-            x = x + self.mlp(self.norm2(x), channel_gate)
+            x = x + _gated(self.mlp(self.norm2(x), channel_gate), stream_gate)
         return x
+
+
+def _gated(x: Tensor, stream_gate: Tensor | None) -> Tensor:
+    """Return what is written to the residual stream (B, N, E), each embed dim times its gate (B, E)."""
+    return x if stream_gate is None else x * stream_gate[:, None, :]
 
 
 class PatchEmbed(nn.Module):
@@ -125,23 +140,52 @@ class VisionTransformer(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, E))
         self.pos_embed = nn.Parameter(torch.zeros(1, shape.num_tokens, E))
         sizes = zip(shape.num_heads, shape.hidden_dim, strict=True)
-        self.blocks = nn.ModuleList(Block(E, h, shape.head_dim, c) for h, c in sizes)
-        self.norm = nn.LayerNorm(E, eps=LAYER_NORM_EPS)
+        self.blocks = nn.ModuleList(Block(shape, h, c) for h, c in sizes)
+        self.norm = nn.LayerNorm(E, eps=shape.layer_norm_eps)
         self.head = nn.Linear(E, shape.num_classes)
+        if shape.distilled:
+            self.dist_token = nn.Parameter(torch.zeros(1, 1, E))
+            self.head_dist = nn.Linear(E, shape.num_classes)
 
-    def features(self, images: Tensor, gates: Gates | None = None) -> Tensor:
-        """Return the class token behind the last norm, (B, E), of images (B, channels, H, W)."""
+    def embed(self, images: Tensor, stream_gate: Tensor | None = None) -> Tensor:
+        """Return the tokens (B, N, E) that enter the first block, of images (B, channels, H, W)."""
         x = self.patch_embed(images)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embed  # (B, N, E)
-        for l, block in enumerate(self.blocks):
-            x = block(x, gates[l] if gates is not None else None)
-        token: Tensor = self.norm(x[:, 0])
-        return token
+        prefix = [self.cls_token, self.dist_token] if self.shape.distilled else [self.cls_token]
+        # shape[0], not len: an export would freeze the batch size.
+        x = torch.cat([*(token.expand(x.shape[0], -1, -1) for token in prefix), x], dim=1)
+        return _gated(x + self.pos_embed, stream_gate)
 
-    def forward(self, images: Tensor, gates: Gates | None = None) -> Tensor:
-        """Return logits (B, C)."""
-        logits: Tensor = self.head(self.features(images, gates))
-        return logits
+    def prefix(self, images: Tensor, gates: Gates | None = None, stream_gate: Tensor | None = None) -> Tensor:
+        """Return the prefix tokens behind the last norm, (B, P, E)."""
+        x = self.embed(images, stream_gate)
+        for l, block in enumerate(self.blocks):
+            x = block(x, gates[l] if gates is not None else None, stream_gate)
+        tokens: Tensor = self.norm(x[:, : self.shape.num_prefix_tokens])
+        return tokens
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the fusion joins, (B, E): the class token, or the mean of both prefix tokens."""
+        tokens = self.prefix(images)
+        return tokens.mean(1) if self.shape.distilled else tokens[:, 0]
+
+    def classify(self, tokens: Tensor) -> Tensor:
+        """Return logits (B, C) of prefix tokens (B, P, E); those of a distilled model are the mean of both heads'.
+
+        Source:
+            DeiT, arXiv 2012.12877, section 4.
+        """
+        logits: Tensor = self.head(tokens[:, 0])
+        return (logits + self.head_dist(tokens[:, 1])) / 2 if self.shape.distilled else logits
+
+    def forward(self, images: Tensor, gates: Gates | None = None, stream_gate: Tensor | None = None) -> Tensor:
+        """Return logits (B, C).
+
+        Args:
+            images: (B, channels, H, W).
+            gates: Multipliers of each head and channel, for each block.
+            stream_gate: Multipliers of each embed dim of the residual stream, (B, E).
+        """
+        return self.classify(self.prefix(images, gates, stream_gate))
 
 
 def initialise(model: VisionTransformer, generator: torch.Generator) -> None:

@@ -137,5 +137,7 @@ class DeviceKind(Document):
     runtime_overhead: Overhead
     active_power_w: float | None = Field(None, gt=0)
     memory: Budget
+    # Hidden channels and embed dims are fastest in multiples of this.
+    preferred_multiple: int = Field(8, ge=1)
     provenance: Literal["declared", "measured"]
     sources: dict[str, str]

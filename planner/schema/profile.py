@@ -40,9 +40,10 @@ class Importance(Frozen):
 
 
 class LatencyRow(Frozen):
-    """Coefficients [us] of the block latency model at one embed dim, and its held-out error."""
+    """Coefficients [us] of the block latency model at one embed dim and precision, and its held-out error."""
 
     embed_dim: int = Field(ge=1)
+    precision: Precision = "float32"
     fixed_us: float = Field(ge=0)
     attention_us: float = Field(ge=0)
     head_us: float = Field(ge=0)
@@ -77,6 +78,8 @@ class Profile(Document):
     fusion_hidden: int = Field(128, ge=1)
     channel_groups: tuple[tuple[tuple[int, ...], ...], ...]
     widths: tuple[Width, ...] = Field(min_length=1)
+    # Which embed dims a narrower sub-model keeps: the first of these.
+    embed_dim_order: tuple[int, ...] = ()
     importance: Importance
     latency: dict[str, tuple[LatencyRow, ...]] = Field(default_factory=dict)
     recovery: tuple[Recovery, ...] = ()
@@ -88,6 +91,12 @@ class Profile(Document):
     def group_sizes(self) -> tuple[tuple[int, ...], ...]:
         """Hidden channels of each channel group, for each block."""
         return tuple(tuple(len(group) for group in block) for block in self.channel_groups)
+
+    def kept_embed_dims(self, embed_dim: int) -> tuple[int, ...] | None:
+        """The embed dims that a sub-model of this width keeps, in their order in the model; None if unsaid."""
+        if embed_dim == max(w.embed_dim for w in self.widths):
+            return tuple(range(embed_dim))
+        return tuple(sorted(self.embed_dim_order[:embed_dim])) or None
 
     def width(self, embed_dim: int) -> Width | None:
         """The entry of one embed dim, if the profile has it."""
@@ -107,7 +116,9 @@ class Profile(Document):
             if max(shares) > 1:
                 raise ValueError(f"{where}: must be at most 1, got {max(shares)}")
         for kind, rows in self.latency.items():
-            _distinct([r.embed_dim for r in rows], f"latency[{kind!r}]")
+            pairs = [(r.embed_dim, r.precision) for r in rows]
+            if len(set(pairs)) < len(pairs):
+                raise ValueError(f"latency[{kind!r}]: rows must differ in embed_dim or precision, got {pairs}")
         _distinct([r.max_accuracy_drop for r in self.recovery], "recovery")
         for i, row in enumerate(self.recovery):
             _positive(row.by_count, len(self.classes), f"recovery[{i}].by_count")
@@ -130,6 +141,9 @@ class Profile(Document):
 
     def _check_widths(self) -> None:
         _distinct([w.embed_dim for w in self.widths], "widths")
+        full = max(w.embed_dim for w in self.widths)
+        if self.embed_dim_order and sorted(self.embed_dim_order) != list(range(full)):
+            raise ValueError(f"embed_dim_order: must name each of 0 to {full - 1} once")
         for i, width in enumerate(self.widths):
             for name in ("head_macs", "channel_macs", "head_params", "channel_params"):
                 _positive(getattr(width, name), self.depth, f"widths[{i}].{name}")

@@ -1,0 +1,20 @@
+"""The command line. Each command imports what it needs, so that help and planning stay quick."""
+
+import sys
+
+# Each module adds its commands to the application, in the order of the help.
+# isort: off
+from planner.cli import plan, run, model
+
+# isort: on
+from planner.cli.app import app
+
+__all__ = ["app", "main", "model", "plan", "run"]
+
+
+def main() -> None:
+    """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal cannot show is shown escaped, not as a traceback.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    app()

@@ -1,0 +1,75 @@
+"""The application, what makes a function a command of it, and what commands share."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec
+
+import typer
+
+from planner import terminal
+from planner.errors import InputError, PlannerError
+
+if TYPE_CHECKING:
+    from planner.schema import Fleet, Plan, Profile
+
+P = ParamSpec("P")
+
+_RESUMABLE = {"execute", "profile"}
+
+app = typer.Typer(
+    name="planner",
+    help="Plan, prune and fuse Vision Transformers over fleets of edge devices.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def command(function: Callable[P, None]) -> Callable[P, None]:
+    """Make a function a command whose errors are one sentence on stderr and an exit code."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except PlannerError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            kept = " What was finished is kept: the same command goes on from there."
+            typer.echo("Stopped." + kept * (function.__name__ in _RESUMABLE), err=True)
+            raise typer.Exit(130) from None
+
+    app.command(name=function.__name__.replace("_", "-").strip("-"))(wrapped)
+    return wrapped
+
+
+def refuse_folder(out: Path | None) -> None:
+    """Notice before the work that its result could not be written."""
+    if out is not None and (not out.name or out.is_dir()):
+        raise InputError(f"--out {out}: must be a file, got a folder.")
+
+
+def print_plan(plan: "Plan", profile: "Profile", fleet: "Fleet", json: bool) -> None:
+    if json:
+        from planner.schema import to_json
+
+        typer.echo(to_json(plan), nl=False)
+        return
+    from planner.report.text import plan_text
+
+    terminal.console().print(plan_text(plan, profile, fleet))
+
+
+def checked_fleet(plan: "Plan", profile: "Profile", devices: Path) -> "Fleet":
+    """Return the fleet, if the plan is a valid plan for it."""
+    from planner.check import check as check_plan
+    from planner.shipped import load_fleet
+
+    fleet = load_fleet(devices)
+    problems = check_plan(plan, profile, fleet)
+    if problems:
+        raise InputError(f"{devices}: {problems[0]}.")
+    return fleet

@@ -1,0 +1,167 @@
+"""Commands that make, check and show plans; none of them imports torch."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from planner import terminal
+from planner.cli.app import checked_fleet, command, print_plan, refuse_folder
+from planner.options import (
+    Apart,
+    Deterministic,
+    Devices,
+    Forbids,
+    FormatName,
+    GoalPath,
+    Json,
+    LeaveIdle,
+    LeaveOut,
+    MaxAccuracyDrop,
+    MaxEnergyMj,
+    MaxLatencyMs,
+    Method,
+    MinRetention,
+    Objective,
+    Pins,
+    PlanFile,
+    ProfileName,
+    Seed,
+    Start,
+    Survive,
+    TimeLimit,
+    Together,
+)
+
+
+@command
+def solve(
+    devices: Devices = Path("devices.json"),
+    profile: ProfileName = "digits-vit",
+    goal: GoalPath = None,
+    objective: Objective = None,
+    max_accuracy_drop: MaxAccuracyDrop = None,
+    min_retention: MinRetention = None,
+    max_latency_ms: MaxLatencyMs = None,
+    max_energy_mj: MaxEnergyMj = None,
+    survive: Survive = None,
+    pin: Pins = None,
+    forbid: Forbids = None,
+    together: Together = None,
+    apart: Apart = None,
+    leave_out: LeaveOut = None,
+    leave_idle: LeaveIdle = False,
+    start: Start = None,
+    method: Method = None,
+    time_limit: TimeLimit = 30,
+    deterministic: Deterministic = False,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the plan here.")] = None,
+    json: Json = False,
+) -> None:
+    """Plan a fleet: who runs which classes on which pruned sub-model.
+
+    Ctrl-C takes the best plan so far.
+
+    Example: planner solve --devices devices.json --out plan.json
+    """
+    from planner.goals import groups, placements, read_goal
+    from planner.schema import write_document
+    from planner.shipped import load_fleet, load_plan, load_profile
+    from planner.solver import solve as solve_plan
+
+    refuse_folder(out)
+    asked = read_goal(
+        goal,
+        {
+            "objective": objective and objective.value,
+            "max_accuracy_drop": max_accuracy_drop,
+            "min_retention": min_retention,
+            "max_latency_ms": max_latency_ms,
+            "max_energy_mj": max_energy_mj,
+            "survive": survive,
+            "pin": placements(pin or (), "--pin"),
+            "forbid": placements(forbid or (), "--forbid"),
+            "together": groups(together or (), "--together"),
+            "apart": groups(apart or (), "--apart"),
+            "leave_out": tuple(leave_out or ()),
+            "leave_idle": leave_idle,
+            "method": method and method.value,
+        },
+    )
+    fleet, model_profile = load_fleet(devices), load_profile(profile)
+    earlier = None if start is None else load_plan(start)
+    with terminal.solving(asked.objective) as progress:
+        plan = solve_plan(
+            model_profile,
+            fleet,
+            asked,
+            seed=seed,
+            time_limit_s=time_limit,
+            deterministic=deterministic,
+            start=earlier,
+            progress=progress,
+        )
+    if out is not None:
+        write_document(out, plan)
+    print_plan(plan, model_profile, fleet, json)
+    if earlier is not None and not json:
+        from planner.report.text import moves_text
+
+        terminal.console().print(moves_text(earlier, plan, model_profile))
+
+
+@command
+def check(plan: PlanFile, devices: Devices = Path("devices.json"), profile: ProfileName = "digits-vit") -> None:
+    """Say whether a plan is valid and its numbers true; exit 1 if not.
+
+    The bound is the solver's: no recomputation can confirm it.
+
+    Example: planner check plan.json --devices devices.json
+    """
+    from planner.check import check as check_plan
+    from planner.shipped import load_fleet, load_plan, load_profile
+
+    problems = check_plan(load_plan(plan), load_profile(profile), load_fleet(devices))
+    for problem in problems:
+        typer.echo(f"{plan}: {problem}.")
+    if problems:
+        raise typer.Exit(1)
+    typer.echo(f"{plan}: valid.")
+
+
+@command
+def show(
+    plan: PlanFile,
+    devices: Devices = Path("devices.json"),
+    profile: ProfileName = "digits-vit",
+    json: Json = False,
+) -> None:
+    """Show a plan as a table.
+
+    Example: planner show plan.json --devices devices.json
+    """
+    from planner.shipped import load_plan, load_profile
+
+    loaded, model_profile = load_plan(plan), load_profile(profile)
+    print_plan(loaded, model_profile, checked_fleet(loaded, model_profile, devices), json)
+
+
+@command
+def schema(format: Annotated[FormatName, typer.Argument(help="Which file's.")]) -> None:
+    """Print the JSON Schema of a file format, for editors.
+
+    Example: planner schema devices > devices.schema.json
+    """
+    import json
+
+    from planner.schema import Fleet, GoalFile, Plan, Profile
+    from planner.schema.base import Document
+
+    formats: dict[FormatName, type[Document]] = {
+        FormatName.devices: Fleet,
+        FormatName.profile: Profile,
+        FormatName.plan: Plan,
+        FormatName.goal: GoalFile,
+    }
+    typer.echo(json.dumps(formats[format].model_json_schema(), indent=1))

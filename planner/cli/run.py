@@ -1,0 +1,77 @@
+"""Commands that carry plans out and measure what comes of them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from planner import terminal
+from planner.cli.app import checked_fleet, command, print_plan
+from planner.options import Json, PlanFile, ProfileName, Seed
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+
+@command
+def execute(
+    plan: PlanFile,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The bundle's folder.")],
+    profile: ProfileName = "digits-vit",
+    model: Annotated[str | None, typer.Option(help="The model's card, if it is not the shipped one.")] = None,
+    epochs: Annotated[int, typer.Option(help="How long each sub-model is retrained.", min=1)] = 20,
+    seed: Seed = 0,
+) -> None:
+    """Carry a plan out: cut, retrain and fuse the sub-models into a bundle.
+
+    Stopped at any moment, the same command goes on from where it was.
+
+    Example: planner execute plan.json --out bundle/
+    """
+    from planner.executor.execute import execute as execute_plan
+    from planner.shipped import load_plan, load_profile
+
+    terminal.one_thread()
+    loaded, model_profile = load_plan(plan), load_profile(profile)
+    with terminal.progress() as progress:
+        task: TaskID | None = None
+
+        def on_epoch(what: str, done: int, total: int) -> None:
+            nonlocal task
+            if task is None:
+                task = progress.add_task("")
+            progress.update(task, description=f"train: {what}", completed=done, total=total)
+
+        execute_plan(loaded, model_profile, out, model=model, epochs=epochs, seed=seed, on_epoch=on_epoch)
+    typer.echo(f"{out}: bundle of {len(loaded.assignments)} sub-models and their fusion.")
+
+
+@command
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.", metavar="BUNDLE")],
+    devices: Annotated[
+        Path | None, typer.Option("--devices", "-d", help="The fleet, to show the plan on it as well.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure a bundle on the test part, and check that it is what was planned.
+
+    Example: planner evaluate bundle/ --devices devices.json
+    """
+    from planner.executor.bundle import read_bundle
+    from planner.executor.evaluate import evaluate as evaluate_bundle
+    from planner.report.text import evaluation_text
+    from planner.schema import to_json
+
+    terminal.one_thread()
+    with terminal.status("measuring"):
+        read = read_bundle(bundle)
+        fleet = None if devices is None else checked_fleet(read.plan, read.profile, devices)
+        evaluation = evaluate_bundle(read)
+    if json:
+        typer.echo(to_json(evaluation), nl=False)
+        return
+    if fleet is not None:
+        print_plan(read.plan, read.profile, fleet, json=False)
+        typer.echo()
+    terminal.console().print(evaluation_text(evaluation))
