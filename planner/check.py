@@ -11,6 +11,7 @@ from planner import cost
 from planner.cost import DeviceCost
 from planner.demands import demands_of
 from planner.floor import RETENTION_TOLERANCE, floor_of
+from planner.predict import predicted_accuracy
 from planner.schema import Assignment, Fleet, Plan, Profile, nearest, sha256_of
 
 # Retentions and energies are stored to six decimals.
@@ -40,6 +41,7 @@ def check(plan: Plan, profile: Profile, fleet: Fleet) -> list[str]:
     problems += [p for a in plan.assignments for p in _floors(a, plan, profile, devices[a.device])]
     relays = {name: device.relays for name, device in devices.items()}
     problems += demands.broken_by({a.device: a.classes for a in plan.assignments}, relays)
+    problems += _predicted(plan, profile)
     return [*problems, *_totals(plan, profile, fleet), *_energy(plan, devices), *_certificate(plan)]
 
 
@@ -50,6 +52,18 @@ def check_sub_models(plan: Plan, profile: Profile) -> list[str]:
         if profile.width(a.embed_dim) is None:
             problems.append(f"{a.device}: embed_dim must be a width of the profile, got {a.embed_dim}")
     return problems
+
+
+def _predicted(plan: Plan, profile: Profile) -> Iterator[str]:
+    """The accuracy is what the profile predicts; a plan that states none promises none."""
+    stated = plan.predicted_accuracy
+    expected = predicted_accuracy(plan.assignments, profile)
+    if stated is None:
+        return
+    if expected is None:
+        yield "predicted_accuracy must be null, since the profile predicts none"
+    elif max(abs(stated.accuracy - expected.accuracy), abs(stated.error - expected.error)) > _FLOAT_TOLERANCE:
+        yield f"predicted_accuracy must be {expected.accuracy} with error {expected.error}, got {stated}"
 
 
 def _names(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[str]:

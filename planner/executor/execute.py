@@ -114,14 +114,15 @@ def cut_out(whole: VisionTransformer, profile: Profile, assignment: Assignment) 
     """Return the sub-model of an assignment, as cut and not yet retrained.
 
     Raises:
-        InputError: If the plan narrows the embed dim: which dims to keep is not in it.
+        InputError: If the plan narrows the embed dim and the profile does not say which dims to keep.
     """
-    if assignment.embed_dim != whole.shape.embed_dim:
+    dims = profile.kept_embed_dims(assignment.embed_dim)
+    if dims is None:
         raise InputError(
-            f"{assignment.device}: embed_dim must be the model's {whole.shape.embed_dim} to be executed, "
-            f"got {assignment.embed_dim}: this version cuts heads and channels, not embed dims."
+            f"{assignment.device}: embed_dim {assignment.embed_dim} needs a profile with embed_dim_order, which says "
+            f"which of {whole.shape.embed_dim} dims to keep; got none: profile the model again."
         )
-    return cut(whole, assignment.kept_heads, kept_channels(profile, assignment))
+    return cut(whole, assignment.kept_heads, kept_channels(profile, assignment), dims)
 
 
 def _absolute(model: str) -> str:

@@ -1,27 +1,37 @@
 """A model and its data become a profile.
 
-The story: count, measure memory and time, find out who needs what, group the channels, probe
-what accuracy survives. Probes are kept as they are made, so an interrupted profile goes on.
+The story: count, measure memory and time at every embed width, find out who needs what, group
+the channels, probe what accuracy survives. What took long is kept as it is made, so that an
+interrupted profile goes on. A card without weights still has costs: every unit is then assumed
+to matter as much as it costs.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import Field
 
 from planner.errors import InputError
-from planner.network import audit, data, recover
-from planner.network.checkpoint import load_model
+from planner.network import audit, counts, data, recover
+from planner.network.checkpoint import load_card, load_model, whole_shape
+from planner.network.counts import Counts
+from planner.network.data import Samples
 from planner.network.evaluate import batched
-from planner.network.vit import VisionTransformer
-from planner.profiler import importance, latency, memory, recovery
+from planner.network.vit import Shape, VisionTransformer
+from planner.network.widths import embed_widths
+from planner.profiler import calibrate, groups, importance, latency, memory, recovery, shares
+from planner.profiler.calibrate import Evidence
+from planner.profiler.importance import Method
 from planner.profiler.recovery import Probe, Setting
-from planner.schema import Frozen, ModelCard, Profile, Recovery, read_document, write_document
+from planner.profiler.units import UnitImportance
+from planner.schema import Frozen, ModelCard, Profile, read_document, write_document
+from planner.schema.base import sha256_of_json
 
-GROUP_SIZE = 8
+IMAGES_PER_CLASS = 200
 
 _HELD_OUT = 0.3
 _FLOAT_BYTES = 4
@@ -36,131 +46,234 @@ class Stage:
     total: int
 
 
+OnStage = Callable[[Stage], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How thoroughly to measure."""
+
+    method: Method = "fisher"
+    images_per_class: int = IMAGES_PER_CLASS
+    num_probes: int = recovery.NUM_PROBES
+    multiple: int = 8  # what the devices' kernels like: channels of a group
+    seed: int = 0
+
+
 class Probes(Frozen):
     """The probes made so far, and what they belong to."""
 
-    weights_sha256: str
+    draft_sha256: str
     seed: int
     probes: tuple[Probe, ...] = Field(default=())
 
 
 def build_profile(
-    model_name: str, work: Path, seed: int = 0, on_stage: Callable[[Stage], None] = lambda stage: None
+    model_name: str, work: Path, options: Options | None = None, on_stage: OnStage = lambda stage: None
 ) -> Profile:
     """Profile a model on its own training data and on this machine.
 
     Args:
         model_name: A shipped model, or the path of a card.
-        work: A file that holds the probes until the profile is finished; it may be there already.
-        seed: For the split of the training part and for all trainings.
+        work: A folder that holds what is finished until the profile is; it may be there already.
+        options: How thoroughly to measure.
         on_stage: Called as the work goes on.
+
+    Raises:
+        InputError: If the card, its weights or its data are not what they must be, or the folder belongs to
+            another measurement.
     """
+    options = options or Options()
+    card = load_card(model_name)
+    if card.weights is None:
+        return Profile.model_validate(_measured(card, _assumed(card, options), options, on_stage))
     card, whole = load_model(model_name)
-    shape = whole.shape
-    samples = data.load(card, "train")
-    num_images = torch.bincount(samples.labels, minlength=len(card.classes)).tolist()
-    if 0 in num_images:
-        name = card.classes[num_images.index(0)]
-        raise InputError(f"class {name!r} of {card.model!r} must have training images, got none.")
-    on_stage(Stage("count MACs and parameters", 0, 1))
-    fixed, head, channel = audit.audit(shape)
-    activations = memory.measure(shape)
+    if card.data is None:
+        raise InputError(
+            f"{model_name}: the card must name its data (and their preprocessing), so that it can be found out which "
+            "class needs what; got none."
+        )
+    samples = data.load(card, "train", options.images_per_class)
+    found = importance.measure(
+        options.method,
+        whole,
+        samples,
+        lambda done, total: on_stage(Stage("measure importance", done, total)),
+        work / "importance.safetensors",
+        options.seed,
+    )
+    needs = _needs(found, whole.shape, options, f"{options.method}, {len(samples)} training images")
+    fields = _measured(card, needs, options, on_stage)
+    if options.num_probes == 0:
+        return Profile.model_validate(fields)
+    return _with_accuracy(fields, card, whole, samples, work / "probes.json", options, on_stage)
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """Which class needs what, as a profile holds it; rho: the share of the embed dims' importance at a width, (C,)."""
+
+    groups: list[list[list[int]]]
+    heads: list[list[list[float]]]
+    channel_groups: list[list[list[float]]]
+    embed_order: list[int]
+    rho: dict[int, list[float]]
+    said: str
+
+
+def _needs(found: UnitImportance, shape: Shape, options: Options, said: str) -> _Needs:
+    size = groups.group_size(shape.hidden_dim[0], options.multiple)
+    grouped = groups.group_channels(found, size)
+    heads, channel_groups = shares.normalised(found, grouped)
+    order = shares.embed_order(found)
+    rho = {e: shares.embed_retention(found, order, e) for e in embed_widths(shape)}
+    return _Needs(grouped, heads, channel_groups, order, rho, said)
+
+
+def _assumed(card: ModelCard, options: Options) -> _Needs:
+    """Return what is assumed of a model without weights: a unit matters as much as it costs, to all classes alike."""
+    shape = whole_shape(card)
+    C, L, H, c = shape.num_classes, shape.depth, shape.num_heads[0], shape.hidden_dim[0]
+    sizes = (C, L, H), (C, L, c), (C, shape.embed_dim)
+    worth = float(counts.per_head(shape).macs), float(counts.per_channel(shape).macs), 1.0
+    alike = (np.full(size, value) for size, value in zip(sizes, worth, strict=True))
+    return _needs(UnitImportance(*alike, exponent=1.0), shape, options, "assumed: each unit as much as its MACs")
+
+
+def _measured(card: ModelCard, needs: _Needs, options: Options, on_stage: OnStage) -> dict[str, Any]:
+    """Return the fields of a profile without accuracies."""
+    shape = whole_shape(card)
+    widths = embed_widths(shape)
+    entries = []
+    for i, e in enumerate(widths):
+        on_stage(Stage("count MACs, params, activations", i, len(widths)))
+        entries.append(_width(replace(shape, embed_dim=e), needs.rho[e]))
     timed = 0
 
-    def on_probe() -> None:
+    def on_timed() -> None:
         nonlocal timed
         timed += 1
-        on_stage(Stage("time this machine", timed, latency.num_probes(shape)))
+        on_stage(Stage("time this machine", timed, latency.num_probes()))
 
-    row = latency.measure(shape, seed, on_probe)
-    on_stage(Stage("measure importance", 0, 1))
-    measured = importance.fisher(whole, samples)
-    groups = importance.group_channels(measured, GROUP_SIZE)
-    head_shares, group_shares = importance.normalised(measured, groups)
-    depth, num_classes = shape.depth, shape.num_classes
-    fields: dict[str, Any] = {
+    rows = latency.measure(shape, widths, options.seed, on_timed)
+    return {
         "model": card.model,
-        "weights_sha256": card.weights_sha256,
+        "weights_sha256": card.weights_sha256 or "none",
         "classes": card.classes,
         "num_tokens": shape.num_tokens,
-        "depth": depth,
+        "depth": shape.depth,
         "num_heads": shape.num_heads[0],
         "head_dim": shape.head_dim,
         "hidden_dim": shape.hidden_dim[0],
         "input_bytes": shape.in_channels * shape.image_size**2 * _FLOAT_BYTES,
         "feature_bytes_per_embed_dim": _FLOAT_BYTES,
-        "channel_groups": groups,
-        "widths": [
-            {
-                "embed_dim": shape.embed_dim,
-                "fixed_macs": fixed.macs,
-                "head_macs": [head.macs] * depth,
-                "channel_macs": [channel.macs] * depth,
-                "fixed_params": fixed.params,
-                "head_params": [head.params] * depth,
-                "channel_params": [channel.params] * depth,
-                "fixed_activation_bytes": activations.fixed,
-                "head_activation_bytes": activations.per_head,
-                "channel_activation_bytes": activations.per_channel,
-                "embed_retention": [1.0] * num_classes,
-            }
-        ],
-        "importance": {"heads": head_shares, "channel_groups": group_shares},
-        "latency": {latency.KIND: [row.model_dump()]},
+        "channel_groups": needs.groups,
+        "widths": entries,
+        "embed_dim_order": needs.embed_order,
+        "importance": {"heads": needs.heads, "channel_groups": needs.channel_groups},
+        "latency": {latency.KIND: [row.model_dump() for row in rows]},
         "provenance": {
-            "counts": "fvcore, equal to the closed form",
-            "activations": "measured by torch's allocations, float32, one image",
-            "importance": f"Fisher information of gates, {len(samples)} training images",
-            "recovery": f"{len(recovery.designs(num_classes))} plans cut, retrained and fused; "
-            f"{_HELD_OUT:.0%} of the training part held out",
+            "counts": "fvcore, equal to the closed form and to torch's counter",
+            "activations": "bounds of what ONNX Runtime needs, float32, one image",
+            "importance": needs.said,
         },
     }
-    profile = Profile.model_validate(fields)
-    rows = _recover(profile, card, whole, samples, work, seed, on_stage)
-    return Profile.model_validate(fields | {"recovery": [row.model_dump() for row in rows]})
 
 
-def _recover(
-    profile: Profile,
+def _width(shape: Shape, retained: Sequence[float]) -> dict[str, Any]:
+    """Return what a profile holds of one embed width."""
+    fixed, head, channel = audit.audit(shape)
+    activations = memory.measure(shape)
+    return {
+        "embed_dim": shape.embed_dim,
+        **_counted("macs", shape.depth, fixed, head, channel),
+        **_counted("params", shape.depth, fixed, head, channel),
+        "fixed_activation_bytes": activations.fixed,
+        "head_activation_bytes": activations.per_head,
+        "channel_activation_bytes": activations.per_channel,
+        "embed_retention": retained,
+    }
+
+
+def _counted(what: str, depth: int, fixed: Counts, head: Counts, channel: Counts) -> dict[str, Any]:
+    per_unit = {"head": head, "channel": channel}
+    counted: dict[str, Any] = {f"fixed_{what}": getattr(fixed, what)}
+    return counted | {f"{name}_{what}": [getattr(count, what)] * depth for name, count in per_unit.items()}
+
+
+def _with_accuracy(
+    fields: dict[str, Any],
     card: ModelCard,
     whole: VisionTransformer,
-    samples: data.Samples,
+    samples: Samples,
     work: Path,
-    seed: int,
-    on_stage: Callable[[Stage], None],
-) -> list[Recovery]:
-    taught, held = data.holdout(samples, _HELD_OUT, seed)
-    jitter = data.Jitter(card.training.max_shift_pixels, card.training.max_rotation_degrees)
-    lessons = recover.prepare_lessons(whole, taught, jitter, seed)
-    setting = Setting(profile, whole, lessons, held, seed)
-    known = _known_probes(work, card.weights_sha256, seed)
-    designs = recovery.designs(len(card.classes))
-    epochs = 0
+    options: Options,
+    on_stage: OnStage,
+) -> Profile:
+    """Return the profile with what its probes say of fused accuracy."""
+    draft = Profile.model_validate(fields)
+    taught, held = data.holdout(samples, _HELD_OUT, options.seed)
+    jitter = data.Jitter.of(card.training)
+    generator = torch.Generator().manual_seed(options.seed + 1)
+    setting = Setting(
+        profile=draft,
+        whole=whole,
+        lessons=recover.prepare_lessons(whole, taught, jitter, options.seed),
+        held_images=recover.copies(held, jitter, generator),
+        held_labels=held.labels,
+        seed=options.seed,
+    )
+    probes = _probes(setting, work, options.num_probes, on_stage)
+    num_classes = len(draft.classes)
+    unseen = (card.accuracy or {}).get("test")
+    seen = recovery.held_errors(whole, setting)
+    evidence = Evidence(
+        probes=probes,
+        rho={w.embed_dim: np.array(w.embed_retention) for w in draft.widths},
+        held_by_class=torch.bincount(held.labels, minlength=num_classes).double().numpy(),
+        whole_error=float(np.mean(seen)) if unseen is None else 1 - unseen,
+    )
+    found = calibrate.calibrate(evidence)
+    for entry in fields["widths"]:
+        entry["embed_retention"] = found.embed_retention[entry["embed_dim"]]
+    fields["provenance"]["recovery"] = (
+        f"{len(probes)} plans cut, retrained and fused; {_HELD_OUT:.0%} of {len(samples)} training images held out"
+    )
+    accuracies = {
+        "recovery": [row.model_dump() for row in found.recovery],
+        "fused_accuracy": found.fused_accuracy.model_dump(),
+    }
+    return Profile.model_validate(fields | accuracies)
+
+
+def _probes(setting: Setting, work: Path, count: int, on_stage: OnStage) -> tuple[Probe, ...]:
+    """Make the probes that are not made yet."""
+    profile = setting.profile
+    widths = [w.embed_dim for w in profile.widths]
+    planned = recovery.designs(len(profile.classes), widths, setting.seed)[:count]
+    known = _known_probes(work, profile, setting.seed)
+    epochs, total = recovery.num_epochs(planned[: len(known.probes)]), recovery.num_epochs(planned)
 
     def on_epoch() -> None:
         nonlocal epochs
         epochs += 1
-        on_stage(Stage("probe what accuracy survives", epochs, recovery.num_epochs(len(card.classes))))
+        on_stage(Stage("probe what accuracy survives", epochs, total))
 
-    for i, (num_classes, share) in enumerate(designs):
-        if i < len(known.probes):
-            for _ in range(recovery.epochs_of(len(card.classes), num_classes)):
-                on_epoch()
-            continue
-        probe = recovery.run_probe(setting, num_classes, share, on_epoch)
-        known = Probes(weights_sha256=known.weights_sha256, seed=seed, probes=(*known.probes, probe))
+    on_stage(Stage("probe what accuracy survives", epochs, total))
+    for devices in planned[len(known.probes) :]:
+        probe = recovery.run_probe(setting, devices, on_epoch)
+        known = Probes(draft_sha256=known.draft_sha256, seed=setting.seed, probes=(*known.probes, probe))
         write_document(work, known)
-    wrong = batched(whole, held.images).argmax(1) != held.labels
-    held_by_class = torch.bincount(held.labels, minlength=len(card.classes)).tolist()
-    whole_errors = torch.bincount(held.labels[wrong], minlength=len(card.classes)).tolist()
-    return recovery.calibrate(known.probes, whole_errors, held_by_class)
+    return known.probes[:count]
 
 
-def _known_probes(work: Path, weights_sha256: str, seed: int) -> Probes:
-    fresh = Probes(weights_sha256=weights_sha256, seed=seed)
+def _known_probes(work: Path, draft: Profile, seed: int) -> Probes:
+    # What was timed differs from run to run, and no probe depends on it.
+    content = draft.model_dump(mode="json", exclude={"latency", "provenance"})
+    fresh = Probes(draft_sha256=sha256_of_json(content), seed=seed)
     if not work.exists():
         return fresh
     known = read_document(work, Probes)
-    if (known.weights_sha256, known.seed) != (weights_sha256, seed):
-        raise InputError(f"{work}: holds the probes of other weights or another seed; delete it to begin again.")
+    if (known.draft_sha256, known.seed) != (fresh.draft_sha256, seed):
+        raise InputError(f"{work}: holds the probes of another measurement; delete it to begin again.")
     return known

@@ -16,20 +16,20 @@ def plan_text(plan: Plan, profile: Profile, fleet: Fleet) -> RenderableType:
     frame = devices_frame(plan, profile, fleet)
     num_heads = profile.num_heads * profile.depth
     num_channels = sum(sum(sizes) for sizes in profile.group_sizes)
-    table = _table(f"{fleet.name}: who runs what", "device", "classes", "heads", "channels", "memory", "latency")
-    for column in table.columns[2:]:
+    shown = table(f"{fleet.name}: who runs what", "device", "classes", "heads", "channels", "memory", "latency")
+    for column in shown.columns[2:]:
         column.justify = "right"
     for name, row in frame.iterrows():
-        budget = _kib(row["budget_bytes"])
+        budget = kib(row["budget_bytes"])
         if not row["classes"]:
-            table.add_row(Text(str(name)), Text("idle", style="dim"), "", "", f"- / {budget}", "")
+            shown.add_row(Text(str(name)), Text("idle", style="dim"), "", "", f"- / {budget}", "")
             continue
-        table.add_row(
+        shown.add_row(
             Text(str(name)),
             Text(_classes(row["classes"])),
             f"{row['heads']:.0f}/{num_heads}",
             f"{row['channels']:.0f}/{num_channels}",
-            f"{_kib(row['memory_bytes'])} / {budget}",
+            f"{kib(row['memory_bytes'])} / {budget}",
             Text(f"{_ms(row['latency_us'])}{' <' if row['bottleneck'] else '  '}"),
             style="bold" if row["bottleneck"] else None,
         )
@@ -38,12 +38,21 @@ def plan_text(plan: Plan, profile: Profile, fleet: Fleet) -> RenderableType:
         f"< {slowest.device} is the bottleneck: send {_ms(slowest.send_us)}, compute {_ms(slowest.compute_us)}, "
         f"return {_ms(slowest.return_us)}; then fusion on {plan.fusion.device}, {_ms(plan.fusion.latency_us)}."
     ]
+    widest = max(width.embed_dim for width in profile.widths)
+    narrow = [f"{a.device} {a.embed_dim}" for a in plan.assignments if a.embed_dim < widest]
+    if narrow:
+        notes.append(f"Embed dims other than {widest}: {', '.join(narrow)}.")
     small = sorted({f"{a.device} {a.precision}" for a in plan.assignments if a.precision not in (None, "float32")})
     if small:
         notes.append(f"Precision other than float32: {', '.join(small)}.")
+    if plan.predicted_accuracy is not None:
+        predicted = plan.predicted_accuracy
+        notes.append(
+            f"Predicted fused accuracy {predicted.accuracy:.1%}, give or take {100 * predicted.error:.1f} points."
+        )
     if any(a.estimated for a in plan.assignments):
         notes.append("Latencies are estimated from declared MAC rates, not measured.")
-    return Group(Text(headline(plan), style="bold"), "", table, *(Text(note) for note in notes))
+    return Group(Text(headline(plan), style="bold"), "", shown, *(Text(note) for note in notes))
 
 
 def headline(plan: Plan) -> str:
@@ -67,13 +76,13 @@ def moves_text(earlier: Plan, plan: Plan, profile: Profile) -> RenderableType:
     frame = moves_frame(earlier, plan, profile)
     if frame.empty:
         return Text("Nothing moves: every device keeps its sub-model.")
-    total = _kib(frame["bytes_to_send"].sum())
-    table = _table(f"What moves: {len(frame)} sub-models, {total} to send", "device", "gains", "loses", "to send")
+    total = kib(frame["bytes_to_send"].sum())
+    shown = table(f"What moves: {len(frame)} sub-models, {total} to send", "device", "gains", "loses", "to send")
     for name, row in frame.iterrows():
-        size = _kib(row["bytes_to_send"]) if row["bytes_to_send"] else "-"
-        table.add_row(Text(str(name)), Text(_classes(row["gains"])), Text(_classes(row["loses"])), size)
-    table.columns[-1].justify = "right"
-    return table
+        size = kib(row["bytes_to_send"]) if row["bytes_to_send"] else "-"
+        shown.add_row(Text(str(name)), Text(_classes(row["gains"])), Text(_classes(row["loses"])), size)
+    shown.columns[-1].justify = "right"
+    return shown
 
 
 def evaluation_text(evaluation: Evaluation) -> RenderableType:
@@ -82,10 +91,10 @@ def evaluation_text(evaluation: Evaluation) -> RenderableType:
 
 
 def _accuracy_table(evaluation: Evaluation) -> Table:
-    table = _table(f"Accuracy on the {evaluation.num_images} test images", "class", "whole", "fused", "change")
+    shown = table(f"Accuracy on the {evaluation.num_images} test images", "class", "whole", "fused", "change")
     frame = classes_frame(evaluation)
     for i, (name, row) in enumerate(frame.iterrows()):
-        table.add_row(
+        shown.add_row(
             Text(str(name)),
             f"{row['whole']:.1%}",
             f"{row['fused']:.1%}",
@@ -93,23 +102,23 @@ def _accuracy_table(evaluation: Evaluation) -> Table:
             style="bold" if i == len(frame) - 1 else None,
             end_section=i == len(frame) - 2,
         )
-    return _right(table)
+    return to_right(shown)
 
 
 def _missing_table(evaluation: Evaluation) -> Table:
-    table = _table("When a device is missing", "without", "fused", "change")
+    shown = table("When a device is missing", "without", "fused", "change")
     for name, accuracy in evaluation.without_device.items():
-        table.add_row(Text(name), f"{accuracy:.1%}", f"{100 * (accuracy - evaluation.fused_accuracy):+.1f} points")
-    return _right(table)
+        shown.add_row(Text(name), f"{accuracy:.1%}", f"{100 * (accuracy - evaluation.fused_accuracy):+.1f} points")
+    return to_right(shown)
 
 
 def _size_table(evaluation: Evaluation) -> Table:
     whole = evaluation.whole
     title = f"Size against the whole model: {whole.params:,} params, {whole.macs / 1e6:.2f} M MACs"
-    table = _table(title, "device", "params", "of the whole", "MACs", "of the whole")
+    shown = table(title, "device", "params", "of the whole", "MACs", "of the whole")
     frame = sizes_frame(evaluation)
     for i, (name, row) in enumerate(frame.iterrows()):
-        table.add_row(
+        shown.add_row(
             Text(str(name)),
             f"{row['params']:,.0f}",
             _share(row["params_ratio"]),
@@ -118,7 +127,7 @@ def _size_table(evaluation: Evaluation) -> Table:
             style="bold" if i == len(frame) - 1 else None,
             end_section=i == len(frame) - 2,
         )
-    return _right(table)
+    return to_right(shown)
 
 
 def _share(ratio: float) -> str:
@@ -127,18 +136,20 @@ def _share(ratio: float) -> str:
     return f"{1 / ratio:.0%}, {times}"
 
 
-def _table(title: str, *columns: str) -> Table:
+def table(title: str, *columns: str) -> Table:
+    """Return an empty table whose title is not wrapped below 80 columns."""
     # A title is wrapped at the table's width.
-    table = Table(title=Text(title, style="bold"), title_justify="left", min_width=min(80, len(title) + 1))
+    made = Table(title=Text(title, style="bold"), title_justify="left", min_width=min(80, len(title) + 1))
     for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+        made.add_column(column, overflow="fold")
+    return made
 
 
-def _right(table: Table) -> Table:
-    for column in table.columns[1:]:
+def to_right(shown: Table) -> Table:
+    """Put all columns but the first to the right, as numbers are read."""
+    for column in shown.columns[1:]:
         column.justify = "right"
-    return table
+    return shown
 
 
 def _classes(names: Sequence[str]) -> str:
@@ -151,7 +162,8 @@ def _ms(us: float) -> str:
     return f"{us / 1000:.1f} ms"
 
 
-def _kib(num_bytes: float) -> str:
+def kib(num_bytes: float) -> str:
+    """Return a size in KiB or MiB; a dash for none."""
     if pd.isna(num_bytes):
         return "-"
     if num_bytes >= 10 * 2**20:

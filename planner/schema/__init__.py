@@ -5,8 +5,8 @@ from planner.schema.card import Architecture, ModelCard
 from planner.schema.evaluation import Evaluation, Size
 from planner.schema.fleet import BYTES_PER_PARAM, Device, DeviceKind, Fleet, Link, LinkSpeed, Precision
 from planner.schema.goal import Goal, GoalFile, Method, Objective
-from planner.schema.plan import Assignment, FusionCost, Plan, SolverRun, SubModel
-from planner.schema.profile import Importance, LatencyRow, Profile, Recovery, Width
+from planner.schema.plan import Assignment, FusionCost, Plan, PredictedAccuracy, SolverRun, SubModel
+from planner.schema.profile import FusedAccuracy, Importance, LatencyRow, Profile, Recovery, Width
 
 __all__ = [
     "BYTES_PER_PARAM",
@@ -17,6 +17,7 @@ __all__ = [
     "Evaluation",
     "Fleet",
     "Frozen",
+    "FusedAccuracy",
     "FusionCost",
     "Goal",
     "GoalFile",
@@ -29,6 +30,7 @@ __all__ = [
     "Objective",
     "Plan",
     "Precision",
+    "PredictedAccuracy",
     "Profile",
     "Recovery",
     "Size",

@@ -89,8 +89,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def sha256_of(model: Frozen) -> str:
     """Return the SHA-256 of a model's canonical JSON: keys sorted, no spaces, defaults filled in."""
-    text = json.dumps(model.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256_of_json(model.model_dump(mode="json"))
+
+
+def sha256_of_json(data: Any) -> str:
+    """Return the SHA-256 of canonical JSON."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def read_text(path: Path) -> str:

@@ -50,6 +50,13 @@ class FusionCost(Frozen):
     latency_us: int = Field(ge=0)
 
 
+class PredictedAccuracy(Frozen):
+    """Fused accuracy on new images as the profile's probes predict it, give or take the error of such predictions."""
+
+    accuracy: float = Field(ge=0, le=1)
+    error: float = Field(ge=0, le=1)
+
+
 class SolverRun(Frozen):
     """How to make the plan again."""
 
@@ -79,6 +86,8 @@ class Plan(Document):
     assignments: tuple[Assignment, ...] = Field(min_length=1)
     idle: tuple[Name, ...] = ()
     fusion: FusionCost
+    # None: the profile cannot tell.
+    predicted_accuracy: PredictedAccuracy | None = None
 
     @property
     def bottleneck(self) -> Assignment:

@@ -62,6 +62,23 @@ class Recovery(Frozen):
     class_need: tuple[float, ...]
 
 
+class FusedAccuracy(Frozen):
+    """The model that predicts fused accuracy, fitted to recovery probes; `planner.predict` says how it is read.
+
+    `whole_error` is the share of errors of the whole model on images it was not trained on, `log_error` the
+    root mean square of ln(predicted errors / measured errors) over the probes, each predicted from the others.
+    """
+
+    intercept: float
+    log_num_classes: float = Field(ge=0)
+    own_retention: float = Field(ge=0)
+    mean_retention: float = Field(ge=0)
+    class_offset: tuple[float, ...]
+    whole_error: float = Field(ge=0, le=1)
+    log_error: float = Field(ge=0)
+    num_probes: int = Field(ge=1)
+
+
 class Profile(Document):
     """What a solver needs to know of a model; see the module for the shapes."""
 
@@ -83,6 +100,7 @@ class Profile(Document):
     importance: Importance
     latency: dict[str, tuple[LatencyRow, ...]] = Field(default_factory=dict)
     recovery: tuple[Recovery, ...] = ()
+    fused_accuracy: FusedAccuracy | None = None
     # The share of its retention that each class keeps at a precision, 0..1; all of it unless given.
     precision_retention: dict[Precision, tuple[float, ...]] = Field(default_factory=dict)
     provenance: dict[str, str] = Field(default_factory=dict)
@@ -123,6 +141,8 @@ class Profile(Document):
         for i, row in enumerate(self.recovery):
             _positive(row.by_count, len(self.classes), f"recovery[{i}].by_count")
             _positive(row.class_need, len(self.classes), f"recovery[{i}].class_need")
+        if self.fused_accuracy is not None:
+            _count(self.fused_accuracy.class_offset, len(self.classes), "fused_accuracy.class_offset", "classes")
         return self
 
     def _check_groups(self) -> None:

@@ -9,6 +9,7 @@ import planner
 from planner.check import check, gap_of, status_of
 from planner.cost import kept_counts, retention, transfers_us
 from planner.errors import InfeasibleError, InputError, PlannerError, TimeLimitError
+from planner.predict import predicted_accuracy
 from planner.schema import Assignment, Fleet, FusionCost, Goal, Plan, Profile, SolverRun, sha256_of
 from planner.solver import explain, many, yardsticks
 from planner.solver.build import build
@@ -162,6 +163,7 @@ def _plan(instance: Instance, chosen: Named, bound: int, seed: int, seconds: flo
         assignments=tuple(assignments),
         idle=tuple(name for name in order if name not in chosen),
         fusion=FusionCost(device=instance.fleet.aggregator, latency_us=fusion_us),
+        predicted_accuracy=predicted_accuracy(assignments, instance.profile),
     )
     value, proven = draft.value, bound if of_latency else _stated(instance, bound, draft.value, chosen)
     certificate = {"status": status_of(value, proven), "gap": gap_of(value, proven)}
