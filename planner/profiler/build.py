@@ -58,10 +58,6 @@ def build_profile(
     card, whole = load_model(model_name)
     shape = whole.shape
     samples = data.load(card, "train")
-    num_images = torch.bincount(samples.labels, minlength=len(card.classes)).tolist()
-    if 0 in num_images:
-        name = card.classes[num_images.index(0)]
-        raise InputError(f"class {name!r} of {card.model!r} must have training images, got none.")
     on_stage(Stage("count MACs and parameters", 0, 1))
     fixed, head, channel = audit.audit(shape)
     activations = memory.measure(shape)
@@ -130,10 +126,10 @@ def _recover(
     on_stage: Callable[[Stage], None],
 ) -> list[Recovery]:
     taught, held = data.holdout(samples, _HELD_OUT, seed)
-    jitter = data.Jitter(card.training.max_shift_pixels, card.training.max_rotation_degrees)
+    jitter = data.Jitter.of(card.training)
     lessons = recover.prepare_lessons(whole, taught, jitter, seed)
     setting = Setting(profile, whole, lessons, held, seed)
-    known = _known_probes(work, card.weights_sha256, seed)
+    known = _known_probes(work, profile.weights_sha256, seed)
     designs = recovery.designs(len(card.classes))
     epochs = 0
 
