@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
@@ -57,17 +58,23 @@ def import_checkpoint(
     state = parse(source, content)
     scheme, names = _recognised(source, state)
     seen = _Shapes(source, state, names)
-    architecture = _architecture(seen, num_heads, _EPS[scheme] if layer_norm_eps is None else layer_norm_eps)
     num_classes = seen.of("head.weight", 2)[0]
     if classes is not None and len(classes) != num_classes:
         raise InputError(f"{source}: has {num_classes} classes, got names for {len(classes)}.")
-    card = ModelCard(
-        model=out.resolve().name,
-        description=f"Imported from {source.name}, whose names are {scheme}'s.",
-        architecture=architecture,
-        classes=numbered(num_classes) if classes is None else tuple(classes),
-        origin=Origin(file=source.name, sha256=hashlib.sha256(content).hexdigest()),
-    )
+    eps = _EPS[scheme] if layer_norm_eps is None else layer_norm_eps
+    try:
+        card = ModelCard(
+            model=out.resolve().name,
+            description=f"Imported from {source.name}, whose names are {scheme}'s.",
+            architecture=_architecture(seen, num_heads, eps),
+            classes=numbered(num_classes) if classes is None else tuple(classes),
+            origin=Origin(file=source.name, sha256=hashlib.sha256(content).hexdigest()),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = "".join(f"{step}: " for step in first["loc"])
+        message = first["msg"].removeprefix("Value error, ").replace("Input should", "must")
+        raise InputError(f"{source}: cannot have a card: {place}{message}, got {first['input']!r}.") from None
     model = VisionTransformer(whole_shape(card))
     model.load_state_dict(renamed(source, state, model.state_dict(), names))
     _try(source, model.eval())
@@ -116,6 +123,7 @@ class _Shapes:
 
 def _architecture(seen: _Shapes, num_heads: int | None, layer_norm_eps: float) -> Architecture:
     embed_dim, in_channels, patch_size, _ = seen.of("patch_embed.proj.weight", 4)
+    seen.of("blocks.0.norm1.weight", 1)
     depth = 0
     while seen.has(f"blocks.{depth}.norm1.weight"):
         depth += 1
