@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_serializer, model_validator
 
 from planner.schema.base import Document, Frozen
 from planner.schema.data import Data, Preprocessing
@@ -92,6 +92,10 @@ class ModelCard(Document):
     accuracy: dict[Literal["train", "test"], float] | None = None
     licence: str | None = None
 
+    @field_serializer("classes", when_used="json")
+    def _as_written(self, classes: tuple[str, ...]) -> tuple[str, ...] | int:
+        return len(classes) if self.classes_are_numbered else classes
+
     @property
     def classes_are_numbered(self) -> bool:
         """Whether the classes have no names of their own."""
@@ -114,7 +118,7 @@ class ModelCard(Document):
         channels, size = self.architecture.in_channels, self.architecture.image_size
         for key in ("mean", "std"):
             if (got := len(getattr(preprocessing, key))) != channels:
-                raise ValueError(f"preprocessing: {key} must have {channels} entries, one per channel, got {got}")
+                raise ValueError(f"preprocessing: {key} must have an entry for each of {channels} channels, got {got}")
         if preprocessing.resize is not None and preprocessing.resize < size:
             raise ValueError(
                 f"preprocessing: resize must be >= image_size {size}, of which it is cropped, "

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +81,8 @@ def _idx_array(path: Path, ndim: int) -> NDArray[np.uint8]:
     Source:
         Y. LeCun, C. Cortes and C. Burges, The MNIST database, "the IDX file format".
     """
-    content = _content(path)
+    with _opened(path) as file:
+        content = file.read()
     if content[:2] == _GZIP:
         try:
             content = gzip.decompress(content)
@@ -100,9 +102,9 @@ def _idx_array(path: Path, ndim: int) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def _content(path: Path) -> bytes:
+def _opened(path: Path) -> BinaryIO:
     try:
-        return path.read_bytes()
+        return path.open("rb")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
 
@@ -113,13 +115,12 @@ def _content(path: Path) -> bytes:
 def _npz(path: Path, source: NpzFiles, num_classes: int) -> Stored:
     arrays = []
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: numpy leaves a damaged archive open.
+        with _opened(path) as file, np.load(file, allow_pickle=False) as archive:
             for key in (source.images_key, source.labels_key):
                 if key not in archive:
                     raise InputError(f"{path}: must hold {key!r}, got {', '.join(archive) or 'nothing'}.")
                 arrays.append(np.asarray(archive[key]))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file.") from None
     # A lone array is no context; an array of objects is a ValueError.
     except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: must be an .npz file of plain arrays ({error}).") from None
