@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO := build/demo
 CHECKED := planner tests benchmarks
 
-.PHONY: demo test profile model bench bench-solve bench-solve-plots clean
+.PHONY: demo test test-slow profile model bench bench-solve bench-solve-plots clean
 
 # The main job: a fleet and a trained ViT in; a plan, sub-models and their accuracy out.
 demo: $(VENV)/.ready
@@ -18,6 +18,10 @@ test: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# What takes too long for every change: the shipped model trained again.
+test-slow: $(VENV)/.ready-dev
+	$(BIN)/pytest -m slow
 
 # The demo's plan beside the yardsticks, a table under docs/ (some six minutes).
 bench: $(VENV)/.ready

@@ -42,7 +42,19 @@ def plain_features(
     channel_masks: Sequence[Tensor],
     dim_mask: Tensor | None = None,
 ) -> Tensor:
-    """Return the last norm's class token (B, E) in float64, everything multiplied by its mask.
+    """Return the mean of the prefix tokens (B, E), of which a distilled model has two; see `plain_prefix`."""
+    prefix = plain_prefix(model, images, head_masks, channel_masks, dim_mask)
+    return prefix.sum(1) / prefix.shape[1]
+
+
+def plain_prefix(
+    model: VisionTransformer,
+    images: Tensor,
+    head_masks: Sequence[Tensor],
+    channel_masks: Sequence[Tensor],
+    dim_mask: Tensor | None = None,
+) -> Tensor:
+    """Return the last norm's prefix tokens (B, P, E) in float64, everything multiplied by its mask.
 
     A half all of whose units are masked adds nothing, not even its bias. Norms look at the kept dims alone.
 
@@ -63,11 +75,12 @@ def plain_features(
     def norm(x: Tensor, name: str) -> Tensor:
         mean = (x * kept).sum(-1, keepdim=True) / kept.sum()
         variance = ((x - mean) ** 2 * kept).sum(-1, keepdim=True) / kept.sum()
-        return ((x - mean) / (variance + 1e-6).sqrt() * w[f"{name}.weight"] + w[f"{name}.bias"]) * kept
+        return ((x - mean) / (variance + shape.layer_norm_eps).sqrt() * w[f"{name}.weight"] + w[f"{name}.bias"]) * kept
 
     x = _patches(images.double(), shape.patch_size) @ w["patch_embed.proj.weight"].flatten(1).T
     x = x + w["patch_embed.proj.bias"]  # (B, N - 1, E)
-    x = (torch.cat([w["cls_token"].repeat(len(x), 1, 1), x], dim=1) + w["pos_embed"]) * kept  # (B, N, E)
+    prefix = [w[name].repeat(len(x), 1, 1) for name in ("cls_token", "dist_token") if name in w]
+    x = (torch.cat([*prefix, x], dim=1) + w["pos_embed"]) * kept  # (B, N, E)
     for l in range(shape.depth):
         if head_masks[l].any():
             qkv = linear(norm(x, f"blocks.{l}.norm1"), f"blocks.{l}.attn.qkv")
@@ -76,7 +89,7 @@ def plain_features(
             hidden = linear(norm(x, f"blocks.{l}.norm2"), f"blocks.{l}.mlp.fc1")
             hidden = 0.5 * hidden * (1 + torch.erf(hidden / 2**0.5)) * channel_masks[l]  # (B, N, c)
             x = x + linear(hidden, f"blocks.{l}.mlp.fc2") * kept
-    return norm(x, "norm")[:, 0]
+    return norm(x[:, : len(prefix)], "norm")
 
 
 def plain_logits(
@@ -86,9 +99,11 @@ def plain_logits(
     channel_masks: Sequence[Tensor],
     dim_mask: Tensor | None = None,
 ) -> Tensor:
-    """Return logits (B, C) in float64; see `plain_features`."""
-    features = plain_features(model, images, head_masks, channel_masks, dim_mask)
-    return features @ model.head.weight.double().T + model.head.bias.double()
+    """Return logits (B, C) in float64, the mean over tokens of each one's own head layer; see `plain_prefix`."""
+    prefix = plain_prefix(model, images, head_masks, channel_masks, dim_mask)
+    layers = [model.head, model.head_dist] if model.shape.distilled else [model.head]
+    answers = [prefix[:, i] @ layer.weight.double().T + layer.bias.double() for i, layer in enumerate(layers)]
+    return sum(answers) / len(answers)
 
 
 def _patches(images: Tensor, size: int) -> Tensor:

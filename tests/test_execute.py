@@ -108,7 +108,7 @@ def test_nothing_pruned_on_one_device_answers_like_the_whole_model(profile: Prof
     )
     plan = solve(profile, fleet, Goal(min_retention=1.0))
     card, whole = load_model("digits-vit")
-    images = data.load(card, "test").images
+    images = data.load(card, "test").tensor()
     with torch.inference_mode():
         assert torch.equal(cut_out(whole, profile, plan.assignments[0])(images), whole(images))
 

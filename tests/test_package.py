@@ -31,6 +31,7 @@ def test_the_wheel_holds_profiles_and_models(wheel: Path) -> None:
         "planner/profiles/devices/esp32-s3.json",
         "planner/models/digits-vit/card.json",
         "planner/models/digits-vit/weights.safetensors",
+        "planner/models/deit_tiny_distilled_patch16_224/card.json",
     ):
         assert name in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"planner", "vit_planner"}

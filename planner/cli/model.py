@@ -1,4 +1,4 @@
-"""Commands that measure models."""
+"""Commands that take models in and measure them."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,7 +7,54 @@ import typer
 
 from planner import terminal
 from planner.cli.app import command, refuse_folder
+from planner.errors import InputError
 from planner.options import Seed
+
+
+@command
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors, .pth, .pt, .bin or .npz file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model's folder; its last part is the model's name.")],
+    num_heads: Annotated[int | None, typer.Option(help="Heads of each block: they do not show in weights.")] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="A file with a class name on each line, or A,B,C; numbers unless given.")
+    ] = None,
+    layer_norm_eps: Annotated[
+        float | None, typer.Option(help="Of all layer norms; 1e-12 for Hugging Face's names, else 1e-6, unless given.")
+    ] = None,
+) -> None:
+    """Make a model of a ViT's checkpoint: timm's or DeiT's, Hugging Face's or torchvision's.
+
+    Writes card.json and weights.safetensors; nothing in the checkpoint is executed.
+
+    Example: planner import deit_tiny.pth --num-heads 3 --out models/deit-tiny
+    """
+    from planner.network import counts
+    from planner.network.checkpoint import CARD, whole_shape
+    from planner.network.importing import import_checkpoint
+    from planner.report.card import card_text
+    from planner.schema import Size
+
+    names = None if classes is None else _class_names(classes)
+    with terminal.status("converting"):
+        card = import_checkpoint(checkpoint, out, num_heads, names, layer_norm_eps)
+    size = counts.exact(whole_shape(card))
+    terminal.console().print(card_text(card, Size(params=size.params, macs=size.macs)))
+    typer.echo(f"{out / CARD}: runs on an image.")
+    typer.echo("To profile or retrain it, add `data` and `preprocessing` to the card by hand.")
+
+
+def _class_names(given: str) -> list[str]:
+    """Return the class names in a file, one on each line, or in a list with commas."""
+    from planner.schema.base import read_text
+
+    path = Path(given)
+    if "," in given and not path.is_file():
+        return [name.strip() for name in given.split(",")]
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    if not names:
+        raise InputError(f"--classes {given}: must hold a class name on each line, got none.")
+    return names
 
 
 @command

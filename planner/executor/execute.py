@@ -72,9 +72,9 @@ def execute(
     if card.weights_sha256 != profile.weights_sha256:
         raise InputError(
             f"the profile was made of other weights: weights_sha256 is {profile.weights_sha256[:12]}..., "
-            f"got {card.weights_sha256[:12]}...; profile the model again."
+            f"got {str(card.weights_sha256)[:12]}...; profile the model again."
         )
-    order = _Order(plan_sha256=sha256_of(plan), weights_sha256=card.weights_sha256, epochs=epochs, seed=seed)
+    order = _Order(plan_sha256=sha256_of(plan), weights_sha256=profile.weights_sha256, epochs=epochs, seed=seed)
     work = out / WORK
     if _is_done(out, order):
         # A run that was killed at the very end may have left its training states.
@@ -85,7 +85,7 @@ def execute(
     fuse = replace(recover.FUSE, epochs=2 * epochs)
     total = retrain.epochs * len(plan.assignments) + fuse.epochs
     on_epoch("lessons", 0, total)
-    jitter = data.Jitter(card.training.max_shift_pixels, card.training.max_rotation_degrees)
+    jitter = data.Jitter.of(card.training)
     lessons = recover.prepare_lessons(whole, data.load(card, "train"), jitter, seed)
     done = 0
 
@@ -137,7 +137,7 @@ def _is_done(out: Path, order: _Order) -> bool:
     bundle = read_bundle(out)
     same = _Order(
         plan_sha256=sha256_of(bundle.plan),
-        weights_sha256=bundle.card.weights_sha256,
+        weights_sha256=bundle.profile.weights_sha256,
         epochs=bundle.manifest.epochs,
         seed=bundle.manifest.seed,
     )

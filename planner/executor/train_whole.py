@@ -12,8 +12,9 @@ from rich.progress import Progress
 from safetensors.torch import save
 from torch.nn import functional as F
 
+from planner.errors import InputError
 from planner.network import data
-from planner.network.checkpoint import whole_shape
+from planner.network.checkpoint import WEIGHTS, whole_shape
 from planner.network.evaluate import accuracy
 from planner.network.training import Recipe, fit
 from planner.network.vit import VisionTransformer, initialise
@@ -22,13 +23,20 @@ from planner.schema.base import write_bytes
 
 
 def train_whole(card_path: Path, progress: Progress) -> ModelCard:
-    """Train a card's model from scratch and return the card with what came out, both written."""
+    """Train a card's model from scratch and return the card with what came out, both written.
+
+    Raises:
+        InputError: If the card does not say how to train, or on what.
+    """
     card = read_document(card_path, ModelCard)
-    samples, test = data.load(card, "train"), data.load(card, "test")
     training = card.training
+    if training is None:
+        raise InputError(f"{card_path}: must say under `training` how the weights are made, got nothing.")
+    here = card.seen_from(card_path.parent)
+    samples, test = data.load(here, "train"), data.load(here, "test")
     model = VisionTransformer(whole_shape(card))
     initialise(model, torch.Generator().manual_seed(training.seed))
-    jitter = data.Jitter(training.max_shift_pixels, training.max_rotation_degrees)
+    jitter = data.Jitter.of(training)
 
     def loss(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         logits = model(jitter(samples.images[batch], generator))
@@ -39,10 +47,13 @@ def train_whole(card_path: Path, progress: Progress) -> ModelCard:
     fit(model, loss, len(samples), recipe, training.seed, on_epoch=lambda: progress.advance(task))
     content = save(model.state_dict())
     measured = {
+        "weights": WEIGHTS,
+        "parameter_names": "timm",
+        "origin": None,
         "weights_sha256": hashlib.sha256(content).hexdigest(),
         "accuracy": {"train": round(accuracy(model, samples), 4), "test": round(accuracy(model, test), 4)},
     }
-    write_bytes(card_path.parent / card.weights, content)
+    write_bytes(card_path.parent / WEIGHTS, content)
     card = ModelCard.model_validate(card.model_dump() | measured)
     write_document(card_path, card)
     return card
@@ -55,6 +66,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with Progress() as progress:
         card = train_whole(parser.parse_args().card, progress)
+    assert card.accuracy is not None
     print(f"{card.model}: accuracy {card.accuracy['test']:.4f} on the test part")
 
 

@@ -1,20 +1,35 @@
-"""Model cards and their weights: read strictly, never unpickled."""
+"""Model cards and their weights: read strictly, never unpickled.
+
+Formats: safetensors; .pth, .pt and .bin, of which torch reads the tensors and refuses all else;
+.npz of plain arrays. Tensors of other float types become float32.
+"""
 
 import hashlib
-from collections.abc import Mapping
+import io
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from planner.errors import InputError
+from planner.network.names import Scheme, check_map, renamed, scheme_of
 from planner.network.vit import Shape, VisionTransformer
 from planner.schema import ModelCard, nearest, read_document
 from planner.shipped import folder
 
 CARD = "card.json"
+WEIGHTS = "weights.safetensors"
+
+# What a training script may have put its tensors under, DeiT's among them.
+_WRAPPERS = ("model", "state_dict")
 
 
 def find_card(name: str) -> Path:
@@ -34,20 +49,26 @@ def find_card(name: str) -> Path:
 
 
 def load_card(name: str) -> ModelCard:
-    """Read a model's card."""
-    return read_document(find_card(name), ModelCard)
+    """Read a model's card; the paths in it are then seen from the working folder."""
+    path = find_card(name)
+    return read_document(path, ModelCard).seen_from(path.parent)
 
 
 def load_model(name: str) -> tuple[ModelCard, VisionTransformer]:
     """Return a model's card and the model itself, in eval mode.
 
     Raises:
-        InputError: If the weights are not the card's: another hash, a missing or a left-over tensor.
+        InputError: If the card has no weights, or they are not the card's: another hash, a
+            missing or a left-over tensor.
     """
-    path = find_card(name)
-    card = read_document(path, ModelCard)
+    path, card = find_card(name), load_card(name)
+    if card.weights is None or card.weights_sha256 is None:
+        raise InputError(
+            f"{path}: the card has no weights, so that costs alone can be planned; "
+            "make a card with weights by `planner import CHECKPOINT --out FOLDER` and name that."
+        )
     model = VisionTransformer(whole_shape(card))
-    load_weights(path.parent / card.weights, model, card.weights_sha256)
+    load_weights(path.parent / card.weights, model, card.weights_sha256, card.parameter_names)
     return card, model
 
 
@@ -63,42 +84,110 @@ def whole_shape(card: ModelCard) -> Shape:
         head_dim=a.head_dim,
         num_heads=(a.num_heads,) * a.depth,
         hidden_dim=(a.hidden_dim,) * a.depth,
+        distilled=a.distilled,
+        layer_norm_eps=a.layer_norm_eps,
     )
 
 
-def load_weights(path: Path, model: nn.Module, sha256: str) -> None:
+def load_weights(path: Path, model: nn.Module, sha256: str, names: str | Scheme = "timm") -> None:
     """Fill a model with a file's tensors, all of them and no others, and set it to eval mode.
+
+    Args:
+        path: The file.
+        model: What is filled; it stays as it is where the file is refused.
+        sha256: The file's hash.
+        names: What the file calls the parameters: a scheme's name, or a map from our names.
 
     Raises:
         InputError: If the file is missing, damaged, changed, or another network's.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    content = read_content(path)
     actual = hashlib.sha256(content).hexdigest()
     if actual != sha256:
         raise InputError(f"{path}: SHA-256 must be {sha256[:12]}..., got {actual[:12]}...: the file was changed.")
-    try:
-        state = load_tensors(content)
-    except SafetensorError as error:
-        raise InputError(f"{path}: must be a safetensors file ({error}).") from None
-    _match(path, state, model.state_dict())
-    model.load_state_dict(state)
+    state, expected = parse(path, content), model.state_dict()
+    if isinstance(names, str):
+        names = scheme_of(names, state)
+    else:
+        check_map(names, expected)
+    model.load_state_dict(renamed(path, state, expected, names))
     model.eval()
 
 
-def _match(path: Path, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    for name, tensor in expected.items():
-        if name not in state:
-            raise InputError(f"{path}: tensor {name!r} is missing.")
-        if state[name].shape != tensor.shape:
-            got, must = tuple(state[name].shape), tuple(tensor.shape)
-            raise InputError(f"{path}: tensor {name!r} must have shape {must}, got {got}.")
-        if not torch.isfinite(state[name]).all():
-            raise InputError(f"{path}: tensor {name!r} must hold finite numbers, got NaN or infinity.")
-    for name in state:
-        if name not in expected:
-            raise InputError(
-                f"{path}: tensor {name!r} belongs to no part of the network{nearest(name, expected) or '.'}"
-            )
+def read_content(path: Path) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+def parse(path: Path, content: bytes) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint by their names in it, in float32.
+
+    Args:
+        path: Whose suffix names the format.
+        content: The file's bytes.
+
+    Raises:
+        InputError: If the bytes are not of that format, or there is something else than tensors in them.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"{path}: must be a {', '.join(_READERS)} file, got {path.suffix or 'no suffix'}.")
+    state: dict[str, Tensor] = {}
+    for name, value in reader(path, content).items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise InputError(f"{path}: must map names to tensors, got {type(value).__name__} at {name!r}.")
+        if not value.is_floating_point() or value.layout != torch.strided:
+            raise InputError(f"{path}: tensor {name!r} must hold floating-point numbers, got {value.dtype}.")
+        state[name] = value.detach().to(torch.float32)
+    return state
+
+
+def _safetensors(path: Path, content: bytes) -> Mapping[Any, Any]:
+    try:
+        return load_tensors(content)
+    except SafetensorError as error:
+        raise InputError(f"{path}: must be a safetensors file ({error}).") from None
+
+
+def _torch(path: Path, content: bytes) -> Mapping[Any, Any]:
+    try:
+        with warnings.catch_warnings():
+            # Old files store tensors in a way of which torch warns.
+            warnings.simplefilter("ignore")
+            # weights_only: nothing in the file is executed, and anything but tensors is refused.
+            value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    # A damaged or hostile file can fail anywhere in torch's reader, with any exception.
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__).strip().rstrip(".")
+        raise InputError(f"{path}: must be a checkpoint of tensors and nothing else ({reason}).") from None
+    if isinstance(value, dict) and len(value) == 1:
+        (key, inner) = next(iter(value.items()))
+        value = inner if key in _WRAPPERS else value
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: must map names to tensors, got {type(value).__name__}.")
+    return value
+
+
+def _npz(path: Path, content: bytes) -> Mapping[Any, Any]:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays}
+    # A lone array is no context; an array of objects, or of a type torch lacks, is a ValueError or TypeError.
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: must be an .npz file of plain arrays ({error}).") from None
+
+
+_READERS: dict[str, Callable[[Path, bytes], Mapping[Any, Any]]] = {
+    ".safetensors": _safetensors,
+    ".pth": _torch,
+    ".pt": _torch,
+    ".bin": _torch,
+    ".npz": _npz,
+}

@@ -8,16 +8,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from planner.network.data import Samples
+from planner.network.data import Images, Samples
 
 # Enough to keep a core busy, few enough to hold the activations of a ViT-Base.
 _BATCH = 256
 
 
-def batched(function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+def batched(function: Callable[[Tensor], Tensor], images: Images) -> Tensor:
     """Return a function's values for all images, a batch at a time, without gradients."""
     with torch.inference_mode():
-        answers = torch.cat([function(batch) for batch in images.split(_BATCH)])
+        starts = range(0, len(images), _BATCH)
+        answers = torch.cat([function(images[start : start + _BATCH]) for start in starts])
     # Cloned outside: what is made in inference mode cannot be part of a training.
     return answers.clone()
 

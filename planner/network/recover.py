@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from planner.network.data import Jitter, Samples
+from planner.network.data import Images, Jitter, Samples
 from planner.network.distil import distillation_loss, soft_loss
 from planner.network.evaluate import batched
 from planner.network.fusion import Fusion
@@ -45,7 +45,8 @@ class Lessons:
 def prepare_lessons(whole: VisionTransformer, samples: Samples, jitter: Jitter, seed: int) -> Lessons:
     """Draw the copies and ask the whole model about them; the first copy is not jittered."""
     generator = torch.Generator().manual_seed(seed)
-    copies = [samples.images, *(jitter(samples.images, generator) for _ in range(NUM_COPIES - 1))]
+    plain = samples.tensor()
+    copies = [plain, *(jitter(plain, generator) for _ in range(NUM_COPIES - 1))]
     images = torch.stack(copies)
     teacher = torch.stack([batched(whole, copy) for copy in copies])
     return Lessons(images, samples.labels, teacher)
@@ -82,7 +83,7 @@ def retrain(
     fit(sub_model, loss, len(lessons.labels), recipe, seed, checkpoint, on_epoch)
 
 
-def features(sub_models: Sequence[VisionTransformer], images: Tensor) -> Tensor:
+def features(sub_models: Sequence[VisionTransformer], images: Images) -> Tensor:
     """Return the features of all sub-models side by side, (B, F)."""
     return torch.cat([batched(model.features, images) for model in sub_models], dim=1)
 

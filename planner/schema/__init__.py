@@ -1,7 +1,8 @@
 """The words of the planner as frozen data, and their files."""
 
 from planner.schema.base import Frozen, nearest, read_document, sha256_of, to_json, write_document
-from planner.schema.card import Architecture, ModelCard
+from planner.schema.card import Architecture, ModelCard, Origin, Training, numbered
+from planner.schema.data import Data, IdxFiles, ImageFolders, NpzFiles, Preprocessing, SklearnDigits
 from planner.schema.evaluation import Evaluation, Size
 from planner.schema.fleet import BYTES_PER_PARAM, Device, DeviceKind, Fleet, Link, LinkSpeed, Precision
 from planner.schema.goal import Goal, GoalFile, Method, Objective
@@ -12,6 +13,7 @@ __all__ = [
     "BYTES_PER_PARAM",
     "Architecture",
     "Assignment",
+    "Data",
     "Device",
     "DeviceKind",
     "Evaluation",
@@ -21,23 +23,31 @@ __all__ = [
     "FusionCost",
     "Goal",
     "GoalFile",
+    "IdxFiles",
+    "ImageFolders",
     "Importance",
     "LatencyRow",
     "Link",
     "LinkSpeed",
     "Method",
     "ModelCard",
+    "NpzFiles",
     "Objective",
+    "Origin",
     "Plan",
     "Precision",
     "PredictedAccuracy",
+    "Preprocessing",
     "Profile",
     "Recovery",
     "Size",
+    "SklearnDigits",
     "SolverRun",
     "SubModel",
+    "Training",
     "Width",
     "nearest",
+    "numbered",
     "read_document",
     "sha256_of",
     "to_json",

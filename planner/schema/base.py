@@ -3,6 +3,7 @@
 Every complaint about a file is one sentence: file, place in it, what must hold, what was got.
 """
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -207,7 +208,7 @@ def _sentence(error: ValidationError, data: Any, model: type[BaseModel]) -> str:
     # What may have one of several forms fails as each: of those, the one that goes furthest into the data counts.
     found: dict[tuple[int | str, ...], ErrorDetails] = {}
     for problem in error.errors():
-        found.setdefault(_steps(problem["loc"], data), problem)
+        found.setdefault(_steps(problem, data), problem)
     problems = [loc for loc in found if not any(loc == other[: len(loc)] for other in found if other != loc)]
     # A misspelled key also makes a missing one: name the misspelling.
     problems.sort(key=lambda loc: found[loc]["type"] != "extra_forbidden")
@@ -221,18 +222,22 @@ def _sentence(error: ValidationError, data: Any, model: type[BaseModel]) -> str:
     return (f"{place}: " if place else "") + what + more
 
 
-def _steps(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
+def _steps(problem: ErrorDetails, data: Any) -> tuple[int | str, ...]:
     """Return the path to a problem, without the names that pydantic gives to the forms that a value may have."""
+    *parents, last = problem["loc"] or ("",)
     steps = []
-    for step in loc:
-        try:
+    for step in parents:
+        # A form's name is no key of the data.
+        with contextlib.suppress(KeyError, IndexError, TypeError):
             data = data[step]
-        except (KeyError, IndexError):
-            pass
-        except TypeError:
-            continue
-        steps.append(step)
+            steps.append(step)
+    if problem["type"] == "missing" or (isinstance(data, (dict, list)) and _holds(data, last)):
+        steps.append(last)
     return tuple(steps)
+
+
+def _holds(data: Any, step: int | str) -> bool:
+    return step in data if isinstance(data, dict) else isinstance(step, int) and step < len(data)
 
 
 def _place(parents: list[int | str], data: Any) -> str:
@@ -265,6 +270,10 @@ def _what(error: ErrorDetails, key: str, data: Any, model: type[BaseModel]) -> s
         return f"{key} must be {sign} {limit}, got {shown}.".lstrip()
     if kind == "json_invalid":
         return f"not JSON ({limits['error']})."
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        tag = f"{key}.{limits['discriminator'][1:-1]}"
+        known = limits.get("expected_tags")
+        return f"{tag} must be one of {known}, got {limits['tag']!r}." if known else f"{tag} is missing."
     if kind == "too_short":
         return f"{key} must have at least {limits['min_length']} entry, got {limits['actual_length']}."
     if kind == "value_error":

@@ -1,15 +1,19 @@
 """card.json: a model that can be split, and everything needed to use and to make it again."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_serializer, model_validator
 
 from planner.schema.base import Document, Frozen
+from planner.schema.data import Data, Preprocessing
 from planner.schema.fleet import Name
+
+MAX_NUMBERED_CLASSES = 100_000
 
 
 class Architecture(Frozen):
-    """A plain ViT: sizes of the whole model."""
+    """A plain ViT: sizes of the whole model. A distilled one has a second token and head layer, as DeiT's."""
 
     image_size: int = Field(ge=1)
     patch_size: int = Field(ge=1)
@@ -19,30 +23,14 @@ class Architecture(Frozen):
     num_heads: int = Field(ge=1)
     head_dim: int = Field(ge=1)
     hidden_dim: int = Field(ge=1)
+    distilled: bool = False
+    layer_norm_eps: float = Field(1e-6, gt=0)
 
     @model_validator(mode="after")
     def _patches_fill_the_image(self) -> "Architecture":
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size must be a multiple of patch_size {self.patch_size}, got {self.image_size}")
         return self
-
-
-class Data(Frozen):
-    """Where the images come from, and which of them are the test part."""
-
-    source: Literal["sklearn-digits"]
-    test_share: float = Field(gt=0, lt=1)
-    split_seed: int = Field(ge=0)
-    licence: str
-    citation: str
-
-
-class Preprocessing(Frozen):
-    """(pixel * scale - mean) / std, the last two per input channel."""
-
-    scale: float = Field(gt=0)
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 class Training(Frozen):
@@ -58,17 +46,87 @@ class Training(Frozen):
     seed: int = Field(ge=0)
 
 
+class Origin(Frozen):
+    """The file that the weights were converted from."""
+
+    file: str
+    sha256: str
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """Return "0", "1", ...: the names of classes that have none."""
+    return tuple(str(i) for i in range(count))
+
+
+def _names(value: Any) -> Any:
+    """Turn a number of classes into their names; leave anything else to the field's check."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return tuple(value) if isinstance(value, list) else value
+    if not 1 <= value <= MAX_NUMBERED_CLASSES:
+        raise ValueError(f"must be names or a number from 1 to {MAX_NUMBERED_CLASSES}, got {value}")
+    return numbered(value)
+
+
+ClassNames = Annotated[tuple[Name, ...], Field(min_length=1), BeforeValidator(_names)]
+# Our name of a parameter, {l} for the block -> its name in the file, or its names where q, k and v are apart.
+NameMap = dict[str, str | tuple[str, str, str]]
+
+
 class ModelCard(Document):
-    """The card beside a checkpoint under models/."""
+    """The card of a model, beside its checkpoint if it has one.
+
+    Without weights it is good for planning costs; without data, for running the model.
+    """
 
     model: Name
     description: str
     architecture: Architecture
-    classes: tuple[Name, ...] = Field(min_length=1)
-    data: Data
-    preprocessing: Preprocessing
-    training: Training
-    weights: str
-    weights_sha256: str
-    accuracy: dict[Literal["train", "test"], float]
-    licence: str
+    classes: ClassNames
+    data: Data | None = None
+    preprocessing: Preprocessing | None = None
+    training: Training | None = None
+    weights: Annotated[str, Field(min_length=1)] | None = None
+    weights_sha256: str | None = None
+    parameter_names: Literal["timm", "huggingface", "torchvision"] | NameMap = "timm"
+    origin: Origin | None = None
+    accuracy: dict[Literal["train", "test"], float] | None = None
+    licence: str | None = None
+
+    @field_serializer("classes", when_used="json")
+    def _as_written(self, classes: tuple[str, ...]) -> tuple[str, ...] | int:
+        return len(classes) if self.classes_are_numbered else classes
+
+    @property
+    def classes_are_numbered(self) -> bool:
+        """Whether the classes have no names of their own."""
+        return self.classes == numbered(len(self.classes))
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> "ModelCard":
+        if len(set(self.classes)) < len(self.classes):
+            twice = next(name for name in self.classes if self.classes.count(name) > 1)
+            raise ValueError(f"classes: names must differ, {twice!r} is given twice")
+        for one, other in (("weights", "weights_sha256"), ("data", "preprocessing")):
+            if (getattr(self, one) is None) != (getattr(self, other) is None):
+                got = one if getattr(self, other) is None else other
+                raise ValueError(f"a card must have both {one} and {other} or neither, got {got} alone")
+        if self.preprocessing is not None:
+            self._check_preprocessing(self.preprocessing)
+        return self
+
+    def _check_preprocessing(self, preprocessing: Preprocessing) -> None:
+        channels, size = self.architecture.in_channels, self.architecture.image_size
+        for key in ("mean", "std"):
+            if (got := len(getattr(preprocessing, key))) != channels:
+                raise ValueError(f"preprocessing: {key} must have an entry for each of {channels} channels, got {got}")
+        if preprocessing.resize is not None and preprocessing.resize < size:
+            raise ValueError(
+                f"preprocessing: resize must be >= image_size {size}, of which it is cropped, "
+                f"got {preprocessing.resize}"
+            )
+
+    def seen_from(self, folder: Path) -> "ModelCard":
+        """Return the same card with the paths of its data seen from where its folder is seen."""
+        if self.data is None:
+            return self
+        return ModelCard.model_validate(self.model_dump() | {"data": self.data.seen_from(folder).model_dump()})

@@ -1,0 +1,187 @@
+"""Reading what a card's data names: pixels as they are stored, and labels.
+
+Legend: N images, H height, W width, ch channels.
+"""
+
+import gzip
+import math
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.errors import InputError
+from planner.network.data.pixels import ArrayPixels, FilePixels, Pixels, not_installed
+from planner.schema import IdxFiles, ImageFolders, ModelCard, NpzFiles, SklearnDigits, nearest
+
+_GZIP = b"\x1f\x8b"
+_IDX_BYTES = 0x08
+_IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Pixels and their labels (N,), and where they are from."""
+
+    where: str
+    pixels: Pixels
+    labels: NDArray[np.int64]
+
+
+def read(card: ModelCard, test: bool) -> Stored:
+    """Read the stored training or test part of a card's data.
+
+    Raises:
+        InputError: If a file or folder is missing, damaged or not of its format, or does not go
+            with the card's classes.
+    """
+    source = card.data
+    match source:
+        case SklearnDigits():
+            return _digits()
+        case IdxFiles():
+            if test:
+                return _idx(Path(source.test_images or ""), Path(source.test_labels or ""), len(card.classes))
+            return _idx(Path(source.train_images), Path(source.train_labels), len(card.classes))
+        case NpzFiles():
+            return _npz(Path(source.test or "" if test else source.train), source, len(card.classes))
+        case ImageFolders():
+            return _folders(source, card, test)
+    raise InputError(
+        f"model {card.model!r} has no data: its card must say where images are from, under `data` and `preprocessing`."
+    )
+
+
+def _digits() -> Stored:
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError:
+        raise not_installed("data source 'sklearn-digits'", "scikit-learn") from None
+    digits = load_digits()
+    pixels = ArrayPixels("sklearn-digits", digits.images[..., None].astype(np.uint8))
+    return Stored("sklearn-digits", pixels, digits.target.astype(np.int64))
+
+
+# --- IDX ---
+
+
+def _idx(images: Path, labels: Path, num_classes: int) -> Stored:
+    array = _idx_array(images, 3)  # (N, H, W)
+    return _paired(images, array[..., None], labels, _idx_array(labels, 1), num_classes)
+
+
+def _idx_array(path: Path, ndim: int) -> NDArray[np.uint8]:
+    """Return the bytes of an IDX file in the shape that its header says.
+
+    Source:
+        Y. LeCun, C. Cortes and C. Burges, The MNIST database, "the IDX file format".
+    """
+    with _opened(path) as file:
+        content = file.read()
+    if content[:2] == _GZIP:
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{path}: damaged gzip file ({error}).") from None
+    magic = bytes([0, 0, _IDX_BYTES, ndim])
+    if content[:4] != magic:
+        raise InputError(
+            f"{path}: must be an IDX file of bytes in {ndim} dimensions, beginning with {magic.hex()}, "
+            f"got {content[:4].hex() or 'nothing'}."
+        )
+    start = 4 + 4 * ndim
+    shape = tuple(int(size) for size in np.frombuffer(content[4:start].ljust(4 * ndim, b"\0"), ">u4"))
+    if len(content) - start != math.prod(shape):
+        sizes = " x ".join(map(str, shape))
+        raise InputError(f"{path}: must have {sizes} bytes behind its header, got {max(0, len(content) - start)}.")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+# --- npz ---
+
+
+def _npz(path: Path, source: NpzFiles, num_classes: int) -> Stored:
+    arrays = []
+    try:
+        # Opened here: numpy leaves a damaged archive open.
+        with _opened(path) as file, np.load(file, allow_pickle=False) as archive:
+            for key in (source.images_key, source.labels_key):
+                if key not in archive:
+                    raise InputError(f"{path}: must hold {key!r}, got {', '.join(archive) or 'nothing'}.")
+                arrays.append(np.asarray(archive[key]))
+    # A lone array is no context; an array of objects is a ValueError.
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: must be an .npz file of plain arrays ({error}).") from None
+    images, labels = arrays
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise InputError(
+            f"{path}: {source.images_key!r} must be uint8, N x H x W or N x H x W x channels, "
+            f"got {images.dtype} of shape {images.shape}."
+        )
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(
+            f"{path}: {source.labels_key!r} must be N integers, got {labels.dtype} of shape {labels.shape}."
+        )
+    return _paired(path, images if images.ndim == 4 else images[..., None], path, labels, num_classes)
+
+
+def _paired(
+    images_path: Path, images: NDArray[np.uint8], labels_path: Path, labels: NDArray[np.integer], num_classes: int
+) -> Stored:
+    """Return images (N, H, W, ch) with their labels (N,), if they go together and the labels are classes."""
+    if len(images) != len(labels):
+        raise InputError(
+            f"{labels_path}: must have a label for each image of {images_path.name}, "
+            f"got {len(labels)} labels for {len(images)} images."
+        )
+    outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if outside.size:
+        raise InputError(
+            f"{labels_path}: labels must be from 0 to {num_classes - 1}, got {labels[outside[0]]} at {outside[0]}."
+        )
+    return Stored(str(labels_path), ArrayPixels(images_path, images), labels.astype(np.int64))
+
+
+# --- folders ---
+
+
+def _folders(source: ImageFolders, card: ModelCard, test: bool) -> Stored:
+    train = Path(source.train)
+    names = _folder_names(train, _subfolders(train), card)
+    root = Path(source.test or "") if test else train
+    files: list[Path] = []
+    labels: list[int] = []
+    for folder in _subfolders(root):
+        if folder not in names:
+            raise InputError(f"{root / folder}: must have a class's name{nearest(folder, names) or '.'}")
+        inside = sorted(path for path in (root / folder).iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES)
+        files += inside
+        labels += [names.index(folder)] * len(inside)
+    return Stored(str(root), FilePixels(tuple(files)), np.array(labels, dtype=np.int64))
+
+
+def _subfolders(root: Path) -> list[str]:
+    if not root.is_dir():
+        raise InputError(f"{root}: must be a folder of class folders, got {'a file' if root.exists() else 'nothing'}.")
+    return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _folder_names(train: Path, folders: Sequence[str], card: ModelCard) -> Sequence[str]:
+    """Return the folder of each class: of its name or, where classes are but numbered, in sorted order."""
+    if not card.classes_are_numbered or set(folders) <= set(card.classes):
+        return card.classes
+    if len(folders) != len(card.classes):
+        raise InputError(f"{train}: must have a folder for each of {len(card.classes)} classes, got {len(folders)}.")
+    return folders

@@ -1,0 +1,182 @@
+"""A checkpoint of anyone's plain ViT becomes a model of ours: a card and canonical weights.
+
+Sizes are read off the tensors' shapes. What does not show there is asked for (the number of
+heads) or is the convention of the naming scheme (the epsilon of the layer norms).
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors.torch import save
+from torch import Tensor
+
+from planner.errors import InputError
+from planner.network.checkpoint import CARD, WEIGHTS, parse, read_content, whole_shape
+from planner.network.names import Scheme, in_file, renamed, scheme_of
+from planner.network.vit import VisionTransformer
+from planner.schema import Architecture, ModelCard, Origin, numbered, write_document
+from planner.schema.base import write_bytes
+
+# A tensor that only one scheme's files have.
+_MARKS = {
+    "cls_token": "timm",
+    "class_token": "torchvision",
+    "vit.embeddings.cls_token": "huggingface",
+    "deit.embeddings.cls_token": "huggingface",
+}
+_EPS = {"timm": 1e-6, "torchvision": 1e-6, "huggingface": 1e-12}
+# Of the ViTs of embed dim 192, 384, 768 and 1024.
+_USUAL_HEAD_DIM = 64
+
+
+def import_checkpoint(
+    source: Path,
+    out: Path,
+    num_heads: int | None,
+    classes: Sequence[str] | None = None,
+    layer_norm_eps: float | None = None,
+) -> ModelCard:
+    """Convert a checkpoint, run it on one image, and write a card and its weights.
+
+    Args:
+        source: The checkpoint.
+        out: The folder of card and weights; the model gets its name.
+        num_heads: Heads of each block.
+        classes: Their names; they are numbered unless given.
+        layer_norm_eps: Of all layer norms; the naming scheme's convention unless given.
+
+    Raises:
+        InputError: If the checkpoint is no plain ViT, or something that it does not show is not given.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: must be a new or an empty folder, got one that holds something.")
+    content = read_content(source)
+    state = parse(source, content)
+    scheme, names = _recognised(source, state)
+    seen = _Shapes(source, state, names)
+    num_classes = seen.of("head.weight", 2)[0]
+    if classes is not None and len(classes) != num_classes:
+        raise InputError(f"{source}: has {num_classes} classes, got names for {len(classes)}.")
+    eps = _EPS[scheme] if layer_norm_eps is None else layer_norm_eps
+    try:
+        card = ModelCard(
+            model=out.resolve().name,
+            description=f"Imported from {source.name}, whose names are {scheme}'s.",
+            architecture=_architecture(seen, num_heads, eps),
+            classes=numbered(num_classes) if classes is None else tuple(classes),
+            origin=Origin(file=source.name, sha256=hashlib.sha256(content).hexdigest()),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = "".join(f"{step}: " for step in first["loc"])
+        message = first["msg"].removeprefix("Value error, ").replace("Input should", "must")
+        raise InputError(f"{source}: cannot have a card: {place}{message}, got {first['input']!r}.") from None
+    model = VisionTransformer(whole_shape(card))
+    model.load_state_dict(renamed(source, state, model.state_dict(), names))
+    _try(source, model.eval())
+    weights = save(model.state_dict())
+    hashed = {"weights": WEIGHTS, "weights_sha256": hashlib.sha256(weights).hexdigest()}
+    card = ModelCard.model_validate(card.model_dump() | hashed)
+    write_bytes(out / WEIGHTS, weights)
+    write_document(out / CARD, card)
+    return card
+
+
+def _recognised(source: Path, state: Mapping[str, Tensor]) -> tuple[str, Scheme]:
+    for mark, scheme in _MARKS.items():
+        if mark in state:
+            return scheme, scheme_of(scheme, state)
+    some = ", ".join(repr(name) for name in list(state)[:3]) or "no tensors"
+    raise InputError(
+        f"{source}: names must be those of timm, DeiT, Hugging Face's ViT or DeiT, or torchvision, with a class token; "
+        f"got {some}. Write a card with a map as its parameter_names instead."
+    )
+
+
+class _Shapes:
+    """Shapes of a file's tensors by our names."""
+
+    def __init__(self, source: Path, state: Mapping[str, Tensor], names: Scheme) -> None:
+        self.source, self._state, self._names = source, state, names
+
+    def has(self, ours: str) -> bool:
+        return all(part in self._state for part in in_file(self._names, ours))
+
+    def of(self, ours: str, ndim: int) -> tuple[int, ...]:
+        """Return a tensor's shape, rows of queries, keys and values added up."""
+        parts = in_file(self._names, ours)
+        for part in parts:
+            if part not in self._state:
+                raise InputError(f"{self.source}: tensor {part!r} is missing.")
+            if len(got := self._state[part].shape) != ndim or 0 in got:
+                raise InputError(f"{self.source}: tensor {part!r} must have {ndim} dimensions, got shape {tuple(got)}.")
+        shapes = [self._state[part].shape for part in parts]
+        return (sum(shape[0] for shape in shapes), *shapes[0][1:])
+
+    def name(self, ours: str) -> str:
+        return in_file(self._names, ours)[0]
+
+
+def _architecture(seen: _Shapes, num_heads: int | None, layer_norm_eps: float) -> Architecture:
+    embed_dim, in_channels, patch_size, _ = seen.of("patch_embed.proj.weight", 4)
+    seen.of("blocks.0.norm1.weight", 1)
+    depth = 0
+    while seen.has(f"blocks.{depth}.norm1.weight"):
+        depth += 1
+    hidden_dim = seen.of("blocks.0.mlp.fc1.weight", 2)[0]
+    inner_dim = seen.of("blocks.0.attn.qkv.weight", 2)[0] // 3
+    num_heads = _checked_heads(seen.source, num_heads, inner_dim)
+    distilled = seen.has("dist_token")
+    if distilled and not seen.has("head_dist.weight"):
+        raise InputError(
+            f"{seen.source}: has a distillation token, but no head layer for it ({seen.name('head_dist.weight')!r}): "
+            "a model with two tokens and one head layer cannot be run."
+        )
+    num_tokens, num_prefix = seen.of("pos_embed", 3)[1], 2 if distilled else 1
+    side = math.isqrt(max(0, num_tokens - num_prefix))
+    if side == 0 or side**2 != num_tokens - num_prefix:
+        raise InputError(
+            f"{seen.source}: tensor {seen.name('pos_embed')!r} must have {num_prefix} + a square of tokens, "
+            f"got {num_tokens}: images must be square, each patch with a position."
+        )
+    return Architecture(
+        image_size=side * patch_size,
+        patch_size=patch_size,
+        in_channels=in_channels,
+        embed_dim=embed_dim,
+        depth=depth,
+        num_heads=num_heads,
+        head_dim=inner_dim // num_heads,
+        hidden_dim=hidden_dim,
+        distilled=distilled,
+        layer_norm_eps=layer_norm_eps,
+    )
+
+
+def _checked_heads(source: Path, num_heads: int | None, inner_dim: int) -> int:
+    """Return the number of heads, if it was given and divides the rows of the queries."""
+    if num_heads is None:
+        usual = inner_dim // _USUAL_HEAD_DIM
+        hint = (
+            f"; with the usual head dim of {_USUAL_HEAD_DIM} it would be --num-heads {usual}"
+            if inner_dim % _USUAL_HEAD_DIM == 0
+            else ""
+        )
+        raise InputError(f"{source}: the number of heads does not show in the weights: give it as --num-heads{hint}.")
+    if num_heads < 1 or inner_dim % num_heads:
+        raise InputError(f"--num-heads must divide {inner_dim}, the width of the queries, got {num_heads}.")
+    return num_heads
+
+
+def _try(source: Path, model: VisionTransformer) -> None:
+    """Run the model on one image of noise: what comes out must be numbers."""
+    shape = model.shape
+    size = (1, shape.in_channels, shape.image_size, shape.image_size)
+    with torch.inference_mode():
+        logits = model(torch.randn(size, generator=torch.Generator().manual_seed(0)))
+    if not torch.isfinite(logits).all():
+        raise InputError(f"{source}: the model must answer an image with finite logits, got NaN or infinity.")

@@ -1,0 +1,127 @@
+"""Where a model's images come from, and what is done to their pixels.
+
+Paths are relative to the card. Images have 8 bits a channel.
+"""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+from pydantic import Field, model_validator
+
+from planner.schema.base import Frozen
+
+FilePath = Annotated[str, Field(min_length=1)]
+S = TypeVar("S", bound="_Files")
+
+
+class SklearnDigits(Frozen):
+    """The 1,797 handwritten digits that come with scikit-learn."""
+
+    source: Literal["sklearn-digits"]
+    test_share: float = Field(gt=0, lt=1)
+    split_seed: int = Field(ge=0)
+    licence: str | None = None
+    citation: str | None = None
+
+    @property
+    def has_test_part(self) -> bool:
+        """Whether the test part is stored apart from the training part."""
+        return False
+
+    def seen_from(self, folder: Path) -> "SklearnDigits":
+        """Return the same source: it has no paths."""
+        return self
+
+
+class _Files(Frozen):
+    """Files or folders of a training part, and of a test part or what is to be split off as one."""
+
+    train_paths: ClassVar[tuple[str, ...]]
+    test_paths: ClassVar[tuple[str, ...]]
+
+    test_share: float | None = Field(None, gt=0, lt=1)
+    split_seed: int | None = Field(None, ge=0)
+    licence: str | None = None
+    citation: str | None = None
+
+    @property
+    def has_test_part(self) -> bool:
+        """Whether the test part is stored apart from the training part."""
+        return self.test_share is None
+
+    @model_validator(mode="after")
+    def _has_one_test_part(self: S) -> S:
+        for keys in (self.test_paths, ("test_share", "split_seed")):
+            missing = [key for key in keys if getattr(self, key) is None]
+            if 0 < len(missing) < len(keys):
+                raise ValueError(f"must have {' and '.join(keys)} or none of them, got no {missing[0]}")
+        stored = getattr(self, self.test_paths[0]) is not None
+        if stored == (self.test_share is not None):
+            raise ValueError(
+                f"must have either {' and '.join(self.test_paths)} or test_share and split_seed, "
+                f"got {'both' if stored else 'neither'}"
+            )
+        return self
+
+    def seen_from(self: S, folder: Path) -> S:
+        """Return the same source with its paths seen from where a card's folder is seen."""
+        fields = self.model_dump()
+        paths = {key: str(folder / fields[key]) for key in (*self.train_paths, *self.test_paths) if fields[key]}
+        return self.model_validate(fields | paths)
+
+
+class IdxFiles(_Files):
+    """MNIST's format, gzipped or not: bytes behind a header of sizes."""
+
+    train_paths = ("train_images", "train_labels")
+    test_paths = ("test_images", "test_labels")
+
+    source: Literal["idx"]
+    train_images: FilePath
+    train_labels: FilePath
+    test_images: FilePath | None = None
+    test_labels: FilePath | None = None
+
+
+class NpzFiles(_Files):
+    """Numpy archives: images N x H x W or N x H x W x channels of uint8, labels N of integers."""
+
+    train_paths = ("train",)
+    test_paths = ("test",)
+
+    source: Literal["npz"]
+    train: FilePath
+    test: FilePath | None = None
+    images_key: str = "images"
+    labels_key: str = "labels"
+
+
+class ImageFolders(_Files):
+    """A folder for each part, in it a folder of image files for each class.
+
+    The folders have the names of the card's classes; if the classes are only numbered, the
+    sorted names of the training part's folders stand for them.
+    """
+
+    train_paths = ("train",)
+    test_paths = ("test",)
+
+    source: Literal["folder"]
+    train: FilePath
+    test: FilePath | None = None
+
+
+Data = Annotated[SklearnDigits | IdxFiles | NpzFiles | ImageFolders, Field(discriminator="source")]
+
+
+class Preprocessing(Frozen):
+    """(pixel * scale - mean) / std, the last two per input channel.
+
+    With `resize`, the shorter side is first made so long [pixels] and the middle is cut out;
+    without it, the images must have the model's size already.
+    """
+
+    scale: float = Field(1 / 255, gt=0)
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    resize: int | None = Field(None, ge=1)

@@ -1,0 +1,114 @@
+"""An oracle for naming schemes: a network's tensors under the names that other libraries give them, written out."""
+
+import torch
+from torch import Tensor
+
+from planner.network.vit import VisionTransformer
+
+HF_BLOCK = {
+    "norm1.weight": "layernorm_before.weight",
+    "norm1.bias": "layernorm_before.bias",
+    "attn.proj.weight": "attention.output.dense.weight",
+    "attn.proj.bias": "attention.output.dense.bias",
+    "norm2.weight": "layernorm_after.weight",
+    "norm2.bias": "layernorm_after.bias",
+    "mlp.fc1.weight": "intermediate.dense.weight",
+    "mlp.fc1.bias": "intermediate.dense.bias",
+    "mlp.fc2.weight": "output.dense.weight",
+    "mlp.fc2.bias": "output.dense.bias",
+}
+HF_VIT = {
+    "cls_token": "vit.embeddings.cls_token",
+    "pos_embed": "vit.embeddings.position_embeddings",
+    "patch_embed.proj.weight": "vit.embeddings.patch_embeddings.projection.weight",
+    "patch_embed.proj.bias": "vit.embeddings.patch_embeddings.projection.bias",
+    "norm.weight": "vit.layernorm.weight",
+    "norm.bias": "vit.layernorm.bias",
+    "head.weight": "classifier.weight",
+    "head.bias": "classifier.bias",
+}
+HF_DEIT = {
+    "cls_token": "deit.embeddings.cls_token",
+    "dist_token": "deit.embeddings.distillation_token",
+    "pos_embed": "deit.embeddings.position_embeddings",
+    "patch_embed.proj.weight": "deit.embeddings.patch_embeddings.projection.weight",
+    "patch_embed.proj.bias": "deit.embeddings.patch_embeddings.projection.bias",
+    "norm.weight": "deit.layernorm.weight",
+    "norm.bias": "deit.layernorm.bias",
+    "head.weight": "cls_classifier.weight",
+    "head.bias": "cls_classifier.bias",
+    "head_dist.weight": "distillation_classifier.weight",
+    "head_dist.bias": "distillation_classifier.bias",
+}
+TORCHVISION = {
+    "cls_token": "class_token",
+    "pos_embed": "encoder.pos_embedding",
+    "patch_embed.proj.weight": "conv_proj.weight",
+    "patch_embed.proj.bias": "conv_proj.bias",
+    "norm.weight": "encoder.ln.weight",
+    "norm.bias": "encoder.ln.bias",
+    "head.weight": "heads.head.weight",
+    "head.bias": "heads.head.bias",
+}
+TORCHVISION_BLOCK = {
+    "norm1.weight": "ln_1.weight",
+    "norm1.bias": "ln_1.bias",
+    "attn.qkv.weight": "self_attention.in_proj_weight",
+    "attn.qkv.bias": "self_attention.in_proj_bias",
+    "attn.proj.weight": "self_attention.out_proj.weight",
+    "attn.proj.bias": "self_attention.out_proj.bias",
+    "norm2.weight": "ln_2.weight",
+    "norm2.bias": "ln_2.bias",
+    "mlp.fc1.weight": "mlp.0.weight",
+    "mlp.fc1.bias": "mlp.0.bias",
+    "mlp.fc2.weight": "mlp.3.weight",
+    "mlp.fc2.bias": "mlp.3.bias",
+}
+OLD_MLP = {"mlp.0.": "mlp.linear_1.", "mlp.3.": "mlp.linear_2."}
+
+
+def huggingface(model: VisionTransformer) -> dict[str, Tensor]:
+    """Return a network's tensors as transformers names them; queries, keys and values apart."""
+    root, names = ("deit", HF_DEIT) if model.shape.distilled else ("vit", HF_VIT)
+    state = {}
+    for ours, tensor in model.state_dict().items():
+        if not ours.startswith("blocks."):
+            state[names[ours]] = tensor
+            continue
+        _, l, rest = ours.split(".", 2)
+        block = f"{root}.encoder.layer.{l}"
+        if rest in HF_BLOCK:
+            state[f"{block}.{HF_BLOCK[rest]}"] = tensor
+            continue
+        end = rest.removeprefix("attn.qkv.")
+        third = len(tensor) // 3
+        for i, part in enumerate(("query", "key", "value")):
+            state[f"{block}.attention.attention.{part}.{end}"] = tensor[i * third : (i + 1) * third].clone()
+    return state
+
+
+def torchvision(model: VisionTransformer) -> dict[str, Tensor]:
+    """Return a network's tensors as torchvision names them."""
+    state = {}
+    for ours, tensor in model.state_dict().items():
+        if ours.startswith("blocks."):
+            _, l, rest = ours.split(".", 2)
+            state[f"encoder.layers.encoder_layer_{l}.{TORCHVISION_BLOCK[rest]}"] = tensor
+        else:
+            state[TORCHVISION[ours]] = tensor
+    return state
+
+
+def old_torchvision(model: VisionTransformer) -> dict[str, Tensor]:
+    """Return a network's tensors as torchvision named them before 0.14."""
+    state = {}
+    for name, tensor in torchvision(model).items():
+        for new, old in OLD_MLP.items():
+            name = name.replace(new, old)
+        state[name] = tensor
+    return state
+
+
+def timm(model: VisionTransformer) -> dict[str, Tensor]:
+    """Return a network's tensors as timm and DeiT name them: as we do."""
+    return {name: torch.clone(tensor) for name, tensor in model.state_dict().items()}

@@ -1,0 +1,136 @@
+"""The shipped model's data, and small changes of images."""
+
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from planner.errors import InputError
+from planner.network import data
+from planner.network.checkpoint import load_card, load_model
+from planner.network.data import Jitter, Samples
+from planner.network.evaluate import accuracy
+
+
+def generator(seed=0):
+    """Return a seeded generator."""
+    return torch.Generator().manual_seed(seed)
+
+
+# The shipped model and its data
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """The shipped digits ViT and both parts of its data."""
+    pytest.importorskip("sklearn")
+    card, model = load_model("digits-vit")
+    return card, model, data.load(card, "train"), data.load(card, "test")
+
+
+def test_the_shipped_model_is_as_accurate_as_its_card_says(digits):
+    """The digits ViT is right on at least 97 % of the test part, and its card states the accuracies to four digits."""
+    card, model, train, test = digits
+    assert not model.training
+    assert round(accuracy(model, test), 4) == card.accuracy["test"] >= 0.97
+    assert round(accuracy(model, train), 4) == card.accuracy["train"]
+
+
+def test_the_split_is_a_partition(digits):
+    """Train and test together are scikit-learn's 1,797 images, each exactly once."""
+    from sklearn.datasets import load_digits
+
+    card, _, train, test = digits
+    assert len(train) + len(test) == 1797
+    pre = card.preprocessing
+    both = torch.cat([train.tensor(), test.tensor()]).flatten(1) * pre.std[0] + pre.mean[0]
+    got = np.column_stack([both / pre.scale, torch.cat([train.labels, test.labels])])
+    source = load_digits()
+    expected = np.column_stack([source.data, source.target])
+    got, expected = (np.array(sorted(np.rint(rows).tolist())) for rows in (got, expected))
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_the_split_is_stratified(digits):
+    """Each class has the same share of its images in the test part, to the image."""
+    card, _, train, test = digits
+    in_test, in_train = (torch.bincount(part.labels, minlength=10).double() for part in (test, train))
+    assert ((in_test - card.data.test_share * (in_test + in_train)).abs() <= 1).all()
+
+
+def test_the_split_is_the_same_every_time(digits):
+    """Loading a part again gives the same images in the same order."""
+    card, _, train, test = digits
+    for part, known in (("train", train), ("test", test)):
+        again = data.load(card, part)
+        assert torch.equal(again.tensor(), known.tensor())
+        assert torch.equal(again.labels, known.labels)
+
+
+def test_training_images_are_standardised(digits):
+    """Preprocessed pixels of the train part have mean 0 and spread 1: the card's numbers are theirs."""
+    images = digits[2].tensor()
+    assert images.dtype == torch.float32
+    assert images.shape[1:] == (1, 8, 8)
+    assert abs(images.mean()) < 0.01
+    assert abs(images.std() - 1) < 0.01
+
+
+def test_holdout_splits_once_more(digits):
+    """A holdout is stratified and disjoint from the rest, the same for a seed and another for another."""
+    labels = digits[2].labels
+    numbered = Samples(torch.arange(len(labels)), labels)
+    kept, held = data.holdout(numbered, 0.25, seed=0)
+    assert sorted(torch.cat([kept.images, held.images]).tolist()) == list(range(len(labels)))
+    assert torch.equal(held.labels, labels[held.images])
+    share = torch.bincount(held.labels) / torch.bincount(labels)
+    assert ((share - 0.25).abs() < 0.01).all()
+    assert torch.equal(data.holdout(numbered, 0.25, seed=0)[1].images, held.images)
+    assert not torch.equal(data.holdout(numbered, 0.25, seed=1)[1].images, held.images)
+
+
+def test_without_scikit_learn_the_data_says_what_to_install(monkeypatch):
+    """Where scikit-learn is missing, the message names the extra that brings it."""
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(InputError, match=r"needs scikit-learn.*vit-planner\[data\]"):
+        data.load(load_card("digits-vit"), "test")
+
+
+# Jitter
+
+
+def test_no_jitter_is_the_identity():
+    """Shifts and rotations of up to nothing leave the images as they are, to 1e-6."""
+    images = torch.rand(6, 2, 8, 8, generator=generator())
+    assert (Jitter(0.0, 0.0)(images, generator()) - images).abs().max() <= 1e-6
+
+
+def test_jitter_is_the_generators():
+    """The same generator state draws the same jitter, and each image gets its own."""
+    images = torch.rand(1, 1, 8, 8, generator=generator()).expand(3, -1, -1, -1)
+    first = Jitter(1.0, 10.0)(images, generator(2))
+    assert torch.equal(first, Jitter(1.0, 10.0)(images, generator(2)))
+    assert not torch.allclose(first[0], first[1])
+
+
+@pytest.mark.parametrize("vertical", [False, True])
+def test_shifts_stay_within_what_is_allowed(vertical):
+    """On a ramp that rises by 1 a pixel, a shift of up to 1.5 pixels changes the inner pixels by up to 1.5."""
+    ramp = torch.arange(10.0).expand(10, 10)
+    images = (ramp.T if vertical else ramp).expand(200, 1, 10, 10)
+    change = (Jitter(1.5, 0.0)(images, generator()) - images)[:, 0, 2:-2, 2:-2]
+    assert 1.2 < change.abs().max() <= 1.5 + 1e-4
+    # One image is shifted as a whole, some one way and some the other.
+    assert (change.amax((1, 2)) - change.amin((1, 2))).max() < 1e-4
+    assert change.min() < -1.2
+    assert change.max() > 1.2
+
+
+def test_rotations_stay_within_what_is_allowed():
+    """On a ramp, a rotation by a small angle tilts by its sine: over 4 pixels, at most 4 sin(20 degrees)."""
+    ramp = torch.arange(10.0).expand(200, 1, 10, 10)
+    turned = Jitter(0.0, 20.0)(ramp, generator())[:, 0]
+    tilt = (turned[:, 7, 5] - turned[:, 3, 5]).abs()
+    assert 0.9 * 4 * math.sin(math.radians(20)) < tilt.max() <= 4 * math.sin(math.radians(20)) + 1e-4
