@@ -70,9 +70,9 @@ def build_profile(
     def on_probe() -> None:
         nonlocal timed
         timed += 1
-        on_stage(Stage("time this machine", timed, latency.num_probes(shape)))
+        on_stage(Stage("time this machine", timed, latency.num_probes()))
 
-    row = latency.measure(shape, seed, on_probe)
+    rows = latency.measure(shape, (shape.embed_dim,), seed, on_probe)
     on_stage(Stage("measure importance", 0, 1))
     measured = importance.fisher(whole, samples)
     groups = importance.group_channels(measured, GROUP_SIZE)
@@ -106,7 +106,7 @@ def build_profile(
             }
         ],
         "importance": {"heads": head_shares, "channel_groups": group_shares},
-        "latency": {latency.KIND: [row.model_dump()]},
+        "latency": {latency.KIND: [row.model_dump() for row in rows]},
         "provenance": {
             "counts": "fvcore, equal to the closed form",
             "activations": "measured by torch's allocations, float32, one image",
@@ -116,8 +116,8 @@ def build_profile(
         },
     }
     profile = Profile.model_validate(fields)
-    rows = _recover(profile, card, whole, samples, work, seed, on_stage)
-    return Profile.model_validate(fields | {"recovery": [row.model_dump() for row in rows]})
+    recovered = _recover(profile, card, whole, samples, work, seed, on_stage)
+    return Profile.model_validate(fields | {"recovery": [row.model_dump() for row in recovered]})
 
 
 def _recover(

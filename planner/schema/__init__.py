@@ -6,6 +6,15 @@ from planner.schema.evaluation import Evaluation, Size
 from planner.schema.fleet import BYTES_PER_PARAM, Device, DeviceKind, Fleet, Link, LinkSpeed, Precision
 from planner.schema.goal import Goal, GoalFile, Method, Objective
 from planner.schema.plan import Assignment, FusionCost, Plan, SolverRun, SubModel
+from planner.schema.probe import (
+    ProbeDevice,
+    ProbeFailure,
+    ProbeFile,
+    ProbeManifest,
+    ProbeNetwork,
+    ProbeResult,
+    ProbeTiming,
+)
 from planner.schema.profile import Importance, LatencyRow, Profile, Recovery, Width
 
 __all__ = [
@@ -29,6 +38,13 @@ __all__ = [
     "Objective",
     "Plan",
     "Precision",
+    "ProbeDevice",
+    "ProbeFailure",
+    "ProbeFile",
+    "ProbeManifest",
+    "ProbeNetwork",
+    "ProbeResult",
+    "ProbeTiming",
     "Profile",
     "Recovery",
     "Size",

@@ -1,0 +1,133 @@
+"""A folder of networks to time on a device: ONNX files, their manifest, and the script that times them.
+
+Times do not depend on the weights' values, so all files share one file of random numbers: each initialiser is a
+region of it, no two of one network the same. The folder is thus hardly larger than its largest network.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from planner.errors import InputError
+from planner.network.checkpoint import load_card, whole_shape
+from planner.network.export import export_onnx, quantise_int8
+from planner.network.vit import Shape, VisionTransformer
+from planner.network.widths import embed_widths
+from planner.profiler.design import NUM_NETWORKS, design
+from planner.schema import Precision, ProbeFile, ProbeManifest, ProbeNetwork, write_document
+from planner.schema.base import write_bytes, write_text
+
+SCRIPT, MANIFEST, NUMBERS = "probe.py", "manifest.json", "weights.bin"
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+
+# Smaller initialisers (norms, biases, scales) stay in the ONNX file.
+_LEAST_SHARED_BYTES = 1024
+_ALIGNMENT = 4096
+_STD = 0.02
+
+
+def make_probes(
+    model: str,
+    folder: Path,
+    precisions: Sequence[Precision] = PRECISIONS,
+    seed: int = 0,
+    num_networks: int = NUM_NETWORKS,
+    on_network: Callable[[int, int], None] = lambda done, total: None,
+) -> ProbeManifest:
+    """Write the folder of a model's probes.
+
+    Args:
+        model: A shipped model's name, or the path of a card; its weights are not needed.
+        folder: Made, or empty.
+        precisions: Of the networks; int8 ones are made from float32 ones.
+        seed: For the networks' sizes and the random weights.
+        num_networks: How many at each precision.
+        on_network: Called with the networks written so far, and all.
+
+    Raises:
+        InputError: If the folder holds something already, or onnx is not installed.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise InputError(f"{folder}: must be a new or empty folder, got one that holds something already.")
+    card = load_card(model)
+    whole = whole_shape(card)
+    widths = embed_widths(whole)
+    networks, num_bytes = [], 0
+    for i, shape in enumerate(design(whole, widths, seed, num_networks)):
+        on_network(i, num_networks)
+        files = _write_network(shape, f"n{i + 1:02}", folder, precisions, seed)
+        num_bytes = max(num_bytes, *(file.num_bytes for file in files.values()))
+        networks.append(
+            ProbeNetwork(
+                name=f"n{i + 1:02}",
+                embed_dim=shape.embed_dim,
+                num_heads=shape.num_heads,
+                hidden_dim=shape.hidden_dim,
+                files=files,
+            )
+        )
+    write_bytes(folder / NUMBERS, _numbers(num_bytes, seed))
+    write_text(folder / SCRIPT, Path(__file__).with_name("device_probe.py").read_text(encoding="utf-8"))
+    manifest = ProbeManifest(
+        model=card.model,
+        num_tokens=whole.num_tokens,
+        depth=whole.depth,
+        num_heads=whole.num_heads[0],
+        head_dim=whole.head_dim,
+        hidden_dim=whole.hidden_dim[0],
+        widths=widths,
+        input_shape=(whole.in_channels, whole.image_size, whole.image_size),
+        networks=tuple(networks),
+    )
+    # Last: a folder with a manifest is whole.
+    write_document(folder / MANIFEST, manifest)
+    on_network(num_networks, num_networks)
+    return manifest
+
+
+def _write_network(
+    shape: Shape, name: str, folder: Path, precisions: Sequence[Precision], seed: int
+) -> dict[Precision, ProbeFile]:
+    """Export a network, quantise it, and write both with shared weights."""
+    torch.manual_seed(seed)
+    model = VisionTransformer(shape).eval()
+    with tempfile.TemporaryDirectory() as temporary:
+        sources = {p: Path(temporary, f"{name}-{p}.onnx") for p in PRECISIONS}
+        export_onnx(model, sources["float32"])
+        if "int8" in precisions:
+            quantise_int8(sources["float32"], sources["int8"])
+        files: dict[Precision, ProbeFile] = {}
+        for precision in precisions:
+            content, num_bytes = _share_weights(sources[precision])
+            file = f"{name}-{precision}.onnx"
+            write_bytes(folder / file, content)
+            files[precision] = ProbeFile(name=file, num_bytes=num_bytes)
+    return files
+
+
+def _share_weights(source: Path) -> tuple[bytes, int]:
+    """Return an ONNX file whose large initialisers are regions of the shared file, and the bytes up to the last."""
+    import onnx
+    from onnx.external_data_helper import set_external_data
+
+    model: Any = onnx.load(source)
+    offset = 0
+    for tensor in model.graph.initializer:
+        length = len(tensor.raw_data)
+        if length < _LEAST_SHARED_BYTES:
+            continue
+        set_external_data(tensor, location=NUMBERS, offset=offset, length=length)
+        tensor.ClearField("raw_data")
+        offset += -(-length // _ALIGNMENT) * _ALIGNMENT
+    content: bytes = model.SerializeToString()
+    return content, offset
+
+
+def _numbers(num_bytes: int, seed: int) -> bytes:
+    """Return random float32 of the size of weights; as int8 they are any numbers."""
+    numbers = np.random.default_rng(seed).standard_normal(-(-num_bytes // 4), dtype=np.float32)
+    return (_STD * numbers).astype(np.float32).tobytes()
