@@ -4,6 +4,7 @@ Times do not depend on the weights' values, so all files share one file of rando
 region of it, no two of one network the same. The folder is thus hardly larger than its largest network.
 """
 
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,17 +43,16 @@ def make_probes(
 
     Args:
         model: A shipped model's name, or the path of a card; its weights are not needed.
-        folder: Made, or empty.
+        folder: Made, or empty; what an interrupted run left there is written anew.
         precisions: Of the networks; int8 ones are made from float32 ones.
         seed: For the networks' sizes and the random weights.
         num_networks: How many at each precision.
         on_network: Called with the networks written so far, and all.
 
     Raises:
-        InputError: If the folder holds something already, or onnx is not installed.
+        InputError: If the folder holds anything else, or onnx is not installed.
     """
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise InputError(f"{folder}: must be a new or empty folder, got one that holds something already.")
+    _check_folder(folder)
     card = load_card(model)
     whole = whole_shape(card)
     widths = embed_widths(whole)
@@ -87,6 +87,29 @@ def make_probes(
     write_document(folder / MANIFEST, manifest)
     on_network(num_networks, num_networks)
     return manifest
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_file():
+        raise InputError(f"{folder}: must be a folder, got a file.")
+    holds = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    # Without a manifest the networks are left over from an interrupted run.
+    others = [name for name in holds if not re.fullmatch(r"n\d+-\w+\.onnx", name)]
+    if others:
+        raise InputError(f"{folder}: must be a new or empty folder, got one that holds {others[0]!r}.")
+
+
+def parse_precisions(text: str) -> tuple[Precision, ...]:
+    """Return the precisions named in a comma-separated list.
+
+    Raises:
+        InputError: If one is unknown or given twice.
+    """
+    named = [part.strip() for part in text.split(",")]
+    precisions = tuple(p for p in PRECISIONS if p in named)
+    if len(precisions) < len(named):
+        raise InputError(f"--precision must be one or both of {', '.join(PRECISIONS)}, each once, got {text!r}.")
+    return precisions
 
 
 def _write_network(
