@@ -1,7 +1,7 @@
-"""Time the networks of this folder on this device: python probe.py [--threads 1,4] [--seconds 240].
+"""Time the networks of this folder on this device, for `planner probe add`.
 
-Needs Python 3.9 or later, numpy and onnxruntime; nothing else. Writes latency.json for `planner probe add`.
-Stopped at any moment (Ctrl-C), it keeps what it has; the same command goes on from there.
+Needs Python 3.9 or later, numpy and onnxruntime; nothing else. Stopped at any moment (Ctrl-C), it keeps what it has;
+the same command goes on from there.
 
 The networks take turns, round after round, so that a slow moment of the device hits them all. In its turn a network
 runs unmeasured for a moment, then measured; the shortest run counts. Its time is the median over the rounds.
@@ -17,6 +17,7 @@ import platform
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,13 @@ except ImportError as _error:
     sys.exit(f"probe.py needs {_error.name}, which is not installed: pip install numpy onnxruntime.")
 
 LEAST_ROUNDS = 3
-STABLE_ROUNDS = 5
-# Stable: the standard error of each median is at most this share of it.
-STABLE_ERROR = 0.01
-# In a turn: idle threads of the network before stop spinning in some 50 ms.
+# The standard error of a median at which more rounds would hardly move it, as a share of it.
+STABLE_ERROR, STABLE_ROUNDS = 0.01, 5
+# Threads of the network before go on spinning for some 50 ms.
 WARM_SECONDS = 0.05
-TIMED_SECONDS = 0.03
-LEAST_RUNS = 2
-MOST_THREADS_KEPT = 256
+TIMED_SECONDS, LEAST_RUNS = 0.03, 2
+MOST_THREADS_OPEN = 256
+RESTLESS_SPREAD = 0.1
 
 
 class ProbeError(Exception):
@@ -45,27 +45,19 @@ class Probe:
     """One network at one precision and thread count, and its rounds [us]."""
 
     def __init__(self, network: str, precision: str, threads: int, path: Path, num_bytes: int) -> None:
-        self.network, self.precision, self.threads = network, precision, threads
-        self.path, self.num_bytes = path, num_bytes
+        self.key: dict[str, Any] = {"network": network, "precision": precision, "threads": threads}
+        self.name = f"{network} {precision}, {threads} thread{'s' * (threads > 1)}"
+        self.threads, self.path, self.num_bytes = threads, path, num_bytes
         self.rounds_us: list[float] = []
         self.runs = 0
-        self.reason: str | None = None
+        self.reason = ""
         self.session: Any = None
-
-    @property
-    def key(self) -> tuple[str, str, int]:
-        return self.network, self.precision, self.threads
-
-    @property
-    def name(self) -> str:
-        return f"{self.network} {self.precision} {self.threads} thread{'s' * (self.threads > 1)}"
 
     def visit(self, images: Any, keep_open: bool) -> None:
         """Run it for a moment, and add the shortest run as a round; what fails is noted and not tried again."""
         try:
-            if self.session is None:
-                self.session = open_session(self.path, self.threads)
-            shortest, runs = time_us(self.session, images)
+            session = self.session or open_session(self.path, self.threads)
+            shortest, runs = time_us(session, images)
         # Whatever onnxruntime raises, the other networks can still be timed.
         except Exception as error:
             self.reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
@@ -73,28 +65,25 @@ class Probe:
             return
         self.rounds_us.append(round(shortest, 2))
         self.runs += runs
-        if not keep_open:
-            self.session = None
+        self.session = session if keep_open else None
+
+    @property
+    def spread(self) -> float:
+        """The scaled median deviation from the median, as a share of it: a robust standard deviation."""
+        median = statistics.median(self.rounds_us)
+        return 1.4826 * statistics.median(abs(us - median) for us in self.rounds_us) / median
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether the standard error of the median, 1.25 s / sqrt(n), is small."""
+        n = len(self.rounds_us)
+        return n >= STABLE_ROUNDS and 1.2533 * self.spread / n**0.5 <= STABLE_ERROR
 
     def timing(self) -> dict[str, Any]:
         """Return what latency.json says of it."""
-        return {
-            "network": self.network,
-            "precision": self.precision,
-            "threads": self.threads,
-            "median_us": statistics.median(self.rounds_us),
-            "spread": round(spread(self.rounds_us), 4),
-            "runs": self.runs,
-            "rounds_us": self.rounds_us,
-        }
-
-    def failure(self) -> dict[str, Any]:
-        return {
-            "network": self.network,
-            "precision": self.precision,
-            "threads": self.threads,
-            "reason": self.reason,
-        }
+        median_us, spread = statistics.median(self.rounds_us), round(self.spread, 4)
+        times = {"median_us": median_us, "spread": spread, "runs": self.runs, "rounds_us": self.rounds_us}
+        return {**self.key, **times}
 
 
 def open_session(path: Path, threads: int) -> Any:
@@ -123,56 +112,41 @@ def time_us(session: Any, images: Any) -> tuple[float, int]:
     return shortest * 1e6, runs
 
 
-def spread(rounds_us: list[float]) -> float:
-    """Return the scaled median deviation from the median, as a share of it: a robust standard deviation."""
-    median = statistics.median(rounds_us)
-    return 1.4826 * statistics.median(abs(us - median) for us in rounds_us) / median
-
-
-def is_stable(probe: Probe) -> bool:
-    """Say whether more rounds would hardly move the median: its standard error is 1.25 s / sqrt(n)."""
-    n = len(probe.rounds_us)
-    return n >= STABLE_ROUNDS and 1.2533 * spread(probe.rounds_us) / n**0.5 <= STABLE_ERROR
-
-
-def run_rounds(probes: list[Probe], images: Any, seconds: float, save: Any) -> None:
-    """Let the networks take turns until the time is up or all are stable; `save` is called after each round."""
+def run_rounds(probes: list[Probe], images: Any, seconds: float, save: Callable[[], None]) -> None:
+    """Let the networks take turns until the time is up or all are stable; save after each round."""
     keep_open = has_room(probes)
     start = time.monotonic()
     while True:
-        left = [p for p in probes if p.reason is None]
+        left = [p for p in probes if not p.reason]
         # After an interruption, those that lack a round go first.
-        least = min((len(p.rounds_us) for p in left), default=0)
-        turn = [p for p in left if len(p.rounds_us) == least]
+        done = min((len(p.rounds_us) for p in left), default=0)
+        turn = [p for p in left if len(p.rounds_us) == done]
         began = time.monotonic()
         for i, probe in enumerate(turn):
-            show_progress(least + 1, i, len(turn), probe.name, began, start, seconds)
+            show_progress(done + 1, i / len(turn), probe.name, began, start + seconds)
             probe.visit(images, keep_open)
         save()
-        left = [p for p in left if p.reason is None]
+        left = [p for p in left if not p.reason]
         now = time.monotonic()
-        late = now - start + (now - began) > seconds
-        rounds = min((len(p.rounds_us) for p in left), default=LEAST_ROUNDS)
-        if (late and rounds >= LEAST_ROUNDS) or all(is_stable(p) for p in left):
+        is_late = now + (now - began) > start + seconds
+        is_enough = all(len(p.rounds_us) >= LEAST_ROUNDS for p in left)
+        if (is_late and is_enough) or all(p.is_stable for p in left):
             show("")
             return
 
 
 def has_room(probes: list[Probe]) -> bool:
-    """Say whether all networks can stay open: in half the free memory, with copies of the weights, few threads."""
+    """Say whether all can stay open: in half the free memory, with two copies of the weights, and few threads."""
     needed = sum(3 * p.num_bytes + 2**20 for p in probes)
-    return needed < free_bytes() / 2 and sum(p.threads - 1 for p in probes) <= MOST_THREADS_KEPT
+    return needed < free_bytes() / 2 and sum(p.threads - 1 for p in probes) <= MOST_THREADS_OPEN
 
 
-def show_progress(turn: int, done: int, total: int, name: str, began: float, start: float, seconds: float) -> None:
-    """Show where it stands; the time left is known after a few networks."""
+def show_progress(number: int, done: float, name: str, began: float, end: float) -> None:
+    """Show the round, the network and the time left: to the end, or to the last round that must be."""
     now = time.monotonic()
-    at_least = 0.0
-    if done:
-        a_round = (now - began) * total / done
-        at_least = a_round * (max(0, LEAST_ROUNDS - turn) + 1 - done / total)
-    left = max(seconds - (now - start), at_least)
-    show(f"round {turn}, network {done + 1} of {total} ({name}), at most {left // 60:.0f} min {left % 60:.0f} s left")
+    a_round = (now - began) / done if done else 0.0
+    left = max(end - now, a_round * (max(LEAST_ROUNDS - number, 0) + 1 - done))
+    show(f"round {number}, {done:.0%} ({name}), at most {left // 60:.0f} min {left % 60:.0f} s left")
 
 
 def show(text: str) -> None:
@@ -203,26 +177,24 @@ def peak_bytes() -> int:
 
 def num_cores() -> int:
     """Return the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_name() -> str:
-    """Return what the processor calls itself: on boards that is the board's model."""
+    """Return what the board, or else the processor, calls itself."""
     for path, key in (("/proc/device-tree/model", ""), ("/proc/cpuinfo", "model name")):
         try:
-            text = Path(path).read_text(encoding="utf-8", errors="replace")
+            lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             continue
-        found = [line.partition(":")[2] if key else line for line in text.splitlines() if line.startswith(key)]
+        found = [line.partition(":")[2] if key else line for line in lines if line.startswith(key)]
         if found:
             return found[0].strip("\0 ")
     return platform.processor() or platform.machine()
 
 
 def device() -> dict[str, Any]:
-    """Return what was measured on, and with what."""
+    """Return what is measured on, and with what."""
     return {
         "python": platform.python_version(),
         "numpy": numpy.__version__,
@@ -234,52 +206,38 @@ def device() -> dict[str, Any]:
     }
 
 
-def sha256_of(data: Any) -> str:
-    """Return the SHA-256 of the canonical JSON: keys sorted, no spaces."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
 def read_manifest(folder: Path) -> Any:
+    """Read the folder's manifest, and see that its files are there."""
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
+        names = [file["name"] for network in manifest["networks"] for file in network["files"].values()]
     except OSError as error:
         raise ProbeError(f"{path}: cannot be read ({error.strerror}); run the probe.py of a probe folder.") from None
-    except ValueError as error:
-        raise ProbeError(f"{path}: not JSON ({error}); copy the probe folder again.") from None
-    for network in manifest["networks"]:
-        for file in network["files"].values():
-            if not (folder / file["name"]).is_file():
-                raise ProbeError(f"{folder / file['name']}: no such file; copy the probe folder again.")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProbeError(f"{path}: not a manifest of networks ({error}); copy the probe folder again.") from None
+    for name in [*names, "weights.bin"]:
+        if not (folder / name).is_file():
+            raise ProbeError(f"{folder / name}: no such file; copy the whole probe folder again.")
     return manifest
 
 
-def make_probes(folder: Path, manifest: Any, threads: list[int]) -> list[Probe]:
-    """Return every network at every precision and thread count, in the order of the turns."""
-    return [
-        Probe(network["name"], precision, count, folder / file["name"], file["num_bytes"])
-        for count in threads
-        for network in manifest["networks"]
-        for precision, file in network["files"].items()
-    ]
-
-
 def take_earlier(out: Path, probes: list[Probe], identity: dict[str, Any]) -> list[dict[str, Any]]:
-    """Give the probes the rounds of an interrupted run; return the timings of thread counts not asked for now.
+    """Give the probes the rounds of an interrupted run; return the timings that are not asked for now.
 
-    A finished run is measured anew, one of another folder or device is overwritten.
+    A finished run is measured anew, and one of another folder or device is overwritten.
     """
     try:
         earlier = json.loads(out.read_text(encoding="utf-8"))
         if any(earlier[key] != value for key, value in identity.items()):
             return []
         timings = {(t["network"], t["precision"], t["threads"]): t for t in earlier["timings"]}
-        finished = earlier["complete"]
+        is_finished = earlier["complete"]
     except (OSError, ValueError, KeyError, TypeError):
         return []
     for probe in probes:
-        timing = timings.pop(probe.key, None)
-        if timing is not None and not finished:
+        timing = timings.pop(tuple(probe.key.values()), None)
+        if timing is not None and not is_finished:
             probe.rounds_us, probe.runs = timing["rounds_us"], timing["runs"]
     return list(timings.values())
 
@@ -294,66 +252,69 @@ def write(path: Path, data: Any) -> None:
         raise ProbeError(f"{path}: cannot be written ({error.strerror}).") from None
 
 
-def parse() -> argparse.Namespace:
-    def counts(text: str) -> list[int]:
-        numbers = sorted({int(part) for part in text.split(",")})
-        if numbers[0] < 1:
-            raise ValueError
-        return numbers
-
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    default = sorted({1, num_cores()})
-    parser.add_argument("--threads", type=counts, default=default, help="such as 1,4 [1 and the number of cores]")
-    parser.add_argument("--seconds", type=float, default=240, help="about how long to measure [240]")
-    parser.add_argument("--out", type=Path, default=Path("latency.json"), help="the result [latency.json]")
-    return parser.parse_args()
-
-
-def probe_device(options: argparse.Namespace) -> None:
-    """Measure all, and write the result."""
+def probe_device(threads: list[int], seconds: float, out: Path) -> None:
+    """Measure all, write the result, and say what failed."""
     folder = Path(__file__).resolve().parent
     manifest = read_manifest(folder)
-    identity = {"manifest_sha256": sha256_of(manifest), "device": device()}
-    probes = make_probes(folder, manifest, options.threads)
-    others = take_earlier(options.out, probes, identity)
+    canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    identity = {"manifest_sha256": hashlib.sha256(canonical.encode()).hexdigest(), "device": device()}
+    probes = [
+        Probe(network["name"], precision, count, folder / file["name"], file["num_bytes"])
+        for count in threads
+        for network in manifest["networks"]
+        for precision, file in network["files"].items()
+    ]
+    others = take_earlier(out, probes, identity)
     images = numpy.random.default_rng(0).standard_normal((1, *manifest["input_shape"])).astype(numpy.float32)
 
     def save() -> None:
-        complete = all(p.reason or len(p.rounds_us) >= LEAST_ROUNDS for p in probes)
         result = {
             "schema_version": 1,
             **identity,
-            "complete": complete,
+            "complete": all(p.reason or len(p.rounds_us) >= LEAST_ROUNDS for p in probes),
             "peak_memory_bytes": peak_bytes(),
             "manifest": manifest,
             "timings": [p.timing() for p in probes if p.rounds_us and not p.reason] + others,
-            "failures": [p.failure() for p in probes if p.reason],
+            "failures": [{**p.key, "reason": p.reason} for p in probes if p.reason],
         }
-        write(options.out, result)
+        write(out, result)
 
     try:
-        run_rounds(probes, images, options.seconds, save)
+        run_rounds(probes, images, seconds, save)
     except KeyboardInterrupt:
         save()
-        show("")
         raise
     for probe in probes:
         if probe.reason:
-            print(f"{probe.name} failed and is left out: {probe.reason}")
-    restless = [p for p in probes if p.rounds_us and spread(p.rounds_us) > 0.1]
-    if len(restless) > len(probes) / 4:
-        print("The times vary by over 10 %: something else keeps this device busy, or it throttles in the heat.")
-    print(f"{options.out}: {sum(1 for p in probes if not p.reason)} timings; now: planner probe add {options.out} ...")
+            print(f"{probe.name}: failed and is left out ({probe.reason}).")
+    timed = [p for p in probes if not p.reason]
+    if timed and statistics.median(p.spread for p in timed) > RESTLESS_SPREAD:
+        print("The times vary by over 10 %: something else keeps this device busy, or it slows down in the heat.")
+    print(f"{out}: {len(timed)} timings. Next, where the planner is: planner probe add {out.name} ...")
+
+
+def thread_counts(text: str) -> list[int]:
+    """Return the thread counts of a comma-separated list."""
+    counts = sorted({int(part) for part in text.split(",")})
+    if counts[0] < 1:
+        raise ValueError
+    return counts
 
 
 def main() -> None:
     """Run the script."""
+    parser = argparse.ArgumentParser(description="Time the networks of this folder on this device.")
+    default = sorted({1, num_cores()})
+    parser.add_argument("--threads", type=thread_counts, default=default, help="such as 1,4 [1 and the cores]")
+    parser.add_argument("--seconds", type=float, default=240, help="about how long; never under 3 rounds [240]")
+    parser.add_argument("--out", type=Path, default=Path("latency.json"), help="the result [latency.json]")
+    options = parser.parse_args()
     try:
-        probe_device(parse())
+        probe_device(options.threads, options.seconds, options.out)
     except ProbeError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
-        sys.stderr.write("Stopped. What was finished is kept: the same command goes on from there.\n")
+        sys.stderr.write("\nStopped. What was finished is kept: the same command goes on from there.\n")
         sys.exit(130)
 
 

@@ -55,15 +55,29 @@ def make_probes(
     _check_folder(folder)
     card = load_card(model)
     whole = whole_shape(card)
-    widths = embed_widths(whole)
+    shapes = design(whole, embed_widths(whole), seed, num_networks)
+    return write_networks(card.model, whole, shapes, folder, precisions, seed, on_network)
+
+
+def write_networks(
+    model: str,
+    whole: Shape,
+    shapes: Sequence[Shape],
+    folder: Path,
+    precisions: Sequence[Precision],
+    seed: int,
+    on_network: Callable[[int, int], None],
+) -> ProbeManifest:
+    """Write these sub-models of a model, the script and the manifest; see `make_probes`."""
     networks, num_bytes = [], 0
-    for i, shape in enumerate(design(whole, widths, seed, num_networks)):
-        on_network(i, num_networks)
-        files = _write_network(shape, f"n{i + 1:02}", folder, precisions, seed)
+    for i, shape in enumerate(shapes):
+        on_network(i, len(shapes))
+        name = f"n{i + 1:02}"
+        files = _write_network(shape, name, folder, precisions, seed)
         num_bytes = max(num_bytes, *(file.num_bytes for file in files.values()))
         networks.append(
             ProbeNetwork(
-                name=f"n{i + 1:02}",
+                name=name,
                 embed_dim=shape.embed_dim,
                 num_heads=shape.num_heads,
                 hidden_dim=shape.hidden_dim,
@@ -73,19 +87,19 @@ def make_probes(
     write_bytes(folder / NUMBERS, _numbers(num_bytes, seed))
     write_text(folder / SCRIPT, Path(__file__).with_name("device_probe.py").read_text(encoding="utf-8"))
     manifest = ProbeManifest(
-        model=card.model,
+        model=model,
         num_tokens=whole.num_tokens,
         depth=whole.depth,
         num_heads=whole.num_heads[0],
         head_dim=whole.head_dim,
         hidden_dim=whole.hidden_dim[0],
-        widths=widths,
+        widths=embed_widths(whole),
         input_shape=(whole.in_channels, whole.image_size, whole.image_size),
         networks=tuple(networks),
     )
     # Last: a folder with a manifest is whole.
     write_document(folder / MANIFEST, manifest)
-    on_network(num_networks, num_networks)
+    on_network(len(shapes), len(shapes))
     return manifest
 
 
