@@ -1,6 +1,10 @@
 """A sub-model as ONNX files: float32, and int8 made from it.
 
-The graph takes `images` (B, channels, H, W) and returns `features` (B, E); B is free.
+The graph takes `images` (B, channels, H, W) and returns `features` (B, E); B is free. Only operators of the
+ONNX standard are in it, and attention is written out in as few of them as it takes.
+
+Weights lie beside the graph, in `NAME.onnx.data`: ONNX Runtime maps that file and lets go of each tensor once it has
+packed it for its kernels. Of weights inside the graph it would hold a second copy at its peak.
 """
 
 import importlib
@@ -21,12 +25,17 @@ from planner.schema.base import write_bytes
 
 INPUT, OUTPUT = "images", "features"
 
+_OPSET = 20
+# Smaller tensors stay in the graph: a mapped one takes a page of memory, if not two.
+_EXTERNAL_FROM_BYTES = 16 * 1024
+_PAGE_BYTES = 4096
+
 
 def export_onnx(model: VisionTransformer, path: Path) -> None:
-    """Write a network as a float32 ONNX file that returns its features.
+    """Write a network as float32 ONNX, its weights to `data_path(path)`, that returns its features.
 
     Raises:
-        InputError: If onnx and onnxscript are not installed, or the file cannot be written.
+        InputError: If onnx and onnxscript are not installed, or a file cannot be written.
     """
     for name in ("onnx", "onnxscript"):
         _needed(name)
@@ -39,13 +48,15 @@ def export_onnx(model: VisionTransformer, path: Path) -> None:
             (images,),
             input_names=[INPUT],
             output_names=[OUTPUT],
+            opset_version=_OPSET,
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
+            custom_translation_table={torch.ops.aten.scaled_dot_product_attention.default: _attention},
             external_data=False,
             verbose=False,
         )
     assert program is not None
-    write_bytes(path, program.model_proto.SerializeToString())
+    _write(program.model_proto, path)
 
 
 def quantise_int8(source: Path, target: Path) -> None:
@@ -54,7 +65,7 @@ def quantise_int8(source: Path, target: Path) -> None:
     Raises:
         InputError: If onnx and onnxruntime are not installed, or a file cannot be read or written.
     """
-    _needed("onnx")
+    onnx = _needed("onnx")
     _needed("onnxruntime")
     if not source.is_file():
         raise InputError(f"{source}: must be an ONNX file to quantise, got none; export the network first.")
@@ -65,8 +76,13 @@ def quantise_int8(source: Path, target: Path) -> None:
         # Without it shapes stay unknown, and constants unfolded.
         quant_pre_process(source, prepared)
         quantize_dynamic(prepared, quantised, weight_type=QuantType.QInt8)
-        content = quantised.read_bytes()
-    write_bytes(target, content)
+        proto = onnx.load(quantised)
+    _write(proto, target)
+
+
+def data_path(path: Path) -> Path:
+    """Return the file of the weights that belongs to a graph's file: they are moved together."""
+    return path.with_name(f"{path.name}.data")
 
 
 class _Features(nn.Module):
@@ -79,6 +95,48 @@ class _Features(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return features (B, E)."""
         return self.model.features(images)
+
+
+def _attention(
+    query: Any, key: Any, value: Any, mask: Any = None, dropout: float = 0.0, is_causal: bool = False, **_: Any
+) -> Any:
+    """Return softmax(Q K^T / sqrt(hd)) V, (B, h, N, hd) each; the network has neither mask nor dropout."""
+    from onnxscript import opset20 as op
+
+    scaled = op.Mul(query, op.Constant(value_float=query.shape[-1] ** -0.5))
+    scores = op.MatMul(scaled, op.Transpose(key, perm=[0, 1, 3, 2]))  # (B, h, N, N)
+    return op.MatMul(op.Softmax(scores, axis=-1), value)
+
+
+def _write(proto: Any, path: Path) -> None:
+    """Write a graph and beside it its large tensors; where there is a graph, its weights are whole."""
+    _strip(proto)
+    data = bytearray()
+    for tensor in proto.graph.initializer:
+        content = tensor.raw_data
+        if len(content) < _EXTERNAL_FROM_BYTES:
+            continue
+        data.extend(bytes(-len(data) % _PAGE_BYTES))
+        place = {"location": data_path(path).name, "offset": len(data), "length": len(content)}
+        data.extend(content)
+        tensor.ClearField("raw_data")
+        tensor.data_location = tensor.EXTERNAL
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=str(value))
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}).") from None
+    write_bytes(data_path(path), bytes(data))
+    write_bytes(path, proto.SerializeToString())
+
+
+def _strip(proto: Any) -> None:
+    """Remove what the exporter tells of where each node came from: more bytes than the rest of a small graph."""
+    graph = proto.graph
+    for part in (proto, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
 
 
 def _needed(name: str) -> Any:

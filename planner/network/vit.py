@@ -62,13 +62,12 @@ class Attention(nn.Module):
         self.proj = nn.Linear(num_heads * head_dim, embed_dim)
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
-        B, N, _ = x.shape
-        qkv = self.qkv(x).reshape(B, N, 3, self.num_heads, self.head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, h, N, hd) each
+        qkv = self.qkv(x).chunk(3, dim=-1)
+        q, k, v = (part.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for part in qkv)  # (B, h, N, hd)
         x = F.scaled_dot_product_attention(q, k, v)  # (B, h, N, hd)
         if gate is not None:
             x = x * gate[:, :, None, None]
-        projected: Tensor = self.proj(x.transpose(1, 2).reshape(B, N, -1))  # (B, N, E)
+        projected: Tensor = self.proj(x.transpose(1, 2).flatten(2))  # (B, N, E)
         return projected
 
 
