@@ -27,7 +27,7 @@ INPUT, OUTPUT = "images", "features"
 
 _OPSET = 20
 # Smaller tensors stay in the graph: a mapped one takes a page of memory, if not two.
-_EXTERNAL_FROM_BYTES = 16 * 1024
+_EXTERNAL_FROM_BYTES = 4096
 _PAGE_BYTES = 4096
 
 
