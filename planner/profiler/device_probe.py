@@ -87,12 +87,13 @@ class Probe:
 
 
 def open_session(path: Path, threads: int) -> Any:
-    """Open a network as the runtime on the device does."""
+    """Open a network with the settings of the planner's runtime on the device."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3
+    options.enable_mem_reuse = False
+    options.enable_mem_pattern = False
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

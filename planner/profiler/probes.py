@@ -1,7 +1,7 @@
 """A folder of networks to time on a device: ONNX files, their manifest, and the script that times them.
 
-Times do not depend on the weights' values, so all files share one file of random numbers: each initialiser is a
-region of it, no two of one network the same. The folder is thus hardly larger than its largest network.
+Times do not depend on the weights' values, so all networks share one file of random numbers in the place of their own
+files of weights. The folder is thus hardly larger than its largest network.
 """
 
 import re
@@ -15,7 +15,7 @@ import torch
 
 from planner.errors import InputError
 from planner.network.checkpoint import load_card, whole_shape
-from planner.network.export import export_onnx, quantise_int8
+from planner.network.export import data_path, export_onnx, quantise_int8
 from planner.network.vit import Shape, VisionTransformer
 from planner.network.widths import embed_widths
 from planner.profiler.design import NUM_NETWORKS, design
@@ -25,9 +25,6 @@ from planner.schema.base import write_bytes, write_text
 SCRIPT, MANIFEST, NUMBERS = "probe.py", "manifest.json", "weights.bin"
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
-# Smaller initialisers (norms, biases, scales) stay in the ONNX file.
-_LEAST_SHARED_BYTES = 1024
-_ALIGNMENT = 4096
 _STD = 0.02
 
 
@@ -147,21 +144,16 @@ def _write_network(
 
 
 def _share_weights(source: Path) -> tuple[bytes, int]:
-    """Return an ONNX file whose large initialisers are regions of the shared file, and the bytes up to the last."""
+    """Return a graph whose weights lie in the shared file instead of its own, and how many bytes they span there."""
     import onnx
-    from onnx.external_data_helper import set_external_data
 
-    model: Any = onnx.load(source)
-    offset = 0
+    model: Any = onnx.load(source, load_external_data=False)
     for tensor in model.graph.initializer:
-        length = len(tensor.raw_data)
-        if length < _LEAST_SHARED_BYTES:
-            continue
-        set_external_data(tensor, location=NUMBERS, offset=offset, length=length)
-        tensor.ClearField("raw_data")
-        offset += -(-length // _ALIGNMENT) * _ALIGNMENT
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = NUMBERS
     content: bytes = model.SerializeToString()
-    return content, offset
+    return content, data_path(source).stat().st_size
 
 
 def _numbers(num_bytes: int, seed: int) -> bytes:
