@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO := build/demo
 CHECKED := planner tests benchmarks
 
-.PHONY: demo test test-slow profile model bench bench-solve bench-solve-plots clean
+.PHONY: demo test test-slow profile model bench bench-solve bench-solve-plots bench-latency clean
 
 # The main job: a fleet and a trained ViT in; a plan, sub-models and their accuracy out.
 demo: $(VENV)/.ready
@@ -36,6 +36,11 @@ bench-solve: $(VENV)/.ready
 # How its time and gap grow: docs/solve-growth.png (some ten minutes).
 bench-solve-plots: $(VENV)/.ready-report
 	$(BIN)/python -m benchmarks.solve --plots
+
+# The latency model beside measured sub-models in ONNX Runtime: docs/latency.md (some fifteen minutes; let nothing
+# else run).
+bench-latency: $(VENV)/.ready-dev
+	$(BIN)/python benchmarks/latency.py
 
 # Measure the shipped model again, on this machine.
 profile: $(VENV)/.ready

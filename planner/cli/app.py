@@ -27,23 +27,29 @@ app = typer.Typer(
 )
 
 
-def command(function: Callable[P, None]) -> Callable[P, None]:
-    """Make a function a command whose errors are one sentence on stderr and an exit code."""
+def command_of(group: typer.Typer) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Make a function a command of a group, whose errors are one sentence on stderr and an exit code."""
 
-    @functools.wraps(function)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            function(*args, **kwargs)
-        except PlannerError as error:
-            typer.echo(str(error), err=True)
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            kept = " What was finished is kept: the same command goes on from there."
-            typer.echo("Stopped." + kept * (function.__name__ in _RESUMABLE), err=True)
-            raise typer.Exit(130) from None
+    def register(function: Callable[P, None]) -> Callable[P, None]:
+        @functools.wraps(function)
+        def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                function(*args, **kwargs)
+            except PlannerError as error:
+                typer.echo(str(error), err=True)
+                raise typer.Exit(error.exit_code) from None
+            except KeyboardInterrupt:
+                kept = " What was finished is kept: the same command goes on from there."
+                typer.echo("Stopped." + kept * (function.__name__ in _RESUMABLE), err=True)
+                raise typer.Exit(130) from None
 
-    app.command(name=function.__name__.replace("_", "-").strip("-"))(wrapped)
-    return wrapped
+        group.command(name=function.__name__.replace("_", "-").strip("-"))(wrapped)
+        return wrapped
+
+    return register
+
+
+command = command_of(app)
 
 
 def refuse_folder(out: Path | None) -> None:

@@ -7,6 +7,15 @@ from planner.schema.evaluation import Evaluation, Size
 from planner.schema.fleet import BYTES_PER_PARAM, Device, DeviceKind, Fleet, Link, LinkSpeed, Precision
 from planner.schema.goal import Goal, GoalFile, Method, Objective
 from planner.schema.plan import Assignment, FusionCost, Plan, PredictedAccuracy, SolverRun, SubModel
+from planner.schema.probe import (
+    ProbeDevice,
+    ProbeFailure,
+    ProbeFile,
+    ProbeManifest,
+    ProbeNetwork,
+    ProbeResult,
+    ProbeTiming,
+)
 from planner.schema.profile import FusedAccuracy, Importance, LatencyRow, Profile, Recovery, Width
 
 __all__ = [
@@ -38,6 +47,13 @@ __all__ = [
     "Precision",
     "PredictedAccuracy",
     "Preprocessing",
+    "ProbeDevice",
+    "ProbeFailure",
+    "ProbeFile",
+    "ProbeManifest",
+    "ProbeNetwork",
+    "ProbeResult",
+    "ProbeTiming",
     "Profile",
     "Recovery",
     "Size",

@@ -1,0 +1,87 @@
+"""Commands that bring a device's latency into a profile: `planner probe make`, `planner probe add`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from planner import terminal
+from planner.cli.app import app, command_of, refuse_folder
+from planner.options import Seed
+
+probe = typer.Typer(
+    name="probe",
+    help="Measure a device's latency on the device itself, without torch: make, run probe.py there, add.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(probe)
+
+
+@command_of(probe)
+def make(
+    model: Annotated[str, typer.Argument(help="A shipped model's name, or the path of a card.json.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make, for the device.")],
+    precision: Annotated[str, typer.Option(help="float32, int8 or both.")] = "float32,int8",
+    seed: Seed = 0,
+) -> None:
+    """Write a folder of networks to time, and the script that times them.
+
+    The device needs Python 3.9 or later, numpy and onnxruntime; the model's weights are not needed.
+
+    Example: planner probe make digits-vit --out probes/
+    """
+    from planner.profiler.probes import SCRIPT, make_probes, parse_precisions
+
+    precisions = parse_precisions(precision)
+    terminal.one_thread()
+    with terminal.progress() as progress:
+        task = progress.add_task("export networks")
+        manifest = make_probes(
+            model, out, precisions, seed, on_network=lambda done, n: progress.update(task, completed=done, total=n)
+        )
+    num_files = sum(len(n.files) for n in manifest.networks)
+    typer.echo(
+        f"{out}: {num_files} networks of {manifest.model}. Copy it to the device, run there: "
+        f"python {SCRIPT}; then here: planner probe add latency.json --profile PROFILE --kind NAME."
+    )
+
+
+@command_of(probe)
+def add(
+    latency: Annotated[Path, typer.Argument(help="The latency.json from the device.", metavar="LATENCY")],
+    profile: Annotated[str, typer.Option("--profile", "-p", help="A profile.json, or a shipped profile's name.")],
+    kind: Annotated[str, typer.Option(help="The device kind to put the rows under.")],
+    threads: Annotated[int, typer.Option(help="How many threads the sub-models will run on.", min=1)] = 1,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the profile here.  [default: over the profile.json]")
+    ] = None,
+) -> None:
+    """Fit the latency model to a device's timings, and put it into a profile.
+
+    Example: planner probe add latency.json --profile profile.json --kind my-board
+    """
+    from planner.errors import InputError
+    from planner.profiler.timings import latency_table, with_table
+    from planner.report.latency import table_text
+    from planner.schema import ProbeResult, nearest, read_document, write_document
+    from planner.shipped import load_kinds, load_profile
+
+    refuse_folder(out)
+    target = out if out is not None or not profile.endswith(".json") else Path(profile)
+    if target is None:
+        raise InputError(f"--out must say where to write the profile: {profile!r} is a shipped one and stays as it is.")
+    known = load_profile(profile)
+    result = read_document(latency, ProbeResult)
+    try:
+        table = latency_table(result, known, threads)
+    except InputError as error:
+        raise InputError(f"{latency}: {error}") from None
+    write_document(target, with_table(known, kind, table.rows))
+    terminal.console().print(table_text(kind, table.rows))
+    for note in table.notes:
+        typer.echo(f"Note: {note}")
+    kinds = {*known.latency, *load_kinds()}
+    if kind not in kinds:
+        typer.echo(f"Note: {kind!r} is a new kind{nearest(kind, kinds)}")
+    typer.echo(f"{target}: profile of {known.model} with the latency of {kind}.")
