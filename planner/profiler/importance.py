@@ -1,103 +1,118 @@
-"""How much each class needs each head and hidden channel: Fisher information of their gates.
+"""How much each class needs each head, hidden channel and embed dim.
 
-Every head and channel has a gate of 1 on its output. The squared derivative of an image's loss
-with respect to a gate says, to second order, what the loss would rise by if the gate were closed.
-One forward and one backward pass give all of them. The importance of a unit for a class is its
-mean share of an image's squares over the images of that class: shares, because a model that has
-learned its training images has a few hard ones whose squares would drown all others.
+The story: a method gives every image's numbers for every unit; they are added up class by class, batch by batch,
+and become means. `planner.profiler.groups` then puts channels together that the same classes need,
+`planner.profiler.shares` turns importance into the shares that a profile holds.
 
-Legend: B images, C classes, L blocks, H heads, c hidden channels, G channel groups.
+The methods, compared in docs/importance.md:
+
+- fisher: squared derivatives of the loss by the gates of units (the default).
+- taylor: absolute values of the same derivatives.
+- kl: what ED-ViT does; one unit at a time, for a few images of each class.
+- magnitude: squares of a unit's weights, without any image; the same for all classes. The yardstick.
+
+Legend: C classes, L blocks, H heads, hd head dim, c hidden channels, E embed dims.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch.nn import functional as F
+from torch import Tensor
 
+from planner.errors import InputError
 from planner.network.data import Samples
 from planner.network.vit import VisionTransformer
+from planner.profiler import gates, kl
+from planner.profiler.units import Floats, Identity, Sums, UnitImportance, UnitValues, labels_hash, weights_hash
 
-Floats = NDArray[np.float64]
+Method = Literal["fisher", "taylor", "kl", "magnitude"]
 
-_BATCH = 128
-_DECIMALS = 7
-
-
-@dataclass(frozen=True)
-class UnitImportance:
-    """Importance of every unit for every class: heads (C, L, H), channels (C, L, c)."""
-
-    heads: Floats
-    channels: Floats
+# Squares add up over units that are not alike, and the root of their sum is the share; see `UnitImportance`.
+EXPONENTS: dict[Method, float] = {"fisher": 0.5, "taylor": 1.0, "kl": 0.5, "magnitude": 0.5}
 
 
-def fisher(model: VisionTransformer, samples: Samples) -> UnitImportance:
-    """Measure the importance of every head and channel, over training images.
+def measure(
+    method: Method,
+    model: VisionTransformer,
+    samples: Samples,
+    on_images: Callable[[int, int], None] = lambda num_done, num_total: None,
+    state: Path | None = None,
+    seed: int = 0,
+) -> UnitImportance:
+    """Measure the importance of every unit of a model for every class.
 
-    Source:
-        Theis et al., arXiv 1801.05787: Fisher pruning; here per class, and each image counts the same.
+    Args:
+        method: See the module.
+        model: A whole model: its blocks have equally many heads and channels.
+        samples: Training images, each class among them; read a batch at a time.
+        on_images: Called with the images done and their total, after each batch.
+        state: A file that keeps the sums now and then, and when the measurement ends or is interrupted; if it is
+            there, the measurement goes on from it.
+        seed: For the images that the kl method draws.
+
+    Raises:
+        InputError: If a class has no image, an image's numbers are not finite, or the state is another measurement's.
     """
+    counts = torch.bincount(samples.labels, minlength=model.shape.num_classes)
+    if not counts.all():
+        raise InputError(f"every class must have images to measure importance on, class {counts.argmin()} has none.")
+    if method == "magnitude":
+        return magnitude(model)
+    chosen = kl.sample(samples, seed) if method == "kl" else torch.arange(len(samples))
+    labels = samples.labels[chosen]
+    size = (kl if method == "kl" else gates).batch_size(model.shape)
+    identity = state and Identity(weights_hash(model), method, len(samples), labels_hash(samples.labels), seed)
+    sums = Sums.zero(model.shape)
+    if state and identity:
+        sums.resume(state, identity)
+    try:
+        while sums.num_done < len(chosen):
+            batch = chosen[sums.num_done : sums.num_done + size]
+            sums.add(samples.labels[batch], _values(method, model, samples.images[batch], samples.labels[batch]))
+            if state and identity:
+                sums.save_at_times(state, identity)
+            on_images(sums.num_done, len(chosen))
+    finally:
+        if state and identity:
+            sums.save(state, identity)
+    return sums.means(torch.bincount(labels, minlength=model.shape.num_classes), EXPONENTS[method])
+
+
+def _values(method: Method, model: VisionTransformer, images: Tensor, labels: Tensor) -> UnitValues:
+    if method == "kl":
+        return kl.divergences(model, images)
+    return (gates.squares if method == "fisher" else gates.magnitudes)(model, images, labels)
+
+
+def magnitude(model: VisionTransformer) -> UnitImportance:
+    """Return the squared norm of each unit's weights: what reads for it, and what it writes with."""
     shape = model.shape
-    L, H, c = shape.depth, shape.num_heads[0], shape.hidden_dim[0]
-    heads = torch.zeros(shape.num_classes, L, H, dtype=torch.float64)
-    channels = torch.zeros(shape.num_classes, L, c, dtype=torch.float64)
-    for batch in torch.arange(len(samples)).split(_BATCH):
-        labels = samples.labels[batch]
-        gates = [
-            (torch.ones(len(batch), H, requires_grad=True), torch.ones(len(batch), c, requires_grad=True))
-            for _ in range(L)
-        ]
-        # Summed, so that each image's gates have that image's derivative alone.
-        loss = F.cross_entropy(model(samples.images[batch], gates), labels, reduction="sum")
-        grads = torch.autograd.grad(loss, [gate for pair in gates for gate in pair])
-        of_heads, of_channels = (torch.stack(grads[i::2], 1).double() ** 2 for i in (0, 1))  # (B, L, H or c)
-        total = of_heads.sum((1, 2), keepdim=True) + of_channels.sum((1, 2), keepdim=True)
-        total.clamp_min_(torch.finfo(torch.float64).tiny)
-        heads.index_add_(0, labels, of_heads / total)
-        channels.index_add_(0, labels, of_channels / total)
-    counts = torch.bincount(samples.labels, minlength=shape.num_classes).clamp_min(1).double()[:, None, None]
-    return UnitImportance((heads / counts).numpy(), (channels / counts).numpy())
+    C, hd = shape.num_classes, shape.head_dim
+    heads, channels = [], []
+    dims = torch.zeros(shape.embed_dim, dtype=torch.float64)
+    for name, p in model.named_parameters():
+        if not name.endswith("weight") or p.ndim < 2:
+            continue
+        # Of all matrices, these write to the residual stream: their rows are its dims.
+        writes = name.endswith(("attn.proj.weight", "mlp.fc2.weight", "patch_embed.proj.weight"))
+        squared = p.detach().double().flatten(1) ** 2
+        dims += squared.sum(1 if writes else 0)
+        if name.endswith("attn.qkv.weight"):
+            heads.append(squared.sum(1).view(3, -1, hd).sum((0, 2)))
+        elif name.endswith("attn.proj.weight"):
+            heads[-1] += squared.sum(0).view(-1, hd).sum(1)
+        elif name.endswith("mlp.fc1.weight"):
+            channels.append(squared.sum(1))
+        elif name.endswith("mlp.fc2.weight"):
+            channels[-1] += squared.sum(0)
 
+    def for_each_class(values: Tensor) -> Floats:
+        return np.broadcast_to(values.numpy(), (C, *values.shape))
 
-def group_channels(importance: UnitImportance, size: int) -> list[list[list[int]]]:
-    """Put each block's channels into groups of a size, like with like; [L][G][size].
-
-    Ranked by the importance that a channel has for the class that needs it most, as a share of
-    all that the class needs: a group is then worth keeping, or not, as a whole.
-    """
-    totals = importance.heads.sum(axis=(1, 2)) + importance.channels.sum(axis=(1, 2))
-    most = (importance.channels / totals[:, None, None]).max(axis=0)  # (L, c)
-    groups = []
-    for values in most:
-        order = np.argsort(-values, kind="stable")
-        groups.append([sorted(order[i : i + size].tolist()) for i in range(0, len(order), size)])
-    return groups
-
-
-def normalised(
-    importance: UnitImportance, groups: list[list[list[int]]]
-) -> tuple[list[list[list[float]]], list[list[list[float]]]]:
-    """Return the shares of heads [C][L][H] and groups [C][L][G]; both together sum to 1 for each class.
-
-    A share is the root of a unit's Fisher information, its typical derivative: the share of the
-    loss's first-order response that is kept adds up over units, as a retention must. The squares
-    do not, and would give nearly everything to the few largest.
-    """
-    squares = np.array(
-        [
-            [[block[members].sum() for members in groups[l]] for l, block in enumerate(blocks)]
-            for blocks in importance.channels
-        ]
-    )  # (C, L, G)
-    of_heads, of_groups = np.sqrt(importance.heads), np.sqrt(squares)
-    totals = of_heads.sum(axis=(1, 2)) + of_groups.sum(axis=(1, 2))
-    heads = np.round(of_heads / totals[:, None, None], _DECIMALS)
-    shares = np.round(of_groups / totals[:, None, None], _DECIMALS)
-    # What rounding took or gave goes to the largest group, so that the whole model retains all.
-    left = 1 - heads.sum(axis=(1, 2)) - shares.sum(axis=(1, 2))
-    for c, block in enumerate(shares):
-        largest = np.unravel_index(block.argmax(), block.shape)
-        shares[c][largest] = round(float(shares[c][largest] + left[c]), _DECIMALS)
-    return heads.tolist(), shares.tolist()
+    of_heads, of_channels = torch.stack(heads), torch.stack(channels)
+    return UnitImportance(
+        for_each_class(of_heads), for_each_class(of_channels), for_each_class(dims), EXPONENTS["magnitude"]
+    )

@@ -1,0 +1,91 @@
+"""The models that are cut, and their images: the shipped digits model, and a small one for Fashion-MNIST.
+
+The Fashion-MNIST model is trained here once, on some of the training images, and kept with its training state under
+build/: a run that was stopped goes on.
+"""
+
+import gzip
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from planner.network import data
+from planner.network.checkpoint import load_model
+from planner.network.data import Samples
+from planner.network.training import Recipe, fit
+from planner.network.vit import Shape, VisionTransformer, initialise
+
+ROOT = Path(__file__).parents[2]
+WORK = ROOT / "build" / "bench-importance"
+
+_SHAPE = Shape(28, 4, 1, 10, embed_dim=96, head_dim=16, num_heads=(6,) * 4, hidden_dim=(384,) * 4)
+_RECIPE = Recipe(epochs=6, batch_size=64, learning_rate=1e-3)
+_TRAINED = 20_000
+# Importance is measured on images that the model was trained on, losses on images of the test part.
+_MEASURED_PER_CLASS = 400
+_TESTED_PER_CLASS = 300
+_MEAN, _STD = 0.286, 0.353
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, the images its importance is measured on, and those its losses are."""
+
+    name: str
+    model: VisionTransformer
+    train: Samples
+    test: Samples
+
+
+def subjects() -> list[Subject]:
+    """Return the models at hand: Fashion-MNIST's is left out where its data is not."""
+    found = [_digits()]
+    folder = _fashion_folder()
+    if folder is not None:
+        found.append(_fashion(folder))
+    return found
+
+
+def _digits() -> Subject:
+    card, model = load_model("digits-vit")
+    return Subject("digits", model, data.load(card, "train"), data.load(card, "test"))
+
+
+def _fashion_folder() -> Path | None:
+    """Return where the data is: in $PLANNER_DATA, or in ../shared/data beside the project."""
+    roots = [Path(os.environ["PLANNER_DATA"])] if "PLANNER_DATA" in os.environ else []
+    roots.append(ROOT.parent / "shared" / "data")
+    return next((root / "fashion-mnist" for root in roots if (root / "fashion-mnist").is_dir()), None)
+
+
+def _fashion(folder: Path) -> Subject:
+    train, test = (_samples(folder, part) for part in ("train", "t10k"))
+    train = train.take(torch.arange(_TRAINED))
+    model = VisionTransformer(_SHAPE)
+    initialise(model, torch.Generator().manual_seed(0))
+
+    def loss(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return F.cross_entropy(model(train.images[batch]), train.labels[batch])
+
+    fit(model, loss, len(train), _RECIPE, seed=0, checkpoint=WORK / "fashion-mnist.safetensors")
+    return Subject("Fashion-MNIST", model, _first(train, _MEASURED_PER_CLASS), _first(test, _TESTED_PER_CLASS))
+
+
+def _first(samples: Samples, per_class: int) -> Samples:
+    chosen = [torch.where(samples.labels == c)[0][:per_class] for c in range(int(samples.labels.max()) + 1)]
+    return samples.take(torch.cat(chosen).sort().values)
+
+
+def _samples(folder: Path, part: str) -> Samples:
+    pixels = _idx(folder / f"{part}-images-idx3-ubyte.gz", header=16).reshape(-1, 1, 28, 28)
+    images = (torch.from_numpy(pixels.astype(np.float32)) / 255 - _MEAN) / _STD
+    return Samples(images, torch.from_numpy(_idx(folder / f"{part}-labels-idx1-ubyte.gz", header=8).astype(np.int64)))
+
+
+def _idx(path: Path, header: int) -> NDArray[np.uint8]:
+    return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header)

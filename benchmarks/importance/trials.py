@@ -1,0 +1,152 @@
+"""Random sets of units, cut from a model without retraining, and what each class loses by each.
+
+Legend: C classes, L blocks, H heads, c hidden channels, E embed dims, S sets.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from benchmarks.importance.subjects import Subject
+from planner.network.evaluate import batched, share_right_by_class
+from planner.network.surgery import cut
+from planner.network.vit import Shape
+from planner.profiler import shares
+from planner.profiler.units import UnitImportance
+from planner.schema.base import write_text
+
+Floats = NDArray[np.float64]
+
+# The shares of units that are removed, for each kind of set; of mixed sets half as many embed dims as heads.
+REMOVED = {
+    "heads": (0.125, 0.25, 0.375, 0.5),
+    "channels": (0.125, 0.25, 0.5, 0.75),
+    "embed dims": (0.0625, 0.125, 0.25, 0.5),
+    "mixed": (0.125, 0.25, 0.375, 0.5),
+}
+SETS_PER_SIZE = 30
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a set leaves of each block, and of the embed dims."""
+
+    heads: list[list[int]]
+    channels: list[list[int]]
+    embed_dims: list[int]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What each class loses by each set, (S, C): probability of the true class, and accuracy."""
+
+    probability: Floats
+    accuracy: Floats
+
+
+class Store:
+    """Results that were found before, in a file: a run that was stopped goes on."""
+
+    def __init__(self, path: Path, fresh: bool) -> None:
+        self.path = path
+        self.results: dict[str, Any] = json.loads(path.read_text()) if path.exists() and not fresh else {}
+
+    def result(self, key: str, find: Callable[[], Any]) -> Any:
+        """Return what is known by a key, found now unless it is."""
+        if key not in self.results:
+            print(f"{key} ...", flush=True)
+            self.results[key] = find()
+            write_text(self.path, json.dumps(self.results) + "\n")
+        return self.results[key]
+
+
+def random_cuts(shape: Shape, kind: str) -> list[list[Cut]]:
+    """Return random sets to remove, of each size of a kind."""
+    rng = np.random.default_rng(0)
+    found = []
+    for removed in REMOVED[kind]:
+        of = {"heads": 0.0, "channels": 0.0, "embed dims": 0.0}
+        of |= {"heads": removed, "channels": removed, "embed dims": removed / 2} if kind == "mixed" else {kind: removed}
+        found.append(
+            [
+                Cut(
+                    _kept(rng, shape.depth, shape.num_heads[0], of["heads"]),
+                    _kept(rng, shape.depth, shape.hidden_dim[0], of["channels"]),
+                    _kept(rng, 1, shape.embed_dim, of["embed dims"])[0],
+                )
+                for _ in range(SETS_PER_SIZE)
+            ]
+        )
+    return found
+
+
+def _kept(rng: np.random.Generator, num_blocks: int, units: int, removed: float) -> list[list[int]]:
+    """Remove a share of all units: more from some blocks than from others, as a plan does."""
+    keys = rng.random((num_blocks, units)) + rng.random((num_blocks, 1))
+    lost = np.argsort(keys, axis=None)[: round(removed * keys.size)]
+    kept = np.ones(keys.size, dtype=bool)
+    kept[lost] = False
+    return [np.flatnonzero(block).tolist() for block in kept.reshape(keys.shape)]
+
+
+def losses(subject: Subject, cuts: list[Cut]) -> Losses:
+    """Cut each set from the model and see what each class loses on the test images."""
+    whole = _by_class(subject, None)
+    lost = whole - np.stack([_by_class(subject, one) for one in cuts])  # (S, 2, C)
+    return Losses(lost[:, 0], lost[:, 1])
+
+
+def _by_class(subject: Subject, one: Cut | None) -> Floats:
+    """Return the mean probability of the true class and the accuracy, for each class: (2, C)."""
+    model, test = subject.model, subject.test
+    small = model if one is None else cut(model, one.heads, one.channels, one.embed_dims)
+    logits = batched(small, test.images)
+    true = logits.softmax(1)[torch.arange(len(test)), test.labels]
+    probability = [float(true[test.labels == c].mean()) for c in range(logits.shape[1])]
+    return np.array([probability, share_right_by_class(logits, test.labels)])
+
+
+def removed_shares(importance: UnitImportance, cuts: list[Cut], group_size: int = 1) -> Floats:
+    """Return the share of its importance that each class loses by each set, (S, C), as a plan's retention counts it.
+
+    Channels are units of their own here: groups are another question.
+    """
+    E = importance.embed_dims.shape[1]
+    heads = importance.heads**importance.exponent
+    channels = importance.channels**importance.exponent
+    totals = heads.sum((1, 2)) + channels.sum((1, 2))
+    rows = []
+    for one in cuts:
+        kept = sum(heads[:, l, block].sum(1) for l, block in enumerate(one.heads))
+        kept = kept + sum(channels[:, l, block].sum(1) for l, block in enumerate(one.channels))
+        order = one.embed_dims + sorted(set(range(E)) - set(one.embed_dims))
+        rows.append(1 - kept / totals * shares.embed_retention(importance, order, len(one.embed_dims)))
+    return np.stack(rows)
+
+
+def agreement(predicted: list[Floats], real: list[Floats]) -> tuple[float, float]:
+    """Return the rank correlation over all sizes together, and the mean of those within one size.
+
+    Each is Spearman's, of each class by itself, and the mean over classes.
+
+    Args:
+        predicted: For each size, (S, C).
+        real: For each size, (S, C).
+    """
+    overall = _spearman(np.concatenate(predicted), np.concatenate(real))
+    return overall, float(np.mean([_spearman(p, r) for p, r in zip(predicted, real, strict=True)]))
+
+
+def _spearman(predicted: Floats, real: Floats) -> float:
+    """Return the mean over classes; a class that loses the same by all sets says nothing."""
+    told = [c for c in range(real.shape[1]) if np.ptp(real[:, c]) > 0 and np.ptp(predicted[:, c]) > 0]
+    if not told:
+        return float("nan")
+    return float(np.mean([spearmanr(predicted[:, c], real[:, c]).statistic for c in told]))

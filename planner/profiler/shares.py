@@ -1,0 +1,69 @@
+"""Importance as a profile holds it: shares of what each class needs, which add up to its retention.
+
+Legend: C classes, L blocks, H heads, c hidden channels, G channel groups of a block, E embed dims.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from planner.profiler.units import Floats, UnitImportance
+
+_DECIMALS = 7
+
+
+def normalised(
+    importance: UnitImportance, groups: Sequence[Sequence[Sequence[int]]]
+) -> tuple[list[list[list[float]]], list[list[list[float]]]]:
+    """Return the shares of heads [C][L][H] and groups [C][L][G]; both together sum to 1 for each class.
+
+    A share is a power of the sum of a group's importance, see `UnitImportance`. Of Fisher information it is the root,
+    the typical derivative: the share of the loss's first-order response that is kept adds up over units, as a
+    retention must. The squares do not, and would give nearly everything to the few largest.
+    """
+    of_heads = importance.heads**importance.exponent
+    of_groups = [
+        np.stack([block[:, list(members)].sum(axis=1) for members in groups[l]], axis=1) ** importance.exponent
+        for l, block in enumerate(np.moveaxis(importance.channels, 1, 0))
+    ]  # L of (C, G)
+    totals = of_heads.sum(axis=(1, 2)) + sum(block.sum(axis=1) for block in of_groups)
+    heads = np.round(of_heads / totals[:, None, None], _DECIMALS)
+    shares = [np.round(block / totals[:, None], _DECIMALS) for block in of_groups]
+    # What rounding took or gave goes to the largest group, so that the whole model retains all.
+    left = 1 - heads.sum(axis=(1, 2)) - sum(block.sum(axis=1) for block in shares)
+    for c in range(len(heads)):
+        largest = max(shares, key=lambda block: float(block[c].max()))[c]
+        g = largest.argmax()
+        largest[g] = round(float(largest[g] + left[c]), _DECIMALS)
+    return heads.tolist(), [[block[c].tolist() for block in shares] for c in range(len(heads))]
+
+
+def embed_order(importance: UnitImportance) -> list[int]:
+    """Return the embed dims, most important first: a sub-model of width e keeps the first e of them.
+
+    All sub-models of a width keep the same dims, so each class has the same say: dims are ranked by the mean over
+    classes of their share.
+    """
+    mean = _embed_shares(importance).mean(axis=0)  # (E,)
+    order: list[int] = np.argsort(-mean, kind="stable").tolist()
+    return order
+
+
+def embed_retention(importance: UnitImportance, order: Sequence[int], width: int) -> list[float]:
+    """Return the share of its embed dims' importance that each class keeps at a width, rounded down; (C,).
+
+    Args:
+        importance: Of the embed dims.
+        order: Of the embed dims, as `embed_order` gives it.
+        width: Embed dims that are kept: the first of the order.
+    """
+    if width == len(order):
+        return [1.0] * len(importance.embed_dims)
+    kept = _embed_shares(importance)[:, list(order[:width])].sum(axis=1)
+    floor: list[float] = (np.floor(kept * 10**_DECIMALS) / 10**_DECIMALS).tolist()
+    return floor
+
+
+def _embed_shares(importance: UnitImportance) -> Floats:
+    shares: Floats = importance.embed_dims**importance.exponent
+    return shares / shares.sum(axis=1, keepdims=True)

@@ -1,0 +1,173 @@
+"""What is measured of the units of a model, and the sums it is made from, kept in a file.
+
+A unit is a head, a hidden channel or an embed dim. Every image gives each unit a number; the importance of a unit for
+a class is the mean over the images of the class, each image counting the same.
+
+Legend: B images, C classes, L blocks, H heads, c hidden channels, E embed dims.
+"""
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from planner.errors import InputError
+from planner.network.vit import Shape, VisionTransformer
+from planner.schema.base import write_bytes
+
+Floats: TypeAlias = NDArray[np.float64]
+
+# At most so often [s] are the sums written to the file.
+_SAVE_EVERY_S = 30.0
+
+
+@dataclass(frozen=True)
+class UnitImportance:
+    """Importance of every unit for every class: heads (C, L, H), channels (C, L, c), embed_dims (C, E).
+
+    Importances of several units add up; a share is then made of the sum's power `exponent`: a half where squares add
+    up, 1 where what was measured is a share by itself.
+    """
+
+    heads: Floats
+    channels: Floats
+    embed_dims: Floats
+    exponent: float = 0.5
+
+
+@dataclass(frozen=True)
+class UnitValues:
+    """What each image says of each unit: heads (B, L, H), channels (B, L, c), embed_dims (B, E)."""
+
+    heads: Tensor
+    channels: Tensor
+    embed_dims: Tensor
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a measurement's state belongs to."""
+
+    weights: str
+    method: str
+    number_of_images: int
+    labels: str
+    seed: int
+
+
+def weights_hash(model: VisionTransformer) -> str:
+    """Return the SHA-256 of a network's parameters, names and order included."""
+    digest = hashlib.sha256()
+    for name, p in model.state_dict().items():
+        digest.update(f"{name} {tuple(p.shape)} {p.dtype}".encode())
+        digest.update(p.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def labels_hash(labels: Tensor) -> str:
+    """Return the SHA-256 of the labels, in their order."""
+    return hashlib.sha256(labels.cpu().long().contiguous().numpy().data).hexdigest()
+
+
+@dataclass
+class Sums:
+    """Sums over the images of each class, and how many images are in them.
+
+    They can be kept in a file: a killed measurement goes on from there and ends bit for bit the same.
+    """
+
+    heads: Tensor
+    channels: Tensor
+    embed_dims: Tensor
+    num_done: int = 0
+    _whole: bool = True
+    _saved_at: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def zero(cls, shape: Shape) -> "Sums":
+        """Return empty sums for a model's units, in float64."""
+        C, L = shape.num_classes, shape.depth
+        sizes = (C, L, shape.num_heads[0]), (C, L, shape.hidden_dim[0]), (C, shape.embed_dim)
+        return cls(*(torch.zeros(size, dtype=torch.float64) for size in sizes))
+
+    def add(self, labels: Tensor, values: UnitValues) -> None:
+        """Add a batch: every image counts for its label's class.
+
+        Args:
+            labels: (B,).
+            values: Of every unit, for each image.
+        """
+        # Until the last of them is added, the sums are of no use to anyone who goes on from them.
+        self._whole = False
+        self.heads.index_add_(0, labels, values.heads)
+        self.channels.index_add_(0, labels, values.channels)
+        self.embed_dims.index_add_(0, labels, values.embed_dims)
+        self.num_done += len(labels)
+        self._whole = True
+
+    def means(self, counts: Tensor, exponent: float) -> UnitImportance:
+        """Turn the sums into means, in place.
+
+        Args:
+            counts: Images of each class, (C,).
+            exponent: See `UnitImportance`.
+        """
+        self._whole = False
+        for sums in (self.heads, self.channels, self.embed_dims):
+            sums /= counts.view(-1, *[1] * (sums.ndim - 1))
+        return UnitImportance(self.heads.numpy(), self.channels.numpy(), self.embed_dims.numpy(), exponent)
+
+    def save(self, path: Path, identity: Identity) -> None:
+        """Write the sums to a file, unless a batch is half added."""
+        if not self._whole:
+            return
+        tensors = {"heads": self.heads, "channels": self.channels, "embed_dims": self.embed_dims}
+        write_bytes(path, save(tensors, _metadata(identity) | {"num_done": str(self.num_done)}))
+        self._saved_at = time.monotonic()
+
+    def save_at_times(self, path: Path, identity: Identity) -> None:
+        """Write the sums if the last time was long ago."""
+        if time.monotonic() - self._saved_at >= _SAVE_EVERY_S:
+            self.save(path, identity)
+
+    def resume(self, path: Path, identity: Identity) -> None:
+        """Take over the sums of a file, if it is there.
+
+        Raises:
+            InputError: If it is not such a file, or belongs to another measurement.
+        """
+        if not path.exists():
+            return
+        try:
+            with safe_open(os.fspath(path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                _must_belong(path, metadata, identity)
+                for name in ("heads", "channels", "embed_dims"):
+                    getattr(self, name).copy_(file.get_tensor(name))
+                self.num_done = int(metadata["num_done"])
+        except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+            raise InputError(f"{path}: not a state of measured importance ({error}); delete it to begin again.") from None
+
+
+def _metadata(identity: Identity) -> dict[str, str]:
+    return {name: json.dumps(value) for name, value in vars(identity).items()}
+
+
+def _must_belong(path: Path, metadata: dict[str, str], identity: Identity) -> None:
+    for name, expected in _metadata(identity).items():
+        if metadata[name] != expected:
+            what = name.replace("_", " ")
+            raise InputError(
+                f"{path}: holds importance of another measurement: {what} must be {expected[:20]}, "
+                f"got {metadata[name][:20]}; delete it to begin again."
+            )
