@@ -78,7 +78,9 @@ def test_no_circle_of_imports() -> None:
     assert list(nx.simple_cycles(graph)) == []
 
 
-@pytest.mark.parametrize("name", ["solver", "schema", "cost", "predict", "check", "floor", "shipped", "report", "errors"])
+@pytest.mark.parametrize(
+    "name", ["solver", "schema", "cost", "predict", "check", "floor", "shipped", "report", "errors"]
+)
 def test_planning_knows_no_torch(name: str) -> None:
     """What a solve needs imports neither torch nor fvcore."""
     for path in [p for module, p in MODULES.items() if part(module) == name]:

@@ -1,114 +1,23 @@
-"""Profiles: floors from probes, latency from timings, and a build that resumes."""
+"""Profiles: built whole, built in two goes, built of a card without weights."""
 
 import dataclasses
-import itertools
+import json
 import math
+import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from planner.errors import InputError
 from planner.network import audit, recover
-from planner.network.checkpoint import load_card, load_model, whole_shape
-from planner.network.vit import Shape
+from planner.network.checkpoint import find_card, load_card, load_model, whole_shape
 from planner.profiler import build, latency, recovery
-from planner.profiler.build import Stage, build_profile
-from planner.profiler.latency import Timed
-from planner.profiler.recovery import Probe
+from planner.profiler.build import Options, Stage, build_profile
 from planner.schema import Profile
 from planner.shipped import load_profile
 
-DIGITS = Shape(8, 2, 1, 10, embed_dim=64, head_dim=16, num_heads=(4,) * 4, hidden_dim=(256,) * 4)
-HELD = 1000
-
-
-def probe(num_classes: int, share: float, steepness: float = 6.0, by_class: tuple[float, ...] = (0.0, 0.0)) -> Probe:
-    """Return a probe whose error rate is exp(-1 + 0.5 log n + d_c - s r), to the nearest image."""
-    rates = [math.exp(-1 + 0.5 * math.log(num_classes) + d - steepness * share) for d in by_class]
-    return Probe(
-        num_classes=num_classes, retention=(share,) * len(rates), errors=tuple(round(HELD * rate) for rate in rates)
-    )
-
-
-def test_floors_are_where_the_modelled_error_is_what_is_allowed() -> None:
-    """From exact probes the floor solves exp(-1 + 0.5 log n - 6 r) = whole error + drop, by hand: 0.37 for n = 1."""
-    probes = [probe(n, r) for n in (1, 2) for r in (0.1, 0.2, 0.3, 0.5)]
-    rows = {row.max_accuracy_drop: row for row in recovery.calibrate(probes, [0, 0], [HELD, HELD])}
-    allowed = 0.05 + 0.5 / 2001
-    for n in (1, 2):
-        by_hand = (-1 + 0.5 * math.log(n) - math.log(allowed)) / 6
-        assert rows[0.05].by_count[n - 1] == pytest.approx(by_hand, abs=0.02)
-    assert rows[0.05].class_need == pytest.approx((1.0, 1.0), abs=0.05)
-
-
-def test_floors_fall_with_the_drop_and_rise_with_the_classes() -> None:
-    """A larger drop never asks for more, more classes never for less."""
-    probes = [probe(n, r) for n in (1, 2) for r in (0.1, 0.3, 0.5)]
-    rows = recovery.calibrate(probes, [1, 1], [HELD, HELD])
-    for stricter, looser in itertools.pairwise(rows):
-        assert all(a >= b for a, b in zip(stricter.by_count, looser.by_count, strict=True))
-    for row in rows:
-        assert list(row.by_count) == sorted(row.by_count)
-
-
-def test_a_harder_class_needs_more() -> None:
-    """The class with e times the errors gets the higher floor."""
-    probes = [probe(n, r, by_class=(0.0, 1.0)) for n in (1, 2) for r in (0.1, 0.3, 0.5)]
-    for row in recovery.calibrate(probes, [0, 0], [HELD, HELD])[:3]:
-        assert row.class_need[1] > row.class_need[0]
-
-
-def test_a_collapsed_probe_is_left_out() -> None:
-    """A probe that gets nearly all wrong does not move the floors of small drops."""
-    probes = [probe(n, r) for n in (1, 2) for r in (0.1, 0.3, 0.5)]
-    collapsed = Probe(num_classes=2, retention=(0.05, 0.05), errors=(990, 990))
-    assert recovery.calibrate([*probes, collapsed], [0, 0], [HELD, HELD]) == recovery.calibrate(
-        probes, [0, 0], [HELD, HELD]
-    )
-
-
-def test_the_cheapest_cut_keeps_what_it_promises() -> None:
-    """Every class keeps at least the share, and dropping the last unit taken would break that."""
-    profile = load_profile("digits-vit")
-    for share in (0.2, 0.5, 1.0):
-        heads, channels, kept = recovery.cheapest_cut(profile, [3, 7], share)
-        assert kept.min() >= share - 1e-6
-        assert sum(map(len, heads)) + sum(map(len, channels)) > 0
-        assert all(len(set(block)) == len(block) for block in (*heads, *channels))
-    assert [len(block) for block in channels] == [profile.hidden_dim] * profile.depth
-
-
-def timed(shape: Shape, noise: float = 1.0) -> Timed:
-    """Return the time that the linear model gives: 30 + 20 [h>0] + 5 h + 10 [c>0] + 0.1 c for each block."""
-    us = 30.0
-    for h, c in zip(shape.num_heads, shape.hidden_dim, strict=True):
-        us += 20 * (h > 0) + 5 * h + 10 * (c > 0) + 0.1 * c
-    return Timed(shape, us * noise)
-
-
-def test_the_latency_fit_finds_the_coefficients() -> None:
-    """Exact timings give the coefficients back, and no held-out error."""
-    row = latency.fit([timed(shape) for shape in latency.probe_shapes(DIGITS, seed=0)])
-    found = (row.fixed_us, row.attention_us, row.head_us, row.mlp_us, row.channel_us)
-    assert found == pytest.approx((30, 20, 5, 10, 0.1), abs=1e-3)
-    assert row.mape == 0
-
-
-def test_the_latency_fit_states_its_error() -> None:
-    """Timings that are off by 10 % either way give a held-out error of about that."""
-    rng = np.random.default_rng(0)
-    shapes = latency.probe_shapes(DIGITS, seed=0)
-    row = latency.fit([timed(shape, noise=float(rng.choice([0.9, 1.1]))) for shape in shapes])
-    assert row.mape == pytest.approx(0.1, abs=0.04)
-
-
-def test_probes_span_heads_and_channels() -> None:
-    """Empty and full halves are among the timed networks, and some whose blocks differ."""
-    shapes = latency.probe_shapes(DIGITS, seed=0)
-    assert dataclasses.replace(DIGITS, num_heads=(0,) * 4, hidden_dim=(0,) * 4) in shapes
-    assert DIGITS in shapes
-    assert any(len(set(shape.num_heads)) > 1 for shape in shapes)
+OPTIONS = Options(images_per_class=30, num_probes=3)
+STAGE = "probe what accuracy survives"
 
 
 @pytest.fixture
@@ -116,7 +25,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a profile of few and short probes."""
     monkeypatch.setattr(recovery, "RETRAIN", dataclasses.replace(recover.RETRAIN, epochs=1))
     monkeypatch.setattr(recovery, "FUSE", dataclasses.replace(recover.FUSE, epochs=1))
-    monkeypatch.setattr(recovery, "designs", lambda num_classes: [(5, 0.3), (5, 0.6), (10, 0.5)])
     monkeypatch.setattr(latency, "_ROUNDS", 1)
     monkeypatch.setattr(latency, "_SECONDS_PER_ROUND", 0.001)
 
@@ -128,32 +36,61 @@ def test_an_interrupted_profile_goes_on(quick: None, tmp_path: Path) -> None:
         pass
 
     def stop(stage: Stage) -> None:
-        if stage.name == "probe what accuracy survives" and stage.done == 3:
+        if stage.name == STAGE and stage.done == 3:
             raise StoppedError
 
-    unbroken = build_profile("digits-vit", tmp_path / "unbroken.probes")
-    work = tmp_path / "broken.probes"
+    unbroken = build_profile("digits-vit", tmp_path / "unbroken", OPTIONS)
+    work = tmp_path / "broken"
     with pytest.raises(StoppedError):
-        build_profile("digits-vit", work, on_stage=stop)
+        build_profile("digits-vit", work, OPTIONS, stop)
     made = []
     original = recovery.run_probe
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recovery, "run_probe", lambda *args: made.append(args[1:3]) or original(*args))
-        resumed = build_profile("digits-vit", work)
-    assert made == [(5, 0.6), (10, 0.5)]
+        patch.setattr(recovery, "run_probe", lambda *args: made.append(len(args[1])) or original(*args))
+        resumed = build_profile("digits-vit", work, OPTIONS)
+    assert made == [1, 5]
     without_timing = [p.model_dump(exclude={"latency"}) for p in (resumed, unbroken)]
     assert without_timing[0] == without_timing[1]
-    with pytest.raises(InputError, match="other weights or another seed"):
-        build_profile("digits-vit", work, seed=1)
+    with pytest.raises(InputError, match=r"another|other"):
+        build_profile("digits-vit", work, dataclasses.replace(OPTIONS, seed=1))
 
 
 def test_the_test_part_is_never_read(quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Profiling asks for the training part alone."""
     parts = []
     original = build.data.load
-    monkeypatch.setattr(build.data, "load", lambda card, part: parts.append(part) or original(card, part))
-    build_profile("digits-vit", tmp_path / "probes")
+    monkeypatch.setattr(build.data, "load", lambda card, part, n: parts.append(part) or original(card, part, n))
+    build_profile("digits-vit", tmp_path, dataclasses.replace(OPTIONS, num_probes=1))
     assert set(parts) == {"train"}
+
+
+def test_a_card_without_weights_has_costs(quick: None, tmp_path: Path) -> None:
+    """Its units matter as much as they cost to every class alike; it says so, and predicts no accuracy."""
+    card = json.loads(find_card("digits-vit").read_text())
+    bare = {key: card[key] for key in ("model", "description", "architecture", "classes")}
+    (tmp_path / "card.json").write_text(json.dumps(bare))
+    profile = build_profile(str(tmp_path / "card.json"), tmp_path / "work")
+    shipped = load_profile("digits-vit")
+    assert [w.embed_dim for w in profile.widths] == [64, 48, 32, 24, 8]
+    costs = [(p.widths[0].fixed_macs, p.widths[0].head_macs, p.widths[0].channel_params) for p in (profile, shipped)]
+    assert costs[0] == costs[1]
+    heads, groups = profile.importance.heads, profile.importance.channel_groups
+    assert len(set(heads)) == len(set(groups)) == 1
+    width = profile.widths[0]
+    assert heads[0][0][0] / groups[0][0][0] == pytest.approx(width.head_macs[0] / (8 * width.channel_macs[0]), rel=1e-3)
+    assert profile.width(32).embed_retention == (0.5,) * 10
+    assert profile.provenance["importance"] == "assumed: each unit matters as much as its MACs"
+    assert (profile.recovery, profile.fused_accuracy) == ((), None)
+
+
+def test_a_card_without_data_is_refused(tmp_path: Path) -> None:
+    """Who needs what cannot be found out without images."""
+    path = find_card("digits-vit")
+    card = {key: value for key, value in json.loads(path.read_text()).items() if key not in ("data", "preprocessing")}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    shutil.copy(path.parent / "weights.safetensors", tmp_path)
+    with pytest.raises(InputError, match=r"the card must name its data .* got none"):
+        build_profile(str(tmp_path / "card.json"), tmp_path / "work")
 
 
 def test_the_shipped_profile_is_of_the_shipped_model() -> None:

@@ -25,7 +25,16 @@ from planner.network.counts import Counts
 from planner.network.vit import Shape, VisionTransformer
 
 # What counts nothing by convention (see `planner.cost`).
-_UNCOUNTED = {"aten::add", "aten::gelu", "aten::select", "aten::expand", "aten::unbind", "aten::flatten", "aten::div"}
+_UNCOUNTED = {
+    "aten::add",
+    "aten::gelu",
+    "aten::select",
+    "aten::expand",
+    "aten::unbind",
+    "aten::flatten",
+    "aten::unflatten",
+    "aten::div",
+}
 
 
 def count(model: VisionTransformer) -> Counts:

@@ -43,13 +43,17 @@ class Lessons:
 
 
 def prepare_lessons(whole: VisionTransformer, samples: Samples, jitter: Jitter, seed: int) -> Lessons:
-    """Draw the copies and ask the whole model about them; the first copy is not jittered."""
-    generator = torch.Generator().manual_seed(seed)
-    plain = samples.tensor()
-    copies = [plain, *(jitter(plain, generator) for _ in range(NUM_COPIES - 1))]
-    images = torch.stack(copies)
-    teacher = torch.stack([batched(whole, copy) for copy in copies])
+    """Draw the copies and ask the whole model about them."""
+    images = copies(samples, jitter, torch.Generator().manual_seed(seed))
+    teacher = torch.stack([batched(whole, copy) for copy in images])
     return Lessons(images, samples.labels, teacher)
+
+
+def copies(samples: Samples, jitter: Jitter, generator: torch.Generator) -> Tensor:
+    """Return the images as they are and jittered, (K, B, ch, H, W); once, if the jitter moves nothing."""
+    plain = samples.tensor()
+    count = NUM_COPIES if jitter.moves else 1
+    return torch.stack([plain, *(jitter(plain, generator) for _ in range(count - 1))])
 
 
 def retrain(

@@ -20,7 +20,6 @@ from planner.network import audit, counts, data, recover
 from planner.network.checkpoint import load_card, load_model, whole_shape
 from planner.network.counts import Counts
 from planner.network.data import Samples
-from planner.network.evaluate import batched
 from planner.network.vit import Shape, VisionTransformer
 from planner.network.widths import embed_widths
 from planner.profiler import calibrate, groups, importance, latency, memory, recovery, shares
@@ -136,8 +135,9 @@ def _assumed(card: ModelCard, options: Options) -> _Needs:
     C, L, H, c = shape.num_classes, shape.depth, shape.num_heads[0], shape.hidden_dim[0]
     sizes = (C, L, H), (C, L, c), (C, shape.embed_dim)
     worth = float(counts.per_head(shape).macs), float(counts.per_channel(shape).macs), 1.0
-    alike = (np.full(size, value) for size, value in zip(sizes, worth, strict=True))
-    return _needs(UnitImportance(*alike, exponent=1.0), shape, options, "assumed: each unit as much as its MACs")
+    heads, channels, dims = (np.full(size, value) for size, value in zip(sizes, worth, strict=True))
+    alike = UnitImportance(heads, channels, dims, exponent=1.0)
+    return _needs(alike, shape, options, "assumed: each unit matters as much as its MACs")
 
 
 def _measured(card: ModelCard, needs: _Needs, options: Options, on_stage: OnStage) -> dict[str, Any]:

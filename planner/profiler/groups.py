@@ -5,7 +5,7 @@ Legend: C classes, L blocks, c hidden channels, G channel groups of a block.
 
 import numpy as np
 
-from planner.profiler.units import Floats, UnitImportance
+from planner.profiler.units import UnitImportance
 
 _MOST_GROUPS = 64
 

@@ -93,9 +93,7 @@ def _without_channels(block: Block, x: Tensor, rows: int) -> Iterator[Tensor]:
         yield x - written
 
 
-def _joined(
-    outputs: Iterator[Tensor], whole: Tensor, model: VisionTransformer, behind: Sequence[nn.Module]
-) -> Tensor:
+def _joined(outputs: Iterator[Tensor], whole: Tensor, model: VisionTransformer, behind: Sequence[nn.Module]) -> Tensor:
     """Return the divergence (B, units) of answers that go on from these outputs of a block, each (U, B, N, E)."""
     parts = []
     for x in outputs:

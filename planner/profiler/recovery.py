@@ -80,10 +80,7 @@ def designs(num_classes: int, embed_dims: Sequence[int], seed: int) -> list[tupl
         devices = []
         for d, classes in enumerate(np.split(order, ends)):
             times = rng.uniform(*_UNEQUAL) if unequal else 1.0
-            # The full width twice as often as each other: most plans keep it.
-            width = (embed_dims[0], *embed_dims)[
-                (i + i // len(_DEVICES) + (d if unequal else 0)) % (len(embed_dims) + 1)
-            ]
+            width = choices[(i + i // len(_DEVICES) + d * unequal) % len(choices)]
             share = round(min(_MOST_KEPT, float(shares[i]) * times), 4)
             devices.append(ProbedDevice(classes=tuple(sorted(classes.tolist())), embed_dim=width, share=share))
         probes.append(tuple(devices))
@@ -155,8 +152,9 @@ def cheapest_cut(
         kept += own[:, u]
     heads: list[list[int]] = [[] for _ in range(profile.depth)]
     channels: list[list[int]] = [[] for _ in range(profile.depth)]
-    for u in np.flatnonzero(~free):
-        l, h, g = units[u]
+    for (l, h, g), left in zip(units, free.tolist(), strict=True):
+        if left:
+            continue
         if h >= 0:
             heads[l].append(h)
         else:

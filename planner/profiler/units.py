@@ -156,7 +156,9 @@ class Sums:
                     getattr(self, name).copy_(file.get_tensor(name))
                 self.num_done = int(metadata["num_done"])
         except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
-            raise InputError(f"{path}: not a state of measured importance ({error}); delete it to begin again.") from None
+            raise InputError(
+                f"{path}: not a state of measured importance ({error}); delete it to begin again."
+            ) from None
 
 
 def _metadata(identity: Identity) -> dict[str, str]:

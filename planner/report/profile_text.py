@@ -54,16 +54,14 @@ def _costs_table(profile: Profile) -> Table:
     """Blocks that cost the same, as they do unless a profile says otherwise, share a row."""
     frame = costs_frame(profile)
     shown = table("Where the MACs and bytes are (float32)", "part", "MACs", "share", "weights", "share")
-    alike = frame.groupby(["part", "units", "macs", "weight_bytes"], sort=False)
-    for (part, units, macs, weight_bytes), rows in alike:
-        blocks = rows["block"].tolist()
-        name = "fixed" if part == "fixed" else f"{len(blocks)} x {units} {part}" + _range(blocks, profile.depth)
-        times = len(blocks)
+    for _, rows in frame.groupby(["part", "units", "macs", "weight_bytes"], sort=False):
+        blocks, part, units = rows["block"].tolist(), rows["part"].iloc[0], rows["units"].iloc[0]
+        name = "fixed" if part == "fixed" else f"{len(blocks)} x {units} {part}{_range(blocks, profile.depth)}"
         shown.add_row(
             name,
-            _macs(macs * times),
+            _macs(rows["macs"].sum()),
             f"{rows['macs_share'].sum():.0%}",
-            kib(weight_bytes * times),
+            kib(rows["weight_bytes"].sum()),
             f"{rows['bytes_share'].sum():.0%}",
         )
     shown.add_section()

@@ -22,6 +22,11 @@ class Jitter:
         """Return the jitter that a model was trained with; none where that is not known."""
         return cls(0.0, 0.0) if training is None else cls(training.max_shift_pixels, training.max_rotation_degrees)
 
+    @property
+    def moves(self) -> bool:
+        """Whether it changes anything."""
+        return bool(self.shift or self.rotation)
+
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         draws = 2 * torch.rand(3, len(images), generator=generator) - 1
         angle = draws[0] * math.radians(self.rotation)

@@ -1,0 +1,85 @@
+"""The command that measures models, and shows what was measured."""
+
+import shutil
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from planner import terminal
+from planner.cli.app import command, refuse_folder
+from planner.options import Json, Seed
+
+
+class MethodName(str, Enum):
+    """How importance is measured."""
+
+    fisher = "fisher"
+    taylor = "taylor"
+    kl = "kl"
+    magnitude = "magnitude"
+
+
+@command
+def profile(
+    model: Annotated[str, typer.Argument(help="A shipped model's name, or the path of a card.json.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the profile here.")] = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Measure nothing: show a profile.json, or a shipped profile by its name.")
+    ] = False,
+    importance: Annotated[MethodName, typer.Option(help="How to find out which class needs what.")] = MethodName.fisher,
+    images_per_class: Annotated[int, typer.Option(help="Training images to look at, of each class.", min=2)] = 200,
+    probes: Annotated[
+        int, typer.Option(help="Small plans to execute for the accuracy they keep; 0: none.", min=0, max=16)
+    ] = 16,
+    multiple: Annotated[int, typer.Option(help="Channels are kept in multiples of this.", min=1)] = 8,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Measure a model: costs, importance for each class, what accuracy survives, this machine's speed.
+
+    Stopped at any moment, the same command goes on from where it was. A card without weights gets costs alone.
+
+    Example: planner profile digits-vit --out digits-vit.json, then planner profile digits-vit.json --show
+    """
+    if show:
+        _show(model, json)
+        return
+    from planner.profiler.build import Options, Stage, build_profile
+    from planner.schema import to_json, write_document
+
+    refuse_folder(out)
+    terminal.one_thread()
+    work = out.with_name(f".{out.name}.work") if out else Path(f".{Path(model).parent.name or model}.profile.work")
+    options = Options(importance.value, images_per_class, probes, multiple, seed)
+    with terminal.progress() as progress:
+        tasks: dict[str, Any] = {}
+
+        def on_stage(stage: Stage) -> None:
+            if stage.name not in tasks:
+                for task in tasks.values():
+                    progress.update(task, completed=progress.tasks[task].total)
+                tasks[stage.name] = progress.add_task(stage.name)
+            progress.update(tasks[stage.name], completed=stage.done, total=stage.total)
+
+        built = build_profile(model, work, options, on_stage)
+    if out is None:
+        typer.echo(to_json(built), nl=False)
+    else:
+        write_document(out, built)
+        typer.echo(f"{out}: profile of {built.model}.")
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _show(name: str, json: bool) -> None:
+    from planner.schema import to_json
+    from planner.shipped import load_profile
+
+    loaded = load_profile(name)
+    if json:
+        typer.echo(to_json(loaded), nl=False)
+        return
+    from planner.report.profile_text import profile_text
+
+    terminal.console().print(profile_text(loaded))

@@ -1,0 +1,163 @@
+"""Recovery probes: what they span, and the accuracies and floors that are made of them."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from planner.predict import class_errors
+from planner.profiler import calibrate, recovery
+from planner.profiler.calibrate import Evidence
+from planner.profiler.recovery import Probe, ProbedDevice
+from planner.shipped import load_profile
+
+WIDTHS = (64, 48, 32)
+HELD = 2000
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 10, 1000])
+def test_probes_are_plans(num_classes: int) -> None:
+    """In every probe each class is on one device, and no device is without a class."""
+    probes = recovery.designs(num_classes, WIDTHS, seed=0)
+    assert len(probes) == recovery.NUM_PROBES
+    for devices in probes:
+        assert sorted(c for device in devices for c in device.classes) == list(range(num_classes))
+        assert all(device.classes for device in devices)
+        assert all(0.1 < device.share <= 0.95 for device in devices)
+
+
+def test_probes_span_what_plans_differ_in() -> None:
+    """One device and five, every width, small shares and large, equal devices and unequal ones."""
+    probes = recovery.designs(10, WIDTHS, seed=0)
+    assert {len(devices) for devices in probes} == {1, 2, 3, 5}
+    assert {device.embed_dim for devices in probes for device in devices} == set(WIDTHS)
+    shares = [device.share for devices in probes for device in devices]
+    assert min(shares) < 0.25 < 0.75 < max(shares)
+    unequal = [devices for devices in probes if len({device.share for device in devices}) > 1]
+    assert 3 <= len(unequal) <= recovery.NUM_PROBES - 3
+
+
+def test_probes_cost_no_more_than_ten_plans() -> None:
+    """A plan of five devices trains five sub-models; all probes together train less than fifty."""
+    probes = recovery.designs(10, WIDTHS, seed=0)
+    assert recovery.num_epochs(probes) <= 10 * 5 * recovery.RETRAIN.epochs
+
+
+def test_the_cheapest_cut_keeps_what_it_promises() -> None:
+    """Every own class keeps at least the share; what is said of every class is what is kept of it."""
+    profile = load_profile("digits-vit")
+    for share in (0.2, 0.5, 1.0):
+        heads, channels, kept = recovery.cheapest_cut(profile, [3, 7], share)
+        assert kept[[3, 7]].min() >= share - 1e-6
+        assert all(len(set(block)) == len(block) for block in (*heads, *channels))
+        for c in (0, 7):
+            of_heads = sum(profile.importance.heads[c][l][h] for l, block in enumerate(heads) for h in block)
+            of_groups = sum(
+                profile.importance.channel_groups[c][l][g]
+                for l, groups in enumerate(profile.channel_groups)
+                for g, group in enumerate(groups)
+                if set(group) <= set(channels[l])
+            )
+            assert kept[c] == pytest.approx(of_heads + of_groups)
+    assert [len(block) for block in channels] == [profile.hidden_dim] * profile.depth
+
+
+# What made the probes below: ln e = -1.5 + o_c + 0.4 ln n - 3 own - 1 mean, retention at half width rho^0.3.
+RHO = {8: np.ones(3), 4: np.array([0.5, 0.6, 0.4])}
+OFFSETS = (0.0, 0.3, -0.3)
+
+
+def true_errors(devices: list[ProbedDevice], units: list[list[float]]) -> list[float]:
+    """Return the errors that the model above gives, written out class by class."""
+    own, counts = [], []
+    for c in range(3):
+        kept = {
+            units[d][c] * RHO[device.embed_dim][c] ** 0.3: len(device.classes)
+            for d, device in enumerate(devices)
+            if c in device.classes
+        }
+        own.append(max(kept))
+        counts.append(kept[max(kept)])
+    mean = sum(own) / 3
+    return [math.exp(-1.5 + OFFSETS[c] + 0.4 * math.log(counts[c]) - 3 * own[c] - mean) for c in range(3)]
+
+
+def made_probes(seed: int = 0, noise: float = 0.0) -> list[Probe]:
+    """Return probes of one to three devices whose errors are those of the model above, times a lognormal."""
+    rng = np.random.default_rng(seed)
+    probes = []
+    for i in range(24):
+        order = rng.permutation(3).tolist()
+        parts = ([order], [order[:1], order[1:]], [[c] for c in order])[i % 3]
+        units = [rng.uniform(0.2, 0.9, 3).tolist() for _ in parts]
+        devices = [
+            ProbedDevice(classes=tuple(sorted(part)), embed_dim=(8, 4)[(i // 3 + d) % 2], share=0.5)
+            for d, part in enumerate(parts)
+        ]
+        errors = [e * math.exp(noise * rng.normal()) for e in true_errors(devices, units)]
+        probes.append(Probe(devices=tuple(devices), unit_retention=tuple(map(tuple, units)), errors=tuple(errors)))
+    return probes
+
+
+def evidence(probes: list[Probe], whole_error: float = 0.01) -> Evidence:
+    """Return probes with everything they are judged by."""
+    return Evidence(probes, RHO, np.full(3, float(HELD)), whole_error)
+
+
+def test_the_model_that_made_the_probes_is_found() -> None:
+    """Exact errors give weights, offsets and the price of a narrow width back."""
+    found = calibrate.calibrate(evidence(made_probes()))
+    model = found.fused_accuracy
+    got = (model.intercept, model.log_num_classes, model.own_retention, model.mean_retention)
+    assert got == pytest.approx((-1.5, 0.4, 3.0, 1.0), abs=0.1)
+    assert model.class_offset == pytest.approx(OFFSETS, abs=0.06)
+    assert found.embed_retention[4] == pytest.approx((RHO[4] ** 0.3).tolist(), abs=1e-6)
+    assert found.embed_retention[8] == [1.0] * 3
+    assert model.log_error < 0.05
+
+
+def test_the_error_of_the_model_is_that_of_new_probes() -> None:
+    """Probes that scatter by 30 % are predicted about that well, no better: errors are not fitted away."""
+    found = calibrate.calibrate(evidence(made_probes(noise=0.3)))
+    fresh = made_probes(seed=1, noise=0.3)
+    logs = []
+    for probe in fresh:
+        retained = calibrate.retained(probe, RHO, 0.3)
+        predicted = class_errors(found.fused_accuracy, retained).sum()
+        logs.append(math.log(predicted / sum(probe.errors)))
+    assert found.fused_accuracy.log_error == pytest.approx(np.sqrt(np.mean(np.square(logs))), rel=0.5)
+    assert 0.1 < found.fused_accuracy.log_error < 0.4
+
+
+def test_floors_are_where_the_predicted_error_is_what_is_allowed() -> None:
+    """With all classes at the floor f of n: -1.5 + 0.4 ln n - 4 f = ln sqrt((0.01 + 0.05)^2 - 0.01^2), by hand."""
+    rows = {r.max_accuracy_drop: r for r in calibrate.calibrate(evidence(made_probes())).recovery}
+    allowed = math.sqrt(0.06**2 - 0.01**2)
+    for n in (1, 2, 3):
+        assert rows[0.05].by_count[n - 1] == pytest.approx((-1.5 + 0.4 * math.log(n) - math.log(allowed)) / 4, abs=0.02)
+
+
+def test_floors_fall_with_the_drop_and_rise_with_the_classes() -> None:
+    """A larger drop never asks for more, more classes never for less; no floor is below what was probed."""
+    probes = made_probes(noise=0.2)
+    rows = calibrate.calibrate(evidence(probes)).recovery
+    for stricter, looser in itertools.pairwise(rows):
+        assert all(a >= b for a, b in zip(stricter.by_count, looser.by_count, strict=True))
+    for row in rows:
+        assert list(row.by_count) == sorted(row.by_count)
+        assert min(row.by_count) >= 0.1
+
+
+def test_a_harder_class_needs_more() -> None:
+    """The class that errs more at the same retention gets the higher floor."""
+    for row in calibrate.calibrate(evidence(made_probes())).recovery:
+        assert row.class_need[1] > row.class_need[0] > row.class_need[2]
+
+
+def test_a_collapsed_probe_is_left_out() -> None:
+    """A probe that gets nearly all wrong does not move what is said of small drops."""
+    probes = made_probes()
+    lost = probes[0].model_copy(update={"errors": (0.99, 0.98, 0.99)})
+    with_it = calibrate.calibrate(evidence([*probes, lost]))
+    assert with_it.fused_accuracy == calibrate.calibrate(evidence(probes)).fused_accuracy
