@@ -71,13 +71,25 @@ def import_checkpoint(
             origin=Origin(file=source.name, sha256=hashlib.sha256(content).hexdigest()),
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        place = "".join(f"{step}: " for step in first["loc"])
-        message = first["msg"].removeprefix("Value error, ").replace("Input should", "must")
-        raise InputError(f"{source}: cannot have a card: {place}{message}, got {first['input']!r}.") from None
+        raise _complaint(source, error) from None
     model = VisionTransformer(whole_shape(card))
     model.load_state_dict(renamed(source, state, model.state_dict(), names))
     _try(source, model.eval())
+    return _written(out, card, model)
+
+
+def _complaint(source: Path, error: ValidationError) -> InputError:
+    """Return what does not do for a card in what was given beside the checkpoint."""
+    first = error.errors()[0]
+    place = "".join(f"{step}: " for step in first["loc"])
+    message = first["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    # Of what does not go together, all fields are the input.
+    got = f", got {first['input']!r}" if first["loc"] else ""
+    return InputError(f"{source}: cannot have a card: {place}{message}{got}.")
+
+
+def _written(out: Path, card: ModelCard, model: VisionTransformer) -> ModelCard:
+    """Write weights and card, the card last: a folder without one is unfinished."""
     weights = save(model.state_dict())
     hashed = {"weights": WEIGHTS, "weights_sha256": hashlib.sha256(weights).hexdigest()}
     card = ModelCard.model_validate(card.model_dump() | hashed)
