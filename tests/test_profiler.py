@@ -5,7 +5,6 @@ import itertools
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from planner.errors import InputError
@@ -14,7 +13,6 @@ from planner.network.checkpoint import load_card, load_model, whole_shape
 from planner.network.vit import Shape
 from planner.profiler import build, latency, recovery
 from planner.profiler.build import Stage, build_profile
-from planner.profiler.latency import Timed
 from planner.profiler.recovery import Probe
 from planner.schema import Profile
 from planner.shipped import load_profile
@@ -79,38 +77,6 @@ def test_the_cheapest_cut_keeps_what_it_promises() -> None:
     assert [len(block) for block in channels] == [profile.hidden_dim] * profile.depth
 
 
-def timed(shape: Shape, noise: float = 1.0) -> Timed:
-    """Return the time that the linear model gives: 30 + 20 [h>0] + 5 h + 10 [c>0] + 0.1 c for each block."""
-    us = 30.0
-    for h, c in zip(shape.num_heads, shape.hidden_dim, strict=True):
-        us += 20 * (h > 0) + 5 * h + 10 * (c > 0) + 0.1 * c
-    return Timed(shape, us * noise)
-
-
-def test_the_latency_fit_finds_the_coefficients() -> None:
-    """Exact timings give the coefficients back, and no held-out error."""
-    row = latency.fit([timed(shape) for shape in latency.probe_shapes(DIGITS, seed=0)])
-    found = (row.fixed_us, row.attention_us, row.head_us, row.mlp_us, row.channel_us)
-    assert found == pytest.approx((30, 20, 5, 10, 0.1), abs=1e-3)
-    assert row.mape == 0
-
-
-def test_the_latency_fit_states_its_error() -> None:
-    """Timings that are off by 10 % either way give a held-out error of about that."""
-    rng = np.random.default_rng(0)
-    shapes = latency.probe_shapes(DIGITS, seed=0)
-    row = latency.fit([timed(shape, noise=float(rng.choice([0.9, 1.1]))) for shape in shapes])
-    assert row.mape == pytest.approx(0.1, abs=0.04)
-
-
-def test_probes_span_heads_and_channels() -> None:
-    """Empty and full halves are among the timed networks, and some whose blocks differ."""
-    shapes = latency.probe_shapes(DIGITS, seed=0)
-    assert dataclasses.replace(DIGITS, num_heads=(0,) * 4, hidden_dim=(0,) * 4) in shapes
-    assert DIGITS in shapes
-    assert any(len(set(shape.num_heads)) > 1 for shape in shapes)
-
-
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a profile of few and short probes."""
@@ -119,6 +85,17 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery, "designs", lambda num_classes: [(5, 0.3), (5, 0.6), (10, 0.5)])
     monkeypatch.setattr(latency, "_ROUNDS", 1)
     monkeypatch.setattr(latency, "_SECONDS_PER_ROUND", 0.001)
+
+
+def test_this_machine_gets_a_row_for_each_width(quick: None) -> None:
+    """Each width has a row of times above zero, its source says how they were measured; each turn is called back."""
+    calls = []
+    rows = latency.measure(DIGITS, (64, 32), 0, lambda: calls.append(1))
+    assert [(row.embed_dim, row.precision) for row in rows] == [(64, "float32"), (32, "float32")]
+    for row in rows:
+        assert row.fixed_us + row.attention_us + row.mlp_us > 0
+        assert row.source.startswith("measured: torch 2.")
+    assert len(calls) == latency.num_probes()
 
 
 def test_an_interrupted_profile_goes_on(quick: None, tmp_path: Path) -> None:

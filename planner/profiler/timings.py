@@ -121,7 +121,7 @@ def _check_whole(result: ProbeResult, threads: int) -> None:
 
 
 def _fit(result: ProbeResult, precision: Precision, threads: int) -> tuple[Fit, int, float]:
-    """Return the fit of one precision, the number of networks, and the spread that one in ten of their times exceeds."""
+    """Return the fit of one precision, the number of networks, and the spread that one time in ten exceeds."""
     networks = {n.name: n for n in result.manifest.networks}
     timings = [t for t in result.timings if (t.precision, t.threads) == (precision, threads)]
     timed = [_timed(networks[t.network], t.median_us) for t in timings]
