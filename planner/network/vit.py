@@ -62,12 +62,13 @@ class Attention(nn.Module):
         self.proj = nn.Linear(num_heads * head_dim, embed_dim)
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
-        qkv = self.qkv(x).chunk(3, dim=-1)
-        q, k, v = (part.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for part in qkv)  # (B, h, N, hd)
+        B, N, _ = x.shape
+        qkv = self.qkv(x).chunk(3, dim=-1)  # (B, N, h hd) each
+        q, k, v = (part.reshape(B, N, self.num_heads, self.head_dim).transpose(1, 2) for part in qkv)  # (B, h, N, hd)
         x = F.scaled_dot_product_attention(q, k, v)  # (B, h, N, hd)
         if gate is not None:
             x = x * gate[:, :, None, None]
-        projected: Tensor = self.proj(x.transpose(1, 2).flatten(2))  # (B, N, E)
+        projected: Tensor = self.proj(x.transpose(1, 2).reshape(B, N, -1))  # (B, N, E)
         return projected
 
 
