@@ -46,7 +46,9 @@ def design(whole: Shape, widths: Sequence[int], seed: int, num_networks: int = N
     chosen: list[Shape] = []
     for i in range(num_networks - num_chosen, num_networks):
         inverse = np.linalg.inv(information)
-        left = [s for s in draws[widths[i % len(widths)]] if s not in chosen]
+        of_width = draws[widths[i % len(widths)]]
+        # A model of a few units has no more networks than that.
+        left = [s for s in of_width if s not in chosen] or of_width
         best = max(left, key=lambda s: float(rows[s] @ inverse @ rows[s]))
         chosen.append(best)
         information += np.outer(rows[best], rows[best])

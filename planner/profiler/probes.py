@@ -43,7 +43,6 @@ def make_probes(
         folder: Made, or empty; what an interrupted run left there is written anew.
         precisions: Of the networks; int8 ones are made from float32 ones.
         seed: For the networks' sizes and the random weights.
-        num_networks: How many at each precision.
         on_network: Called with the networks written so far, and all.
 
     Raises:
@@ -52,7 +51,7 @@ def make_probes(
     _check_folder(folder)
     card = load_card(model)
     whole = whole_shape(card)
-    shapes = design(whole, embed_widths(whole), seed, num_networks)
+    shapes = design(whole, embed_widths(whole), seed, NUM_NETWORKS)
     return write_networks(card.model, whole, shapes, folder, precisions, seed, on_network)
 
 

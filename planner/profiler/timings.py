@@ -121,7 +121,7 @@ def _check_whole(result: ProbeResult, threads: int) -> None:
 
 
 def _fit(result: ProbeResult, precision: Precision, threads: int) -> tuple[Fit, int, float]:
-    """Return the fit of one precision, the number of networks, and the median spread of their times."""
+    """Return the fit of one precision, the number of networks, and the spread that one time in ten exceeds."""
     networks = {n.name: n for n in result.manifest.networks}
     timings = [t for t in result.timings if (t.precision, t.threads) == (precision, threads)]
     timed = [_timed(networks[t.network], t.median_us) for t in timings]
@@ -142,7 +142,7 @@ def _fit(result: ProbeResult, precision: Precision, threads: int) -> tuple[Fit, 
             f"timings: network {timings[i].network!r} ({precision}, {_threads(threads)}) must take about "
             f"{predicted:.3g} us like the others of its size, got {timings[i].median_us:.3g} us; {_AGAIN}."
         )
-    spread = float(np.median([t.spread for t in timings]))
+    spread = float(np.quantile([t.spread for t in timings], 0.9))
     if fitted.mape > _REFUSE_MAPE:
         raise InputError(
             f"timings: the latency model must foretell networks that it has not seen to {_REFUSE_MAPE:.0%}, "
@@ -163,9 +163,9 @@ def _notes(fitted: Fit, what: str, spread: float) -> list[str]:
 def _remedy(spread: float) -> str:
     """Return what to do about a bad fit: the noise of the timings says whether they or the model are to blame."""
     if spread > _RESTLESS:
-        return f"the timings vary by {spread:.0%}: {_AGAIN} with nothing else running on the device"
+        return f"timings vary by up to {spread:.0%}: {_AGAIN} with nothing else running on the device"
     return (
-        f"the timings vary by only {spread:.0%}, so this device's time is not a sum over heads and channels: "
+        f"timings vary by {spread:.0%} at most, so this device's time is not a sum over heads and channels: "
         "plan with a margin, or give the device a macs_per_second"
     )
 
