@@ -104,7 +104,8 @@ def less_frame(profile: Profile) -> pd.DataFrame:
     whole = width.fixed_macs + macs.sum()
     rows = []
     for left in _LEFT:
-        gone = {units[u] for u in order[: int(np.searchsorted(np.cumsum(macs[order]), (1 - left) * whole))]}
+        count = int(np.searchsorted(np.cumsum(macs[order]), (1 - left) * whole)) + 1
+        gone = {units[u] for u in order[:count]}
         kept_heads = tuple(tuple(h for h in heads[l] if (l, True, h) not in gone) for l in range(profile.depth))
         kept_groups = tuple(tuple(g for g in groups[l] if (l, False, g) not in gone) for l in range(profile.depth))
         sub_model = SubModel(

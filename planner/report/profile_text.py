@@ -5,10 +5,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from planner.report.latency import table_text
 from planner.report.profile_frames import (
     costs_frame,
     heads_frame,
-    latency_frame,
     less_frame,
     needs_frame,
     widths_frame,
@@ -35,8 +35,8 @@ def profile_text(profile: Profile) -> RenderableType:
         "",
         _less_table(profile),
     ]
-    if profile.latency:
-        parts += ["", _latency_table(profile)]
+    for kind, rows in profile.latency.items():
+        parts += ["", table_text(kind, rows)]
     if profile.recovery:
         parts += ["", _recovery_table(profile)]
     parts += [Text(_trust(profile)), *(Text(f"{key}: {said}.") for key, said in profile.provenance.items())]
@@ -153,35 +153,15 @@ def _less_table(profile: Profile) -> Table:
     return to_right(shown)
 
 
-def _latency_table(profile: Profile) -> Table:
-    shown = table(
-        "Measured latency [us] = fixed + blocks of (attention + heads, MLP + channels)",
-        "kind",
-        "width",
-        "precision",
-        "fixed",
-        "attention",
-        "a head",
-        "MLP",
-        "a channel",
-        "error",
-    )
-    for _, row in latency_frame(profile).iterrows():
-        error = "-" if pd.isna(row["mape"]) else f"{row['mape']:.1%}"
-        coefficients = (f"{row[name]:.4g}" for name in ("fixed_us", "attention_us", "head_us", "mlp_us", "channel_us"))
-        shown.add_row(Text(row["kind"]), str(row["embed_dim"]), row["precision"], *coefficients, error)
-    return to_right(shown)
-
-
 def _recovery_table(profile: Profile) -> Table:
     counts = sorted({1, 2, len(profile.classes) // 2, len(profile.classes)} - {0})
-    shown = table(
-        "Retention floors by accuracy that may be lost", "drop", *(f"{n} classes" for n in counts), "class needs"
-    )
+    columns = (f"{n} class{'es' * (n > 1)}" for n in counts)
+    shown = table("Retention floors by accuracy that may be lost", "drop", *columns, "class needs")
     for row in profile.recovery:
         floors = (f"{row.by_count[n - 1]:.2f}" for n in counts)
         needs = f"{min(row.class_need):.2f} to {max(row.class_need):.2f}"
-        shown.add_row(f"{100 * row.max_accuracy_drop:g} points", *floors, needs)
+        points = 100 * row.max_accuracy_drop
+        shown.add_row(f"{points:g} point{'s' * (points != 1)}", *floors, needs)
     return to_right(shown)
 
 

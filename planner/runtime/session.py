@@ -34,7 +34,9 @@ def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
     options.enable_mem_pattern = False
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], disabled_optimizers=["BiasGeluFusion"])
+        return onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=["BiasGeluFusion"]
+        )
     # What ONNX Runtime raises has no base but Exception.
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
