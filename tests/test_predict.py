@@ -10,12 +10,12 @@ from planner.predict import class_errors, predicted_accuracy, retained_by
 from planner.schema import Goal, Plan, SubModel
 from planner.solver import solve
 
-# ln e = -2 + o_c + 0.5 ln n - 3 own - 1 mean
+# ln e = -4 + o_c + 0.5 ln n - 2 ln best - 0.3 ln(all / best)
 MODEL = {
-    "intercept": -2.0,
+    "intercept": -4.0,
     "log_num_classes": 0.5,
-    "own_retention": 3.0,
-    "mean_retention": 1.0,
+    "log_best_retention": 2.0,
+    "log_other_retention": 0.3,
     "class_offset": [0.2, -0.2],
     "whole_error": 0.03,
     "log_error": 0.25,
@@ -44,28 +44,29 @@ def test_precision_takes_its_share() -> None:
 
 
 def test_the_errors_by_hand() -> None:
-    """Class a: own 0.5 of one class; class b: own 0.275; the mean of both is 0.3875."""
+    """Class a is best kept where it is served, 0.5 of 0.95 in all; b where it is not, 0.55 of 0.825."""
     one = SubModel(classes=("a",), embed_dim=8, **SMALL)
     two = SubModel(classes=("b",), embed_dim=4, **SMALL)
     got = class_errors(PROFILE.fused_accuracy, retained_by([one, two], PROFILE))
-    assert got.tolist() == pytest.approx([math.exp(-2 + 0.2 - 1.5 - 0.3875), math.exp(-2 - 0.2 - 3 * 0.275 - 0.3875)])
+    a = math.exp(-4 + 0.2) * 0.5**-2 * (0.95 / 0.5) ** -0.3
+    b = math.exp(-4 - 0.2) * 0.55**-2 * (0.825 / 0.55) ** -0.3
+    assert got.tolist() == pytest.approx([a, b])
 
 
-def test_the_best_device_of_a_class_counts() -> None:
-    """A class on two devices is as good as on the one that retains most, with that one's number of classes."""
+def test_the_best_serving_device_counts_the_classes() -> None:
+    """A class on two devices has the number of classes of the one that retains most of it."""
     large = SubModel(classes=("a",), embed_dim=8, **ALL)
     small = SubModel(classes=("a", "b"), embed_dim=8, **SMALL)
     got = class_errors(PROFILE.fused_accuracy, retained_by([small, large], PROFILE))
-    mean = (1 + 0.55) / 2
-    assert got.tolist() == pytest.approx(
-        [math.exp(-2 + 0.2 - 3 - mean), math.exp(-2 - 0.2 + 0.5 * math.log(2) - 3 * 0.55 - mean)]
-    )
+    a = math.exp(-4 + 0.2) * 1.5**-0.3
+    b = math.exp(-4 - 0.2) * 2**0.5 * 1.55**-0.3
+    assert got.tolist() == pytest.approx([a, b])
 
 
 def test_the_accuracy_by_hand() -> None:
     """Both kinds of error are joined by their squares; what is uncertain is exp(0.25) - 1 of what pruning adds."""
     sub_model = SubModel(classes=("a", "b"), embed_dim=8, **ALL)
-    errors = [math.exp(-2 + o + 0.5 * math.log(2) - 4) for o in (0.2, -0.2)]
+    errors = [math.exp(-4 + o) * 2**0.5 for o in (0.2, -0.2)]
     got = predicted_accuracy([sub_model], PROFILE)
     assert got is not None
     assert got.accuracy == pytest.approx(1 - sum(math.hypot(e, 0.03) for e in errors) / 2, abs=1e-6)

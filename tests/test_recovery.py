@@ -12,7 +12,7 @@ from planner.profiler.calibrate import Evidence
 from planner.profiler.recovery import Probe, ProbedDevice
 from planner.shipped import load_profile
 
-WIDTHS = (64, 48, 32)
+WIDTHS = {64: 1.0, 48: 0.8, 32: 0.6}
 HELD = 2000
 
 
@@ -63,24 +63,20 @@ def test_the_cheapest_cut_keeps_what_it_promises() -> None:
     assert [len(block) for block in channels] == [profile.hidden_dim] * profile.depth
 
 
-# What made the probes below: ln e = -1.5 + o_c + 0.4 ln n - 3 own - 1 mean, retention at half width rho^0.3.
+# What made the probes below: ln e = -4 + o_c + 0.4 ln n - 2 ln best - 0.3 ln(all / best), a width retains rho^0.4.
 RHO = {8: np.ones(3), 4: np.array([0.5, 0.6, 0.4])}
 OFFSETS = (0.0, 0.3, -0.3)
 
 
 def true_errors(devices: list[ProbedDevice], units: list[list[float]]) -> list[float]:
     """Return the errors that the model above gives, written out class by class."""
-    own, counts = [], []
+    errors = []
     for c in range(3):
-        kept = {
-            units[d][c] * RHO[device.embed_dim][c] ** 0.3: len(device.classes)
-            for d, device in enumerate(devices)
-            if c in device.classes
-        }
-        own.append(max(kept))
-        counts.append(kept[max(kept)])
-    mean = sum(own) / 3
-    return [math.exp(-1.5 + OFFSETS[c] + 0.4 * math.log(counts[c]) - 3 * own[c] - mean) for c in range(3)]
+        kept = [units[d][c] * RHO[device.embed_dim][c] ** 0.4 for d, device in enumerate(devices)]
+        n = max((k, len(device.classes)) for k, device in zip(kept, devices, strict=True) if c in device.classes)[1]
+        best = max(kept)
+        errors.append(math.exp(-4 + OFFSETS[c]) * n**0.4 * best**-2 * (sum(kept) / best) ** -0.3)
+    return errors
 
 
 def made_probes(seed: int = 0, noise: float = 0.0) -> list[Probe]:
@@ -109,10 +105,10 @@ def test_the_model_that_made_the_probes_is_found() -> None:
     """Exact errors give weights, offsets and the price of a narrow width back."""
     found = calibrate.calibrate(evidence(made_probes()))
     model = found.fused_accuracy
-    got = (model.intercept, model.log_num_classes, model.own_retention, model.mean_retention)
-    assert got == pytest.approx((-1.5, 0.4, 3.0, 1.0), abs=0.1)
+    got = (model.intercept, model.log_num_classes, model.log_best_retention, model.log_other_retention)
+    assert got == pytest.approx((-4, 0.4, 2, 0.3), abs=0.1)
     assert model.class_offset == pytest.approx(OFFSETS, abs=0.06)
-    assert found.embed_retention[4] == pytest.approx((RHO[4] ** 0.3).tolist(), abs=1e-6)
+    assert found.embed_retention[4] == pytest.approx((RHO[4] ** 0.4).tolist(), abs=1e-6)
     assert found.embed_retention[8] == [1.0] * 3
     assert model.log_error < 0.05
 
@@ -123,7 +119,7 @@ def test_the_error_of_the_model_is_that_of_new_probes() -> None:
     fresh = made_probes(seed=1, noise=0.3)
     logs = []
     for probe in fresh:
-        retained = calibrate.retained(probe, RHO, 0.3)
+        retained = calibrate.retained(probe, RHO, 0.4)
         predicted = class_errors(found.fused_accuracy, retained).sum()
         logs.append(math.log(predicted / sum(probe.errors)))
     assert found.fused_accuracy.log_error == pytest.approx(np.sqrt(np.mean(np.square(logs))), rel=0.5)
@@ -131,11 +127,13 @@ def test_the_error_of_the_model_is_that_of_new_probes() -> None:
 
 
 def test_floors_are_where_the_predicted_error_is_what_is_allowed() -> None:
-    """With all classes at the floor f of n: -1.5 + 0.4 ln n - 4 f = ln sqrt((0.01 + 0.05)^2 - 0.01^2), by hand."""
+    """A device alone at the floor f of n: -4 + 0.4 ln n - 2 ln f = ln sqrt((0.01 + 0.05)^2 - 0.01^2), by hand."""
     rows = {r.max_accuracy_drop: r for r in calibrate.calibrate(evidence(made_probes())).recovery}
     allowed = math.sqrt(0.06**2 - 0.01**2)
     for n in (1, 2, 3):
-        assert rows[0.05].by_count[n - 1] == pytest.approx((-1.5 + 0.4 * math.log(n) - math.log(allowed)) / 4, abs=0.02)
+        assert rows[0.05].by_count[n - 1] == pytest.approx(
+            math.exp((-4 + 0.4 * math.log(n) - math.log(allowed)) / 2), abs=0.02
+        )
 
 
 def test_floors_fall_with_the_drop_and_rise_with_the_classes() -> None:

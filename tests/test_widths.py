@@ -14,18 +14,22 @@ DIGITS = Shape(8, 2, 1, 10, embed_dim=64, head_dim=16, num_heads=(4,) * 4, hidde
 @pytest.mark.parametrize(
     ("full", "expected"),
     [
-        (64, (64, 48, 32, 24, 8)),
+        (64, (64, 48, 32, 24, 16)),
         (192, (192, 144, 96, 64, 32)),
         (768, (768, 576, 384, 256, 128)),
-        (16, (16, 8)),
-        (12, (12, 8)),
-        (8, (8,)),
-        (6, (6,)),
+        (24, (24, 16)),
+        (12, (12,)),
     ],
 )
 def test_widths_by_hand(full: int, expected: tuple[int, ...]) -> None:
-    """The full width, then 3/4, 1/2, 1/3 and 1/6 of it to the nearest multiple of 8, none twice."""
+    """The full width, then 3/4, 1/2, 1/3 and 1/6 of it to the nearest multiple of 8, none below a head's 16."""
     assert embed_widths(replace(DIGITS, embed_dim=full)) == expected
+
+
+def test_no_width_is_narrower_than_a_head() -> None:
+    """Heads of 64 dims leave a ViT-Tiny 64 at least, heads of 4 leave a width of 16 the least of 8."""
+    assert embed_widths(replace(DIGITS, embed_dim=192, head_dim=64)) == (192, 144, 96, 64)
+    assert embed_widths(replace(DIGITS, embed_dim=16, head_dim=4)) == (16, 8)
 
 
 @pytest.mark.parametrize("full", range(1, 1100, 41))

@@ -10,10 +10,12 @@ _MULTIPLE = 8
 def embed_widths(shape: Shape) -> tuple[int, ...]:
     """Return the embed widths of a model: the full one, then 3/4, 1/2, 1/3 and 1/6 of it in multiples of 8.
 
-    Distinct and falling; a half rounds down, the least is 8.
+    Distinct and falling; a half rounds down. None is narrower than a head, whose queries would have more dims than
+    the tokens that they are made of, nor than 8.
     """
     full = shape.embed_dim
-    narrower = {max(_MULTIPLE, _nearest_multiple(full * part, whole)) for part, whole in _SHARES}
+    least = max(_MULTIPLE, -(-shape.head_dim // _MULTIPLE) * _MULTIPLE)
+    narrower = {max(least, _nearest_multiple(full * part, whole)) for part, whole in _SHARES}
     return (full, *sorted((e for e in narrower if e < full), reverse=True))
 
 

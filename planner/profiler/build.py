@@ -249,8 +249,8 @@ def _with_accuracy(
 def _probes(setting: Setting, work: Path, count: int, on_stage: OnStage) -> tuple[Probe, ...]:
     """Make the probes that are not made yet."""
     profile = setting.profile
-    widths = [w.embed_dim for w in profile.widths]
-    planned = recovery.designs(len(profile.classes), widths, setting.seed)[:count]
+    rho = {w.embed_dim: float(np.mean(w.embed_retention)) for w in profile.widths}
+    planned = recovery.designs(len(profile.classes), rho, setting.seed)[:count]
     known = _known_probes(work, profile, setting.seed)
     epochs, total = recovery.num_epochs(planned[: len(known.probes)]), recovery.num_epochs(planned)
 

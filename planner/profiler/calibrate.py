@@ -6,8 +6,8 @@ its weights kept from below it (more retained is never worse, more classes never
 a narrow embed dim costs is one number more: a width that keeps the share rho of the embed dims'
 importance is taken to retain rho^g, with the g that explains the probes best.
 
-A floor is the retention at which, with all classes at their floor, the predicted error is the
-whole model's plus the allowed drop.
+A floor is the retention at which the predicted error is the whole model's plus the allowed drop,
+if no other device retained anything: safe, since the others only help.
 
 Legend: P probes, C classes, F features.
 """
@@ -33,6 +33,8 @@ _COLLAPSED = 0.5
 # How much a class must differ before it is believed to, in images; and what keeps a weight from running off.
 _SHRINKAGE, _RIDGE = 8.0, 0.05
 _MOST_EXPONENT = 3.0
+# Probes that hardly show that less is worse must not make floors of nothing or everything.
+_LEAST_STEEPNESS = 0.3
 # The predicted share of errors of a probe that made none is compared with this many images wrong.
 _LEAST_WRONG = 0.5
 _DECIMALS = 4
@@ -66,7 +68,7 @@ def calibrate(evidence: Evidence) -> Calibration:
     exponent = min(_EXPONENTS, key=lambda g: _deviance(_fit(designs[g], counts, held), designs[g], counts, held))
     design = designs[exponent]  # (P, C, F)
     model = _model(_fit(design, counts, held), evidence, _log_error(design, counts, held), len(usable))
-    least = min(p_own for p in usable for p_own in (-features(retained(p, evidence.rho, exponent))[:, 1]).tolist())
+    least = float(np.exp(-design[:, :, 1].max()))
     return Calibration(
         fused_accuracy=model,
         recovery=[_floors(model, drop, least) for drop in DROPS],
@@ -133,12 +135,12 @@ def _log_error(design: Floats, counts: Floats, held: Floats) -> float:
 
 
 def _model(t: Floats, evidence: Evidence, log_error: float, num_probes: int) -> FusedAccuracy:
-    intercept, log_num_classes, own, mean, *offsets = t.round(_DECIMALS).tolist()
+    intercept, log_num_classes, best, others, *offsets = t.round(_DECIMALS).tolist()
     return FusedAccuracy(
         intercept=intercept,
         log_num_classes=log_num_classes,
-        own_retention=own,
-        mean_retention=mean,
+        log_best_retention=best,
+        log_other_retention=others,
         class_offset=tuple(offsets),
         whole_error=round(evidence.whole_error, _DECIMALS),
         log_error=round(log_error, _DECIMALS),
@@ -151,11 +153,10 @@ def _floors(model: FusedAccuracy, drop: float, least: float) -> Recovery:
     num_classes = len(model.class_offset)
     # What pruning may add, where the errors of both are joined as `planner.predict` joins them.
     allowed = np.sqrt((model.whole_error + drop) ** 2 - model.whole_error**2)
-    steepness = max(model.own_retention + model.mean_retention, 1e-6)
-    at_zero = model.intercept + model.log_num_classes * np.log(np.arange(1, num_classes + 1))
-    by_count = np.clip((at_zero - np.log(allowed)) / steepness, least, 1.0)
-    typical = by_count[(num_classes - 1) // 2]
-    needs = np.clip((typical + np.array(model.class_offset) / steepness) / typical, 0.5, 2.0)
+    steepness = max(model.log_best_retention, _LEAST_STEEPNESS)
+    exponent = model.intercept + model.log_num_classes * np.log(np.arange(1, num_classes + 1)) - np.log(allowed)
+    by_count = np.clip(np.exp(exponent / steepness), least, 1.0)
+    needs = np.clip(np.exp(np.array(model.class_offset) / steepness), 0.5, 2.0)
     return Recovery(
         max_accuracy_drop=drop,
         by_count=tuple(by_count.round(_DECIMALS).tolist()),

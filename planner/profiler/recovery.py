@@ -1,14 +1,17 @@
 """What accuracy survives which pruning: small plans that are really cut, retrained and fused.
 
 A probe is a plan for one to five devices, equal or unequal, each with its class subset, its embed
-dim and its share of what its classes need (units taken the way a planner would: those that give
-most importance for their MACs first). It is cut, retrained and fused, and the errors of each
-class are counted on images held out from the training part, jittered copies of them included.
-The test part is never looked at. `planner.profiler.calibrate` makes of them what a profile holds.
+dim and the share of what its classes need that its heads and channels keep (units taken the way a
+planner would: those that give most importance for their MACs first). The narrower, the more units:
+a planner has to make up for what a width loses, so that is where it must be predicted well.
+
+It is cut, retrained and fused, and the errors of each class are counted on images held out from
+the training part, jittered copies of them included. The test part is never looked at.
+`planner.profiler.calibrate` makes of them what a profile holds.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +33,8 @@ _SHARES = (0.22, 0.75)
 # Unequal devices keep between the first and the second of these times the probe's share.
 _UNEQUAL = (0.6, 1.5)
 _MOST_KEPT = 0.95
+# What a width is first taken to retain: this power of the embed dims' importance that it keeps.
+_GUESSED_EXPONENT = 0.4
 
 
 class ProbedDevice(Frozen):
@@ -37,7 +42,7 @@ class ProbedDevice(Frozen):
 
     classes: tuple[int, ...]
     embed_dim: int
-    share: float
+    share: float  # of heads and channels alone
 
 
 class Probe(Frozen):
@@ -60,14 +65,19 @@ class Setting:
     seed: int
 
 
-def designs(num_classes: int, embed_dims: Sequence[int], seed: int) -> list[tuple[ProbedDevice, ...]]:
+def designs(num_classes: int, rho: Mapping[int, float], seed: int) -> list[tuple[ProbedDevice, ...]]:
     """Return the devices of each probe: they span device counts, shares kept, embed dims, equal and unequal.
 
     Each property takes all of its values about equally often, in an order of its own.
+
+    Args:
+        num_classes: Of the model.
+        rho: The share of the embed dims' importance that each embed dim keeps, the full width first.
+        seed: For class subsets and unequal shares.
     """
     rng = np.random.default_rng(seed)
     # The full width twice as often as each other: most plans keep it.
-    choices = (embed_dims[0], *embed_dims)
+    choices = (next(iter(rho)), *rho)
     shares = np.linspace(*_SHARES, NUM_PROBES)[_spread(NUM_PROBES)]
     probes = []
     for i in range(NUM_PROBES):
@@ -81,7 +91,7 @@ def designs(num_classes: int, embed_dims: Sequence[int], seed: int) -> list[tupl
         for d, classes in enumerate(np.split(order, ends)):
             times = rng.uniform(*_UNEQUAL) if unequal else 1.0
             width = choices[(i + i // len(_DEVICES) + d * unequal) % len(choices)]
-            share = round(min(_MOST_KEPT, float(shares[i]) * times), 4)
+            share = round(min(_MOST_KEPT, float(shares[i]) * times / rho[width] ** _GUESSED_EXPONENT), 4)
             devices.append(ProbedDevice(classes=tuple(sorted(classes.tolist())), embed_dim=width, share=share))
         probes.append(tuple(devices))
     return probes

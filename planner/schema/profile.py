@@ -71,8 +71,8 @@ class FusedAccuracy(Frozen):
 
     intercept: float
     log_num_classes: float = Field(ge=0)
-    own_retention: float = Field(ge=0)
-    mean_retention: float = Field(ge=0)
+    log_best_retention: float = Field(ge=0)
+    log_other_retention: float = Field(ge=0)
     class_offset: tuple[float, ...]
     whole_error: float = Field(ge=0, le=1)
     log_error: float = Field(ge=0)
