@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO := build/demo
 CHECKED := planner tests benchmarks
 
-.PHONY: demo test test-slow profile model bench bench-solve bench-solve-plots bench-latency clean
+.PHONY: demo test test-slow profile model bench bench-solve bench-solve-plots bench-latency bench-prediction clean
 
 # The main job: a fleet and a trained ViT in; a plan, sub-models and their accuracy out.
 demo: $(VENV)/.ready
@@ -41,6 +41,10 @@ bench-solve-plots: $(VENV)/.ready-report
 # else run).
 bench-latency: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/latency.py
+
+# Is the predicted fused accuracy true? docs/prediction.md (some ten minutes; goes on where it was stopped).
+bench-prediction: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.prediction
 
 # Measure the shipped model again, on this machine.
 profile: $(VENV)/.ready

@@ -229,10 +229,3 @@ def test_a_manifest_must_name_every_file(bundle: Path, tmp_path: Path) -> None:
         (copy / "manifest.json").write_text(json.dumps(manifest))
         with pytest.raises(InputError, match=f"sha256 must name {file}"):
             read_bundle(copy)
-
-
-def test_narrowed_embed_dims_are_refused(plan: Plan, profile: Profile) -> None:
-    """A plan does not say which embed dims to keep, so this is an error and not a guess."""
-    narrow = Assignment.model_validate(plan.assignments[0].model_dump() | {"embed_dim": 32})
-    with pytest.raises(InputError, match="cuts heads and channels, not embed dims"):
-        cut_out(load_model("digits-vit")[1], profile, narrow)

@@ -48,8 +48,11 @@ def test_flags_exist() -> None:
 
     from planner.cli import app
 
-    group = typer.main.get_command(app)
-    known = {flag for command in group.commands.values() for p in command.params for flag in p.opts}  # type: ignore[attr-defined]
+    known, commands = set(), [typer.main.get_command(app)]
+    while commands:
+        command = commands.pop()
+        commands += getattr(command, "commands", {}).values()
+        known |= {flag for parameter in command.params for flag in parameter.opts}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known
 
 
