@@ -71,7 +71,7 @@ def predicted_accuracy(sub_models: Sequence[SubModel], profile: Profile) -> Pred
         return None
     pruned = class_errors(model, retained_by(sub_models, profile))
     error = float(np.sqrt(pruned**2 + model.whole_error**2).mean())
-    spread = float(pruned.mean()) * (np.exp(model.log_error) - 1)
+    spread = error * (np.exp(model.log_error) - 1)
     return PredictedAccuracy(
         accuracy=round(max(0.0, 1 - error), _DECIMALS),
         error=round(min(1.0, spread), _DECIMALS),

@@ -225,7 +225,7 @@ def test_plan_for_another_profile(plan_file: Path, tmp_path: Path) -> None:
         ("kept_heads", [[0]], "kept_heads must have 4 blocks, got 1"),
         ("kept_channel_groups", [[99], [], [], []], "kept_channel_groups[0] must rise within 0..31"),
         ("classes", ["zebra"], "class 'zebra' is not in the profile"),
-        ("embed_dim", 32, "embed_dim must be a width of the profile, got 32"),
+        ("embed_dim", 20, "embed_dim must be a width of the profile, got 20"),
     ],
 )
 def test_a_plan_that_cannot_be_cut_is_not_begun(

@@ -26,10 +26,12 @@ TWO_TWELFTHS = replace(BASE, embed_dim=128, num_heads=(2,) * 12, hidden_dim=(512
 
 
 def test_two_twelfths_of_every_width_of_a_vit_base() -> None:
-    """34.3 times fewer parameters and 29.1 times fewer MACs, as computed for the paper's claim."""
+    """34.3 times fewer parameters; 29.1 times fewer MACs in matrix products, as the claim counts, 29.0 with norms."""
     whole, small = counts.exact(BASE), counts.exact(TWO_TWELFTHS)
     assert whole.params / small.params == pytest.approx(34.26, abs=0.005)
-    assert whole.macs / small.macs == pytest.approx(29.11, abs=0.005)
+    products = [n.macs - counts.norm_macs(s) for n, s in ((whole, BASE), (small, TWO_TWELFTHS))]
+    assert products[0] / products[1] == pytest.approx(29.11, abs=0.005)
+    assert whole.macs / small.macs == pytest.approx(29.0, abs=0.005)
 
 
 def test_a_vit_base_is_cut_to_it() -> None:

@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 
 DROPS = (0.01, 0.02, 0.05, 0.1, 0.2)
 
-_EXPONENTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+_EXPONENTS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 # A probe that gets more than this share wrong has lost its way: it says nothing about small drops.
 _COLLAPSED = 0.5
 # How much a class must differ before it is believed to, in images; and what keeps a weight from running off.
