@@ -109,7 +109,7 @@ def build_profile(
         "latency": {latency.KIND: [row.model_dump()]},
         "provenance": {
             "counts": "fvcore, equal to the closed form",
-            "activations": "measured by torch's allocations, float32, one image",
+            "activations": "closed form of what ONNX Runtime holds at its peak, float32, one image",
             "importance": f"Fisher information of gates, {len(samples)} training images",
             "recovery": f"{len(recovery.designs(num_classes))} plans cut, retrained and fused; "
             f"{_HELD_OUT:.0%} of the training part held out",
