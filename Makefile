@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO := build/demo
 CHECKED := planner tests benchmarks
 
-.PHONY: demo test test-slow profile model bench bench-solve bench-solve-plots bench-latency bench-prediction clean
+.PHONY: demo test test-slow profile model bench bench-latency bench-memory bench-prediction bench-solve bench-solve-plots clean
 
 # The main job: a fleet and a trained ViT in; a plan, sub-models and their accuracy out.
 demo: $(VENV)/.ready
@@ -26,6 +26,10 @@ test-slow: $(VENV)/.ready-dev
 # The demo's plan beside the yardsticks, a table under docs/ (some six minutes).
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/yardsticks.py
+
+# Peak memory of sub-models in ONNX Runtime, predicted beside measured: docs/memory.md (some ten minutes).
+bench-memory: $(VENV)/.ready-dev
+	$(BIN)/python -m benchmarks.memory
 
 # The solver beside direct models and yardsticks, up to 1000 classes on 1000 devices: docs/solve.md (an
 # hour; goes on where it was stopped). `make bench-solve SIZES=S,M` takes some of the sizes.

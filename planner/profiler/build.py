@@ -174,7 +174,7 @@ def _measured(card: ModelCard, needs: _Needs, options: Options, on_stage: OnStag
         "latency": {latency.KIND: [row.model_dump() for row in rows]},
         "provenance": {
             "counts": "fvcore, equal to the closed form and to torch's counter",
-            "activations": "bounds of what ONNX Runtime needs, float32, one image",
+            "activations": "closed form of what ONNX Runtime holds at its peak, float32, one image",
             "importance": needs.said,
         },
     }

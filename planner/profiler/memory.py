@@ -1,23 +1,43 @@
-"""Peak activations of a sub-model: measured, then covered by a line that is never under.
+"""Peak memory of a sub-model in ONNX Runtime, beyond its weights: a closed form that is never under what was measured.
 
-A dispatch mode sees every tensor that a forward pass makes and when it is freed; the most that
-is alive at once is the peak. It is measured for blocks with more and more heads, and with more
-and more channels; the profile's formula, fixed + max(per head h, per channel c), is laid over
-the measurements from above.
+It holds for the files of `planner.network.export` in a session of `planner.runtime.session`: one image, float32, one
+thread. There a tensor lives from the operator that makes it to the last one that reads it, weights are held once, and
+the peak is
+
+    weights + image + session + padding + ARENA x (the most bytes of tensors that live at once)
+
+Alive at once, beside the residual stream x (N E):
+    attention  qkv before and after its bias is added: 6 N hd for each head; or Q, K, V and the scores, 3 N hd + N N
+    MLP        hidden channels before and after the GELU: 2 N for each channel
+    any half   its input's norm, or its output before and after the residual sum: at most 3 N E with x
+
+The profile's formula has one term per head and one per channel, of the hungriest half; what does not grow with
+them is in the fixed term.
+
+Three constants were measured, on ONNX Runtime 1.31 (docs/memory.md says how far off they are): how much more the arena
+touches than lives at once, what a session holds for one block's nodes, and how much its kernels pad packed weights.
+
+Limits: a network without any head is counted as if it had one, and missing halves as if they were there: over, never
+under. Below a few hundred kB the differences between two runs of the same process are as large as what is counted.
+
+Legend: N tokens, E embed dim, h heads, hd head dim, c hidden channels, L blocks.
 """
 
 import math
-import weakref
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any
+from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from planner.network.vit import Shape
 
-from planner.network.vit import Shape, VisionTransformer
+# The arena touches up to this much more than lives at once: chunks split, freed and not joined again.
+ARENA = 2
+# Nodes, kernels and shapes of one block. The first block's are part of the runtime's own overhead.
+SESSION_BYTES_PER_BLOCK = 140 * 1024
+# The patch embedding gathers pixels here, a piece of the image at a time.
+CONVOLUTION_BYTES = 64 * 1024
+# Kernels pack the columns of a weight matrix in groups of this many.
+PACKED_COLUMNS = 16
+
+_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -34,67 +54,58 @@ class Activations:
 
 
 def measure(whole: Shape) -> Activations:
-    """Measure the peak activations of a model's sub-models, for one image."""
-    H, C = whole.num_heads[0], whole.hidden_dim[0]
+    """Return what a model's sub-models of this embed dim need beyond weights and the runtime's overhead, for one image.
 
-    def peak(heads: int, channels: int) -> int:
-        return peak_bytes(_sized(whole, heads, channels))
-
-    # From one unit on: the first brings a whole half with it, which is not the price of a unit.
-    per_head = _steepest([(h, peak(h, 0)) for h in range(1, H + 1)])
-    per_channel = _steepest([(c, peak(0, c)) for c in sorted({1, *range(1, C, max(1, C // 8)), C})])
-    slopes = Activations(0, per_head, per_channel)
-    # The peak is convex in the channels, the line bends where heads and channels need the same:
-    # what covers none, one, both sides of the bend, and all, covers everything.
-    points = []
-    for h in range(H + 1):
-        bend = per_head * h // max(1, per_channel)
-        points += [(h, c) for c in {0, 1, min(max(1, bend), C), min(bend + 1, C), C}]
-    return replace(slopes, fixed=max(peak(h, c) - slopes.peak(h, c) for h, c in points))
+    Args:
+        whole: The model with all its heads and channels, at the sub-models' embed dim.
+    """
+    head, channel = _head_bytes(whole), _channel_bytes(whole)
+    image = whole.in_channels * whole.image_size**2 * _FLOAT_BYTES
+    tensors = max(math.ceil(ARENA * _stream_bytes(whole)), _tokens_bytes(whole) + CONVOLUTION_BYTES)
+    session = (whole.depth - 1) * SESSION_BYTES_PER_BLOCK
+    return Activations(
+        fixed=image + tensors + session + _padding_bytes(whole),
+        per_head=math.ceil(ARENA * head),
+        per_channel=math.ceil(ARENA * channel),
+    )
 
 
-def peak_bytes(shape: Shape) -> int:
-    """Return the most bytes of activations that are alive at once in a forward pass of one image."""
-    with torch.device("meta"):
-        model = VisionTransformer(shape).eval()
-        image = torch.zeros(1, shape.in_channels, shape.image_size, shape.image_size)
-    # Not in inference mode, where attention is one operator that hides its scores (h N N).
-    with torch.no_grad(), _Peak(model) as peak:
-        model.features(image)
-    return int(peak.most + image.numel() * image.element_size())
+def _tokens_bytes(shape: Shape) -> int:
+    return shape.num_tokens * shape.embed_dim * _FLOAT_BYTES
 
 
-def _sized(whole: Shape, heads: int, channels: int) -> Shape:
-    return replace(whole, num_heads=(heads,) * whole.depth, hidden_dim=(channels,) * whole.depth)
+def _head_bytes(shape: Shape) -> int:
+    """Return the most bytes that are alive for each head: around the bias of qkv, or around the scores."""
+    N, hd = shape.num_tokens, shape.head_dim
+    return max(6 * N * hd, 3 * N * hd + N * N) * _FLOAT_BYTES
 
 
-def _steepest(points: list[tuple[int, int]]) -> int:
-    return max((math.ceil((q - p) / (b - a)) for (a, p), (b, q) in pairwise(points)), default=0)
+def _channel_bytes(shape: Shape) -> int:
+    """Return the most bytes that are alive for each hidden channel: before and after the GELU."""
+    return 2 * shape.num_tokens * _FLOAT_BYTES
 
 
-class _Peak(TorchDispatchMode):
-    """Count the bytes of living storages, those of the parameters left out."""
+def _stream_bytes(shape: Shape) -> int:
+    """Return the most bytes of residual stream, norms and half's outputs, beside what units are counted for.
 
-    def __init__(self, model: VisionTransformer) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.most = 0
-        self._seen = weakref.WeakSet(p.untyped_storage() for p in model.parameters())
-        self._parameters = list(model.parameters())
+    Somewhere there is a head: what it is counted for is not yet needed where only the stream is wide.
+    """
+    tokens, head = _tokens_bytes(shape), _head_bytes(shape)
+    qkv = 3 * shape.num_tokens * shape.head_dim * _FLOAT_BYTES
+    return max(
+        tokens,
+        # At the residual sum: x, the half's output, their sum.
+        3 * tokens - head,
+        # At the first product of each half: x, its norm, and qkv of one head; or channels that need as much as a head.
+        2 * tokens + qkv - head,
+        2 * tokens - head // 2,
+    )
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor):
-                self._add(tensor.untyped_storage())
-        return out
 
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._seen:
-            return
-        self._seen.add(storage)
-        self.now += storage.nbytes()
-        self.most = max(self.most, self.now)
-        weakref.finalize(storage, self._remove, storage.nbytes())
-
-    def _remove(self, num_bytes: int) -> None:
-        self.now -= num_bytes
+def _padding_bytes(shape: Shape) -> int:
+    """Return what packing adds to the weights of all blocks at most."""
+    E, most = shape.embed_dim, PACKED_COLUMNS - 1
+    # qkv and fc1 have as many columns as there are units, whatever is pruned; proj and fc2 have E.
+    into_units = 2 * most * E
+    out_of_units = -E % PACKED_COLUMNS * (shape.num_heads[0] * shape.head_dim + shape.hidden_dim[0])
+    return shape.depth * (into_units + out_of_units) * _FLOAT_BYTES

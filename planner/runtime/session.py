@@ -1,11 +1,12 @@
 """How a device opens a sub-model in ONNX Runtime: with settings that keep its peak memory near what is counted.
 
-Two defaults are turned off. With `enable_mem_reuse` a tensor's buffer is kept for the next tensor of the same shape, as
-long as there is one: every block's buffers then live side by side, instead of the largest block's alone. With
-`enable_mem_pattern` a second pool is made for what the first run has already got memory for. The graph optimisations
-stop before those that lay tensors out for one make of processor, so that memory is the same on all. Everything else is
-ONNX Runtime's default: weights are packed for the kernels (a run without takes 7 to 20 % longer), tensors come
-from an arena. docs/memory.md has the measurements.
+What differs from ONNX Runtime's defaults, and why (docs/memory.md has the measurements):
+    enable_mem_pattern   off: it makes a second pool for what the first run has already got memory for.
+    BiasGeluFusion       off: the fused kernel needs a third buffer as large as the hidden channels, and saves no time.
+    enable_mem_reuse     off: a tensor's memory then goes back to the arena behind its last reader, as the profile
+                         counts it. On it lives on in tensors of the same shape; the peak measured was the same.
+    optimisation level   extended: what comes after lays tensors out for one make of processor.
+Weights are packed for the kernels, as by default: a run without takes 6 to 20 % longer and saves little.
 
 Imports nothing but ONNX Runtime, so that a device needs no more.
 """

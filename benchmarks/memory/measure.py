@@ -1,0 +1,112 @@
+"""Random sub-models of known models: what the profile predicts, and what a process that runs them peaks at."""
+
+import json
+import random
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from planner.network import counts
+from planner.network.export import export_onnx, quantise_int8
+from planner.network.vit import Shape, VisionTransformer
+from planner.profiler import memory
+
+ROOT = Path(__file__).parent.parent.parent
+PROCESSES = 3
+WIDTHS = (1.0, 3 / 4, 1 / 2, 1 / 3, 1 / 6)
+
+DIGITS = Shape(8, 2, 1, 10, 64, 16, (4,) * 4, (256,) * 4)
+TINY = Shape(224, 16, 3, 1000, 192, 64, (3,) * 12, (768,) * 12)
+SMALL = Shape(224, 16, 3, 1000, 384, 64, (6,) * 12, (1536,) * 12)
+# One head, eight channels: all operators, hardly a tensor.
+TRIVIAL = Shape(8, 2, 1, 2, 8, 8, (1,), (8,))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sub-model: bytes beyond the runtime's overhead."""
+
+    model: str
+    shape: Shape
+    weights: int
+    predicted: int
+    measured: int
+    spread: int
+
+    @property
+    def ratio(self) -> float:
+        """Predicted over measured."""
+        return self.predicted / self.measured
+
+
+def draws(whole: Shape, count: int, seed: int) -> list[Shape]:
+    """Return random sub-models: all widths in turn, every third with equal blocks, somewhere a head in each."""
+    rng = random.Random(seed)
+    H, groups, depth = whole.num_heads[0], whole.hidden_dim[0] // 8, whole.depth
+    shapes: list[Shape] = []
+    while len(shapes) < count:
+        units = [(rng.randint(0, H), 8 * rng.randint(0, groups)) for _ in range(depth)]
+        heads, channels = zip(*(units[:1] * depth if len(shapes) % 3 == 2 else units), strict=True)
+        if any(heads):
+            width = max(8, int(whole.embed_dim * WIDTHS[len(shapes) % len(WIDTHS)]) // 8 * 8)
+            shapes.append(replace(whole, embed_dim=width, num_heads=heads, hidden_dim=channels))
+    return shapes
+
+
+def overhead_bytes(folder: Path) -> int:
+    """Return what the runtime itself takes: a process that runs the trivial network with our settings."""
+    return statistics.median(peaks(write(TRIVIAL, folder / "trivial.onnx"), "ours", 3 * PROCESSES))
+
+
+def row(name: str, whole: Shape, shape: Shape, overhead: int, folder: Path, int8: bool = False) -> Row:
+    """Predict and measure one sub-model."""
+    path = write(shape, folder / "model.onnx")
+    if int8:
+        quantise_int8(path, folder / "int8.onnx")
+        path = folder / "int8.onnx"
+    weights = params(shape) * (1 if int8 else 4)
+    line = memory.measure(replace(whole, embed_dim=shape.embed_dim))
+    blocks = zip(shape.num_heads, shape.hidden_dim, strict=True)
+    found = peaks(path, "ours", PROCESSES)
+    return Row(
+        model=name,
+        shape=shape,
+        weights=weights,
+        predicted=weights + max(line.peak(h, c) for h, c in blocks),
+        measured=statistics.median(found) - overhead,
+        spread=max(found) - min(found),
+    )
+
+
+def params(shape: Shape) -> int:
+    """Return the parameters that a plan counts: missing halves and the head layer too."""
+    units = counts.per_head(shape) * sum(shape.num_heads) + counts.per_channel(shape) * sum(shape.hidden_dim)
+    return (counts.fixed(shape) + units).params
+
+
+def write(shape: Shape, path: Path) -> Path:
+    """Write a network with random weights, biases too: equal ones would be stored once."""
+    generator = torch.Generator().manual_seed(0)
+    model = VisionTransformer(shape).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.normal_(0.0, 0.02, generator=generator)
+    export_onnx(model, path)
+    return path
+
+
+def peaks(path: Path, settings: str, processes: int) -> list[int]:
+    """Return the peak [bytes] of some processes that run a file."""
+    return [child("peak", settings, str(path))["peak_bytes"] for _ in range(processes)]
+
+
+def child(*arguments: str) -> dict[str, int]:
+    """Return what a fresh process measures."""
+    command = [sys.executable, "-m", "benchmarks.memory.child", *arguments]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
