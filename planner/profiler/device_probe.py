@@ -94,7 +94,8 @@ def open_session(path: Path, threads: int) -> Any:
     options.enable_mem_reuse = False
     options.enable_mem_pattern = False
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    providers, disabled = ["CPUExecutionProvider"], ["BiasGeluFusion"]
+    return onnxruntime.InferenceSession(str(path), options, providers=providers, disabled_optimizers=disabled)
 
 
 def time_us(session: Any, images: Any) -> tuple[float, int]:
