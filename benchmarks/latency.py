@@ -23,7 +23,7 @@ from planner.network.vit import Shape
 from planner.network.widths import embed_widths
 from planner.profiler.design import CHANNEL_MULTIPLE, NUM_NETWORKS, design
 from planner.profiler.fit import Fit, Timed, fit
-from planner.profiler.probes import MANIFEST, PRECISIONS, SCRIPT, write_networks
+from planner.profiler.probes import MANIFEST, PRECISIONS, SCRIPT, write_networks, write_script
 from planner.schema import Precision, ProbeResult, read_document
 from planner.schema.base import write_text
 
@@ -89,6 +89,7 @@ def measure(name: str, whole: Shape, seconds: float) -> ProbeResult:
     if not (folder / MANIFEST).exists():
         shapes = [*design(whole, embed_widths(whole), 0), *random_sub_models(whole)]
         write_networks(name, whole, shapes, folder, PRECISIONS, 0, lambda done, n: print(name, done, n, flush=True))
+    write_script(folder)
     out, threads = folder / "latency.json", ",".join(map(str, THREADS))
     command = [sys.executable, str(folder / SCRIPT), "--threads", threads, "--seconds", str(seconds), "--out", str(out)]
     subprocess.run(command, check=True)
