@@ -86,7 +86,10 @@ def test_what_fails_is_reported_and_the_rest_timed(folder: Path) -> None:
     write_text(folder / "n02-float32.onnx", "no room")
     finished = run(folder, "--threads", "1")
     assert finished.returncode == 0, finished.stderr
-    assert "n02 float32, 1 thread: failed and is left out (RuntimeError: bad allocation)." in finished.stdout
+    assert (
+        "1 of 2 failed and are left out, the first n02 float32, 1 thread: RuntimeError: bad allocation."
+        in finished.stdout
+    )
     result = measured(folder)
     assert [t.network for t in result.timings] == ["n01"]
     assert [(f.network, f.reason) for f in result.failures] == [("n02", "RuntimeError: bad allocation")]
