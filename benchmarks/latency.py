@@ -4,16 +4,19 @@
 
 For each model, the probes of `planner probe make` and 15 random sub-models (width, heads and channels of every block
 drawn evenly) are timed in the same rounds by the script that devices run. The latency model is fitted to the probes
-alone, as `planner probe add` does it, and foretells the sub-models. Networks are kept under build/latency.
+alone, as `planner probe add` does it, and foretells the sub-models: once with the median of each network's rounds, as
+`planner probe add` takes it, once with the shortest, which other work on the machine disturbs less. Networks are kept
+under build/latency.
 """
 
 import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
@@ -23,7 +26,7 @@ from planner.network.vit import Shape
 from planner.network.widths import embed_widths
 from planner.profiler.design import CHANNEL_MULTIPLE, NUM_NETWORKS, design
 from planner.profiler.fit import Fit, Timed, fit
-from planner.profiler.probes import MANIFEST, PRECISIONS, SCRIPT, write_networks
+from planner.profiler.probes import MANIFEST, PRECISIONS, SCRIPT, write_networks, write_script
 from planner.schema import Precision, ProbeResult, read_document
 from planner.schema.base import write_text
 
@@ -44,6 +47,7 @@ class Row:
 
     precision: Precision
     threads: int
+    round: str
     held_out_mape: float
     held_out_p95: float
     errors: np.ndarray  # (sub-models,), predicted / measured - 1
@@ -52,7 +56,7 @@ class Row:
     def __str__(self) -> str:
         size = np.abs(self.errors)
         return (
-            f"| {self.precision} | {self.threads} | {self.held_out_mape:.1%} | {self.held_out_p95:.1%} "
+            f"| {self.precision} | {self.threads} | {self.round} | {self.held_out_mape:.1%} | {self.held_out_p95:.1%} "
             f"| {size.mean():.1%} | {size.max():.1%} | {self.errors.mean():+.1%} | {self.spread:.1%} |"
         )
 
@@ -76,7 +80,8 @@ def main() -> None:
         f"{result.device.cpu} ({result.device.machine}), {result.device.cores} cores, onnxruntime "
         f"{result.device.onnxruntime}; load average {load:.1f} before the run. {NUM_NETWORKS} probes are fitted, "
         f"{NUM_SUB_MODELS} random sub-models of whole depth are foretold. Held-out: each probe foretold from the "
-        "other probes. Spread: how much the rounds of one network differ, the median of all.",
+        "other probes. Round: which one of its rounds is taken for a network's time; where nothing disturbs the "
+        "machine, both say the same. Spread: how much the rounds of one network differ, the median of all networks.",
         *sections,
     ]
     write_text(options.out, "\n".join(lines) + "\n")
@@ -89,6 +94,7 @@ def measure(name: str, whole: Shape, seconds: float) -> ProbeResult:
     if not (folder / MANIFEST).exists():
         shapes = [*design(whole, embed_widths(whole), 0), *random_sub_models(whole)]
         write_networks(name, whole, shapes, folder, PRECISIONS, 0, lambda done, n: print(name, done, n, flush=True))
+    write_script(folder)
     out, threads = folder / "latency.json", ",".join(map(str, THREADS))
     command = [sys.executable, str(folder / SCRIPT), "--threads", threads, "--seconds", str(seconds), "--out", str(out)]
     subprocess.run(command, check=True)
@@ -111,12 +117,17 @@ def random_sub_models(whole: Shape) -> list[Shape]:
 
 def section(name: str, result: ProbeResult) -> list[str]:
     """Return the table of one model."""
-    rows = [row(result, precision, threads) for precision in PRECISIONS for threads in THREADS]
-    head = "| precision | threads | held-out: mean | p95 | sub-models: mean | largest | bias | spread |"
-    return ["", f"## {name}", "", head, "|---|---|---|---|---|---|---|---|", *map(str, rows)]
+    rows = [
+        row(result, precision, threads, of_rounds)
+        for precision in PRECISIONS
+        for threads in THREADS
+        for of_rounds in (median, min)
+    ]
+    head = "| precision | threads | round | held-out: mean | p95 | sub-models: mean | largest | bias | spread |"
+    return ["", f"## {name}", "", head, "|---|---|---|---|---|---|---|---|---|", *map(str, rows)]
 
 
-def row(result: ProbeResult, precision: Precision, threads: int) -> Row:
+def row(result: ProbeResult, precision: Precision, threads: int, of_rounds: Callable[[Sequence[float]], float]) -> Row:
     """Fit the latency model to the probes, and compare the sub-models with it."""
     timings = {t.network: t for t in result.timings if (t.precision, t.threads) == (precision, threads)}
     timed = [Timed(n.embed_dim, n.num_heads, n.hidden_dim, timings[n.name].median_us) for n in result.manifest.networks]
@@ -124,6 +135,7 @@ def row(result: ProbeResult, precision: Precision, threads: int) -> Row:
     return Row(
         precision=precision,
         threads=threads,
+        round="median" if of_rounds is median else "shortest",
         held_out_mape=fitted.mape,
         held_out_p95=fitted.p95_error,
         errors=errors(fitted, timed[NUM_NETWORKS:]),

@@ -131,11 +131,28 @@ def failing(count: int) -> ProbeResult:
 
 
 def test_failed_networks_are_left_out_and_named() -> None:
-    """Of 24 networks 3 failed: 21 are fitted, and notes say which are missing and why."""
+    """Of 24 networks 3 failed: 21 are fitted, and a note says which are missing and why."""
     table = latency_table(failing(3), digits_profile(), threads=1)
     assert table.rows[-1].source.endswith("21 networks")
-    assert len(table.notes) == 3
-    assert table.notes[0] == "n22 int8 failed on the device and is left out: MemoryError: no room"
+    assert table.notes == (
+        "int8 on 1 thread: the device could not run n22, n23, n24, which are left out (MemoryError: no room).",
+    )
+
+
+def test_a_precision_that_the_device_cannot_run_gets_no_rows() -> None:
+    """Where every int8 network failed, float32 has its rows all the same."""
+    table = latency_table(failing(24), digits_profile(), threads=1)
+    assert {row.precision for row in table.rows} == {"float32"}
+    assert "int8 on 1 thread: the device could not run n01, n02" in table.notes[0]
+
+
+def test_a_device_that_runs_nothing() -> None:
+    """Where every network failed, the first reason is told."""
+    data = result_data()
+    keys = [{k: t[k] for k in ("network", "precision", "threads")} for t in data["timings"]]
+    failures = [key | {"reason": "MemoryError: no room"} for key in keys]
+    with pytest.raises(InputError, match=r"at least one network must run .* float32 on 1 thread: .*MemoryError"):
+        latency_table(result(timings=[], failures=failures), digits_profile(), threads=1)
 
 
 def test_too_few_networks_left() -> None:

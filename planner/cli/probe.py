@@ -68,9 +68,9 @@ def add(
     from planner.shipped import load_kinds, load_profile
 
     refuse_folder(out)
-    target = out if out is not None or not profile.endswith(".json") else Path(profile)
-    if target is None:
+    if out is None and not profile.endswith(".json") and "/" not in profile:
         raise InputError(f"--out must say where to write the profile: {profile!r} is a shipped one and stays as it is.")
+    target = out or Path(profile)
     known = load_profile(profile)
     result = read_document(latency, ProbeResult)
     try:

@@ -94,7 +94,8 @@ def open_session(path: Path, threads: int) -> Any:
     options.enable_mem_reuse = False
     options.enable_mem_pattern = False
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    providers, disabled = ["CPUExecutionProvider"], ["BiasGeluFusion"]
+    return onnxruntime.InferenceSession(str(path), options, providers=providers, disabled_optimizers=disabled)
 
 
 def time_us(session: Any, images: Any) -> tuple[float, int]:
@@ -285,9 +286,11 @@ def probe_device(threads: list[int], seconds: float, out: Path) -> None:
     except KeyboardInterrupt:
         save()
         raise
-    for probe in probes:
-        if probe.reason:
-            print(f"{probe.name}: failed and is left out ({probe.reason}).")
+    failed = [p for p in probes if p.reason]
+    if failed:
+        print(
+            f"{len(failed)} of {len(probes)} failed and are left out, the first {failed[0].name}: {failed[0].reason}."
+        )
     timed = [p for p in probes if not p.reason]
     if timed and statistics.median(p.spread for p in timed) > RESTLESS_SPREAD:
         print("The times vary by over 10 %: something else keeps this device busy, or it slows down in the heat.")

@@ -81,7 +81,7 @@ def write_networks(
             )
         )
     write_bytes(folder / NUMBERS, _numbers(num_bytes, seed))
-    write_text(folder / SCRIPT, Path(__file__).with_name("device_probe.py").read_text(encoding="utf-8"))
+    write_script(folder)
     manifest = ProbeManifest(
         model=model,
         num_tokens=whole.num_tokens,
@@ -97,6 +97,11 @@ def write_networks(
     write_document(folder / MANIFEST, manifest)
     on_network(len(shapes), len(shapes))
     return manifest
+
+
+def write_script(folder: Path) -> None:
+    """Write the script that times the networks of the folder it lies in."""
+    write_text(folder / SCRIPT, Path(__file__).with_name("device_probe.py").read_text(encoding="utf-8"))
 
 
 def _check_folder(folder: Path) -> None:

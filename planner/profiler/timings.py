@@ -11,7 +11,16 @@ import numpy as np
 
 from planner.errors import InputError
 from planner.profiler.fit import Fit, Timed, fit, num_parameters
-from planner.schema import LatencyRow, Precision, ProbeManifest, ProbeNetwork, ProbeResult, Profile, sha256_of
+from planner.schema import (
+    LatencyRow,
+    Precision,
+    ProbeFailure,
+    ProbeManifest,
+    ProbeNetwork,
+    ProbeResult,
+    Profile,
+    sha256_of,
+)
 
 # More networks than parameters, so that some errors can be seen.
 SPARE_NETWORKS = 4
@@ -47,14 +56,13 @@ def latency_table(result: ProbeResult, profile: Profile, threads: int) -> Device
     """
     _check_model(result, profile)
     _check_whole(result, threads)
-    precisions = list(dict.fromkeys(p for network in result.manifest.networks for p in network.files))
     rows: list[LatencyRow] = []
-    notes = [
-        f"{f.network} {f.precision} failed on the device and is left out: {f.reason}"
-        for f in result.failures
-        if f.threads == threads
-    ]
-    for precision in precisions:
+    notes: list[str] = []
+    for precision in dict.fromkeys(p for network in result.manifest.networks for p in network.files):
+        failures = [f for f in result.failures if (f.precision, f.threads) == (precision, threads)]
+        notes += _failure_notes(failures, f"{precision} on {_threads(threads)}")
+        if not any((t.precision, t.threads) == (precision, threads) for t in result.timings):
+            continue
         fitted, num_networks, spread = _fit(result, precision, threads)
         notes += _notes(fitted, f"{precision} on {_threads(threads)}", spread)
         d = result.device
@@ -63,6 +71,8 @@ def latency_table(result: ProbeResult, profile: Profile, threads: int) -> Device
             f"{num_networks} networks"
         )
         rows += [fitted.row(e, precision, source) for e in _row_widths(result.manifest, profile)]
+    if not rows:
+        raise InputError(f"timings: at least one network must run on the device, none did. {notes[0]}")
     return DeviceTable(tuple(rows), tuple(notes))
 
 
@@ -101,7 +111,7 @@ def _check_model(result: ProbeResult, profile: Profile) -> None:
 
 
 def _check_whole(result: ProbeResult, threads: int) -> None:
-    timed = sorted({t.threads for t in result.timings})
+    timed = sorted({p.threads for p in (*result.timings, *result.failures)})
     if threads not in timed:
         raise InputError(
             f"--threads must be one of those timed ({', '.join(map(str, timed)) or 'none'}), got {threads}; "
@@ -149,6 +159,13 @@ def _fit(result: ProbeResult, precision: Precision, threads: int) -> tuple[Fit, 
             f"{precision} on {_threads(threads)} is off by {fitted.mape:.0%}; {_remedy(spread)}."
         )
     return fitted, len(timed), spread
+
+
+def _failure_notes(failures: Sequence[ProbeFailure], what: str) -> list[str]:
+    if not failures:
+        return []
+    names = ", ".join(f.network for f in failures)
+    return [f"{what}: the device could not run {names}, which are left out ({failures[0].reason})."]
 
 
 def _notes(fitted: Fit, what: str, spread: float) -> list[str]:
