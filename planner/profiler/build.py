@@ -18,7 +18,9 @@ from planner.network.checkpoint import load_model
 from planner.network.evaluate import batched
 from planner.network.vit import VisionTransformer
 from planner.profiler import importance, latency, memory, recovery
+from planner.profiler.groups import group_channels
 from planner.profiler.recovery import Probe, Setting
+from planner.profiler.shares import normalised
 from planner.schema import Frozen, ModelCard, Profile, Recovery, read_document, write_document
 
 GROUP_SIZE = 8
@@ -74,9 +76,9 @@ def build_profile(
 
     row = latency.measure(shape, seed, on_probe)
     on_stage(Stage("measure importance", 0, 1))
-    measured = importance.fisher(whole, samples)
-    groups = importance.group_channels(measured, GROUP_SIZE)
-    head_shares, group_shares = importance.normalised(measured, groups)
+    measured = importance.measure(importance.DEFAULT, whole, samples)
+    channel_groups = group_channels(measured, GROUP_SIZE)
+    head_shares, group_shares = normalised(measured, channel_groups)
     depth, num_classes = shape.depth, shape.num_classes
     fields: dict[str, Any] = {
         "model": card.model,
@@ -89,7 +91,7 @@ def build_profile(
         "hidden_dim": shape.hidden_dim[0],
         "input_bytes": shape.in_channels * shape.image_size**2 * _FLOAT_BYTES,
         "feature_bytes_per_embed_dim": _FLOAT_BYTES,
-        "channel_groups": groups,
+        "channel_groups": channel_groups,
         "widths": [
             {
                 "embed_dim": shape.embed_dim,
@@ -110,7 +112,7 @@ def build_profile(
         "provenance": {
             "counts": "fvcore, equal to the closed form",
             "activations": "measured by torch's allocations, float32, one image",
-            "importance": f"Fisher information of gates, {len(samples)} training images",
+            "importance": f"rise of the loss with gates closed, {len(samples)} training images",
             "recovery": f"{len(recovery.designs(num_classes))} plans cut, retrained and fused; "
             f"{_HELD_OUT:.0%} of the training part held out",
         },

@@ -65,5 +65,6 @@ def embed_retention(importance: UnitImportance, order: Sequence[int], width: int
 
 
 def _embed_shares(importance: UnitImportance) -> Floats:
-    shares: Floats = importance.embed_dims**importance.exponent
-    return shares / shares.sum(axis=1, keepdims=True)
+    values = importance.embed_dims**importance.exponent
+    shares: Floats = values / values.sum(axis=1, keepdims=True)
+    return shares

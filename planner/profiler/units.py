@@ -97,8 +97,11 @@ class Sums:
     def zero(cls, shape: Shape) -> "Sums":
         """Return empty sums for a model's units, in float64."""
         C, L = shape.num_classes, shape.depth
-        sizes = (C, L, shape.num_heads[0]), (C, L, shape.hidden_dim[0]), (C, shape.embed_dim)
-        return cls(*(torch.zeros(size, dtype=torch.float64) for size in sizes))
+        return cls(
+            heads=torch.zeros(C, L, shape.num_heads[0], dtype=torch.float64),
+            channels=torch.zeros(C, L, shape.hidden_dim[0], dtype=torch.float64),
+            embed_dims=torch.zeros(C, shape.embed_dim, dtype=torch.float64),
+        )
 
     def add(self, labels: Tensor, values: UnitValues) -> None:
         """Add a batch: every image counts for its label's class.
@@ -116,7 +119,9 @@ class Sums:
         self._whole = True
 
     def means(self, counts: Tensor, exponent: float) -> UnitImportance:
-        """Turn the sums into means, in place.
+        """Turn the sums into means, in place; one below zero, of a unit that does harm, becomes zero.
+
+        A class that nothing helps needs all units alike.
 
         Args:
             counts: Images of each class, (C,).
@@ -125,6 +130,10 @@ class Sums:
         self._whole = False
         for sums in (self.heads, self.channels, self.embed_dims):
             sums /= counts.view(-1, *[1] * (sums.ndim - 1))
+            sums.clamp_min_(0)
+        helpless = (self.heads.sum((1, 2)) + self.channels.sum((1, 2))) == 0
+        self.heads[helpless], self.channels[helpless] = 1.0, 1.0
+        self.embed_dims[self.embed_dims.sum(1) == 0] = 1.0
         return UnitImportance(self.heads.numpy(), self.channels.numpy(), self.embed_dims.numpy(), exponent)
 
     def save(self, path: Path, identity: Identity) -> None:
@@ -156,7 +165,9 @@ class Sums:
                     getattr(self, name).copy_(file.get_tensor(name))
                 self.num_done = int(metadata["num_done"])
         except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
-            raise InputError(f"{path}: not a state of measured importance ({error}); delete it to begin again.") from None
+            raise InputError(
+                f"{path}: not a state of measured importance ({error}); delete it to begin again."
+            ) from None
 
 
 def _metadata(identity: Identity) -> dict[str, str]:
