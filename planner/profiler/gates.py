@@ -5,8 +5,8 @@ that is written to the embed dim of the residual stream. The derivative of an im
 to first order, what the loss changes by if the gate is closed.
 
 At the whole model, a trained one, that derivative says little: the loss is at its least, and answers are so sure that
-no single unit moves them. `rises` asks a network a quarter of whose heads and channels are closed, others for each
-image: what a unit is worth when others are gone, as in a plan.
+no single unit moves them. `rises` asks a network a quarter of whose gates are closed, others for each image: what a
+unit is worth when others are gone, as in a plan.
 
 Where derivatives are taken at the whole model, each image's numbers are divided by their sum: a few hard training
 images would drown all others. Heads and channels are one sum, embed dims another.
@@ -28,7 +28,7 @@ _BUDGET = 2**30
 _MOST_IMAGES = 128
 # A backward pass keeps so many floats for each token of a block: so many widths, so many hidden widths.
 _KEPT_WIDTHS, _KEPT_HIDDEN = 10, 4
-# How many of the heads and channels are left open while others are asked what they are worth.
+# The share of gates that are open while each unit is asked what it is worth.
 _OPEN = 0.75
 
 
@@ -39,7 +39,7 @@ def batch_size(shape: Shape) -> int:
 
 
 def rises(model: VisionTransformer, images: Tensor, labels: Tensor, generator: torch.Generator) -> UnitValues:
-    """Return what an image's loss would rise by [nat], to first order, if a unit were closed beside others closed.
+    """Return what each image's loss rises by [nat], to first order, where a unit is closed beside random others.
 
     Averaged over images this is a kin of the Shapley value, a binomial semivalue: what a unit adds to random sets of
     other units, with a derivative in place of the difference.
@@ -60,7 +60,7 @@ def rises(model: VisionTransformer, images: Tensor, labels: Tensor, generator: t
         return (torch.rand(B, size, generator=generator) < _OPEN).float()
 
     gates = [(drawn(h), drawn(c)) for h, c in zip(model.shape.num_heads, model.shape.hidden_dim, strict=True)]
-    heads, channels, embed_dims = _derivatives(model, images, labels, gates)
+    heads, channels, embed_dims = _derivatives(model, images, labels, gates, drawn(model.shape.embed_dim))
     return UnitValues(-heads, -channels, -embed_dims)
 
 
@@ -70,7 +70,7 @@ def squares(model: VisionTransformer, images: Tensor, labels: Tensor) -> UnitVal
     Source:
         Theis et al., arXiv 1801.05787: Fisher pruning; here per class, and each image counts the same.
     """
-    return _shares(*(grads**2 for grads in _derivatives(model, images, labels, _all_open(model, len(labels)))))
+    return _shares(*(grads**2 for grads in _derivatives(model, images, labels, *_all_open(model, len(labels)))))
 
 
 def magnitudes(model: VisionTransformer, images: Tensor, labels: Tensor) -> UnitValues:
@@ -79,16 +79,17 @@ def magnitudes(model: VisionTransformer, images: Tensor, labels: Tensor) -> Unit
     Source:
         Molchanov et al., arXiv 1611.06440: first-order Taylor expansion.
     """
-    return _shares(*(grads.abs() for grads in _derivatives(model, images, labels, _all_open(model, len(labels)))))
+    return _shares(*(grads.abs() for grads in _derivatives(model, images, labels, *_all_open(model, len(labels)))))
 
 
-def _all_open(model: VisionTransformer, num_images: int) -> list[tuple[Tensor, Tensor]]:
+def _all_open(model: VisionTransformer, num_images: int) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
     sizes = zip(model.shape.num_heads, model.shape.hidden_dim, strict=True)
-    return [(torch.ones(num_images, h), torch.ones(num_images, c)) for h, c in sizes]
+    gates = [(torch.ones(num_images, h), torch.ones(num_images, c)) for h, c in sizes]
+    return gates, torch.ones(num_images, model.shape.embed_dim)
 
 
 def _derivatives(
-    model: VisionTransformer, images: Tensor, labels: Tensor, gates: list[tuple[Tensor, Tensor]]
+    model: VisionTransformer, images: Tensor, labels: Tensor, gates: list[tuple[Tensor, Tensor]], stream_gate: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the derivatives of each image's loss by its gates, in float64: heads (B, L, H), channels (B, L, c), dims.
 
@@ -96,16 +97,16 @@ def _derivatives(
         model: Left as it is: no parameter gets a gradient.
         images: (B, channels, height, width).
         labels: (B,).
-        gates: Of each block's heads (B, H) and channels (B, c); embed dims are open.
+        gates: Of each block's heads (B, H) and channels (B, c).
+        stream_gate: Of the embed dims, (B, E).
     """
-    flat = [gate.requires_grad_() for pair in gates for gate in pair]
-    stream_gate = torch.ones(len(labels), model.shape.embed_dim, requires_grad=True)
+    flat = [gate.requires_grad_() for gate in (*(gate for pair in gates for gate in pair), stream_gate)]
     # Without gradients of the parameters, nothing is kept for them.
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     logits = functional_call(model, parameters, (images, gates, stream_gate))
     # In float64, where the loss of a sure answer still has a derivative. Summed: each image's gates have its own.
     loss = F.cross_entropy(logits.double(), labels, reduction="sum")
-    grads = torch.autograd.grad(loss, [*flat, stream_gate])
+    grads = torch.autograd.grad(loss, flat)
     if not all(grad.isfinite().all() for grad in grads):
         raise InputError(
             f"an image's loss must have finite derivatives, got a loss of {loss.item():g} for {len(labels)} images: "
