@@ -30,15 +30,21 @@ def group_channels(importance: UnitImportance, size: int) -> list[list[list[int]
 
     What is left over is a smaller group, the last.
     """
-    heads = (importance.heads**importance.exponent).sum(axis=(1, 2))  # (C,)
-    # Block by block: all blocks of a thousand classes are gigabytes.
-    totals = heads + sum(
-        (importance.channels[:, l] ** importance.exponent).sum(axis=1) for l in range(importance.channels.shape[1])
-    )
+    totals = _powers(importance.heads, importance.exponent).clip(min=0).sum(axis=(1, 2))  # (C,)
+    # Block by block: copies of all blocks of a thousand classes are gigabytes.
+    for l in range(importance.channels.shape[1]):
+        totals += _powers(importance.channels[:, l], importance.exponent).clip(min=0).sum(axis=1)
+    totals[totals == 0] = 1.0
     return [
-        _alike((importance.channels[:, l] ** importance.exponent / totals[:, None]).T, size)
+        _alike((_powers(importance.channels[:, l], importance.exponent) / totals[:, None]).T, size)
         for l in range(importance.channels.shape[1])
     ]
+
+
+def _powers(values: Floats, exponent: float) -> Floats:
+    """Return the powers of sizes, signs kept: a channel that does harm is not like one that does nothing."""
+    powers: Floats = np.sign(values) * np.abs(values) ** exponent
+    return powers
 
 
 def _alike(shares: Floats, size: int) -> list[list[int]]:

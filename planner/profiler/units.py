@@ -36,7 +36,7 @@ class UnitImportance:
     """Importance of every unit for every class: heads (C, L, H), channels (C, L, c), embed_dims (C, E).
 
     Importances of several units add up; a share is then made of the sum's power `exponent`: a half where squares add
-    up, 1 where what was measured is a share by itself.
+    up, 1 where what was measured is a share by itself. Then it may be below zero too: a unit that does harm.
     """
 
     heads: Floats
@@ -119,9 +119,7 @@ class Sums:
         self._whole = True
 
     def means(self, counts: Tensor, exponent: float) -> UnitImportance:
-        """Turn the sums into means, in place; one below zero, of a unit that does harm, becomes zero.
-
-        A class that nothing helps needs all units alike.
+        """Turn the sums into means, in place.
 
         Args:
             counts: Images of each class, (C,).
@@ -130,10 +128,6 @@ class Sums:
         self._whole = False
         for sums in (self.heads, self.channels, self.embed_dims):
             sums /= counts.view(-1, *[1] * (sums.ndim - 1))
-            sums.clamp_min_(0)
-        helpless = (self.heads.sum((1, 2)) + self.channels.sum((1, 2))) == 0
-        self.heads[helpless], self.channels[helpless] = 1.0, 1.0
-        self.embed_dims[self.embed_dims.sum(1) == 0] = 1.0
         return UnitImportance(self.heads.numpy(), self.channels.numpy(), self.embed_dims.numpy(), exponent)
 
     def save(self, path: Path, identity: Identity) -> None:
