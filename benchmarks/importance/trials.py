@@ -1,11 +1,11 @@
-"""Random sets of units, cut from a model without retraining, and what each class loses by each.
+"""Random sets of units, cut from a model, and what each class loses by each.
 
 Legend: C classes, L blocks, H heads, c hidden channels, E embed dims, S sets.
 """
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,33 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from benchmarks.importance.subjects import Subject
+from planner.network import recover
 from planner.network.evaluate import batched, share_right_by_class
+from planner.network.recover import Lessons
 from planner.network.surgery import cut
-from planner.network.vit import Shape
+from planner.network.training import Recipe
+from planner.network.vit import Shape, VisionTransformer
 from planner.profiler import shares
 from planner.profiler.units import UnitImportance
 from planner.schema.base import write_text
 
 Floats = NDArray[np.float64]
 
+RETRAINED = "mixed, retrained"
 # The shares of units that are removed, for each kind of set; of mixed sets half as many embed dims as heads.
 REMOVED = {
     "heads": (0.125, 0.25, 0.375, 0.5),
     "channels": (0.125, 0.25, 0.5, 0.75),
     "embed dims": (0.0625, 0.125, 0.25, 0.5),
     "mixed": (0.125, 0.25, 0.375, 0.5),
+    RETRAINED: (0.25, 0.5, 0.75),
 }
-SETS_PER_SIZE = 30
+SETS_PER_SIZE = 20
+# Retraining takes a while: fewer sets, and short.
+_RETRAINED_PER_SIZE = 10
+_RECIPE = Recipe(epochs=1, learning_rate=1e-3)
+_PASSES = {"digits": 3, "Fashion-MNIST": 1}
+GROUP_SIZE = 8
 
 
 @dataclass(frozen=True)
@@ -68,23 +78,28 @@ class Store:
 
 
 def random_cuts(shape: Shape, kind: str) -> list[list[Cut]]:
-    """Return random sets to remove, of each size of a kind."""
+    """Return random sets to remove, of each size of a kind; channels go in groups of neighbours, the same for all."""
     rng = np.random.default_rng(0)
     found = []
     for removed in REMOVED[kind]:
         of = {"heads": 0.0, "channels": 0.0, "embed dims": 0.0}
-        of |= {"heads": removed, "channels": removed, "embed dims": removed / 2} if kind == "mixed" else {kind: removed}
+        mixed = {"heads": removed, "channels": removed, "embed dims": removed / 2}
+        of |= {kind: removed} if kind in of else mixed
         found.append(
             [
                 Cut(
                     _kept(rng, shape.depth, shape.num_heads[0], of["heads"]),
-                    _kept(rng, shape.depth, shape.hidden_dim[0], of["channels"]),
+                    _members(_kept(rng, shape.depth, shape.hidden_dim[0] // GROUP_SIZE, of["channels"])),
                     _kept(rng, 1, shape.embed_dim, of["embed dims"])[0],
                 )
-                for _ in range(SETS_PER_SIZE)
+                for _ in range(_RETRAINED_PER_SIZE if kind == RETRAINED else SETS_PER_SIZE)
             ]
         )
     return found
+
+
+def _members(groups: list[list[int]]) -> list[list[int]]:
+    return [[g * GROUP_SIZE + i for g in block for i in range(GROUP_SIZE)] for block in groups]
 
 
 def _kept(rng: np.random.Generator, num_blocks: int, units: int, removed: float) -> list[list[int]]:
@@ -96,39 +111,53 @@ def _kept(rng: np.random.Generator, num_blocks: int, units: int, removed: float)
     return [np.flatnonzero(block).tolist() for block in kept.reshape(keys.shape)]
 
 
-def losses(subject: Subject, cuts: list[Cut]) -> Losses:
+def losses(subject: Subject, cuts: list[Cut], retrained: bool) -> Losses:
     """Cut each set from the model and see what each class loses on the test images."""
-    whole = _by_class(subject, None)
-    lost = whole - np.stack([_by_class(subject, one) for one in cuts])  # (S, 2, C)
-    return Losses(lost[:, 0], lost[:, 1])
+    whole = _by_class(subject, subject.model)
+    lessons = _lessons(subject) if retrained else None
+    lost = []
+    for one in cuts:
+        small = cut(subject.model, one.heads, one.channels, one.embed_dims)
+        if lessons is not None:
+            recover.retrain(small, range(small.shape.num_classes), lessons, _recipe(subject), seed=0)
+        lost.append(whole - _by_class(subject, small))
+    probability, accuracy = np.stack(lost, 1)  # (S, C) each
+    return Losses(probability, accuracy)
 
 
-def _by_class(subject: Subject, one: Cut | None) -> Floats:
+def _recipe(subject: Subject) -> Recipe:
+    return replace(_RECIPE, epochs=_PASSES[subject.name])
+
+
+def _lessons(subject: Subject) -> Lessons:
+    images = subject.train.images
+    return Lessons(images[None], subject.train.labels, batched(subject.model, images)[None])
+
+
+def _by_class(subject: Subject, model: VisionTransformer) -> Floats:
     """Return the mean probability of the true class and the accuracy, for each class: (2, C)."""
-    model, test = subject.model, subject.test
-    small = model if one is None else cut(model, one.heads, one.channels, one.embed_dims)
-    logits = batched(small, test.images)
+    test = subject.test
+    logits = batched(model, test.images)
     true = logits.softmax(1)[torch.arange(len(test)), test.labels]
     probability = [float(true[test.labels == c].mean()) for c in range(logits.shape[1])]
     return np.array([probability, share_right_by_class(logits, test.labels)])
 
 
-def removed_shares(importance: UnitImportance, cuts: list[Cut], group_size: int = 1) -> Floats:
-    """Return the share of its importance that each class loses by each set, (S, C), as a plan's retention counts it.
-
-    Channels are units of their own here: groups are another question.
-    """
+def removed_shares(importance: UnitImportance, cuts: list[Cut]) -> Floats:
+    """Return the share of its importance that each class loses by each set, (S, C), as a plan's retention counts it."""
+    C, L, c = importance.channels.shape
     E = importance.embed_dims.shape[1]
-    heads = importance.heads**importance.exponent
-    channels = importance.channels**importance.exponent
-    totals = heads.sum((1, 2)) + channels.sum((1, 2))
-    rows = []
-    for one in cuts:
+    neighbours = [[list(range(i, i + GROUP_SIZE)) for i in range(0, c, GROUP_SIZE)]] * L
+    heads, groups = (np.array(of_units) for of_units in shares.normalised(importance, neighbours))
+    lost = np.ones((len(cuts), C))
+    for s, one in enumerate(cuts):
         kept = sum(heads[:, l, block].sum(1) for l, block in enumerate(one.heads))
-        kept = kept + sum(channels[:, l, block].sum(1) for l, block in enumerate(one.channels))
-        order = one.embed_dims + sorted(set(range(E)) - set(one.embed_dims))
-        rows.append(1 - kept / totals * shares.embed_retention(importance, order, len(one.embed_dims)))
-    return np.stack(rows)
+        kept += sum(
+            groups[:, l, [i // GROUP_SIZE for i in block[::GROUP_SIZE]]].sum(1) for l, block in enumerate(one.channels)
+        )
+        order = [*one.embed_dims, *sorted(set(range(E)) - set(one.embed_dims))]
+        lost[s] -= kept * shares.embed_retention(importance, order, len(one.embed_dims))
+    return lost
 
 
 def agreement(predicted: list[Floats], real: list[Floats]) -> tuple[float, float]:

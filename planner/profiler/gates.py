@@ -4,8 +4,12 @@ Every head, channel and embed dim has a gate of 1 on its output: on what the hea
 that is written to the embed dim of the residual stream. The derivative of an image's loss with respect to a gate says,
 to first order, what the loss changes by if the gate is closed.
 
-Each image's numbers are divided by their sum: a model that has learned its training images has a few hard ones, whose
-derivatives would drown all others. Heads and channels are one sum, embed dims another.
+At the whole model, a trained one, that derivative says little: the loss is at its least, and answers are so sure that
+no single unit moves them. `rises` asks a network a quarter of whose gates are closed, others for each image: what a
+unit is worth when others are gone, as in a plan.
+
+Where derivatives are taken at the whole model, each image's numbers are divided by their sum: a few hard training
+images would drown all others. Heads and channels are one sum, embed dims another.
 
 Legend: B images, L blocks, H heads, c hidden channels, N tokens, E embed dims.
 """
@@ -24,6 +28,8 @@ _BUDGET = 2**30
 _MOST_IMAGES = 128
 # A backward pass keeps so many floats for each token of a block: so many widths, so many hidden widths.
 _KEPT_WIDTHS, _KEPT_HIDDEN = 10, 4
+# The share of gates that are open while each unit is asked what it is worth.
+_OPEN = 0.75
 
 
 def batch_size(shape: Shape) -> int:
@@ -32,55 +38,87 @@ def batch_size(shape: Shape) -> int:
     return max(1, min(_MOST_IMAGES, _BUDGET // (4 * shape.num_tokens * per_token)))
 
 
+def rises(model: VisionTransformer, images: Tensor, labels: Tensor, generator: torch.Generator) -> UnitValues:
+    """Return what each image's loss rises by [nat], to first order, where a unit is closed beside random others.
+
+    Averaged over images this is a kin of the Shapley value, a binomial semivalue: what a unit adds to random sets of
+    other units, with a derivative in place of the difference.
+
+    Args:
+        model: Left as it is: no parameter gets a gradient.
+        images: (B, channels, height, width).
+        labels: (B,).
+        generator: Draws which gates are closed.
+
+    Source:
+        Owen, Multilinear extensions of games, doi:10.1287/mnsc.18.5.64; of networks' units: Ghorbani and Zou,
+        Neuron Shapley, arXiv 2002.09815.
+    """
+    B = len(labels)
+
+    def drawn(size: int) -> Tensor:
+        return (torch.rand(B, size, generator=generator) < _OPEN).float()
+
+    gates = [(drawn(h), drawn(c)) for h, c in zip(model.shape.num_heads, model.shape.hidden_dim, strict=True)]
+    heads, channels, embed_dims = _derivatives(model, images, labels, gates, drawn(model.shape.embed_dim))
+    return UnitValues(-heads, -channels, -embed_dims)
+
+
 def squares(model: VisionTransformer, images: Tensor, labels: Tensor) -> UnitValues:
     """Return each unit's share of an image's squared derivatives.
 
     Source:
-        Theis et al., arXiv 1801.05787: Fisher pruning, equation 6; here per class, and each image counts the same.
+        Theis et al., arXiv 1801.05787: Fisher pruning; here per class, and each image counts the same.
     """
-    return _shares(*(grads**2 for grads in derivatives(model, images, labels)))
+    return _shares(*(grads**2 for grads in _derivatives(model, images, labels, *_all_open(model, len(labels)))))
 
 
 def magnitudes(model: VisionTransformer, images: Tensor, labels: Tensor) -> UnitValues:
     """Return each unit's share of the absolute values of an image's derivatives.
 
     Source:
-        Molchanov et al., arXiv 1611.06440: first-order Taylor expansion, section 2.2.
+        Molchanov et al., arXiv 1611.06440: first-order Taylor expansion.
     """
-    return _shares(*(grads.abs() for grads in derivatives(model, images, labels)))
+    return _shares(*(grads.abs() for grads in _derivatives(model, images, labels, *_all_open(model, len(labels)))))
 
 
-def derivatives(model: VisionTransformer, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _all_open(model: VisionTransformer, num_images: int) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    sizes = zip(model.shape.num_heads, model.shape.hidden_dim, strict=True)
+    gates = [(torch.ones(num_images, h), torch.ones(num_images, c)) for h, c in sizes]
+    return gates, torch.ones(num_images, model.shape.embed_dim)
+
+
+def _derivatives(
+    model: VisionTransformer, images: Tensor, labels: Tensor, gates: list[tuple[Tensor, Tensor]], stream_gate: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the derivatives of each image's loss by its gates, in float64: heads (B, L, H), channels (B, L, c), dims.
 
     Args:
         model: Left as it is: no parameter gets a gradient.
         images: (B, channels, height, width).
         labels: (B,).
+        gates: Of each block's heads (B, H) and channels (B, c).
+        stream_gate: Of the embed dims, (B, E).
     """
-    shape, B = model.shape, len(labels)
-    sizes = zip(shape.num_heads, shape.hidden_dim, strict=True)
-    gates = [tuple(torch.ones(B, size, requires_grad=True) for size in pair) for pair in sizes]
-    stream_gate = torch.ones(B, shape.embed_dim, requires_grad=True)
+    flat = [gate.requires_grad_() for gate in (*(gate for pair in gates for gate in pair), stream_gate)]
     # Without gradients of the parameters, nothing is kept for them.
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     logits = functional_call(model, parameters, (images, gates, stream_gate))
     # In float64, where the loss of a sure answer still has a derivative. Summed: each image's gates have its own.
     loss = F.cross_entropy(logits.double(), labels, reduction="sum")
-    grads = torch.autograd.grad(loss, [*(gate for pair in gates for gate in pair), stream_gate])
+    grads = torch.autograd.grad(loss, flat)
+    if not all(grad.isfinite().all() for grad in grads):
+        raise InputError(
+            f"an image's loss must have finite derivatives, got a loss of {loss.item():g} for {len(labels)} images: "
+            "look for images or weights that are not finite."
+        )
     of_heads, of_channels = (torch.stack(grads[i:-1:2], dim=1).double() for i in (0, 1))
     return of_heads, of_channels, grads[-1].double()
 
 
 def _shares(heads: Tensor, channels: Tensor, embed_dims: Tensor) -> UnitValues:
-    of_units = heads.sum((1, 2)) + channels.sum((1, 2))
-    of_dims = embed_dims.sum(1)
-    for totals in (of_units, of_dims):
-        if not totals.isfinite().all():
-            raise InputError(
-                f"an image's derivatives must be finite, got a sum of {totals[~totals.isfinite()][0].item()}: "
-                "look for images or weights that are not finite."
-            )
-        totals.clamp_min_(torch.finfo(torch.float64).tiny)
-    of_units = of_units[:, None, None]
-    return UnitValues(heads / of_units, channels / of_units, embed_dims / of_dims[:, None])
+    tiny = torch.finfo(torch.float64).tiny
+    of_units = (heads.sum((1, 2)) + channels.sum((1, 2))).clamp_min(tiny)[:, None, None]
+    return UnitValues(
+        heads / of_units, channels / of_units, embed_dims / embed_dims.sum(1, keepdim=True).clamp_min(tiny)
+    )

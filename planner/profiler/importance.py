@@ -6,7 +6,8 @@ and become means. `planner.profiler.groups` then puts channels together that the
 
 The methods, compared in docs/importance.md:
 
-- fisher: squared derivatives of the loss by the gates of units (the default).
+- shapley: how much the loss rises with a unit's closing, a quarter of all others closed too (the default).
+- fisher: squared derivatives of the whole model's loss by the gates of units.
 - taylor: absolute values of the same derivatives.
 - kl: what ED-ViT does; one unit at a time, for a few images of each class.
 - magnitude: squares of a unit's weights, without any image; the same for all classes. The yardstick.
@@ -28,10 +29,12 @@ from planner.network.vit import VisionTransformer
 from planner.profiler import gates, kl
 from planner.profiler.units import Floats, Identity, Sums, UnitImportance, UnitValues, labels_hash, weights_hash
 
-Method = Literal["fisher", "taylor", "kl", "magnitude"]
+Method = Literal["shapley", "fisher", "taylor", "kl", "magnitude"]
 
-# Squares add up over units that are not alike, and the root of their sum is the share; see `UnitImportance`.
-EXPONENTS: dict[Method, float] = {"fisher": 0.5, "taylor": 1.0, "kl": 0.5, "magnitude": 0.5}
+DEFAULT: Method = "shapley"
+
+# Squares of derivatives add up over units, and the root of their sum is the share; see `UnitImportance`.
+EXPONENTS: dict[Method, float] = {"shapley": 1.0, "fisher": 0.5, "taylor": 1.0, "kl": 0.5, "magnitude": 0.5}
 
 
 def measure(
@@ -51,7 +54,7 @@ def measure(
         on_images: Called with the images done and their total, after each batch.
         state: A file that keeps the sums now and then, and when the measurement ends or is interrupted; if it is
             there, the measurement goes on from it.
-        seed: For the images that the kl method draws.
+        seed: For the gates that shapley closes, and the images that kl draws.
 
     Raises:
         InputError: If a class has no image, an image's numbers are not finite, or the state is another measurement's.
@@ -62,7 +65,6 @@ def measure(
     if method == "magnitude":
         return magnitude(model)
     chosen = kl.sample(samples, seed) if method == "kl" else torch.arange(len(samples))
-    labels = samples.labels[chosen]
     size = (kl if method == "kl" else gates).batch_size(model.shape)
     identity = state and Identity(weights_hash(model), method, len(samples), labels_hash(samples.labels), seed)
     sums = Sums.zero(model.shape)
@@ -71,17 +73,24 @@ def measure(
     try:
         while sums.num_done < len(chosen):
             batch = chosen[sums.num_done : sums.num_done + size]
-            sums.add(samples.labels[batch], _values(method, model, samples.images[batch], samples.labels[batch]))
+            # Of this batch alone: one that goes on from here draws the same.
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + sums.num_done)
+            images, labels = samples.images[batch], samples.labels[batch]
+            sums.add(labels, _values(method, model, images, labels, generator))
             if state and identity:
                 sums.save_at_times(state, identity)
             on_images(sums.num_done, len(chosen))
     finally:
         if state and identity:
             sums.save(state, identity)
-    return sums.means(torch.bincount(labels, minlength=model.shape.num_classes), EXPONENTS[method])
+    return sums.means(torch.bincount(samples.labels[chosen], minlength=len(counts)), EXPONENTS[method])
 
 
-def _values(method: Method, model: VisionTransformer, images: Tensor, labels: Tensor) -> UnitValues:
+def _values(
+    method: Method, model: VisionTransformer, images: Tensor, labels: Tensor, generator: torch.Generator
+) -> UnitValues:
+    if method == "shapley":
+        return gates.rises(model, images, labels, generator)
     if method == "kl":
         return kl.divergences(model, images)
     return (gates.squares if method == "fisher" else gates.magnitudes)(model, images, labels)

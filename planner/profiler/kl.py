@@ -14,9 +14,10 @@ Legend: B images, U units at once, N tokens, P prefix tokens, E embed dim, H hea
 """
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from planner.network.data import Samples
@@ -47,7 +48,7 @@ def batch_size(shape: Shape) -> int:
 def divergences(model: VisionTransformer, images: Tensor) -> UnitValues:
     """Return each unit's KL divergence [nat] for each image."""
     shape = model.shape
-    blocks = list(model.blocks)
+    blocks = [cast(Block, block) for block in model.blocks]
     with torch.inference_mode():
         x = model.embed(images)  # (B, N, E)
         inputs = [x]
@@ -93,7 +94,7 @@ def _without_channels(block: Block, x: Tensor, rows: int) -> Iterator[Tensor]:
         yield x - written
 
 
-def _joined(outputs: Iterator[Tensor], whole: Tensor, model: VisionTransformer, behind: Sequence[nn.Module]) -> Tensor:
+def _joined(outputs: Iterator[Tensor], whole: Tensor, model: VisionTransformer, behind: Sequence[Block]) -> Tensor:
     """Return the divergence (B, units) of answers that go on from these outputs of a block, each (U, B, N, E)."""
     parts = []
     for x in outputs:

@@ -1,5 +1,8 @@
 """Importance as a profile holds it: shares of what each class needs, which add up to its retention.
 
+Units that do harm to a class count against the others of their group; a group, head or embed dim that does harm by
+itself has no share. A class that nothing helps needs everything alike.
+
 Legend: C classes, L blocks, H heads, c hidden channels, G channel groups of a block, E embed dims.
 """
 
@@ -21,12 +24,16 @@ def normalised(
     the typical derivative: the share of the loss's first-order response that is kept adds up over units, as a
     retention must. The squares do not, and would give nearly everything to the few largest.
     """
-    of_heads = importance.heads**importance.exponent
+    of_heads = _power(importance.heads, importance.exponent)
     of_groups = [
-        np.stack([block[:, list(members)].sum(axis=1) for members in groups[l]], axis=1) ** importance.exponent
+        _power(np.stack([block[:, list(members)].sum(axis=1) for members in groups[l]], axis=1), importance.exponent)
         for l, block in enumerate(np.moveaxis(importance.channels, 1, 0))
     ]  # L of (C, G)
     totals = of_heads.sum(axis=(1, 2)) + sum(block.sum(axis=1) for block in of_groups)
+    helpless = totals == 0
+    for values in (of_heads, *of_groups):
+        values[helpless] = 1.0
+    totals[helpless] = of_heads[0].size + sum(block.shape[1] for block in of_groups)
     heads = np.round(of_heads / totals[:, None, None], _DECIMALS)
     shares = [np.round(block / totals[:, None], _DECIMALS) for block in of_groups]
     # What rounding took or gave goes to the largest group, so that the whole model retains all.
@@ -65,5 +72,12 @@ def embed_retention(importance: UnitImportance, order: Sequence[int], width: int
 
 
 def _embed_shares(importance: UnitImportance) -> Floats:
-    shares: Floats = importance.embed_dims**importance.exponent
-    return shares / shares.sum(axis=1, keepdims=True)
+    values = _power(importance.embed_dims, importance.exponent)
+    values[values.sum(axis=1) == 0] = 1.0
+    shares: Floats = values / values.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _power(values: Floats, exponent: float) -> Floats:
+    powers: Floats = values.clip(min=0) ** exponent
+    return powers

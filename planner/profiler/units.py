@@ -36,7 +36,7 @@ class UnitImportance:
     """Importance of every unit for every class: heads (C, L, H), channels (C, L, c), embed_dims (C, E).
 
     Importances of several units add up; a share is then made of the sum's power `exponent`: a half where squares add
-    up, 1 where what was measured is a share by itself.
+    up, 1 where what was measured is a share by itself. Then it may be below zero too: a unit that does harm.
     """
 
     heads: Floats
@@ -97,8 +97,11 @@ class Sums:
     def zero(cls, shape: Shape) -> "Sums":
         """Return empty sums for a model's units, in float64."""
         C, L = shape.num_classes, shape.depth
-        sizes = (C, L, shape.num_heads[0]), (C, L, shape.hidden_dim[0]), (C, shape.embed_dim)
-        return cls(*(torch.zeros(size, dtype=torch.float64) for size in sizes))
+        return cls(
+            heads=torch.zeros(C, L, shape.num_heads[0], dtype=torch.float64),
+            channels=torch.zeros(C, L, shape.hidden_dim[0], dtype=torch.float64),
+            embed_dims=torch.zeros(C, shape.embed_dim, dtype=torch.float64),
+        )
 
     def add(self, labels: Tensor, values: UnitValues) -> None:
         """Add a batch: every image counts for its label's class.
