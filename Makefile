@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO := build/demo
 CHECKED := planner tests benchmarks
 
-.PHONY: demo test profile model bench bench-solve bench-solve-plots clean
+.PHONY: demo test profile model bench bench-solve bench-solve-plots bench-importance clean
 
 # The main job: a fleet and a trained ViT in; a plan, sub-models and their accuracy out.
 demo: $(VENV)/.ready
@@ -32,6 +32,11 @@ bench-solve: $(VENV)/.ready
 # How its time and gap grow: docs/solve-growth.png (some ten minutes).
 bench-solve-plots: $(VENV)/.ready-report
 	$(BIN)/python -m benchmarks.solve --plots
+
+# Which importance predicts what classes lose, and which channel groups keep most: docs/importance.md (half an
+# hour; goes on where it was stopped). Fashion-MNIST is read from $PLANNER_DATA or ../shared/data.
+bench-importance: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.importance
 
 # Measure the shipped model again, on this machine.
 profile: $(VENV)/.ready

@@ -56,7 +56,7 @@ def _alike(shares: Floats, size: int) -> list[list[int]]:
     groups = []
     while len(free):
         seed = free[level[free].argmax()]
-        distances = squares[free] - 2 * (points[free] @ points[seed])
+        distances = (squares - 2 * (points @ points[seed]))[free]
         # Rounding must not put its twin before the seed.
         distances[free == seed] = -np.inf
         order = np.argsort(distances, kind="stable")
