@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO := build/demo
 CHECKED := planner tests benchmarks
 
-.PHONY: demo test test-slow profile model bench bench-latency bench-memory bench-prediction bench-solve bench-solve-plots clean
+.PHONY: demo test test-slow profile model bench bench-importance bench-latency bench-memory bench-prediction bench-solve bench-solve-plots clean
 
 # The main job: a fleet and a trained ViT in; a plan, sub-models and their accuracy out.
 demo: $(VENV)/.ready
@@ -49,6 +49,11 @@ bench-latency: $(VENV)/.ready-dev
 # Is the predicted fused accuracy true? docs/prediction.md (some ten minutes; goes on where it was stopped).
 bench-prediction: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.prediction
+
+# Which importance predicts what classes lose, and which channel groups keep most: docs/importance.md (half an
+# hour; goes on where it was stopped). Fashion-MNIST is read from $PLANNER_DATA or ../shared/data.
+bench-importance: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.importance
 
 # Measure the shipped model again, on this machine.
 profile: $(VENV)/.ready

@@ -15,6 +15,7 @@ from planner.options import Json, Seed
 class MethodName(str, Enum):
     """How importance is measured."""
 
+    shapley = "shapley"
     fisher = "fisher"
     taylor = "taylor"
     kl = "kl"
@@ -28,7 +29,7 @@ def profile(
     show: Annotated[
         bool, typer.Option("--show", help="Measure nothing: show a profile.json, or a shipped profile by its name.")
     ] = False,
-    importance: Annotated[MethodName, typer.Option(help="How to find out which class needs what.")] = MethodName.fisher,
+    importance: Annotated[MethodName, typer.Option(help="How to find out which class needs what.")] = MethodName.shapley,
     images_per_class: Annotated[int, typer.Option(help="Training images to look at, of each class.", min=2)] = 200,
     probes: Annotated[
         int, typer.Option(help="Small plans to execute for the accuracy they keep; 0: none.", min=0, max=16)

@@ -52,7 +52,7 @@ OnStage = Callable[[Stage], None]
 class Options:
     """How thoroughly to measure."""
 
-    method: Method = "fisher"
+    method: Method = importance.DEFAULT
     images_per_class: int = IMAGES_PER_CLASS
     num_probes: int = recovery.NUM_PROBES
     multiple: int = 8  # what the devices' kernels like: channels of a group

@@ -13,7 +13,7 @@ Legend: C classes, L blocks, H heads, c hidden channels, G channel groups of a b
 
 import numpy as np
 
-from planner.profiler.units import UnitImportance
+from planner.profiler.units import Floats, UnitImportance
 
 _MOST_GROUPS = 64
 # How much the mean share counts beside the shares of single classes.
@@ -21,8 +21,11 @@ _LEVEL_WEIGHT = 3.0
 
 
 def group_size(hidden_dim: int, multiple: int = 8) -> int:
-    """Return the smallest multiple in groups of which a block's channels are at most 64 groups."""
-    return multiple * max(1, -(-hidden_dim // (_MOST_GROUPS * multiple)))
+    """Return the multiple, doubled until a block's channels are at most 64 groups."""
+    size = multiple
+    while size * _MOST_GROUPS < hidden_dim:
+        size *= 2
+    return size
 
 
 def group_channels(importance: UnitImportance, size: int) -> list[list[list[int]]]:
@@ -56,7 +59,7 @@ def _alike(shares: Floats, size: int) -> list[list[int]]:
     groups = []
     while len(free):
         seed = free[level[free].argmax()]
-        distances = squares[free] - 2 * (points[free] @ points[seed])
+        distances = (squares - 2 * (points @ points[seed]))[free]
         # Rounding must not put its twin before the seed.
         distances[free == seed] = -np.inf
         order = np.argsort(distances, kind="stable")
