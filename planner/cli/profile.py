@@ -12,7 +12,7 @@ from planner.cli.app import command, refuse_folder
 from planner.options import Json, Seed
 
 
-class MethodName(str, Enum):
+class ImportanceName(str, Enum):
     """How importance is measured."""
 
     shapley = "shapley"
@@ -29,7 +29,9 @@ def profile(
     show: Annotated[
         bool, typer.Option("--show", help="Measure nothing: show a profile.json, or a shipped profile by its name.")
     ] = False,
-    importance: Annotated[MethodName, typer.Option(help="How to find out which class needs what.")] = MethodName.shapley,
+    importance: Annotated[
+        ImportanceName, typer.Option(help="How to find out which class needs what.")
+    ] = ImportanceName.shapley,
     images_per_class: Annotated[int, typer.Option(help="Training images to look at, of each class.", min=2)] = 200,
     probes: Annotated[
         int, typer.Option(help="Small plans to execute for the accuracy they keep; 0: none.", min=0, max=16)
