@@ -80,3 +80,25 @@ def test_there_must_be_a_file_to_quantise(tmp_path):
     pytest.importorskip("onnxruntime")
     with pytest.raises(InputError, match=r"absent\.onnx: must be an ONNX file to quantise, got none"):
         quantise_int8(tmp_path / "absent.onnx", tmp_path / "int8.onnx")
+
+
+def test_weights_lie_beside_a_small_graph(exported):
+    """Only tensors below a page stay in the graph, and nothing in it says where it was made."""
+    onnx = pytest.importorskip("onnx")
+    _, path = exported
+    assert data_path(path) == path.with_name("model.onnx.data")
+    proto = onnx.load(path, load_external_data=False)
+    inside = [len(t.raw_data) for t in proto.graph.initializer if t.data_location != t.EXTERNAL]
+    assert max(inside) < 4096
+    assert not any(node.metadata_props or node.doc_string for node in proto.graph.node)
+    assert {node.domain for node in proto.graph.node} == {""}
+
+
+def test_a_file_that_cannot_be_written_leaves_no_graph(exported, tmp_path):
+    """Where the weights cannot be written, the graph that was there is gone: it would have read other weights."""
+    model, _ = exported
+    (tmp_path / "model.onnx").write_text("old")
+    (tmp_path / "model.onnx.data").mkdir()
+    with pytest.raises(InputError, match=r"model\.onnx\.data: cannot be written"):
+        export_onnx(model, tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()

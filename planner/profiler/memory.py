@@ -14,8 +14,8 @@ Alive at once, beside the residual stream x (N E):
 The profile's formula has one term per head and one per channel, of the hungriest half; what does not grow with
 them is in the fixed term.
 
-Three constants were measured, on ONNX Runtime 1.31 (docs/memory.md says how far off they are): how much more the arena
-touches than lives at once, what a session holds for one block's nodes, and how much its kernels pad packed weights.
+Three constants were measured, on ONNX Runtime 1.31 (docs/memory.md says how far off they are): how many times what
+lives at once the arena touches, what a session holds for one block's nodes, and how much kernels pad packed weights.
 
 Limits: a network without any head is counted as if it had one, and missing halves as if they were there: over, never
 under. Below a few hundred kB the differences between two runs of the same process are as large as what is counted.
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 from planner.network.vit import Shape
 
-# The arena touches up to this much more than lives at once: chunks split, freed and not joined again.
+# The arena touches up to so many times what lives at once: its chunks are split, freed and not joined again.
 ARENA = 2
 # Nodes, kernels and shapes of one block. The first block's are part of the runtime's own overhead.
 SESSION_BYTES_PER_BLOCK = 140 * 1024
