@@ -112,7 +112,7 @@ def build_profile(
         "provenance": {
             "counts": "fvcore, equal to the closed form",
             "activations": "measured by torch's allocations, float32, one image",
-            "importance": f"rise of the loss with gates closed, {len(samples)} training images",
+            "importance": f"squared derivatives of gates in thinned networks, {len(samples)} training images",
             "recovery": f"{len(recovery.designs(num_classes))} plans cut, retrained and fused; "
             f"{_HELD_OUT:.0%} of the training part held out",
         },
