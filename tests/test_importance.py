@@ -90,10 +90,13 @@ def test_derivatives_equal_one_gate_at_a_time(samples, method, of):
         np.testing.assert_allclose(getattr(got, kind), values, rtol=1e-3, atol=1e-6)
 
 
-def test_rises_equal_one_gate_at_a_time(samples):
-    """With a quarter of the gates closed, each image's numbers are minus the derivatives there."""
+def test_thinned_networks_equal_one_gate_at_a_time(samples):
+    """With a quarter of the gates closed: the derivatives there, sign changed, and the shares of their squares."""
     model = random_model(SHAPE)
-    got = gates.rises(model, samples.images[:2], LABELS[:2], torch.Generator().manual_seed(5))
+    rises, squares = (
+        of(model, samples.images[:2], LABELS[:2], torch.Generator().manual_seed(5))
+        for of in (gates.rises, gates.thinned_squares)
+    )
     generator = torch.Generator().manual_seed(5)
     # A head and a channel mask for each block, then one for the embed dims; never quite 0, at which the oracle would
     # take a whole half, bias and all.
@@ -101,8 +104,11 @@ def test_rises_equal_one_gate_at_a_time(samples):
     assert 0 < sum(mask.sum() for mask in drawn) < 44
     for i in range(2):
         at = [[drawn[0][i], drawn[2][i]], [drawn[1][i], drawn[3][i]], drawn[4][i]]
-        for kind, values in zip(KINDS, derivatives(model, samples.images[i], LABELS[i], at), strict=True):
-            np.testing.assert_allclose(getattr(got, kind)[i], -values, rtol=1e-3, atol=1e-5)
+        heads, channels, dims = derivatives(model, samples.images[i], LABELS[i], at)
+        units = (heads**2).sum() + (channels**2).sum()
+        for kind, values, total in zip(KINDS, (heads, channels, dims), (units, units, (dims**2).sum()), strict=True):
+            np.testing.assert_allclose(getattr(rises, kind)[i], -values, rtol=1e-3, atol=1e-5)
+            np.testing.assert_allclose(getattr(squares, kind)[i], values**2 / total, rtol=1e-3, atol=1e-6)
 
 
 def test_shapley_is_the_mean_of_rises(samples):
@@ -190,7 +196,7 @@ def test_the_order_of_the_images_does_not_matter(samples):
         np.testing.assert_allclose(getattr(backwards, kind), getattr(forwards, kind), rtol=1e-4, atol=1e-9)
 
 
-@pytest.mark.parametrize("method", ["shapley", "fisher", "taylor", "kl"])
+@pytest.mark.parametrize("method", ["thinned", "shapley", "fisher", "taylor", "kl"])
 def test_a_unit_that_says_nothing_has_no_importance(samples, method):
     """A head and a channel whose output weights are zero matter to no class; others matter."""
     model = random_model(SHAPE)
@@ -216,7 +222,7 @@ class Stop(KeyboardInterrupt):
     """What an impatient user does."""
 
 
-@pytest.mark.parametrize("method", ["shapley", "fisher", "kl"])
+@pytest.mark.parametrize("method", ["thinned", "fisher", "kl"])
 def test_an_interrupted_measurement_goes_on(samples, method, tmp_path, monkeypatch):
     """Stopped after two batches of three and started again, it ends bit for bit as an unbroken one."""
     monkeypatch.setattr(gates, "_MOST_IMAGES", 2)
@@ -286,7 +292,7 @@ model = VisionTransformer(Shape(4, 2, 1, 1000, 16, 8, (2,) * 2, (1024,) * 2))
 initialise(model, torch.Generator().manual_seed(0))
 samples = Samples(torch.randn(1000, 1, 4, 4), torch.arange(1000))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-importance = measure("shapley", model, samples)
+importance = measure("thinned", model, samples)
 normalised(importance, group_channels(importance, 32))
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """

@@ -38,12 +38,11 @@ def _report(subject: Subject, store: Store) -> page.Report:
         importances[method], seconds[method] = _measured(subject, method, store)
     powers = {
         f"{method}, {name}": replace(importances[method], exponent=exponent)
-        for method in ("fisher", "kl")
+        for method in ("thinned", "fisher", "kl")
         for name, exponent in (("root", 0.5), ("square", 1.0))
     }
     powers = {name.replace("kl, square", "kl, as it is"): importance for name, importance in powers.items()}
-    named = {DEFAULT: importances[DEFAULT], **powers, "taylor": importances["taylor"]}
-    named["magnitude"] = importances["magnitude"]
+    named = powers | {method: importances[method] for method in ("shapley", "taylor", "magnitude")}
     agreements: dict[str, dict[str, list[tuple[float, float]]]] = {name: {} for name in named}
     for kind in REMOVED:
         cuts = trials.random_cuts(subject.model.shape, kind)

@@ -5,11 +5,11 @@ that is written to the embed dim of the residual stream. The derivative of an im
 to first order, what the loss changes by if the gate is closed.
 
 At the whole model, a trained one, that derivative says little: the loss is at its least, and answers are so sure that
-no single unit moves them. `rises` asks a network a quarter of whose gates are closed, others for each image: what a
-unit is worth when others are gone, as in a plan.
+no single unit moves them. A thinned network has a quarter of its gates closed, others for each image: there it says
+what a unit is worth when others are gone, as in a plan.
 
-Where derivatives are taken at the whole model, each image's numbers are divided by their sum: a few hard training
-images would drown all others. Heads and channels are one sum, embed dims another.
+Squares and sizes of derivatives are divided by their sum, image by image: a few hard training images would drown all
+others. Heads and channels are one sum, embed dims another.
 
 Legend: B images, L blocks, H heads, c hidden channels, N tokens, E embed dims.
 """
@@ -28,7 +28,7 @@ _BUDGET = 2**30
 _MOST_IMAGES = 128
 # A backward pass keeps so many floats for each token of a block: so many widths, so many hidden widths.
 _KEPT_WIDTHS, _KEPT_HIDDEN = 10, 4
-# The share of gates that are open while each unit is asked what it is worth.
+# The share of a thinned network's gates that are open.
 _OPEN = 0.75
 
 
@@ -38,30 +38,27 @@ def batch_size(shape: Shape) -> int:
     return max(1, min(_MOST_IMAGES, _BUDGET // (4 * shape.num_tokens * per_token)))
 
 
+def thinned_squares(model: VisionTransformer, images: Tensor, labels: Tensor, generator: torch.Generator) -> UnitValues:
+    """Return each unit's share of an image's squared derivatives in a thinned network, drawn for each image.
+
+    Source:
+        Fisher pruning as in `squares`, over thinned networks as in dropout (Srivastava et al., JMLR 15, 2014).
+    """
+    return _shares(*(grads**2 for grads in _derivatives(model, images, labels, *_drawn(model, len(labels), generator))))
+
+
 def rises(model: VisionTransformer, images: Tensor, labels: Tensor, generator: torch.Generator) -> UnitValues:
-    """Return what each image's loss rises by [nat], to first order, where a unit is closed beside random others.
+    """Return what each image's loss rises by [nat], to first order, where a unit of a thinned network is closed.
 
     Averaged over images this is a kin of the Shapley value, a binomial semivalue: what a unit adds to random sets of
     other units, with a derivative in place of the difference.
-
-    Args:
-        model: Left as it is: no parameter gets a gradient.
-        images: (B, channels, height, width).
-        labels: (B,).
-        generator: Draws which gates are closed.
 
     Source:
         Owen, Multilinear extensions of games, doi:10.1287/mnsc.18.5.64; of networks' units: Ghorbani and Zou,
         Neuron Shapley, arXiv 2002.09815.
     """
-    B = len(labels)
-
-    def drawn(size: int) -> Tensor:
-        return (torch.rand(B, size, generator=generator) < _OPEN).float()
-
-    gates = [(drawn(h), drawn(c)) for h, c in zip(model.shape.num_heads, model.shape.hidden_dim, strict=True)]
-    heads, channels, embed_dims = _derivatives(model, images, labels, gates, drawn(model.shape.embed_dim))
-    return UnitValues(-heads, -channels, -embed_dims)
+    grads = _derivatives(model, images, labels, *_drawn(model, len(labels), generator))
+    return UnitValues(*(-of_units for of_units in grads))
 
 
 def squares(model: VisionTransformer, images: Tensor, labels: Tensor) -> UnitValues:
@@ -80,6 +77,18 @@ def magnitudes(model: VisionTransformer, images: Tensor, labels: Tensor) -> Unit
         Molchanov et al., arXiv 1611.06440: first-order Taylor expansion.
     """
     return _shares(*(grads.abs() for grads in _derivatives(model, images, labels, *_all_open(model, len(labels)))))
+
+
+def _drawn(
+    model: VisionTransformer, num_images: int, generator: torch.Generator
+) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    """Draw the gates of a thinned network for each image, block by block, those of the embed dims last."""
+
+    def drawn(size: int) -> Tensor:
+        return (torch.rand(num_images, size, generator=generator) < _OPEN).float()
+
+    gates = [(drawn(h), drawn(c)) for h, c in zip(model.shape.num_heads, model.shape.hidden_dim, strict=True)]
+    return gates, drawn(model.shape.embed_dim)
 
 
 def _all_open(model: VisionTransformer, num_images: int) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:

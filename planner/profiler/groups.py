@@ -4,7 +4,7 @@ A group is kept or removed as a whole, so its channels should be worth keeping t
 point: its share of what each class needs. The channel that all classes together need most and is in no group yet
 takes those with it that are nearest to it, until the group is full; then the next.
 
-Near is: sum over classes of the squared difference of shares + 3 C x the squared difference of their means. The second
+Near is: sum over classes of the squared difference of shares + 10 C x the squared difference of their means. The second
 term keeps the level of a group's channels alike: without it, plans for all classes lose what those for a few gain.
 Compared with other ways to group in docs/importance.md.
 
@@ -17,7 +17,7 @@ from planner.profiler.units import Floats, UnitImportance
 
 _MOST_GROUPS = 64
 # How much the mean share counts beside the shares of single classes.
-_LEVEL_WEIGHT = 3.0
+_LEVEL_WEIGHT = 10.0
 
 
 def group_size(hidden_dim: int, multiple: int = 8) -> int:

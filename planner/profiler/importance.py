@@ -6,9 +6,12 @@ and become means. `planner.profiler.groups` then puts channels together that the
 
 The methods, compared in docs/importance.md:
 
-- shapley: how much the loss rises with a unit's closing, a quarter of all others closed too (the default).
-- fisher: squared derivatives of the whole model's loss by the gates of units.
-- taylor: absolute values of the same derivatives.
+- thinned: squared derivatives of the loss by the gates of units, in networks with a quarter of all gates closed at
+  random (the default: it predicts best what is lost after retraining, which is what a plan does).
+- shapley: the rise of the loss with a unit's closing, by the same derivatives with their signs (it predicts best what
+  is lost without retraining, but takes for worth what retraining makes good).
+- fisher: squared derivatives of the whole model's loss.
+- taylor: absolute values of the whole model's derivatives.
 - kl: what ED-ViT does; one unit at a time, for a few images of each class.
 - magnitude: squares of a unit's weights, without any image; the same for all classes. The yardstick.
 
@@ -29,12 +32,19 @@ from planner.network.vit import VisionTransformer
 from planner.profiler import gates, kl
 from planner.profiler.units import Floats, Identity, Sums, UnitImportance, UnitValues, labels_hash, weights_hash
 
-Method = Literal["shapley", "fisher", "taylor", "kl", "magnitude"]
+Method = Literal["thinned", "shapley", "fisher", "taylor", "kl", "magnitude"]
 
-DEFAULT: Method = "shapley"
+DEFAULT: Method = "thinned"
 
-# Squares of derivatives add up over units, and the root of their sum is the share; see `UnitImportance`.
-EXPONENTS: dict[Method, float] = {"shapley": 1.0, "fisher": 0.5, "taylor": 1.0, "kl": 0.5, "magnitude": 0.5}
+# What of roots and squares predicts better; see `UnitImportance`.
+EXPONENTS: dict[Method, float] = {
+    "thinned": 1.0,
+    "shapley": 1.0,
+    "fisher": 1.0,
+    "taylor": 1.0,
+    "kl": 0.5,
+    "magnitude": 0.5,
+}
 
 
 def measure(
@@ -54,7 +64,7 @@ def measure(
         on_images: Called with the images done and their total, after each batch.
         state: A file that keeps the sums now and then, and when the measurement ends or is interrupted; if it is
             there, the measurement goes on from it.
-        seed: For the gates that shapley closes, and the images that kl draws.
+        seed: For the thinned networks, and for the images that kl draws.
 
     Raises:
         InputError: If a class has no image, an image's numbers are not finite, or the state is another measurement's.
@@ -89,6 +99,8 @@ def measure(
 def _values(
     method: Method, model: VisionTransformer, images: Tensor, labels: Tensor, generator: torch.Generator
 ) -> UnitValues:
+    if method == "thinned":
+        return gates.thinned_squares(model, images, labels, generator)
     if method == "shapley":
         return gates.rises(model, images, labels, generator)
     if method == "kl":

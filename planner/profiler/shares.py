@@ -20,9 +20,7 @@ def normalised(
 ) -> tuple[list[list[list[float]]], list[list[list[float]]]]:
     """Return the shares of heads [C][L][H] and groups [C][L][G]; both together sum to 1 for each class.
 
-    A share is a power of the sum of a group's importance, see `UnitImportance`. Of Fisher information it is the root,
-    the typical derivative: the share of the loss's first-order response that is kept adds up over units, as a
-    retention must. The squares do not, and would give nearly everything to the few largest.
+    A share is a power of the sum of a group's importance, see `UnitImportance`.
     """
     of_heads = _power(importance.heads, importance.exponent)
     of_groups = [
