@@ -13,7 +13,6 @@ from planner.network.vit import Shape
 from planner.profiler.memory import (
     ARENA,
     CONVOLUTION_BYTES,
-    SESSION_BYTES_PER_BLOCK,
     Activations,
     measure,
 )
@@ -83,12 +82,13 @@ def test_coefficients_by_hand():
     """Of N = 5, E = 8, hd = 4, with 2 heads and 16 channels in one block; 4 bytes a number, twice for the arena.
 
     A head: 6 x 5 x 4 = 120 numbers around its bias, more than 3 x 5 x 4 + 5 x 5 = 85 around its scores.
-    A channel: 2 x 5 = 10 numbers. Fixed: an image of 4 x 4; embedding, 5 x 8 and what the convolution gathers; columns
-    of fc1 and qkv padded by at most 15 x 8 each, those of proj and fc2 by 8 x (8 + 16): 432 numbers.
+    A channel: 2 x 5 = 10 numbers. Fixed: an image of 4 x 4; twice what lives at the first product, 2 x 40 + 60 of qkv
+    less the head's 120, or 40 + 40 - 60, or 40 of the embedding; columns of fc1 and qkv padded by at most 15 x 8 each,
+    those of proj and fc2 by 8 x (8 + 16): 432 numbers.
     """
     line = measure(SMALLEST)
     assert (line.per_head, line.per_channel) == (960, 80)
-    assert line.fixed == 64 + 160 + 65536 + 1728
+    assert line.fixed == 64 + 2 * 160 + 1728
     assert (ARENA, CONVOLUTION_BYTES) == (2, 65536)
 
 
@@ -105,11 +105,17 @@ def test_a_wide_stream_counts_where_heads_are_narrow():
     assert measure(WIDE).fixed == 4 * (16 * 16 + 2 * (3 * 65 * 512 - 5785) + 2 * 15 * 512)
 
 
-def test_each_further_block_is_a_session_s_nodes_and_padding():
-    """Tensors of one block are freed before the next: three blocks more add what a session and packing hold of them."""
+def test_each_further_block_is_padding():
+    """Tensors of one block are freed before the next: three blocks more add what packing pads of them."""
     one, four = measure(SMALLEST), measure(replace(SMALLEST, num_heads=(2,) * 4, hidden_dim=(16,) * 4))
-    assert four.fixed - one.fixed == 3 * (SESSION_BYTES_PER_BLOCK + 1728)
+    assert four.fixed - one.fixed == 3 * 1728
     assert (four.per_head, four.per_channel) == (one.per_head, one.per_channel)
+
+
+def test_heads_of_whole_columns_are_not_padded():
+    """Heads of 16 dims fill the kernels' columns: only fc1 is padded, by 15 x 64 numbers in each block."""
+    narrower = measure(replace(DIGITS, head_dim=15)).fixed - measure(DIGITS).fixed
+    assert narrower > 4 * 4 * 15 * 64 - 2 * 4 * 17 * 64
 
 
 def test_prediction_by_hand():
@@ -143,7 +149,7 @@ def test_never_under_what_lives_at_once(tmp_path, shape):
     most = most_alive(tmp_path / "model.onnx", image_bytes(shape))
     whole = replace(shape, num_heads=(max(shape.num_heads),) * shape.depth)
     line = measure(whole)
-    need = predicted(line, shape) - (shape.depth - 1) * SESSION_BYTES_PER_BLOCK
+    need = predicted(line, shape)
     assert most <= need
     assert most - image_bytes(shape) <= (need - image_bytes(shape)) / ARENA + CONVOLUTION_BYTES
 

@@ -4,7 +4,7 @@ It holds for the files of `planner.network.export` in a session of `planner.runt
 thread. There a tensor lives from the operator that makes it to the last one that reads it, weights are held once, and
 the peak is
 
-    weights + image + session + padding + ARENA x (the most bytes of tensors that live at once)
+    weights + image + padding + ARENA x (the most bytes of tensors that live at once)
 
 Alive at once, beside the residual stream x (N E):
     attention  qkv before and after its bias is added: 6 N hd for each head; or Q, K, V and the scores, 3 N hd + N N
@@ -14,8 +14,12 @@ Alive at once, beside the residual stream x (N E):
 The profile's formula has one term per head and one per channel, of the hungriest half; what does not grow with
 them is in the fixed term.
 
-Three constants were measured, on ONNX Runtime 1.31 (docs/memory.md says how far off they are): how many times what
-lives at once the arena touches, what a session holds for one block's nodes, and how much kernels pad packed weights.
+Two constants were measured, on ONNX Runtime 1.31 (docs/memory.md says how far off they are): how much more the arena
+touches than lives at once, and how much its kernels pad packed weights.
+
+What a session holds for the nodes of a block (140 KiB here, whatever the block's size) is not counted: it is the
+runtime's own overhead, which a device states, since other runtimes hold less. ONNX Runtime's default overhead has room
+for hundreds of blocks.
 
 Limits: a network without any head is counted as if it had one, and missing halves as if they were there: over, never
 under. Below a few hundred kB the differences between two runs of the same process are as large as what is counted.
@@ -30,9 +34,7 @@ from planner.network.vit import Shape
 
 # The arena touches up to so many times what lives at once: its chunks are split, freed and not joined again.
 ARENA = 2
-# Nodes, kernels and shapes of one block. The first block's are part of the runtime's own overhead.
-SESSION_BYTES_PER_BLOCK = 140 * 1024
-# The patch embedding gathers pixels here, a piece of the image at a time.
+# The patch embedding gathers pixels here, at most so many of the image at a time.
 CONVOLUTION_BYTES = 64 * 1024
 # Kernels pack the columns of a weight matrix in groups of this many.
 PACKED_COLUMNS = 16
@@ -61,10 +63,9 @@ def measure(whole: Shape) -> Activations:
     """
     head, channel = _head_bytes(whole), _channel_bytes(whole)
     image = whole.in_channels * whole.image_size**2 * _FLOAT_BYTES
-    tensors = max(math.ceil(ARENA * _stream_bytes(whole)), _tokens_bytes(whole) + CONVOLUTION_BYTES)
-    session = (whole.depth - 1) * SESSION_BYTES_PER_BLOCK
+    tensors = max(math.ceil(ARENA * _stream_bytes(whole)), _tokens_bytes(whole) + min(image, CONVOLUTION_BYTES))
     return Activations(
-        fixed=image + tensors + session + _padding_bytes(whole),
+        fixed=image + tensors + _padding_bytes(whole),
         per_head=math.ceil(ARENA * head),
         per_channel=math.ceil(ARENA * channel),
     )
@@ -106,6 +107,6 @@ def _padding_bytes(shape: Shape) -> int:
     """Return what packing adds to the weights of all blocks at most."""
     E, most = shape.embed_dim, PACKED_COLUMNS - 1
     # qkv and fc1 have as many columns as there are units, whatever is pruned; proj and fc2 have E.
-    into_units = 2 * most * E
+    into_units = (most * (shape.head_dim % PACKED_COLUMNS > 0) + most) * E
     out_of_units = -E % PACKED_COLUMNS * (shape.num_heads[0] * shape.head_dim + shape.hidden_dim[0])
     return shape.depth * (into_units + out_of_units) * _FLOAT_BYTES
