@@ -15,6 +15,7 @@ from planner.options import Json, Seed
 class ImportanceName(str, Enum):
     """How importance is measured."""
 
+    thinned = "thinned"
     shapley = "shapley"
     fisher = "fisher"
     taylor = "taylor"
@@ -31,7 +32,7 @@ def profile(
     ] = False,
     importance: Annotated[
         ImportanceName, typer.Option(help="How to find out which class needs what.")
-    ] = ImportanceName.shapley,
+    ] = ImportanceName.thinned,
     images_per_class: Annotated[int, typer.Option(help="Training images to look at, of each class.", min=2)] = 200,
     probes: Annotated[
         int, typer.Option(help="Small plans to execute for the accuracy they keep; 0: none.", min=0, max=16)
