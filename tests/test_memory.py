@@ -167,5 +167,5 @@ def test_never_under_what_a_process_takes(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "PROCESSES", 1)
     whole = replace(TINY, embed_dim=96)
     shape = replace(whole, num_heads=(3, 1), hidden_dim=(104, 600))
-    found = benchmark.row("", whole, shape, benchmark.overhead_bytes(tmp_path), tmp_path)
+    found = benchmark.row("", whole, shape, benchmark.overhead_bytes(tmp_path, whole.depth), tmp_path)
     assert 1 <= found.ratio <= 1.5, found

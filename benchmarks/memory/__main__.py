@@ -42,16 +42,20 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        overhead = overhead_bytes(folder)
+        overhead = {depth: overhead_bytes(folder, depth) for depth in (1, 4, 12)}
         groups = {
             "ViT-Tiny": (TINY, draws(TINY, options.count, options.seed)),
             "digits-vit": (DIGITS, draws(DIGITS, options.count, options.seed)),
             "ViT-Small": (SMALL, draws(SMALL, options.count // 2, options.seed)),
         }
         groups |= {name: (whole, draws(whole, 2, options.seed)) for name, whole in ODD.items()}
-        rows = [row(n, whole, s, overhead, folder) for n, (whole, shapes) in groups.items() for s in [whole, *shapes]]
+        rows = [
+            row(n, whole, s, overhead[whole.depth], folder)
+            for n, (whole, shapes) in groups.items()
+            for s in [whole, *shapes]
+        ]
         int8 = [
-            row(n, whole, s, overhead, folder, int8=True)
+            row(n, whole, s, overhead[whole.depth], folder, int8=True)
             for n, whole in (("ViT-Tiny", TINY), ("ViT-Small", SMALL))
             for s in [whole, *groups[n][1][:3]]
         ]
@@ -59,7 +63,7 @@ def main() -> None:
     write_text(options.out, "\n".join(lines) + "\n")
 
 
-def head(overhead: int) -> Iterator[str]:
+def head(overhead: dict[int, int]) -> Iterator[str]:
     """What was measured, where."""
     yield "# Peak memory of sub-models in ONNX Runtime"
     yield ""
@@ -68,12 +72,14 @@ def head(overhead: int) -> Iterator[str]:
         "one image, float32. The peak is the resident memory's high-water mark (VmHWM) of a fresh process that imports "
         f"numpy and onnxruntime, opens the file and runs it {RUNS} times; the median of "
         f"{measure.PROCESSES} processes, less the "
-        "runtime's own overhead: the same for a network of one block with one head and eight channels. Predicted is "
-        "what a plan counts, the head layer and missing halves included. `make bench-memory` writes this page."
+        "runtime's own overhead: the same for a network of as many blocks, 8 wide, with one head and eight channels "
+        "in each. Predicted is what a plan counts, the head layer and missing halves included. `make bench-memory` "
+        "writes this page."
     )
     yield ""
     yield (
-        f"The runtime's own overhead is **{overhead / MIB:.1f} MiB** here; a plan takes "
+        f"The runtime's own overhead is **{overhead[1] / MIB:.1f} MiB** here, and "
+        f"{(overhead[12] - overhead[1]) / 11 / 1024:.0f} KiB for each block after the first; a plan takes "
         f"{DEFAULT_RUNTIME_OVERHEAD_BYTES / MIB:.0f} MiB where a device states none."
     )
     yield ""
@@ -107,13 +113,13 @@ def settings(folder: Path) -> Iterator[str]:
     yield ""
     yield "| model | settings | weights [MiB] | peak [MiB] | time |"
     yield "|---|---|---|---|---|"
-    overhead = overhead_bytes(folder)
     for name, whole in (
         ("digits-vit", DIGITS),
         ("ViT-Tiny", TINY),
         ("ViT-Small", SMALL),
         ("ViT-Tiny, uneven", draws(TINY, 1, 0)[0]),
     ):
+        overhead = overhead_bytes(folder, whole.depth)
         weights = measure.params(replace(whole, num_classes=0)) * 4 / MIB
         path = write(whole, folder / "model.onnx")
         inside = folder / "inside.onnx"

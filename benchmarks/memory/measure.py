@@ -22,7 +22,7 @@ WIDTHS = (1.0, 3 / 4, 1 / 2, 1 / 3, 1 / 6)
 DIGITS = Shape(8, 2, 1, 10, 64, 16, (4,) * 4, (256,) * 4)
 TINY = Shape(224, 16, 3, 1000, 192, 64, (3,) * 12, (768,) * 12)
 SMALL = Shape(224, 16, 3, 1000, 384, 64, (6,) * 12, (1536,) * 12)
-# One head, eight channels: all operators, hardly a tensor.
+# One head, eight channels in each block: all operators, hardly a tensor.
 TRIVIAL = Shape(8, 2, 1, 2, 8, 8, (1,), (8,))
 
 
@@ -57,9 +57,10 @@ def draws(whole: Shape, count: int, seed: int) -> list[Shape]:
     return shapes
 
 
-def overhead_bytes(folder: Path) -> int:
-    """Return what the runtime itself takes: a process that runs the trivial network with our settings."""
-    return statistics.median(peaks(write(TRIVIAL, folder / "trivial.onnx"), "ours", 3 * PROCESSES))
+def overhead_bytes(folder: Path, depth: int) -> int:
+    """Return what the runtime itself takes: a process that runs a trivial network of this depth with our settings."""
+    trivial = replace(TRIVIAL, num_heads=(1,) * depth, hidden_dim=(8,) * depth)
+    return statistics.median(peaks(write(trivial, folder / "trivial.onnx"), "ours", 3 * PROCESSES))
 
 
 def row(name: str, whole: Shape, shape: Shape, overhead: int, folder: Path, int8: bool = False) -> Row:
