@@ -73,8 +73,9 @@ def head(overhead: dict[int, int]) -> Iterator[str]:
         f"numpy and onnxruntime, opens the file and runs it {RUNS} times; the median of "
         f"{measure.PROCESSES} processes, less the "
         "runtime's own overhead: the same for a network of as many blocks, 8 wide, with one head and eight channels "
-        "in each. Predicted is what a plan counts, the head layer and missing halves included. `make bench-memory` "
-        "writes this page."
+        "in each. Predicted is what a plan counts, the head layer and missing halves included. The constants of "
+        "`planner/profiler/memory.py` were fitted on other random sub-models of ViT-Tiny, digits-vit and ViT-Small. "
+        "`make bench-memory` writes this page."
     )
     yield ""
     yield (

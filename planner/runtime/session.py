@@ -1,12 +1,13 @@
 """How a device opens a sub-model in ONNX Runtime: with settings that keep its peak memory near what is counted.
 
 What differs from ONNX Runtime's defaults, and why (docs/memory.md has the measurements):
-    enable_mem_pattern   off: it makes a second pool for what the first run has already got memory for.
+    enable_mem_pattern   off: it makes a second pool for what the first run has already got memory for. A network of
+                         less than a MiB takes a tenth longer without it, larger ones as long as before.
     BiasGeluFusion       off: the fused kernel needs a third buffer as large as the hidden channels, and saves no time.
     enable_mem_reuse     off: a tensor's memory then goes back to the arena behind its last reader, as the profile
                          counts it. On it lives on in tensors of the same shape; the peak measured was the same.
     optimisation level   extended: what comes after lays tensors out for one make of processor.
-Weights are packed for the kernels, as by default: a run without takes 6 to 20 % longer and saves little.
+Weights are packed for the kernels, as by default: a run without takes some 10 % longer and saves little.
 
 Imports nothing but ONNX Runtime, so that a device needs no more.
 """
