@@ -130,7 +130,10 @@ def section(name: str, result: ProbeResult) -> list[str]:
 def row(result: ProbeResult, precision: Precision, threads: int, of_rounds: Callable[[Sequence[float]], float]) -> Row:
     """Fit the latency model to the probes, and compare the sub-models with it."""
     timings = {t.network: t for t in result.timings if (t.precision, t.threads) == (precision, threads)}
-    timed = [Timed(n.embed_dim, n.num_heads, n.hidden_dim, timings[n.name].median_us) for n in result.manifest.networks]
+    timed = [
+        Timed(n.embed_dim, n.num_heads, n.hidden_dim, of_rounds(timings[n.name].rounds_us))
+        for n in result.manifest.networks
+    ]
     fitted = fit(timed[:NUM_NETWORKS])
     return Row(
         precision=precision,
