@@ -6,8 +6,10 @@ its weights kept from below it (more retained is never worse, more classes never
 a narrow embed dim costs is one number more: a width that keeps the share rho of the embed dims'
 importance is taken to retain rho^g, with the g that explains the probes best.
 
-A floor is the retention at which the predicted error is the whole model's plus the allowed drop,
-if no other device retained anything: safe, since the others only help.
+Floors reach the whole model's error plus the allowed drop, on the mean over classes, with the least
+retention: with e_c = k_c r_c^-s the sum of all r_c is least where r_c goes with k_c^(1 / (s + 1)), so
+a class that errs e times as much needs that much more. Other devices are taken to retain nothing:
+safe, since they only help.
 
 Legend: P probes, C classes, F features.
 """
@@ -37,6 +39,8 @@ _MOST_EXPONENT = 3.0
 _LEAST_STEEPNESS = 0.3
 # The predicted share of errors of a probe that made none is compared with this many images wrong.
 _LEAST_WRONG = 0.5
+_LEAST_NEED = 0.5
+_HALVINGS = 40
 _DECIMALS = 4
 
 
@@ -150,15 +154,20 @@ def _model(t: Floats, evidence: Evidence, log_error: float, num_probes: int) -> 
 
 def _floors(model: FusedAccuracy, drop: float, least: float) -> Recovery:
     """Return the floors for a drop, none below the least retention that was probed."""
-    num_classes = len(model.class_offset)
+    steepness = max(model.log_best_retention, _LEAST_STEEPNESS)
+    offsets = np.array(model.class_offset)
+    needs = np.clip(np.exp(offsets / (steepness + 1)), _LEAST_NEED, 1 / _LEAST_NEED)
     # What pruning may add, where the errors of both are joined as `planner.predict` joins them.
     allowed = np.sqrt((model.whole_error + drop) ** 2 - model.whole_error**2)
-    steepness = max(model.log_best_retention, _LEAST_STEEPNESS)
-    exponent = model.intercept + model.log_num_classes * np.log(np.arange(1, num_classes + 1)) - np.log(allowed)
-    by_count = np.clip(np.exp(exponent / steepness), least, 1.0)
-    needs = np.clip(np.exp(np.array(model.class_offset) / steepness), 0.5, 2.0)
+    counts = np.arange(1, len(offsets) + 1)
+    at_all = np.exp(model.intercept + model.log_num_classes * np.log(counts)[:, None] + offsets)  # (n, C)
+    low, high = np.full(len(counts), least), np.ones(len(counts))
+    for _ in range(_HALVINGS):
+        floor = (low + high) / 2
+        errors = (at_all * np.minimum(1.0, floor[:, None] * needs) ** -steepness).mean(axis=1)
+        low, high = np.where(errors > allowed, floor, low), np.where(errors > allowed, high, floor)
     return Recovery(
         max_accuracy_drop=drop,
-        by_count=tuple(by_count.round(_DECIMALS).tolist()),
+        by_count=tuple(high.round(_DECIMALS).tolist()),
         class_need=tuple(needs.round(_DECIMALS).tolist()),
     )
