@@ -126,14 +126,33 @@ def test_the_error_of_the_model_is_that_of_new_probes() -> None:
     assert 0.1 < found.fused_accuracy.log_error < 0.4
 
 
-def test_floors_are_where_the_predicted_error_is_what_is_allowed() -> None:
-    """A device alone at the floor f of n: -4 + 0.4 ln n - 2 ln f = ln sqrt((0.01 + 0.05)^2 - 0.01^2), by hand."""
-    rows = {r.max_accuracy_drop: r for r in calibrate.calibrate(evidence(made_probes())).recovery}
-    allowed = math.sqrt(0.06**2 - 0.01**2)
-    for n in (1, 2, 3):
-        assert rows[0.05].by_count[n - 1] == pytest.approx(
-            math.exp((-4 + 0.4 * math.log(n) - math.log(allowed)) / 2), abs=0.02
-        )
+def errors_at(floors: list[float], num_classes: int) -> float:
+    """Return the mean error that the model above gives a device alone, at these retentions."""
+    return sum(math.exp(-4 + o) * num_classes**0.4 * r**-2 for o, r in zip(OFFSETS, floors, strict=True)) / 3
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 3])
+def test_at_the_floors_the_mean_error_is_what_is_allowed(num_classes: int) -> None:
+    """With every class at its floor, a device alone errs as much as sqrt((0.01 + 0.05)^2 - 0.01^2), on the mean."""
+    row = {r.max_accuracy_drop: r for r in calibrate.calibrate(evidence(made_probes())).recovery}[0.05]
+    floors = [row.by_count[num_classes - 1] * need for need in row.class_need]
+    assert errors_at(floors, num_classes) == pytest.approx(math.sqrt(0.06**2 - 0.01**2), rel=0.05)
+
+
+def test_no_other_floors_of_the_same_sum_err_less() -> None:
+    """What one class is given is taken from another: that never helps."""
+    row = {r.max_accuracy_drop: r for r in calibrate.calibrate(evidence(made_probes())).recovery}[0.05]
+    floors = [row.by_count[1] * need for need in row.class_need]
+    best = errors_at(floors, 2)
+    for giver, taker in itertools.permutations(range(3), 2):
+        moved = [r - 0.05 * (c == giver) + 0.05 * (c == taker) for c, r in enumerate(floors)]
+        assert errors_at(moved, 2) > best
+
+
+def test_a_drop_that_nothing_reaches_needs_all() -> None:
+    """Where even the unpruned model is predicted to lose more, the floor is everything."""
+    hopeless = [probe.model_copy(update={"errors": (0.4, 0.45, 0.4)}) for probe in made_probes()]
+    assert calibrate.calibrate(evidence(hopeless)).recovery[0].by_count == (1.0, 1.0, 1.0)
 
 
 def test_floors_fall_with_the_drop_and_rise_with_the_classes() -> None:
