@@ -17,7 +17,7 @@ test: $(VENV)/.ready-dev
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # What takes too long for every change: the shipped model trained again.
 test-slow: $(VENV)/.ready-dev
