@@ -78,17 +78,18 @@ def test_training_images_are_standardised(digits):
     assert abs(images.std() - 1) < 0.01
 
 
-def test_holdout_splits_once_more(digits):
-    """A holdout is stratified and disjoint from the rest, the same for a seed and another for another."""
+def test_folds_share_the_samples_out(digits):
+    """Each sample is held out in one of three folds, with a third of each class; a seed deals them out anew."""
     labels = digits[2].labels
     numbered = Samples(torch.arange(len(labels)), labels)
-    kept, held = data.holdout(numbered, 0.25, seed=0)
-    assert sorted(torch.cat([kept.images, held.images]).tolist()) == list(range(len(labels)))
-    assert torch.equal(held.labels, labels[held.images])
-    share = torch.bincount(held.labels) / torch.bincount(labels)
-    assert ((share - 0.25).abs() < 0.01).all()
-    assert torch.equal(data.holdout(numbered, 0.25, seed=0)[1].images, held.images)
-    assert not torch.equal(data.holdout(numbered, 0.25, seed=1)[1].images, held.images)
+    folds = [data.fold(numbered, i, 3, seed=0) for i in range(3)]
+    assert sorted(torch.cat([held.images for _, held in folds]).tolist()) == list(range(len(labels)))
+    for kept, held in folds:
+        assert sorted(torch.cat([kept.images, held.images]).tolist()) == list(range(len(labels)))
+        assert torch.equal(held.labels, labels[held.images])
+        assert (torch.bincount(held.labels) - torch.bincount(labels) / 3).abs().max() < 1
+    assert torch.equal(data.fold(numbered, 1, 3, seed=0)[1].images, folds[1][1].images)
+    assert not torch.equal(data.fold(numbered, 1, 3, seed=1)[1].images, folds[1][1].images)
 
 
 def test_without_scikit_learn_the_data_says_what_to_install(monkeypatch):

@@ -92,13 +92,14 @@ def made_probes(seed: int = 0, noise: float = 0.0) -> list[Probe]:
             for d, part in enumerate(parts)
         ]
         errors = [e * math.exp(noise * rng.normal()) for e in true_errors(devices, units)]
-        probes.append(Probe(devices=tuple(devices), unit_retention=tuple(map(tuple, units)), errors=tuple(errors)))
+        retention = tuple(map(tuple, units))
+        probes.append(Probe(devices=tuple(devices), unit_retention=retention, images=(HELD,) * 3, errors=tuple(errors)))
     return probes
 
 
 def evidence(probes: list[Probe], whole_error: float = 0.01) -> Evidence:
     """Return probes with everything they are judged by."""
-    return Evidence(probes, RHO, np.full(3, float(HELD)), whole_error)
+    return Evidence(probes, RHO, whole_error)
 
 
 def test_the_model_that_made_the_probes_is_found() -> None:

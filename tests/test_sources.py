@@ -391,11 +391,11 @@ def test_lazy_images_are_indexed_as_tensors_are(tmp_path):
         images[6]
 
 
-def test_holdout_of_lazy_images(tmp_path):
+def test_folds_of_lazy_images(tmp_path):
     """Held-out images are as lazy, and both parts together are all."""
     write_npz(tmp_path, pixels(8), np.array([0, 1] * 4))
     samples = data.load(card(tmp_path, NPZ), "train")
-    kept, held = data.holdout(samples, 0.5, seed=0)
+    kept, held = data.fold(samples, 0, 2, seed=0)
     both = torch.cat([kept.tensor(), held.tensor()]).flatten(1)
     assert sorted(both.tolist()) == sorted(samples.tensor().flatten(1).tolist())
     assert isinstance(held.images, LazyImages)

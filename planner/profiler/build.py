@@ -12,27 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from pydantic import Field
 
 from planner.errors import InputError
-from planner.network import audit, counts, data, recover
+from planner.network import audit, counts, data
 from planner.network.checkpoint import load_card, load_model, whole_shape
 from planner.network.counts import Counts
-from planner.network.data import Samples
-from planner.network.vit import Shape, VisionTransformer
+from planner.network.vit import Shape
 from planner.network.widths import embed_widths
-from planner.profiler import calibrate, groups, importance, latency, memory, recovery, shares
-from planner.profiler.calibrate import Evidence
+from planner.profiler import accuracy, groups, importance, latency, memory, recovery, shares
 from planner.profiler.importance import Method
-from planner.profiler.recovery import Probe, Setting
 from planner.profiler.units import UnitImportance
-from planner.schema import Frozen, ModelCard, Profile, read_document, write_document
-from planner.schema.base import sha256_of_json
+from planner.schema import ModelCard, Profile
 
 IMAGES_PER_CLASS = 200
 
-_HELD_OUT = 0.3
 _FLOAT_BYTES = 4
 
 
@@ -57,14 +50,6 @@ class Options:
     num_probes: int = recovery.NUM_PROBES
     multiple: int = 8  # what the devices' kernels like: channels of a group
     seed: int = 0
-
-
-class Probes(Frozen):
-    """The probes made so far, and what they belong to."""
-
-    draft_sha256: str
-    seed: int
-    probes: tuple[Probe, ...] = Field(default=())
 
 
 def build_profile(
@@ -105,7 +90,17 @@ def build_profile(
     fields = _measured(card, needs, options, on_stage)
     if options.num_probes == 0:
         return Profile.model_validate(fields)
-    return _with_accuracy(fields, card, whole, samples, work / "probes.json", options, on_stage)
+    accuracies = accuracy.measure(
+        Profile.model_validate(fields),
+        card,
+        whole,
+        samples,
+        work / "probes.json",
+        options.num_probes,
+        options.seed,
+        lambda done, total: on_stage(Stage("probe what accuracy survives", done, total)),
+    )
+    return accuracies.put_into(fields)
 
 
 @dataclass(frozen=True)
@@ -199,81 +194,3 @@ def _counted(what: str, depth: int, fixed: Counts, head: Counts, channel: Counts
     per_unit = {"head": head, "channel": channel}
     counted: dict[str, Any] = {f"fixed_{what}": getattr(fixed, what)}
     return counted | {f"{name}_{what}": [getattr(count, what)] * depth for name, count in per_unit.items()}
-
-
-def _with_accuracy(
-    fields: dict[str, Any],
-    card: ModelCard,
-    whole: VisionTransformer,
-    samples: Samples,
-    work: Path,
-    options: Options,
-    on_stage: OnStage,
-) -> Profile:
-    """Return the profile with what its probes say of fused accuracy."""
-    draft = Profile.model_validate(fields)
-    taught, held = data.holdout(samples, _HELD_OUT, options.seed)
-    jitter = data.Jitter.of(card.training)
-    generator = torch.Generator().manual_seed(options.seed + 1)
-    setting = Setting(
-        profile=draft,
-        whole=whole,
-        lessons=recover.prepare_lessons(whole, taught, jitter, options.seed),
-        held_images=recover.copies(held, jitter, generator),
-        held_labels=held.labels,
-        seed=options.seed,
-    )
-    probes = _probes(setting, work, options.num_probes, on_stage)
-    num_classes = len(draft.classes)
-    unseen = (card.accuracy or {}).get("test")
-    seen = recovery.held_errors(whole, setting)
-    evidence = Evidence(
-        probes=probes,
-        rho={w.embed_dim: np.array(w.embed_retention) for w in draft.widths},
-        held_by_class=torch.bincount(held.labels, minlength=num_classes).double().numpy(),
-        whole_error=float(np.mean(seen)) if unseen is None else 1 - unseen,
-    )
-    found = calibrate.calibrate(evidence)
-    for entry in fields["widths"]:
-        entry["embed_retention"] = found.embed_retention[entry["embed_dim"]]
-    fields["provenance"]["recovery"] = (
-        f"{len(probes)} plans cut, retrained and fused; {_HELD_OUT:.0%} of {len(samples)} training images held out"
-    )
-    accuracies = {
-        "recovery": [row.model_dump() for row in found.recovery],
-        "fused_accuracy": found.fused_accuracy.model_dump(),
-    }
-    return Profile.model_validate(fields | accuracies)
-
-
-def _probes(setting: Setting, work: Path, count: int, on_stage: OnStage) -> tuple[Probe, ...]:
-    """Make the probes that are not made yet."""
-    profile = setting.profile
-    rho = {w.embed_dim: float(np.mean(w.embed_retention)) for w in profile.widths}
-    planned = recovery.designs(len(profile.classes), rho, setting.seed)[:count]
-    known = _known_probes(work, profile, setting.seed)
-    epochs, total = recovery.num_epochs(planned[: len(known.probes)]), recovery.num_epochs(planned)
-
-    def on_epoch() -> None:
-        nonlocal epochs
-        epochs += 1
-        on_stage(Stage("probe what accuracy survives", epochs, total))
-
-    on_stage(Stage("probe what accuracy survives", epochs, total))
-    for devices in planned[len(known.probes) :]:
-        probe = recovery.run_probe(setting, devices, on_epoch)
-        known = Probes(draft_sha256=known.draft_sha256, seed=setting.seed, probes=(*known.probes, probe))
-        write_document(work, known)
-    return known.probes[:count]
-
-
-def _known_probes(work: Path, draft: Profile, seed: int) -> Probes:
-    # What was timed differs from run to run, and no probe depends on it.
-    content = draft.model_dump(mode="json", exclude={"latency", "provenance"})
-    fresh = Probes(draft_sha256=sha256_of_json(content), seed=seed)
-    if not work.exists():
-        return fresh
-    known = read_document(work, Probes)
-    if (known.draft_sha256, known.seed) != (fresh.draft_sha256, seed):
-        raise InputError(f"{work}: holds the probes of another measurement; delete it to begin again.")
-    return known

@@ -11,7 +11,7 @@ retention: with e_c = k_c r_c^-s the sum of all r_c is least where r_c goes with
 a class that errs e times as much needs that much more. Other devices are taken to retain nothing:
 safe, since they only help.
 
-Legend: P probes, C classes, F features.
+Legend: P probes, C classes, F features. `held` are the held-out images of each class, `counts` those answered wrongly.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,6 @@ class Evidence:
 
     probes: Sequence[Probe]
     rho: Mapping[int, Floats]  # embed dim -> share of the embed dims' importance that it keeps, (C,)
-    held_by_class: Floats  # held-out images of each class, (C,)
     whole_error: float  # share of errors of the whole model on images it has not seen
 
 
@@ -65,9 +64,9 @@ class Calibration:
 
 def calibrate(evidence: Evidence) -> Calibration:
     """Fit the model, find its error by leaving out each probe, and set the floors."""
-    held = evidence.held_by_class
-    usable = [p for p in evidence.probes if np.array(p.errors) @ held < _COLLAPSED * held.sum()] or evidence.probes
-    counts = np.array([p.errors for p in usable]) * held  # (P, C)
+    usable = [p for p in evidence.probes if np.dot(p.errors, p.images) < _COLLAPSED * sum(p.images)] or evidence.probes
+    held = np.array([p.images for p in usable], dtype=float)  # (P, C)
+    counts = np.array([p.errors for p in usable]) * held
     designs = {g: np.array([features(retained(p, evidence.rho, g)) for p in usable]) for g in _EXPONENTS}
     exponent = min(_EXPONENTS, key=lambda g: _deviance(_fit(designs[g], counts, held), designs[g], counts, held))
     design = designs[exponent]  # (P, C, F)
@@ -100,7 +99,7 @@ def _fit(design: Floats, counts: Floats, held: Floats) -> Floats:
     offsets = np.broadcast_to(np.eye(num_classes), (num_probes, num_classes, num_classes))
     terms = np.concatenate([np.ones((num_probes, num_classes, 1)), design, offsets], axis=2)
     flat, wrong = terms.reshape(-1, terms.shape[2]), counts.ravel()
-    images = np.tile(held, num_probes)
+    images = held.ravel()
     penalty = np.array([0.0, *[_RIDGE] * num_features, *[_SHRINKAGE] * num_classes])
 
     def loss(t: Floats) -> tuple[float, Floats]:
@@ -133,7 +132,7 @@ def _log_error(design: Floats, counts: Floats, held: Floats) -> float:
     logs = []
     for p in range(len(design)):
         others = np.arange(len(design)) != p
-        predicted = _errors(_fit(design[others], counts[others], held), design[p]) @ held
+        predicted = _errors(_fit(design[others], counts[others], held[others]), design[p]) @ held[p]
         logs.append(np.log(predicted / max(counts[p].sum(), _LEAST_WRONG)))
     return float(np.sqrt(np.mean(np.square(logs))))
 

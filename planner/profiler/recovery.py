@@ -50,7 +50,8 @@ class Probe(Frozen):
 
     devices: tuple[ProbedDevice, ...]
     unit_retention: tuple[tuple[float, ...], ...]  # (D, C): of heads and channels alone
-    errors: tuple[float, ...]  # (C,) share of the held-out images
+    images: tuple[int, ...]  # (C,) held out
+    errors: tuple[float, ...]  # (C,) share of them
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ def run_probe(setting: Setting, devices: Sequence[ProbedDevice], on_epoch: Calla
         sub_models.append(sub_model)
     fusion = recover.train_fusion(sub_models, setting.lessons, profile.fusion_hidden, FUSE, seed)
     errors = held_errors(lambda images: fusion(recover.features(sub_models, images)), setting)
-    return Probe(devices=tuple(devices), unit_retention=tuple(retention), errors=errors)
+    held = torch.bincount(setting.held_labels, minlength=len(profile.classes))
+    return Probe(devices=tuple(devices), unit_retention=tuple(retention), images=tuple(held.tolist()), errors=errors)
 
 
 def held_errors(answer: Callable[[Tensor], Tensor], setting: Setting) -> tuple[float, ...]:
@@ -123,7 +125,9 @@ def held_errors(answer: Callable[[Tensor], Tensor], setting: Setting) -> tuple[f
     labels = setting.held_labels
     wrong = torch.stack([batched(answer, images).argmax(1) != labels for images in setting.held_images])
     share = wrong.double().mean(0)  # (B,)
-    return tuple(round(float(share[labels == c].mean()), 6) for c in range(len(setting.profile.classes)))
+    # A class without held-out images has no errors among them: it counts nothing where errors are counted.
+    of_classes = (share[labels == c] for c in range(len(setting.profile.classes)))
+    return tuple(round(float(of.mean()), 6) if len(of) else 0.0 for of in of_classes)
 
 
 def num_epochs(probes: Sequence[Sequence[ProbedDevice]]) -> int:

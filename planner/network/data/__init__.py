@@ -2,6 +2,6 @@
 
 from planner.network.data.jitter import Jitter
 from planner.network.data.load import Part, load
-from planner.network.data.samples import Images, LazyImages, Samples, holdout
+from planner.network.data.samples import Images, LazyImages, Samples, fold
 
-__all__ = ["Images", "Jitter", "LazyImages", "Part", "Samples", "holdout", "load"]
+__all__ = ["Images", "Jitter", "LazyImages", "Part", "Samples", "fold", "load"]

@@ -97,7 +97,19 @@ def stratified_split(labels: NDArray[np.int64], test_share: float, seed: int) ->
     return np.sort(train), np.sort(test)
 
 
-def holdout(samples: Samples, share: float, seed: int) -> tuple[Samples, Samples]:
-    """Split samples once more: what is left, and a share of each class held out."""
-    kept, held = stratified_split(samples.labels.numpy(), share, seed)
+def fold(samples: Samples, index: int, count: int, seed: int) -> tuple[Samples, Samples]:
+    """Split samples once more: all others, and one of so many parts that have equally much of each class.
+
+    Args:
+        samples: What to split.
+        index: Which part to hold out, 0 to count - 1.
+        count: How many parts there are; together they are all samples.
+        seed: For who is in which part.
+    """
+    labels = samples.labels.numpy()
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    # Dealt out one by one, class after class.
+    held = np.sort(by_class[index::count])
+    kept = np.setdiff1d(np.arange(len(labels)), held)
     return samples.take(torch.from_numpy(kept)), samples.take(torch.from_numpy(held))
