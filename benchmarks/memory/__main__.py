@@ -73,7 +73,8 @@ def head(overhead: dict[int, int]) -> Iterator[str]:
         f"numpy and onnxruntime, opens the file and runs it {RUNS} times; the median of "
         f"{measure.PROCESSES} processes, less the "
         "runtime's own overhead: the most of nine processes that do the same with a network of as many blocks, 8 wide, "
-        "with one head and eight channels in each. Predicted is what a plan counts, the head layer and missing halves included. The constants of "
+        "with one head and eight channels in each. Predicted is what a plan counts, the head layer and missing halves "
+        "included. The constants of "
         "`planner/profiler/memory.py` were fitted on other random sub-models of ViT-Tiny, digits-vit and ViT-Small. "
         "`make bench-memory` writes this page."
     )
