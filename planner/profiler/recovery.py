@@ -29,10 +29,10 @@ from planner.schema import Frozen, Profile
 NUM_PROBES = 16
 
 _DEVICES = (2, 1, 5, 3)
-_SHARES = (0.22, 0.75)
+_SHARES = (0.22, 1.0)
 # Unequal devices keep between the first and the second of these times the probe's share.
 _UNEQUAL = (0.6, 1.5)
-_MOST_KEPT = 0.95
+_MOST_KEPT = 1.0
 # What a width is first taken to retain: this power of the embed dims' importance that it keeps.
 _GUESSED_EXPONENT = 0.4
 
