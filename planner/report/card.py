@@ -13,7 +13,7 @@ def card_text(card: ModelCard, size: Size) -> RenderableType:
     kind = "distilled (two tokens, two head layers)" if a.distilled else "plain"
     some = list(card.classes[:5]) + ["..."] * (len(card.classes) > 5)
     rows = {
-        "image": f"{a.image_size} x {a.image_size} pixels, {a.in_channels} channels",
+        "image": f"{a.image_size} x {a.image_size} pixels, {a.in_channels} channel{'s' * (a.in_channels > 1)}",
         "patches": f"{a.patch_size} x {a.patch_size} pixels, {(a.image_size // a.patch_size) ** 2} of them",
         "blocks": f"{a.depth}, {kind}",
         "embed dim": f"{a.embed_dim}",
@@ -22,7 +22,7 @@ def card_text(card: ModelCard, size: Size) -> RenderableType:
         "layer norms": f"epsilon {a.layer_norm_eps:g}",
         "classes": f"{len(card.classes)}: {', '.join(some)}",
         "parameters": f"{size.params:,}",
-        "MACs": f"{size.macs / 1e9:#.4g} G for one image",
+        "MACs": f"{size.macs / 1e6:,.1f} M for one image",
     }
     table = Table(show_header=False)
     table.add_column("what", no_wrap=True)
