@@ -39,8 +39,8 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """Predicted over measured."""
-        return self.predicted / self.measured
+        """Predicted over measured; what is measured as nothing beyond the overhead is taken as a page."""
+        return self.predicted / max(self.measured, 4096)
 
 
 def draws(whole: Shape, count: int, seed: int) -> list[Shape]:

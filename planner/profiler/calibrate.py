@@ -8,8 +8,8 @@ importance is taken to retain rho^g, with the g that explains the probes best.
 
 Floors reach the whole model's error plus the allowed drop, on the mean over classes, with the least
 retention: with e_c = k_c r_c^-s the sum of all r_c is least where r_c goes with k_c^(1 / (s + 1)), so
-a class that errs e times as much needs that much more. Other devices are taken to retain nothing:
-safe, since they only help.
+a class that errs e times as much needs that much more. A device that serves n classes is taken to be
+one of C / n equal ones, which retain of its classes what the probes' devices did of others'.
 
 Legend: P probes, C classes, F features. `held` are the held-out images of each class, `counts` those answered wrongly.
 """
@@ -72,9 +72,10 @@ def calibrate(evidence: Evidence) -> Calibration:
     design = designs[exponent]  # (P, C, F)
     model = _model(_fit(design, counts, held), evidence, _log_error(design, counts, held), len(usable))
     least = float(np.exp(-design[:, :, 1].max()))
+    others = _others([retained(p, evidence.rho, exponent) for p in usable])
     return Calibration(
         fused_accuracy=model,
-        recovery=[_floors(model, drop, least) for drop in DROPS],
+        recovery=[_floors(model, drop, least, others) for drop in DROPS],
         embed_retention={e: np.minimum(1.0, rho**exponent).round(6).tolist() for e, rho in evidence.rho.items()},
     )
 
@@ -91,6 +92,16 @@ def retained(probe: Probe, rho: Mapping[int, Floats], exponent: float) -> Retain
     for d, device in enumerate(probe.devices):
         serves[d, list(device.classes)] = True
     return Retained(shares, serves)
+
+
+def _others(plans: Sequence[Retained]) -> float:
+    """Return what each other device retains of a class, beside the one that retains most of it; the mean."""
+    ratios = [
+        (plan.shares.sum(axis=0) / plan.shares.max(axis=0) - 1).mean() / (len(plan.shares) - 1)
+        for plan in plans
+        if len(plan.shares) > 1
+    ]
+    return float(np.mean(ratios)) if ratios else 0.0
 
 
 def _fit(design: Floats, counts: Floats, held: Floats) -> Floats:
@@ -151,15 +162,23 @@ def _model(t: Floats, evidence: Evidence, log_error: float, num_probes: int) -> 
     )
 
 
-def _floors(model: FusedAccuracy, drop: float, least: float) -> Recovery:
-    """Return the floors for a drop, none below the least retention that was probed."""
+def _floors(model: FusedAccuracy, drop: float, least: float, others: float) -> Recovery:
+    """Return the floors for a drop, none below the least retention that was probed.
+
+    Args:
+        model: Of the fused accuracy.
+        drop: What may be lost, 0..1.
+        least: Retention.
+        others: What each other device retains of a class, as a share of the most that any does.
+    """
     steepness = max(model.log_best_retention, _LEAST_STEEPNESS)
     offsets = np.array(model.class_offset)
     needs = np.clip(np.exp(offsets / (steepness + 1)), _LEAST_NEED, 1 / _LEAST_NEED)
     # What pruning may add, where the errors of both are joined as `planner.predict` joins them.
     allowed = np.sqrt((model.whole_error + drop) ** 2 - model.whole_error**2)
     counts = np.arange(1, len(offsets) + 1)
-    at_all = np.exp(model.intercept + model.log_num_classes * np.log(counts)[:, None] + offsets)  # (n, C)
+    helped = model.log_other_retention * np.log(1 + others * (len(offsets) / counts - 1))
+    at_all = np.exp(model.intercept + model.log_num_classes * np.log(counts) - helped)[:, None] * np.exp(offsets)
     low, high = np.full(len(counts), least), np.ones(len(counts))
     for _ in range(_HALVINGS):
         floor = (low + high) / 2
