@@ -46,10 +46,9 @@ def plan_text(plan: Plan, profile: Profile, fleet: Fleet) -> RenderableType:
     if small:
         notes.append(f"Precision other than float32: {', '.join(small)}.")
     if plan.predicted_accuracy is not None:
-        predicted = plan.predicted_accuracy
-        notes.append(
-            f"Predicted fused accuracy {predicted.accuracy:.1%}, give or take {100 * predicted.error:.1f} points."
-        )
+        said, points = plan.predicted_accuracy.accuracy, 100 * plan.predicted_accuracy.error
+        whole = "" if profile.fused_accuracy is None else f"; unsplit {1 - profile.fused_accuracy.whole_error:.1%}"
+        notes.append(f"Predicted fused accuracy {said:.1%}, give or take {points:.1f} points{whole}.")
     if any(a.estimated for a in plan.assignments):
         notes.append("Latencies are estimated from declared MAC rates, not measured.")
     return Group(Text(headline(plan), style="bold"), "", shown, *(Text(note) for note in notes))
