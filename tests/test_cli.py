@@ -188,10 +188,10 @@ def test_goals_that_make_no_sense(flags: list[str], sentence: str) -> None:
 
 def test_impossible_fleet_says_why_and_what_helps(tmp_path: Path) -> None:
     """A fleet that is too small gets the reason and the smallest change, with exit code 1; the change works."""
-    devices = [{"name": "a", "kind": "esp32-s3", "memory_budget": "200KiB"}]
+    devices = [{"name": "a", "kind": "esp32-s3", "memory_budget": "120KiB"}]
     path = changed(tmp_path, devices=devices, links=[], aggregator="a")
     result = planner("solve", "--devices", path, "--out", tmp_path / "plan.json")
-    refused(result, "No plan: class", "the largest budget is 200 KiB (a)", "Smallest change that works: +", code=1)
+    refused(result, "No plan: class", "the largest budget is 120 KiB (a)", "Smallest change that works: +", code=1)
     assert not (tmp_path / "plan.json").exists()
     words = result.stderr.split()
     added = float(words[words.index("works:") + 1])

@@ -82,7 +82,7 @@ def test_planned_is_realised(bundle: Path, plan: Plan, profile: Profile) -> None
         tensors = load_file(bundle / f"devices/{i:02d}-{a.device}.safetensors")
         lost = sum(not block for block in (*a.kept_heads, *a.kept_channel_groups))
         there = sum(t.numel() for t in tensors.values()) + 3 * a.embed_dim * lost
-        width = profile.widths[0]
+        width = profile.width(a.embed_dim)
         promised = width.fixed_params
         for l in range(profile.depth):
             promised += width.head_params[l] * len(a.kept_heads[l])

@@ -71,7 +71,7 @@ def test_a_card_without_weights_has_costs(quick: None, tmp_path: Path) -> None:
     (tmp_path / "card.json").write_text(json.dumps(bare))
     profile = build_profile(str(tmp_path / "card.json"), tmp_path / "work")
     shipped = load_profile("digits-vit")
-    assert [w.embed_dim for w in profile.widths] == [64, 48, 32, 24, 8]
+    assert [w.embed_dim for w in profile.widths] == [64, 48, 32, 24, 16]
     costs = [(p.widths[0].fixed_macs, p.widths[0].head_macs, p.widths[0].channel_params) for p in (profile, shipped)]
     assert costs[0] == costs[1]
     heads, groups = profile.importance.heads, profile.importance.channel_groups

@@ -67,7 +67,7 @@ def test_a_width_of_the_profile_that_was_not_timed_gets_a_row() -> None:
     rows = {r.embed_dim: r for r in latency_table(result(), at_40, threads=1).rows if r.precision == "float32"}
     assert rows[40].channel_us == pytest.approx(coefficients(40)[4], rel=0.05)
     at_4 = profile.model_validate(profile.model_dump() | {"widths": [width, width | {"embed_dim": 4}]})
-    with pytest.raises(InputError, match=r"widths: the profile has embed_dim 4, narrower than all .* \(8\); make the"):
+    with pytest.raises(InputError, match=r"widths: the profile has embed_dim 4, narrower than all .* \(16\); make the"):
         latency_table(result(), at_4, threads=1)
 
 
