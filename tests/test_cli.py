@@ -195,7 +195,7 @@ def test_impossible_fleet_says_why_and_what_helps(tmp_path: Path) -> None:
     assert not (tmp_path / "plan.json").exists()
     words = result.stderr.split()
     added = float(words[words.index("works:") + 1])
-    devices[0]["memory_budget"] = f"{200 + added}KiB"
+    devices[0]["memory_budget"] = f"{120 + added}KiB"
     assert planner("solve", "--devices", changed(tmp_path, devices=devices, links=[], aggregator="a")).returncode == 0
 
 
