@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from rich.progress import Progress
 
+from planner.errors import InfeasibleError
 from planner.executor.bundle import read_bundle
 from planner.executor.evaluate import evaluate
 from planner.executor.execute import execute
@@ -68,7 +69,12 @@ def main() -> None:
         task = progress.add_task("plans", total=len(fleets()) * len(DROPS))
         for name, fleet in fleets().items():
             for drop in DROPS:
-                plan = solve(profile, fleet, Goal(max_accuracy_drop=drop), deterministic=True)
+                try:
+                    plan = solve(profile, fleet, Goal(max_accuracy_drop=drop), deterministic=True)
+                except InfeasibleError:
+                    rows.append(f"| {name} | {drop:.0%} | no plan | | | | | |")
+                    progress.advance(task)
+                    continue
                 said = plan.predicted_accuracy
                 assert said is not None
                 got = measured(plan, profile, progress)
