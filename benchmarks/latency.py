@@ -4,9 +4,9 @@
 
 For each model, the probes of `planner probe make` and 15 random sub-models (width, heads and channels of every block
 drawn evenly) are timed in the same rounds by the script that devices run. The latency model is fitted to the probes
-alone, as `planner probe add` does it, and foretells the sub-models: once with the median of each network's rounds, as
-`planner probe add` takes it, once with the shortest, which other work on the machine disturbs less. Networks are kept
-under build/latency.
+alone and foretells the sub-models: once with the median of each network's rounds, once with the shortest, which other
+work on the machine disturbs less. `planner probe add` fits the shortest, raised to the medians' level. Networks are
+kept under build/latency.
 """
 
 import argparse
@@ -81,7 +81,8 @@ def main() -> None:
         f"{result.device.onnxruntime}; load average {load:.1f} before the run. {NUM_NETWORKS} probes are fitted, "
         f"{NUM_SUB_MODELS} random sub-models of whole depth are foretold. Held-out: each probe foretold from the "
         "other probes. Round: which one of its rounds is taken for a network's time; where nothing disturbs the "
-        "machine, both say the same. Spread: how much the rounds of one network differ, the median of all networks.",
+        "machine, both say the same. `planner probe add` fits the shortest, raised to the medians' level. "
+        "Spread: how much the rounds of one network differ, the median of all networks.",
         *sections,
     ]
     write_text(options.out, "\n".join(lines) + "\n")

@@ -18,6 +18,7 @@ from planner.schema import (
     ProbeManifest,
     ProbeNetwork,
     ProbeResult,
+    ProbeTiming,
     Profile,
     sha256_of,
 )
@@ -153,12 +154,24 @@ def _fit(result: ProbeResult, precision: Precision, threads: int) -> tuple[Fit, 
             f"{predicted:.3g} us like the others of its size, got {timings[i].median_us:.3g} us; {_AGAIN}."
         )
     spread = float(np.quantile([t.spread for t in timings], 0.9))
+    fitted = fit([_timed(networks[t.network], us) for t, us in zip(timings, _steady_us(timings), strict=True)])
     if fitted.mape > _REFUSE_MAPE:
         raise InputError(
             f"timings: the latency model must foretell networks that it has not seen to {_REFUSE_MAPE:.0%}, "
             f"{precision} on {_threads(threads)} is off by {fitted.mape:.0%}; {_remedy(spread)}."
         )
     return fitted, len(timed), spread
+
+
+def _steady_us(timings: Sequence[ProbeTiming]) -> list[float]:
+    """Return times [us] that other work on the device hardly disturbs: the shortest rounds, at the medians' level.
+
+    What a disturbance adds differs from network to network, so medians would be fitted to it; that they are longer
+    on the whole is kept.
+    """
+    shortest = [min(t.rounds_us, default=t.median_us) for t in timings]
+    level = float(np.median([t.median_us / us for t, us in zip(timings, shortest, strict=True)]))
+    return [us * level for us in shortest]
 
 
 def _failure_notes(failures: Sequence[ProbeFailure], what: str) -> list[str]:

@@ -5,6 +5,7 @@ Legend: L blocks; a probe is a network at one precision and thread count.
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -83,7 +84,7 @@ class ProbeTiming(_Probe):
     median_us: float = Field(gt=0)
     spread: float = Field(ge=0)
     runs: int = Field(ge=1)
-    rounds_us: tuple[float, ...]
+    rounds_us: tuple[Annotated[float, Field(gt=0)], ...]
 
 
 class ProbeFailure(_Probe):
