@@ -8,14 +8,14 @@ For each class c of a plan, with r_cd what device d retains of it,
     all_c   what all devices retain of c, added up: the fusion sees every feature
     n_c     how many classes the device serves that serves c and retains most of it
 
-(Of 59 small plans of the digits ViT, two to five unequal devices of different embed dims, best_c explained most: the
-error falls with its square; what the serving device itself retains added nothing.)
+(Of 59 small plans of the digits ViT, one to five devices of different embed dims, best_c explained most; what the
+serving device itself retains added nothing.)
 
 e_c is the share of errors on images that no sub-model was trained on, as far as pruning makes
 them. The whole model errs too: the two are joined as sqrt(e_c^2 + whole^2), which is the larger
 of them where they differ much.
 
-Limits: fitted to a dozen small plans. Its error is stated beside it, found by leaving out each.
+Limits: fitted to at most sixteen small plans. Its error is stated beside it, found by leaving out each.
 
 Legend: C classes, D devices, U units (heads and channel groups), F features.
 """
@@ -70,7 +70,7 @@ def predicted_accuracy(sub_models: Sequence[SubModel], profile: Profile) -> Pred
     if model is None:
         return None
     pruned = class_errors(model, retained_by(sub_models, profile))
-    error = float(np.sqrt(pruned**2 + model.whole_error**2).mean())
+    error = float(np.sqrt(pruned**2 + (model.whole_error or 0.0) ** 2).mean())
     spread = error * (np.exp(model.log_error) - 1)
     return PredictedAccuracy(
         accuracy=round(max(0.0, 1 - error), _DECIMALS),
@@ -80,7 +80,7 @@ def predicted_accuracy(sub_models: Sequence[SubModel], profile: Profile) -> Pred
 
 def retained_by(sub_models: Sequence[SubModel], profile: Profile) -> Retained:
     """Return what sub-models retain of every class, served there or not."""
-    shares = _shares(profile)
+    shares = unit_shares(profile)
     kept = np.zeros((len(sub_models), shares.shape[1]))
     at_best = np.ones((len(sub_models), len(profile.classes)))
     serves = np.zeros((len(sub_models), len(profile.classes)), dtype=bool)
@@ -98,7 +98,7 @@ def retained_by(sub_models: Sequence[SubModel], profile: Profile) -> Retained:
     return Retained(kept @ shares.T * at_best, serves)
 
 
-def _shares(profile: Profile) -> Floats:
+def unit_shares(profile: Profile) -> Floats:
     """Return each unit's share of each class's importance, (C, U): all heads, then all channel groups."""
     importance = profile.importance
     pairs = zip(importance.heads, importance.channel_groups, strict=True)

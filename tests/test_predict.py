@@ -74,6 +74,14 @@ def test_the_accuracy_by_hand() -> None:
     assert got.error == pytest.approx(error * (math.exp(0.25) - 1), abs=1e-6)
 
 
+def test_without_the_whole_models_error_pruning_errs_alone() -> None:
+    """Where the card does not say what the whole model errs, what pruning adds is all."""
+    unknown = profile(fused_accuracy=MODEL | {"whole_error": None})
+    got = predicted_accuracy([SubModel(classes=("a", "b"), embed_dim=8, **ALL)], unknown)
+    assert got is not None
+    assert got.accuracy == pytest.approx(1 - sum(math.exp(-4 + o) * 2**0.5 for o in (0.2, -0.2)) / 2, abs=1e-6)
+
+
 def test_nothing_probed_nothing_predicted() -> None:
     """A profile without such a model predicts no accuracy, and its plans promise none."""
     assert predicted_accuracy([SubModel(classes=("a", "b"), embed_dim=8, **ALL)], profile()) is None

@@ -65,6 +65,19 @@ def test_less_never_retains_more() -> None:
         assert frame[column].is_monotonic_decreasing, column
 
 
+def test_a_row_for_each_latency_row() -> None:
+    """The pencil's one row, with its kind."""
+    (row,) = profile_frames.latency_frame(profile()).to_dict("records")
+    assert (row["kind"], row["embed_dim"], row["precision"], row["fixed_us"]) == ("board", 8, "float32", 10.5)
+
+
+def test_what_a_card_does_not_say_is_not_shown() -> None:
+    """Without the whole model's accuracy on new images, the page claims none."""
+    unknown = page(profile(fused_accuracy=MODEL | {"whole_error": None}))
+    assert "off by a factor of 1.28" in unknown
+    assert "the whole model errs" not in unknown
+
+
 def test_the_page_says_how_far_to_trust_it() -> None:
     """With a model of the fused accuracy the page states its error, without one that floors are retentions."""
     assert "off by a factor of 1.28" in page(profile(fused_accuracy=MODEL))

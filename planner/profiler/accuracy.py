@@ -109,7 +109,7 @@ def measure(
         write_document(work, known)
     # Where the card does not say, the probes alone do: on images that it has learned, the whole model errs hardly.
     unseen = (card.accuracy or {}).get("test")
-    found = calibrate(Evidence(known.probes[:num_probes], rho, 0.0 if unseen is None else 1 - unseen))
+    found = calibrate(Evidence(known.probes[:num_probes], rho, None if unseen is None else 1 - unseen))
     said = f"{num_probes} plans cut, retrained and fused; {NUM_FOLDS} folds of {len(samples)} training images held out"
     return Accuracies(found, said)
 

@@ -50,7 +50,7 @@ class Evidence:
 
     probes: Sequence[Probe]
     rho: Mapping[int, Floats]  # embed dim -> share of the embed dims' importance that it keeps, (C,)
-    whole_error: float  # share of errors of the whole model on images it has not seen
+    whole_error: float | None  # share of errors of the whole model on images it has not seen, if that is known
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +156,7 @@ def _model(t: Floats, evidence: Evidence, log_error: float, num_probes: int) -> 
         log_best_retention=best,
         log_other_retention=others,
         class_offset=tuple(offsets),
-        whole_error=round(evidence.whole_error, _DECIMALS),
+        whole_error=None if evidence.whole_error is None else round(evidence.whole_error, _DECIMALS),
         log_error=round(log_error, _DECIMALS),
         num_probes=num_probes,
     )
@@ -175,7 +175,8 @@ def _floors(model: FusedAccuracy, drop: float, least: float, others: float) -> R
     offsets = np.array(model.class_offset)
     needs = np.clip(np.exp(offsets / (steepness + 1)), _LEAST_NEED, 1 / _LEAST_NEED)
     # What pruning may add, where the errors of both are joined as `planner.predict` joins them.
-    allowed = np.sqrt((model.whole_error + drop) ** 2 - model.whole_error**2)
+    whole = model.whole_error or 0.0
+    allowed = np.sqrt((whole + drop) ** 2 - whole**2)
     counts = np.arange(1, len(offsets) + 1)
     helped = model.log_other_retention * np.log(1 + others * (len(offsets) / counts - 1))
     at_all = np.exp(model.intercept + model.log_num_classes * np.log(counts) - helped)[:, None] * np.exp(offsets)

@@ -1,8 +1,8 @@
-"""Peak memory of a sub-model in ONNX Runtime, beyond its weights: a closed form that is never under what was measured.
+"""Peak memory of a sub-model in ONNX Runtime, beyond its weights: a closed form.
 
-It holds for the files of `planner.network.export` in a session of `planner.runtime.session`: one image, float32, one
-thread. There a tensor lives from the operator that makes it to the last one that reads it, weights are held once, and
-the peak is
+For models of ViT-Tiny's size and up it was never under what was measured (docs/memory.md). It holds for the files of
+`planner.network.export` in a session of `planner.runtime.session`: one image, float32, one thread. There a tensor
+lives from the operator that makes it to the last one that reads it, weights are held once, and the peak is
 
     weights + image + padding + ARENA x (the most bytes of tensors that live at once)
 

@@ -33,7 +33,6 @@ def make_probes(
     folder: Path,
     precisions: Sequence[Precision] = PRECISIONS,
     seed: int = 0,
-    num_networks: int = NUM_NETWORKS,
     on_network: Callable[[int, int], None] = lambda done, total: None,
 ) -> ProbeManifest:
     """Write the folder of a model's probes.

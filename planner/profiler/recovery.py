@@ -24,6 +24,7 @@ from planner.network.evaluate import batched
 from planner.network.recover import FUSE, RETRAIN, Lessons
 from planner.network.surgery import cut
 from planner.network.vit import VisionTransformer
+from planner.predict import unit_shares
 from planner.schema import Frozen, Profile
 
 NUM_PROBES = 16
@@ -145,15 +146,10 @@ def cheapest_cut(
     Returns:
         Heads and channels of each block, and what they retain of every class of the profile (C,).
     """
-    width, importance = profile.widths[0], profile.importance
+    width = profile.widths[0]
     units = [(l, h, -1) for l in range(profile.depth) for h in range(profile.num_heads)]
     units += [(l, -1, g) for l, sizes in enumerate(profile.group_sizes) for g in range(len(sizes))]
-    value = np.array(
-        [
-            [heads[l][h] if h >= 0 else groups[l][g] for l, h, g in units]
-            for heads, groups in zip(importance.heads, importance.channel_groups, strict=True)
-        ]
-    )
+    value = unit_shares(profile)
     own = value[list(classes)]
     macs = [width.head_macs[l] if h >= 0 else width.channel_macs[l] * profile.group_sizes[l][g] for l, h, g in units]
     kept = np.zeros(len(own))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from planner import cost
-from planner.predict import predicted_accuracy
+from planner.predict import predicted_accuracy, unit_shares
 from planner.schema import LatencyRow, Profile, SubModel, Width
 
 # What is left of the MACs, in the rows of `less_frame`: first a tenth less.
@@ -99,7 +99,9 @@ def less_frame(profile: Profile) -> pd.DataFrame:
     heads, groups = ([list(range(n)) for n in counts] for counts in _unit_counts(profile))
     units = [(l, True, h) for l in range(profile.depth) for h in heads[l]]
     units += [(l, False, g) for l in range(profile.depth) for g in groups[l]]
-    shares, macs = _worth(profile, width, units)
+    shares = unit_shares(profile)  # (C, U)
+    sizes = profile.group_sizes
+    macs = np.array([width.head_macs[l] if head else width.channel_macs[l] * sizes[l][i] for l, head, i in units])
     order = np.argsort(shares.max(axis=0) / macs, kind="stable")
     whole = width.fixed_macs + macs.sum()
     rows = []
@@ -147,16 +149,3 @@ def _unit_counts(profile: Profile) -> tuple[list[int], list[int]]:
 
 def _all_kept(profile: Profile) -> tuple[list[int], list[int]]:
     return [profile.num_heads] * profile.depth, [sum(sizes) for sizes in profile.group_sizes]
-
-
-def _worth(
-    profile: Profile, width: Width, units: list[tuple[int, bool, int]]
-) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float64]], np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
-    """Return each unit's share of each class's importance (C, U), and its MACs (U,)."""
-    importance, sizes = profile.importance, profile.group_sizes
-    shares = [
-        [importance.heads[c][l][i] if is_head else importance.channel_groups[c][l][i] for l, is_head, i in units]
-        for c in range(len(profile.classes))
-    ]
-    macs = [width.head_macs[l] if is_head else width.channel_macs[l] * sizes[l][i] for l, is_head, i in units]
-    return np.array(shares), np.array(macs, dtype=float)

@@ -1,5 +1,7 @@
 """A profile as a page for the terminal, readable at 80 columns."""
 
+import math
+
 import pandas as pd
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -169,9 +171,10 @@ def _trust(profile: Profile) -> str:
     model = profile.fused_accuracy
     if model is None:
         return "No fused accuracy was probed: floors are retentions (--min-retention)."
+    whole = "" if model.whole_error is None else f"; the whole model errs in {model.whole_error:.1%}"
     return (
-        f"Predicted errors are off by a factor of {2.718281828**model.log_error:.2f} (each of {model.num_probes} "
-        f"probes predicted from the others); the whole model errs in {model.whole_error:.1%}."
+        f"Predicted errors are off by a factor of {math.exp(model.log_error):.2f} (each of {model.num_probes} "
+        f"probes predicted from the others){whole}."
     )
 
 

@@ -47,7 +47,8 @@ def plan_text(plan: Plan, profile: Profile, fleet: Fleet) -> RenderableType:
         notes.append(f"Precision other than float32: {', '.join(small)}.")
     if plan.predicted_accuracy is not None:
         said, points = plan.predicted_accuracy.accuracy, 100 * plan.predicted_accuracy.error
-        whole = "" if profile.fused_accuracy is None else f"; unsplit {1 - profile.fused_accuracy.whole_error:.1%}"
+        whole_error = None if profile.fused_accuracy is None else profile.fused_accuracy.whole_error
+        whole = "" if whole_error is None else f"; unsplit {1 - whole_error:.1%}"
         notes.append(f"Predicted fused accuracy {said:.1%}, give or take {points:.1f} points{whole}.")
     if any(a.estimated for a in plan.assignments):
         notes.append("Latencies are estimated from declared MAC rates, not measured.")

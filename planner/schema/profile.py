@@ -65,8 +65,9 @@ class Recovery(Frozen):
 class FusedAccuracy(Frozen):
     """The model that predicts fused accuracy, fitted to recovery probes; `planner.predict` says how it is read.
 
-    `whole_error` is the share of errors of the whole model on images it was not trained on, `log_error` the
-    root mean square of ln(predicted errors / measured errors) over the probes, each predicted from the others.
+    `whole_error` is the share of errors of the whole model on images it was not trained on, if its card says so,
+    `log_error` the root mean square of ln(predicted errors / measured errors) over the probes, each predicted from
+    the others.
     """
 
     intercept: float
@@ -74,7 +75,7 @@ class FusedAccuracy(Frozen):
     log_best_retention: float = Field(ge=0)
     log_other_retention: float = Field(ge=0)
     class_offset: tuple[float, ...]
-    whole_error: float = Field(ge=0, le=1)
+    whole_error: float | None = Field(None, ge=0, le=1)
     log_error: float = Field(ge=0)
     num_probes: int = Field(ge=1)
 
