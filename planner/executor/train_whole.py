@@ -1,6 +1,7 @@
 """Train the whole model of a card again: `python -m planner.executor.train_whole CARD`.
 
-The card says how; weights, their hash and the accuracy are written beside it.
+The card says how; weights, their hash and the accuracy are written beside it. Stopped, it goes on after the last
+finished epoch.
 """
 
 import argparse
@@ -20,6 +21,8 @@ from planner.network.training import Recipe, fit
 from planner.network.vit import VisionTransformer, initialise
 from planner.schema import ModelCard, read_document, write_document
 from planner.schema.base import write_bytes
+
+STATE = "training.safetensors"
 
 
 def train_whole(card_path: Path, progress: Progress) -> ModelCard:
@@ -44,7 +47,8 @@ def train_whole(card_path: Path, progress: Progress) -> ModelCard:
 
     recipe = Recipe(training.epochs, training.batch_size, training.learning_rate, training.weight_decay)
     task = progress.add_task(f"train {card.model}", total=recipe.epochs)
-    fit(model, loss, len(samples), recipe, training.seed, on_epoch=lambda: progress.advance(task))
+    state = card_path.parent / STATE
+    fit(model, loss, len(samples), recipe, training.seed, state, lambda: progress.advance(task))
     content = save(model.state_dict())
     measured = {
         "weights": WEIGHTS,
@@ -56,6 +60,7 @@ def train_whole(card_path: Path, progress: Progress) -> ModelCard:
     write_bytes(card_path.parent / WEIGHTS, content)
     card = ModelCard.model_validate(card.model_dump() | measured)
     write_document(card_path, card)
+    state.unlink()
     return card
 
 

@@ -86,6 +86,7 @@ def whole_shape(card: ModelCard) -> Shape:
         hidden_dim=(a.hidden_dim,) * a.depth,
         distilled=a.distilled,
         layer_norm_eps=a.layer_norm_eps,
+        stem_channels=a.stem_channels,
     )
 
 

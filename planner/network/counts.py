@@ -6,6 +6,7 @@ has 1.258 GMACs in it.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from planner.network.vit import Shape
 
@@ -50,13 +51,22 @@ def fixed(shape: Shape) -> Counts:
     """
     N, E, C = shape.num_tokens, shape.embed_dim, shape.num_classes
     P = shape.num_prefix_tokens
-    patch = shape.patch_size**2 * shape.in_channels
-    ends = Counts(
+    stem, patch = _stem(shape), (shape.patch_size >> len(shape.stem_channels)) ** 2 * shape.channels[-1]
+    ends = stem + Counts(
         # The final norm is applied to the prefix tokens alone; each has a head layer.
         macs=(N - P) * patch * E + P * (NORM_MACS_PER_ELEMENT * E + E * C),
         params=(patch + 1) * E + P * E + N * E + 2 * E + P * (E + 1) * C,
     )
     return ends + per_half(shape) * (2 * shape.depth)
+
+
+def _stem(shape: Shape) -> Counts:
+    """3x3 convolutions with stride 2, none of which depends on the embed dim."""
+    total, size = Counts(0, 0), shape.image_size
+    for inputs, outputs in pairwise(shape.channels):
+        size //= 2
+        total += Counts(macs=size**2 * 9 * inputs * outputs, params=(9 * inputs + 1) * outputs)
+    return total
 
 
 def norm_macs(shape: Shape) -> int:

@@ -37,8 +37,29 @@ class Fusion(nn.Module):
             features: (B, F), the devices in their order.
             present: Which devices answered, (B, D) of 0 and 1; all unless given.
         """
+        return self.answer(self.hidden(features, present))
+
+    def hidden(self, features: Tensor, present: Tensor | None = None) -> Tensor:
+        """Return hidden units (B, H), before their GELU."""
         x = (features - self.mean) / self.std
         if present is not None:
-            x = x * present.repeat_interleave(torch.tensor(self.embed_dims), dim=1)
-        logits: Tensor = self.fc2(F.gelu(self.fc1(x)))
+            x = x * present.repeat_interleave(torch.tensor(self.embed_dims, device=x.device), dim=1)
+        hidden: Tensor = self.fc1(x)
+        return hidden
+
+    def answer(self, hidden: Tensor) -> Tensor:
+        """Return logits (B, C) of hidden units (B, H)."""
+        logits: Tensor = self.fc2(F.gelu(hidden))
         return logits
+
+
+def fresh_fusion(features: Tensor, embed_dims: Sequence[int], hidden: int, num_classes: int, seed: int) -> Fusion:
+    """Return a fusion with drawn weights that standardises features (B, F) of training images."""
+    generator = torch.Generator().manual_seed(seed)
+    fusion = Fusion(embed_dims, hidden, num_classes)
+    with torch.no_grad():
+        for layer in (fusion.fc1, fusion.fc2):
+            layer.weight.normal_(0, layer.in_features**-0.5, generator=generator)
+            layer.bias.zero_()
+        fusion.standardise(features)
+    return fusion

@@ -66,6 +66,8 @@ def _kept(
     """Return which rows (axis 0) and columns (axis 1) of a parameter are kept; None: all."""
     of_heads = [head * model.shape.head_dim + i for head in heads for i in range(model.shape.head_dim)]
     part = name.rpartition(".")[0]
+    if part.startswith("patch_embed.stem"):
+        return None, None
     if name in ("cls_token", "dist_token", "pos_embed"):
         return None, dims
     if part.endswith("attn.qkv"):

@@ -8,24 +8,24 @@ started again gives bit for bit what an unbroken one gives.
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
 from planner.errors import PlannerError
+from planner.network.lessons import Data
+from planner.network.objectives import Objective
 from planner.schema.base import write_bytes
-
-# loss(indices of a batch, generator of this epoch) -> scalar
-Loss = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Schedule:
     """AdamW with a short linear warm-up and a cosine down to zero."""
 
     epochs: int
@@ -42,43 +42,54 @@ class Recipe:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, num_steps - warmup)))
 
 
-def fit(
-    model: nn.Module,
-    loss: Loss,
-    num_samples: int,
-    recipe: Recipe,
-    seed: int,
-    checkpoint: Path | None = None,
-    on_epoch: Callable[[], None] = lambda: None,
-) -> None:
-    """Train a model in place.
+@dataclass(frozen=True)
+class Training:
+    """A network, what it is to minimise, and on what data."""
+
+    name: str
+    # Its trainable parameters are changed in place.
+    module: nn.Module
+    objective: Objective
+    data: Data
+    # Not learned from: when to stop is decided on these.
+    held: Data
+    schedule: Schedule
+    seed: int
+
+
+class Train(Protocol):
+    """Who trains: here or elsewhere, one after the other or side by side."""
+
+    def __call__(self, trainings: Sequence[Training]) -> None:
+        """Train all modules in place; they are independent of each other, and are left in eval mode."""
+
+
+def fit(training: Training, checkpoint: Path | None = None, on_epoch: Callable[[], None] = lambda: None) -> None:
+    """Train a module in place.
 
     Args:
-        model: Its trainable parameters are changed; it is left in eval mode.
-        loss: The mean loss of a batch, given as indices into the samples.
-        num_samples: How many there are.
-        recipe: How to train.
-        seed: For the order of the samples and whatever the loss draws.
+        training: What to train.
         checkpoint: Where to keep the state after each epoch; read first, if it is there.
         on_epoch: Called after each epoch, those that the checkpoint already holds included.
 
     Raises:
         PlannerError: If the loss is not a number any more.
     """
-    optimizer = torch.optim.AdamW(_trainable(model).values(), lr=0.0, weight_decay=recipe.weight_decay)
-    start = _resume(checkpoint, model, optimizer) if checkpoint else 0
+    module, schedule, num_samples = training.module, training.schedule, len(training.data)
+    optimizer = torch.optim.AdamW(_trainable(module).values(), lr=0.0, weight_decay=schedule.weight_decay)
+    start = _resume(checkpoint, module, optimizer) if checkpoint else 0
     for _ in range(start):
         on_epoch()
-    batches = math.ceil(num_samples / recipe.batch_size)
-    model.train()
-    for epoch in range(start, recipe.epochs):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    batches = math.ceil(num_samples / schedule.batch_size)
+    module.train()
+    for epoch in range(start, schedule.epochs):
+        generator = torch.Generator().manual_seed(training.seed * 1_000_003 + epoch)
         order = torch.randperm(num_samples, generator=generator)
-        for i, batch in enumerate(order.split(recipe.batch_size)):
-            rate = recipe.rate(epoch * batches + i, recipe.epochs * batches)
+        for i, indices in enumerate(order.split(schedule.batch_size)):
+            rate = schedule.rate(epoch * batches + i, schedule.epochs * batches)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            value = loss(batch, generator)
+            value = training.objective(module, training.data.batch(indices, generator), generator)
             if not value.isfinite():
                 raise PlannerError(
                     f"The loss became {value.item()} in epoch {epoch + 1} at learning rate {rate:.2g}: lower it."
@@ -87,9 +98,9 @@ def fit(
             value.backward()
             optimizer.step()
         if checkpoint:
-            _save(checkpoint, model, optimizer, epoch + 1)
+            _save(checkpoint, module, optimizer, epoch + 1)
         on_epoch()
-    model.eval()
+    module.eval()
 
 
 def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -11,6 +11,7 @@ channels, C classes, L blocks.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias
 
 import torch
@@ -35,11 +36,17 @@ class Shape:
     hidden_dim: tuple[int, ...]  # (L,)
     distilled: bool = False
     layer_norm_eps: float = 1e-6
+    stem_channels: tuple[int, ...] = ()
 
     @property
     def depth(self) -> int:
         """Number of blocks."""
         return len(self.num_heads)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the image and behind each convolution of the stem."""
+        return (self.in_channels, *self.stem_channels)
 
     @property
     def num_prefix_tokens(self) -> int:
@@ -118,13 +125,21 @@ def _gated(x: Tensor, stream_gate: Tensor | None) -> Tensor:
 
 
 class PatchEmbed(nn.Module):
-    """Cut the image into patches and project each."""
+    """Cut the image into patches and project each; before that a stem of 3x3 convolutions may halve its sides.
 
-    def __init__(self, in_channels: int, patch_size: int, embed_dim: int) -> None:
+    Source:
+        Early convolutions: Xiao et al., arXiv 2106.14881; here without batch norm.
+    """
+
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(in_channels, embed_dim, patch_size, stride=patch_size)
+        self.stem = nn.ModuleList(nn.Conv2d(i, o, 3, stride=2, padding=1) for i, o in pairwise(shape.channels))
+        size = shape.patch_size >> len(shape.stem_channels)
+        self.proj = nn.Conv2d(shape.channels[-1], shape.embed_dim, size, stride=size)
 
     def forward(self, x: Tensor) -> Tensor:
+        for convolution in self.stem:
+            x = F.gelu(convolution(x))
         patches: Tensor = self.proj(x)
         return patches.flatten(2).transpose(1, 2)  # (B, N - 1, E)
 
@@ -136,7 +151,7 @@ class VisionTransformer(nn.Module):
         super().__init__()
         self.shape = shape
         E = shape.embed_dim
-        self.patch_embed = PatchEmbed(shape.in_channels, shape.patch_size, E)
+        self.patch_embed = PatchEmbed(shape)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, E))
         self.pos_embed = nn.Parameter(torch.zeros(1, shape.num_tokens, E))
         sizes = zip(shape.num_heads, shape.hidden_dim, strict=True)
@@ -189,9 +204,11 @@ class VisionTransformer(nn.Module):
 
 
 def initialise(model: VisionTransformer, generator: torch.Generator) -> None:
-    """Draw fresh weights: truncated normal of 0.02 for matrices and tokens, zero for biases."""
+    """Draw fresh weights: truncated normal of 0.02 for matrices and tokens, He's for the stem, zero for biases."""
     for name, p in model.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(p)
+        elif name.startswith("patch_embed.stem"):
+            nn.init.kaiming_normal_(p, nonlinearity="relu", generator=generator)
         elif p.ndim > 1:
             nn.init.trunc_normal_(p, std=0.02, generator=generator)

@@ -8,6 +8,7 @@ lives from the operator that makes it to the last one that reads it, weights are
 
 Alive at once, beside the residual stream x (N E):
     attention  qkv before and after its bias is added: 6 N hd for each head; or Q, K, V and the scores, 3 N hd + N N
+    stem       a convolution's input and output, or its output before and after the GELU, if there is a stem
     MLP        hidden channels before and after the GELU: 2 N for each channel
     any half   its input's norm, or its output before and after the residual sum: at most 3 N E with x
 
@@ -31,6 +32,7 @@ Legend: N tokens, E embed dim, h heads, hd head dim, c hidden channels, L blocks
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from planner.network.vit import Shape
 
@@ -65,7 +67,8 @@ def measure(whole: Shape) -> Activations:
     """
     head, channel = _head_bytes(whole), _channel_bytes(whole)
     image = whole.in_channels * whole.image_size**2 * _FLOAT_BYTES
-    tensors = max(math.ceil(ARENA * _stream_bytes(whole)), _tokens_bytes(whole) + min(image, CONVOLUTION_BYTES))
+    stream = max(_stream_bytes(whole), _stem_bytes(whole))
+    tensors = max(math.ceil(ARENA * stream), _tokens_bytes(whole) + min(image, CONVOLUTION_BYTES))
     return Activations(
         fixed=image + tensors + _padding_bytes(whole),
         per_head=math.ceil(ARENA * head),
@@ -86,6 +89,13 @@ def _head_bytes(shape: Shape) -> int:
 def _channel_bytes(shape: Shape) -> int:
     """Return the most bytes that are alive for each hidden channel: before and after the GELU."""
     return 2 * shape.num_tokens * _FLOAT_BYTES
+
+
+def _stem_bytes(shape: Shape) -> int:
+    """Return the most bytes alive in the stem: a convolution's input and output, or an output before and after GELU."""
+    sizes = [shape.image_size >> i for i in range(len(shape.channels))]
+    tensors = [channels * size**2 for channels, size in zip(shape.channels, sizes, strict=True)]
+    return max((max(i + o, 2 * o) for i, o in pairwise(tensors)), default=0) * _FLOAT_BYTES
 
 
 def _stream_bytes(shape: Shape) -> int:

@@ -13,7 +13,11 @@ MAX_NUMBERED_CLASSES = 100_000
 
 
 class Architecture(Frozen):
-    """A plain ViT: sizes of the whole model. A distilled one has a second token and head layer, as DeiT's."""
+    """A plain ViT: sizes of the whole model. A distilled one has a second token and head layer, as DeiT's.
+
+    With `stem_channels`, so many 3x3 convolutions halve the image's sides, each to these channels, before what is
+    left of a patch is projected.
+    """
 
     image_size: int = Field(ge=1)
     patch_size: int = Field(ge=1)
@@ -25,16 +29,23 @@ class Architecture(Frozen):
     hidden_dim: int = Field(ge=1)
     distilled: bool = False
     layer_norm_eps: float = Field(1e-6, gt=0)
+    stem_channels: tuple[Annotated[int, Field(ge=1)], ...] = ()
 
     @model_validator(mode="after")
     def _patches_fill_the_image(self) -> "Architecture":
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size must be a multiple of patch_size {self.patch_size}, got {self.image_size}")
+        halved = 2 ** len(self.stem_channels)
+        if self.patch_size % halved:
+            raise ValueError(
+                f"patch_size must be a multiple of {halved}, as each of {len(self.stem_channels)} stem_channels "
+                f"halves the image's sides, got {self.patch_size}"
+            )
         return self
 
 
 class Training(Frozen):
-    """How the weights were made: AdamW with a cosine schedule, random small shifts and rotations."""
+    """How the weights were made: AdamW with a cosine schedule, random small shifts and rotations, perhaps mirrored."""
 
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
@@ -43,6 +54,7 @@ class Training(Frozen):
     label_smoothing: float = Field(ge=0, lt=1)
     max_shift_pixels: float = Field(ge=0)
     max_rotation_degrees: float = Field(ge=0)
+    mirror: bool = False
     seed: int = Field(ge=0)
 
 

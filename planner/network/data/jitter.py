@@ -1,4 +1,8 @@
-"""Small random changes of images, so that a training sees each a little differently every time."""
+"""Small random changes of images, so that a training sees each a little differently every time.
+
+What is drawn is a row of four numbers for each image: angle [radians], shifts along x and y [pixels], and
+whether it is mirrored (1) or not (0). Rows are small enough to be kept for many images; the images need not be.
+"""
 
 import math
 from dataclasses import dataclass
@@ -12,25 +16,44 @@ from planner.schema import Training
 
 @dataclass(frozen=True)
 class Jitter:
-    """Random small shifts [pixels] and rotations [degrees], up to these."""
+    """Random small shifts [pixels] and rotations [degrees], up to these; half of the images mirrored, or none."""
 
     shift: float
     rotation: float
+    mirror: bool = False
 
     @classmethod
     def of(cls, training: Training | None) -> "Jitter":
         """Return the jitter that a model was trained with; none where that is not known."""
-        return cls(0.0, 0.0) if training is None else cls(training.max_shift_pixels, training.max_rotation_degrees)
+        if training is None:
+            return cls(0.0, 0.0)
+        return cls(training.max_shift_pixels, training.max_rotation_degrees, training.mirror)
 
     @property
     def moves(self) -> bool:
         """Whether it changes anything."""
-        return bool(self.shift or self.rotation)
+        return bool(self.shift or self.rotation or self.mirror)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Return how each of so many images is moved, (count, 4)."""
+        around = 2 * torch.rand(count, 3, generator=generator) - 1
+        reach = torch.tensor([math.radians(self.rotation), self.shift, self.shift])
+        mirrored = torch.rand(count, 1, generator=generator) < (0.5 if self.mirror else 0.0)
+        return torch.cat([around * reach, mirrored.float()], 1)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        draws = 2 * torch.rand(3, len(images), generator=generator) - 1
-        angle = draws[0] * math.radians(self.rotation)
-        dx, dy = draws[1:] * self.shift * 2 / images.shape[-1]
-        rows = (torch.stack([angle.cos(), -angle.sin(), dx], 1), torch.stack([angle.sin(), angle.cos(), dy], 1))
-        grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+        """Return images (B, ch, H, W), each moved as drawn."""
+        return moved(images, self.draw(len(images), generator))
+
+
+def moved(images: Tensor, moves: Tensor) -> Tensor:
+    """Return images (B, ch, H, W), each moved by its row of (B, 4); borders are continued."""
+    angle, dx, dy, mirrored = moves.unbind(1)
+    sign = 1 - 2 * mirrored
+    dx, dy = (shift * 2 / images.shape[-1] for shift in (dx, dy))
+    rows = (
+        torch.stack([sign * angle.cos(), sign * -angle.sin(), sign * dx], 1),
+        torch.stack([angle.sin(), angle.cos(), dy], 1),
+    )
+    grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)

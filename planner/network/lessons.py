@@ -1,0 +1,151 @@
+"""What sub-models learn from: images, each in a few jittered copies, and what the teacher says of every copy.
+
+The teacher is asked once. Copies are not held but made when they are asked for, from how each is moved.
+
+Legend: K copies, B images, b images of a batch, ch channels, H height, W width, C classes, E the teacher's embed
+dim, F embed dims of all devices together.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from planner.network.data import Images, Jitter, Samples
+from planner.network.data.jitter import moved
+from planner.network.evaluate import BATCH
+from planner.network.vit import VisionTransformer
+
+# Of each image, itself included, where the jitter moves anything.
+NUM_COPIES = 8
+
+
+class Batch(NamedTuple):
+    """What an objective is given."""
+
+    inputs: Tensor  # images (b, ch, H, W), or features (b, F)
+    labels: Tensor  # (b,)
+    answers: Tensor  # the teacher's logits, (b, C)
+    tokens: Tensor  # the teacher's features, (b, E)
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the same on a device."""
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+class Data(Protocol):
+    """What a training draws its batches from."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> Batch:
+        """Return the samples at these indices, of each a copy as the generator draws it."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Images, how each copy of them is moved, and the teacher's logits and features for it."""
+
+    images: Images  # (B, ch, H, W)
+    labels: Tensor  # (B,)
+    moves: Tensor  # (K, B, 4)
+    answers: Tensor  # (K, B, C)
+    tokens: Tensor  # (K, B, E)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> Batch:
+        """Return images, each in one of its copies."""
+        copy = torch.randint(len(self.moves), (len(indices),), generator=generator)
+        images = copied(self.images[indices], self.moves[copy, indices])
+        return Batch(images, self.labels[indices], self.answers[copy, indices], self.tokens[copy, indices])
+
+    def take(self, indices: Tensor) -> "Lessons":
+        """Return the lessons of these images alone."""
+        samples = Samples(self.images, self.labels).take(indices)
+        at = {"moves": self.moves[:, indices], "answers": self.answers[:, indices], "tokens": self.tokens[:, indices]}
+        return replace(self, images=samples.images, labels=samples.labels, **at)
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features that frozen sub-models find in each copy of the images: what a fusion learns from."""
+
+    lessons: Lessons
+    features: Tensor  # (K, B, F)
+
+    def __len__(self) -> int:
+        return len(self.lessons)
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> Batch:
+        """Return features, each of one of an image's copies."""
+        copy = torch.randint(len(self.features), (len(indices),), generator=generator)
+        known = self.lessons
+        answers, tokens = known.answers[copy, indices], known.tokens[copy, indices]
+        return Batch(self.features[copy, indices], known.labels[indices], answers, tokens)
+
+
+def prepare_lessons(
+    teacher: VisionTransformer,
+    samples: Samples,
+    jitter: Jitter,
+    seed: int,
+    num_copies: int = NUM_COPIES,
+    on_copy: Callable[[int, int], None] = lambda done, total: None,
+) -> Lessons:
+    """Draw how the copies are moved and ask the teacher about each; the first copy is the image as it is.
+
+    Args:
+        teacher: Whose answers are learned.
+        samples: The images.
+        jitter: How far copies are moved; if it moves nothing, one copy is enough.
+        seed: Of the moves.
+        num_copies: How many there are at most.
+        on_copy: Called with the copies done and their number, before the first and after each.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    count = num_copies if jitter.moves else 1
+    moves = torch.zeros(count, len(samples), 4)
+    for copy in moves[1:]:
+        copy.copy_(jitter.draw(len(samples), generator))
+    answers, tokens = [], []
+    on_copy(0, count)
+    for done, copy in enumerate(moves, start=1):
+        prefix = over_images(teacher.prefix, samples.images, copy)
+        answers.append(_batched(teacher.classify, prefix))
+        tokens.append(prefix.mean(1))
+        on_copy(done, count)
+    return Lessons(samples.images, samples.labels, moves, torch.stack(answers), torch.stack(tokens))
+
+
+def find_features(sub_models: Sequence[VisionTransformer], lessons: Lessons) -> Features:
+    """Ask frozen sub-models, in the order of the devices, for their features of each copy."""
+    copies = []
+    for moves in lessons.moves:
+        found = [over_images(model.features, lessons.images, moves) for model in sub_models]
+        copies.append(torch.cat(found, dim=1))
+    return Features(lessons, torch.stack(copies))
+
+
+def copied(images: Tensor, moves: Tensor) -> Tensor:
+    """Return images (b, ch, H, W) as moved; as they are, bit for bit, where nothing moves."""
+    return moved(images, moves) if moves.any() else images
+
+
+def over_images(function: Callable[[Tensor], Tensor], images: Images, moves: Tensor) -> Tensor:
+    """Return a function's values for all images as moved, a batch at a time, without gradients."""
+    with torch.inference_mode():
+        starts = range(0, len(images), BATCH)
+        values = [function(copied(images[i : i + BATCH], moves[i : i + BATCH])) for i in starts]
+        answers = torch.cat(values)
+    # Cloned outside: what is made in inference mode cannot be part of a training.
+    return answers.clone()
+
+
+def _batched(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    with torch.inference_mode():
+        answers = torch.cat([function(part) for part in values.split(BATCH)])
+    return answers.clone()

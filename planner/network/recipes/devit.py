@@ -1,0 +1,47 @@
+"""DeViT's recipe, DEKD (arXiv 2309.05015), as far as it is known.
+
+Each sub-model is distilled on its own classes alone, by hard labels and by how tokens relate in the middle block; then
+sub-models and fusion train jointly, the fusion's hidden units matching the teacher's token. Two thirds of the budget
+go to the first, as in the paper's 100 and 50 epochs.
+
+Not as in the paper: one teacher for all, by default the whole model, where the paper fine-tunes one for each class
+subset; no mixup, cutmix or moving average of weights; the fusion is ours, with a GELU between its layers, and a layer
+from its hidden units to the teacher's width serves the training only.
+"""
+
+import torch
+from torch import nn
+
+from planner.network.fusion import Fusion, fresh_fusion
+from planner.network.joint import Matched, TokenMatching
+from planner.network.lessons import find_features
+from planner.network.objectives import Relations
+from planner.network.recipes.job import Job, Part
+from planner.network.recipes.subset import own_alone, stretched
+from planner.network.training import Schedule, Train, Training
+
+LEARNING_RATE = 1e-3
+APART = 2 / 3
+
+
+def devit(job: Job, train: Train) -> Fusion:
+    """Distil each sub-model on its own classes, then train all with the fusion."""
+    apart = max(1, round(APART * job.epochs))
+    train([_distillation(job, i, part, apart) for i, part in enumerate(job.parts)])
+    dims = [model.shape.embed_dim for model in job.sub_models]
+    found = find_features(job.sub_models, job.held).features.flatten(0, 1)
+    fusion = fresh_fusion(found, dims, job.hidden, job.num_classes, job.seed)
+    joint = Matched(job.sub_models, fusion, job.teacher.shape.embed_dim)
+    with torch.no_grad():
+        joint.match.weight.normal_(0, job.hidden**-0.5, generator=torch.Generator().manual_seed(job.seed + 1))
+        nn.init.zeros_(joint.match.bias)
+    schedule = Schedule(max(1, job.epochs - apart), learning_rate=LEARNING_RATE)
+    train([Training("together", joint, TokenMatching(), job.lessons, job.held, schedule, job.seed)])
+    return fusion
+
+
+def _distillation(job: Job, i: int, part: Part, epochs: int) -> Training:
+    lessons, held = (own_alone(known, part.own) for known in (job.lessons, job.held))
+    schedule = Schedule(stretched(epochs, job.lessons, lessons), learning_rate=LEARNING_RATE)
+    objective = Relations(part.own, job.teacher)
+    return Training(part.device, part.sub_model, objective, lessons, held, schedule, job.seed + i)

@@ -1,0 +1,27 @@
+"""ED-ViT's recipe (arXiv 2410.11650), as far as it is known: apart, from labels alone, then a tower on frozen features.
+
+Each sub-model learns its own classes and "other", of which it sees as many images as of its own (the extra output
+and the sample of foreign images as in EC-SNN, IJCAI 2024, by the same authors). The tower, an MLP, then learns all
+classes from the features side by side.
+"""
+
+from planner.network.fusion import Fusion
+from planner.network.objectives import Labels, OwnOrOther
+from planner.network.recipes.job import FUSION_EPOCHS, Job, Part, fuse_frozen
+from planner.network.recipes.subset import own_and_foreign, stretched
+from planner.network.training import Schedule, Train, Training
+
+LEARNING_RATE = 1e-3
+
+
+def ed_vit(job: Job, train: Train) -> Fusion:
+    """Retrain each sub-model on labels, freeze all, train the tower."""
+    train([_retraining(job, i, part) for i, part in enumerate(job.parts)])
+    return fuse_frozen(job, train, Labels(), Schedule(FUSION_EPOCHS * job.epochs, learning_rate=LEARNING_RATE))
+
+
+def _retraining(job: Job, i: int, part: Part) -> Training:
+    lessons, held = (own_and_foreign(known, part.own, job.seed + i) for known in (job.lessons, job.held))
+    schedule = Schedule(stretched(job.epochs, job.lessons, lessons), learning_rate=LEARNING_RATE)
+    objective = OwnOrOther(part.own, job.num_classes)
+    return Training(part.device, part.sub_model, objective, lessons, held, schedule, job.seed + i)

@@ -1,0 +1,64 @@
+"""What a recipe is given, what it hands over to be trained, and the parts that recipes share."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from planner.network.fusion import Fusion, fresh_fusion
+from planner.network.lessons import Lessons, find_features
+from planner.network.objectives import Objective
+from planner.network.training import Schedule, Train, Training
+from planner.network.vit import VisionTransformer
+
+# A fusion of frozen features is small: it learns for so many times as many epochs as a sub-model.
+FUSION_EPOCHS = 2
+
+
+@dataclass(frozen=True)
+class Part:
+    """One device's sub-model, as cut, and the classes that it answers for, as indices."""
+
+    device: str
+    sub_model: VisionTransformer
+    own: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be recovered, and by what means."""
+
+    parts: tuple[Part, ...]
+    teacher: VisionTransformer
+    lessons: Lessons
+    # Of images that are not learned from: when to stop is decided on these.
+    held: Lessons
+    # Hidden units of the fusion.
+    hidden: int
+    # The budget: each sub-model sees so many times as many images as there are lessons.
+    epochs: int
+    seed: int
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the whole model."""
+        return self.teacher.shape.num_classes
+
+    @property
+    def sub_models(self) -> list[VisionTransformer]:
+        """The sub-models in the order of the devices."""
+        return [part.sub_model for part in self.parts]
+
+
+class Recipe(Protocol):
+    """How sub-models get their accuracy back, and a fusion is made: a story told to who trains."""
+
+    def __call__(self, job: Job, train: Train) -> Fusion:
+        """Train a job's sub-models in place and return their fusion."""
+
+
+def fuse_frozen(job: Job, train: Train, objective: Objective, schedule: Schedule) -> Fusion:
+    """Train a fresh fusion on the features of the sub-models as they are."""
+    known, held = (find_features(job.sub_models, lessons) for lessons in (job.lessons, job.held))
+    dims = [model.shape.embed_dim for model in job.sub_models]
+    fusion = fresh_fusion(known.features.flatten(0, 1), dims, job.hidden, job.num_classes, job.seed)
+    train([Training("fusion", fusion, objective, known, held, schedule, job.seed)])
+    return fusion
