@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
 from planner.network import data
 from planner.network.checkpoint import load_model
 from planner.network.data import Jitter, Samples
