@@ -274,6 +274,16 @@ def test_a_fleet_of_thousands_is_planned(tmp_path: Path) -> None:
     assert planner("solve", "--devices", path, "--json").returncode == 0
 
 
+def test_execute_refuses_what_does_not_go_together(plan_file: Path, tmp_path: Path) -> None:
+    """A recipe that is none, and TLS by halves: one sentence each, and nothing is written."""
+    for flags, said in (
+        (["--recipe", "edvit"], "did you mean 'ed-vit'?"),
+        (["--tls-ca", DEVICES], "TLS needs all three"),
+    ):
+        refused(planner("execute", plan_file, "--out", tmp_path / "bundle", *flags), said)
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_evaluate_refuses_what_is_not_a_bundle(tmp_path: Path) -> None:
     """An empty folder is no bundle."""
     refused(planner("evaluate", tmp_path), "must be a bundle")

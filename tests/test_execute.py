@@ -62,6 +62,19 @@ def test_evaluation_is_of_the_whole_test_part(bundle: Path, plan: Plan) -> None:
         assert float((by_class * torch.bincount(labels)).sum() / len(labels)) == pytest.approx(accuracy, abs=1e-6)
 
 
+def test_any_one_device_may_be_lost(profile: Profile, tmp_path: Path) -> None:
+    """Planned with every class on two devices, no class falls below half of its accuracy when one is missing."""
+    plan = solve(profile, boards("a", "b", "c"), Goal(min_retention=0.3, survive=1))
+    # Four epochs are not enough: one class of ten keeps 46 percent.
+    execute(plan, profile, tmp_path, epochs=6)
+    evaluation = evaluate(read_bundle(tmp_path))
+    assert evaluation.fused_accuracy > 0.8
+    for by_class in evaluation.without_device_by_class.values():
+        assert set(by_class) == set(profile.classes)
+        for name, accuracy in by_class.items():
+            assert accuracy >= 0.5 * evaluation.fused_by_class[name]
+
+
 def test_planned_is_realised(bundle: Path, plan: Plan, profile: Profile) -> None:
     """The parameters that the profile promises are the numbers in the files, lost halves accounted for."""
     for i, a in enumerate(plan.assignments):

@@ -194,9 +194,9 @@ def test_minutes_are_turned_into_epochs_once(order: Ordered, tmp_path: Path) -> 
     """What fits is said and stored; a run that goes on keeps the number, and the bundle is that of --epochs."""
     said: list[int] = []
     with pytest.raises(RuntimeError, match="stopped"):
-        carry_out(order, tmp_path / "minutes", minutes=0.05, on_budget=said.append, on_progress=_stop)
+        carry_out(order, tmp_path / "minutes", minutes=0.03, on_budget=said.append, on_progress=_stop)
     assert json.loads((tmp_path / "minutes" / "work" / "order.json").read_text())["epochs"] == said[0] >= 1
-    carry_out(order, tmp_path / "minutes", minutes=0.05, on_budget=said.append)
+    carry_out(order, tmp_path / "minutes", minutes=0.03, on_budget=said.append)
     carry_out(order, tmp_path / "minutes", minutes=1000, on_budget=said.append)
     assert len(said) == 1
     carry_out(order, tmp_path / "epochs", epochs=said[0])

@@ -92,10 +92,15 @@ def test_a_resumed_run_repeats_nothing(order: Ordered, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work").iterdir()} == written
 
 
-def test_two_processes_stopped_and_then_one(order: Ordered, unbroken: Path, tmp_path: Path) -> None:
-    """Two processes are stopped after two epochs, two others go on to the end: the bundle and metrics of one."""
-    with pytest.raises(StoppedError):
-        carry_out(order, tmp_path, Processes(2), stop_at(2))
+def test_one_of_two_processes_is_killed(order: Ordered, unbroken: Path, tmp_path: Path) -> None:
+    """As when memory runs out: an error says what to do. Two others go on to the bundle and metrics of one process."""
+
+    def kill_one(seen: int) -> None:
+        if seen == 2:
+            multiprocessing.active_children()[0].kill()
+
+    with pytest.raises(PlannerError, match=r"One of 2 training processes was killed.*fewer --jobs"):
+        carry_out(order, tmp_path, Processes(2), kill_one)
     carry_out(order, tmp_path, Processes(2))
     assert contents(tmp_path) == contents(unbroken)
     assert metrics(tmp_path) == metrics(unbroken)
@@ -149,17 +154,6 @@ def test_nobody_is_left_when_the_command_ends(order: Ordered, tmp_path: Path) ->
     process.kill()
     process.communicate()
     assert nobody_left(process.pid)
-
-
-def test_a_killed_process_is_one_sentence(order: Ordered, tmp_path: Path) -> None:
-    """As when memory runs out: the error says what to do."""
-
-    def kill_one(seen: int) -> None:
-        if seen == 1:
-            multiprocessing.active_children()[0].kill()
-
-    with pytest.raises(PlannerError, match=r"One of 2 training processes was killed.*fewer --jobs"):
-        carry_out(order, tmp_path, Processes(2), kill_one)
 
 
 def test_an_epoch_that_is_always_lost_ends_the_run(order: Ordered, tmp_path: Path) -> None:
