@@ -495,7 +495,9 @@ def test_write_text_leaves_the_old_file_when_writing_fails(
 
     Path("plan.json").write_text("old")
     monkeypatch.setattr(module, step, full)
-    with pytest.raises(InputError, match=r"\Aplan\.json: cannot be written \(No space left on device\)\.\Z"):
+    with pytest.raises(
+        InputError, match=r"\Aplan\.json: cannot be written \(No space left on device\): needs 3 bytes\.\Z"
+    ):
         write_text(Path("plan.json"), "new")
     assert Path("plan.json").read_text() == "old"
     assert names_in(Path()) == ["plan.json"]

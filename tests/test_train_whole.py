@@ -13,7 +13,7 @@ from planner.errors import InputError
 from planner.executor.train_whole import train_whole
 from planner.network import data
 from planner.network.checkpoint import find_card, load_card, load_model, whole_shape
-from planner.network.training import Recipe
+from planner.network.training import Schedule
 from planner.network.vit import VisionTransformer, initialise
 from planner.schema import ModelCard, read_document
 
@@ -39,7 +39,7 @@ def test_training_is_what_the_card_says(tmp_path: Path) -> None:
     expected = VisionTransformer(whole_shape(card))
     initialise(expected, torch.Generator().manual_seed(0))
     train = data.load(card, "train")
-    images, recipe = train.tensor(), Recipe(epochs=2, batch_size=256, learning_rate=0.003, weight_decay=0.1)
+    images, schedule = train.tensor(), Schedule(epochs=2, batch_size=256, learning_rate=0.003, weight_decay=0.1)
     optimizer = torch.optim.AdamW(expected.parameters(), weight_decay=0.1)
     batches = -(-len(train) // 256)
     jitter = data.Jitter(0.3, 5.0)
@@ -47,7 +47,7 @@ def test_training_is_what_the_card_says(tmp_path: Path) -> None:
     for epoch in range(2):
         generator = torch.Generator().manual_seed(epoch)
         for i, batch in enumerate(torch.randperm(len(train), generator=generator).split(256)):
-            optimizer.param_groups[0]["lr"] = recipe.rate(epoch * batches + i, 2 * batches)
+            optimizer.param_groups[0]["lr"] = schedule.rate(epoch * batches + i, 2 * batches)
             logits = expected(jitter(images[batch], generator))
             optimizer.zero_grad()
             F.cross_entropy(logits, train.labels[batch], label_smoothing=0.1).backward()

@@ -6,23 +6,55 @@ finished epoch.
 
 import argparse
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from rich.progress import Progress
 from safetensors.torch import save
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from planner.errors import InputError
 from planner.network import data
 from planner.network.checkpoint import WEIGHTS, whole_shape
+from planner.network.data import Jitter, Samples
 from planner.network.evaluate import accuracy
-from planner.network.training import Recipe, fit
+from planner.network.lessons import Batch
+from planner.network.objectives import Objective
+from planner.network.training import Schedule, Training, fit
 from planner.network.vit import VisionTransformer, initialise
 from planner.schema import ModelCard, read_document, write_document
 from planner.schema.base import write_bytes
 
 STATE = "training.safetensors"
+
+
+class SmoothedLabels(Objective):
+    """Cross-entropy with labels of which a share is spread over all classes."""
+
+    def __init__(self, smoothing: float) -> None:
+        super().__init__()
+        self.smoothing = smoothing
+
+    def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        return F.cross_entropy(module(batch.inputs), batch.labels, label_smoothing=self.smoothing)
+
+
+@dataclass(frozen=True)
+class Jittered:
+    """Images that are moved anew each time; there is no teacher to say anything about them."""
+
+    samples: Samples
+    jitter: Jitter
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> Batch:
+        """Return images, each moved as the generator draws it."""
+        images, silence = self.jitter(self.samples.images[indices], generator), torch.empty(len(indices), 0)
+        return Batch(images, self.samples.labels[indices], silence, silence)
 
 
 def train_whole(card_path: Path, progress: Progress) -> ModelCard:
@@ -39,16 +71,15 @@ def train_whole(card_path: Path, progress: Progress) -> ModelCard:
     samples, test = data.load(here, "train"), data.load(here, "test")
     model = VisionTransformer(whole_shape(card))
     initialise(model, torch.Generator().manual_seed(training.seed))
-    jitter = data.Jitter.of(training)
-
-    def loss(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        logits = model(jitter(samples.images[batch], generator))
-        return F.cross_entropy(logits, samples.labels[batch], label_smoothing=training.label_smoothing)
-
-    recipe = Recipe(training.epochs, training.batch_size, training.learning_rate, training.weight_decay)
-    task = progress.add_task(f"train {card.model}", total=recipe.epochs)
+    jitter = Jitter.of(training)
+    # All images are learned from: nothing is held out, and all epochs are run.
+    nothing = Jittered(samples.take(torch.arange(0)), jitter)
+    schedule = Schedule(training.epochs, training.batch_size, training.learning_rate, training.weight_decay)
+    objective = SmoothedLabels(training.label_smoothing)
+    order = Training(card.model, model, objective, Jittered(samples, jitter), nothing, schedule, training.seed)
+    task = progress.add_task(f"train {card.model}", total=training.epochs)
     state = card_path.parent / STATE
-    fit(model, loss, len(samples), recipe, training.seed, state, lambda: progress.advance(task))
+    fit(order, state, lambda epoch: progress.advance(task))
     content = save(model.state_dict())
     measured = {
         "weights": WEIGHTS,

@@ -27,7 +27,11 @@ class Joint(nn.Module):
 
     def prefixes(self, images: Tensor) -> list[Tensor]:
         """Return the prefix tokens (B, P, E) of each sub-model."""
-        return [model.prefix(images) for model in self.sub_models]
+        found = []
+        for model in self.sub_models:
+            assert isinstance(model, VisionTransformer)
+            found.append(model.prefix(images))
+        return found
 
 
 class Matched(Joint):

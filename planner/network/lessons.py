@@ -20,6 +20,8 @@ from planner.network.vit import VisionTransformer
 
 # Of each image, itself included, where the jitter moves anything.
 NUM_COPIES = 8
+# Of each class's images: enough to say when to stop.
+HELD_SHARE = 0.1
 
 
 class Batch(NamedTuple):
@@ -88,6 +90,23 @@ class Features:
         return Batch(self.features[copy, indices], known.labels[indices], answers, tokens)
 
 
+def split(lessons: Lessons, share: float = HELD_SHARE, seed: int = 0) -> tuple[Lessons, Lessons]:
+    """Return the lessons to learn and those held out: of each class the same share, of a small one perhaps none.
+
+    Args:
+        lessons: What to split; of every class something is learned.
+        share: Held out, of each class's images.
+        seed: For who is held out.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    out = torch.zeros(len(lessons), dtype=torch.bool)
+    for c in lessons.labels.unique():
+        of_class = torch.where(lessons.labels == c)[0]
+        count = min(round(share * len(of_class)), len(of_class) - 1)
+        out[of_class[torch.randperm(len(of_class), generator=generator)[:count]]] = True
+    return lessons.take(torch.where(~out)[0]), lessons.take(torch.where(out)[0])
+
+
 def prepare_lessons(
     teacher: VisionTransformer,
     samples: Samples,
@@ -106,19 +125,24 @@ def prepare_lessons(
         num_copies: How many there are at most.
         on_copy: Called with the copies done and their number, before the first and after each.
     """
-    generator = torch.Generator().manual_seed(seed)
-    count = num_copies if jitter.moves else 1
-    moves = torch.zeros(count, len(samples), 4)
-    for copy in moves[1:]:
-        copy.copy_(jitter.draw(len(samples), generator))
+    moves = draw_moves(len(samples), jitter, seed, num_copies)
     answers, tokens = [], []
-    on_copy(0, count)
+    on_copy(0, len(moves))
     for done, copy in enumerate(moves, start=1):
         prefix = over_images(teacher.prefix, samples.images, copy)
         answers.append(_batched(teacher.classify, prefix))
         tokens.append(prefix.mean(1))
-        on_copy(done, count)
+        on_copy(done, len(moves))
     return Lessons(samples.images, samples.labels, moves, torch.stack(answers), torch.stack(tokens))
+
+
+def draw_moves(count: int, jitter: Jitter, seed: int, num_copies: int = NUM_COPIES) -> Tensor:
+    """Return how so many images are moved in each copy, (K, B, 4); the first copy is as it is."""
+    generator = torch.Generator().manual_seed(seed)
+    moves = torch.zeros(num_copies if jitter.moves else 1, count, 4)
+    for copy in moves[1:]:
+        copy.copy_(jitter.draw(count, generator))
+    return moves
 
 
 def find_features(sub_models: Sequence[VisionTransformer], lessons: Lessons) -> Features:

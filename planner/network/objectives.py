@@ -108,7 +108,8 @@ def middle_block(model: VisionTransformer) -> int | None:
 
 def prefix_and_qkv(model: VisionTransformer, images: Tensor, at: int | None) -> tuple[Tensor, Sequence[Tensor]]:
     """Return the prefix tokens (B, P, E), and Q, K and V of a block, (B, N, d) each."""
-    x, found = model.embed(images), ()
+    x = model.embed(images)
+    found: Sequence[Tensor] = ()
     for l, block in enumerate(model.blocks):
         if l == at:
             found = _qkv_of(block, x)

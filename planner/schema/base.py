@@ -5,6 +5,7 @@ Every complaint about a file is one sentence: file, place in it, what must hold,
 
 import contextlib
 import difflib
+import errno
 import hashlib
 import json
 import math
@@ -22,6 +23,9 @@ from pydantic_core import ErrorDetails
 from planner.errors import InputError
 
 SCHEMA_VERSION = 1
+
+# No place on the disk, or none left of what a user or a process may write.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)\s*\Z")
 # For editors: both ways to write a size.
@@ -148,7 +152,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; see `write_text`."""
+    """Write a file whole or not at all; see `write_text`. Until it is whole, an old one needs its place beside it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -166,7 +170,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}).") from None
+        needed = f": needs {len(content):,} bytes" if error.errno in _FULL else ""
+        raise InputError(f"{path}: cannot be written ({error.strerror}){needed}.") from None
 
 
 def write_document(path: Path, model: Frozen) -> None:

@@ -9,6 +9,9 @@ from planner.network.objectives import Objective
 from planner.network.training import Schedule, Train, Training
 from planner.network.vit import VisionTransformer
 
+# The budget, unless another is given.
+EPOCHS = 20
+
 # A fusion of frozen features is small: it learns for so many times as many epochs as a sub-model.
 FUSION_EPOCHS = 2
 

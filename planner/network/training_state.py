@@ -1,0 +1,110 @@
+"""What a training is between two epochs, and the same as bytes: a safetensors file with the epochs so far.
+
+Nothing of it is pickled, and nothing depends on where it was made: tensors are those of the CPU.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from planner.errors import PlannerError
+
+_MODEL, _MOMENTS, _BEST = "model.", "moments.", "best."
+# One key for all: a file's metadata have no order.
+_KEY = "training"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A finished epoch: one line of metrics."""
+
+    training: str
+    epoch: int  # 1 to epochs
+    epochs: int
+    loss: float  # mean of the epoch's batches
+    held_loss: float | None  # None where nothing is held out
+    learning_rate: float  # of the last step
+    seconds: float
+    # The lowest held_loss so far; where nothing is held out, the last epoch is the best.
+    best: bool
+
+
+@dataclass(frozen=True)
+class State:
+    """A training between two epochs."""
+
+    model: Mapping[str, Tensor]
+    # AdamW's, "exp_avg.<parameter>" and the like.
+    moments: Mapping[str, Tensor]
+    # The best epoch's model, where that is not the last.
+    best: Mapping[str, Tensor] | None
+    history: tuple[Epoch, ...]
+    finished: bool
+
+
+def to_bytes(state: State) -> bytes:
+    """Return a state as a safetensors file's content."""
+    parts = ((_MODEL, state.model), (_MOMENTS, state.moments), (_BEST, state.best or {}))
+    tensors = {key + name: tensor.cpu().contiguous() for key, part in parts for name, tensor in part.items()}
+    said = {"finished": state.finished, "history": [asdict(epoch) for epoch in state.history]}
+    return save(tensors, {_KEY: json.dumps(said)})
+
+
+def from_bytes(content: bytes) -> State:
+    """Return the state that `to_bytes` was given; call it where `refusing` stands guard."""
+    tensors = load(content)
+    model, moments, best = (
+        {name.removeprefix(key): tensor for name, tensor in tensors.items() if name.startswith(key)}
+        for key in (_MODEL, _MOMENTS, _BEST)
+    )
+    history, finished = _said(content)
+    return State(model, moments, best or None, history, finished)
+
+
+def history(state: bytes) -> tuple[Epoch, ...]:
+    """Return the epochs that a state has behind it.
+
+    Raises:
+        PlannerError: If it is no training state.
+    """
+    with refusing("history"):
+        return _said(state)[0]
+
+
+def is_finished(state: bytes) -> bool:
+    """Return whether a state is a training's last.
+
+    Raises:
+        PlannerError: If it is no training state.
+    """
+    with refusing("is_finished"):
+        return _said(state)[1]
+
+
+@contextmanager
+def refusing(where: str) -> Iterator[None]:
+    """Turn whatever a damaged state, or one of another network, raises into a sentence for the user."""
+    try:
+        yield
+    # Missing or unreadable metadata is a KeyError, TypeError or ValueError, another network's shape a RuntimeError.
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise PlannerError(f"{where}: not a training state ({reason}); delete it to begin again.") from None
+
+
+def _said(content: bytes) -> tuple[tuple[Epoch, ...], bool]:
+    """Return the epochs and whether they are all, from the header alone.
+
+    Source:
+        The format: eight bytes of length, then JSON; https://github.com/huggingface/safetensors.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header: Any = json.loads(content[8 : 8 + length])
+    said = json.loads(header["__metadata__"][_KEY])
+    return tuple(Epoch(**epoch) for epoch in said["history"]), bool(said["finished"])
