@@ -1,0 +1,33 @@
+"""What is compared, and how long things take: every number that the page's figures hang on."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from benchmarks.accuracy.subjects import CIFAR, DIGITS, FASHION
+
+SUBJECTS = (DIGITS, FASHION, CIFAR)
+
+# Latency limits, as shares of the whole model's time on the fastest device.
+LIMIT = Fraction(1, 3)
+SWEEP = (Fraction(1, 2), LIMIT, Fraction(1, 4), Fraction(1, 6), Fraction(1, 9))
+MAIN_FLEET = "equal-4"
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How thoroughly sub-models are trained: the same for every row."""
+
+    # Each sub-model sees so many times as many images as there are.
+    epochs: int
+    # Training images of each class at most; None: all.
+    per_class: int | None
+
+
+BUDGETS = {DIGITS: Budget(20, None), FASHION: Budget(2, None), CIFAR: Budget(3, None)}
+SMALL = Budget(2, 60)
+# Of each class, for the importance.
+IMPORTANCE_IMAGES = 300
+
+# Targets: points below the whole model at `LIMIT`, points above the yardsticks there, share of their latency.
+NEAR_POINTS, AHEAD_POINTS, SHARE_OF_LATENCY = 1.0, 2.0, 0.7
