@@ -53,7 +53,10 @@ def measured(plan: Plan, profile: Profile, progress: Progress) -> float:
         shutil.rmtree(bundle, ignore_errors=True)
         task = progress.add_task("execute", total=None)
         execute(
-            plan, profile, bundle, on_epoch=lambda what, done, total: progress.update(task, completed=done, total=total)
+            plan,
+            profile,
+            bundle,
+            on_progress=lambda what, done, total: progress.update(task, completed=done, total=total),
         )
         progress.remove_task(task)
         write_document(known, evaluate(read_bundle(bundle)))

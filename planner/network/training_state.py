@@ -73,7 +73,7 @@ def history(state: bytes) -> tuple[Epoch, ...]:
     Raises:
         PlannerError: If it is no training state.
     """
-    with refusing("history"):
+    with refusing("what is given"):
         return _said(state)[0]
 
 
@@ -83,7 +83,7 @@ def is_finished(state: bytes) -> bool:
     Raises:
         PlannerError: If it is no training state.
     """
-    with refusing("is_finished"):
+    with refusing("what is given"):
         return _said(state)[1]
 
 
