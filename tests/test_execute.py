@@ -1,11 +1,6 @@
-"""From a plan to a bundle: resumed equals unbroken, planned equals realised, changed is refused."""
+"""From a plan to a bundle: planned equals realised, changed is refused."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,17 +13,10 @@ from planner.executor.evaluate import evaluate, planned_equals_realised
 from planner.executor.execute import cut_out, execute
 from planner.network import data
 from planner.network.checkpoint import load_model
-from planner.schema import Assignment, Device, Fleet, Goal, Plan, Profile, write_document
+from planner.schema import Assignment, Fleet, Goal, Plan, Profile
 from planner.shipped import load_profile
 from planner.solver import solve
-
-
-def boards(*names: str) -> Fleet:
-    """Return equal boards that hold about half of the digits ViT."""
-    devices = [Device(name=name, kind="esp32-s3", memory_budget=450 * 1024) for name in names]
-    link = {"bandwidth_mbps": 8.0, "latency_ms": 1.0}
-    fields = {"aggregator": names[0], "devices": [d.model_dump() for d in devices], "default_link": link}
-    return Fleet.model_validate(fields)
+from tests.small_order import boards, contents
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +39,11 @@ def bundle(plan: Plan, profile: Profile, tmp_path_factory: pytest.TempPathFactor
     return out
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file of a folder."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
 def test_a_bundle_holds_a_file_for_each_device_and_no_training_states(bundle: Path, plan: Plan) -> None:
-    """Plan, profile, fusion, manifest and one sub-model for each used device; nothing else."""
-    expected = {"plan.json", "profile.json", "fusion.safetensors", "manifest.json"}
+    """Plan, profile, fusion, manifest, metrics and one sub-model for each used device; nothing else."""
+    expected = {"plan.json", "profile.json", "fusion.safetensors", "manifest.json", "metrics.jsonl"}
     expected |= {f"devices/{i:02d}-{a.device}.safetensors" for i, a in enumerate(plan.assignments)}
-    assert set(contents(bundle)) == expected
+    assert {str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file()} == expected
 
 
 def test_evaluation_is_of_the_whole_test_part(bundle: Path, plan: Plan) -> None:
@@ -74,6 +57,9 @@ def test_evaluation_is_of_the_whole_test_part(bundle: Path, plan: Plan) -> None:
     by_class = torch.tensor(list(evaluation.fused_by_class.values()))
     weighted = (by_class * torch.bincount(labels)).sum() / len(labels)
     assert float(weighted) == pytest.approx(evaluation.fused_accuracy, abs=1e-6)
+    for device, accuracy in evaluation.without_device.items():
+        by_class = torch.tensor(list(evaluation.without_device_by_class[device].values()))
+        assert float((by_class * torch.bincount(labels)).sum() / len(labels)) == pytest.approx(accuracy, abs=1e-6)
 
 
 def test_planned_is_realised(bundle: Path, plan: Plan, profile: Profile) -> None:
@@ -113,54 +99,12 @@ def test_nothing_pruned_on_one_device_answers_like_the_whole_model(profile: Prof
         assert torch.equal(cut_out(whole, profile, plan.assignments[0])(images), whole(images))
 
 
-def test_killed_and_started_again_gives_the_same_bundle(plan: Plan, bundle: Path, tmp_path: Path) -> None:
-    """SIGKILL in the middle of the second sub-model, then a second run: the unbroken bundle, bit for bit."""
-    plan_file, out = tmp_path / "plan.json", tmp_path / "bundle"
-    write_document(plan_file, plan)
-    command = [str(Path(sys.executable).with_name("planner")), "execute", str(plan_file), "--out", str(out)]
-    command += ["--epochs", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (out / "work" / "01.safetensors").exists():
-        assert process.poll() is None, "the run must still be going when it is killed"
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (out / "manifest.json").exists()
-    with pytest.raises(InputError, match=r"got no manifest\.json"):
-        read_bundle(out)
-    subprocess.run(command, check=True, capture_output=True)
-    assert contents(out) == contents(bundle)
-
-
-def test_a_resumed_run_repeats_nothing(plan: Plan, profile: Profile, tmp_path: Path) -> None:
-    """Stopped after any epoch, the next run begins with the next one."""
-    out = tmp_path / "bundle"
-
-    class StoppedError(Exception):
-        pass
-
-    def stop_at(number: int) -> Callable[[str, int, int], None]:
-        def on_epoch(what: str, done: int, total: int) -> None:
-            if done == number:
-                raise StoppedError
-
-        return on_epoch
-
-    with pytest.raises(StoppedError):
-        execute(plan, profile, out, epochs=1, on_epoch=stop_at(2))
-    written = {p: p.stat().st_mtime_ns for p in (out / "work").glob("0*.safetensors")}
-    assert len(written) == 2
-    with pytest.raises(StoppedError):
-        execute(plan, profile, out, epochs=1, on_epoch=stop_at(3))
-    assert {p: p.stat().st_mtime_ns for p in written} == written
-
-
 def test_a_finished_bundle_is_left_alone(plan: Plan, profile: Profile, bundle: Path) -> None:
     """The same order again does nothing; another seed is refused."""
     before = {p: p.stat().st_mtime_ns for p in bundle.rglob("*")}
     execute(plan, profile, bundle, epochs=2)
     assert {p: p.stat().st_mtime_ns for p in bundle.rglob("*")} == before
-    with pytest.raises(InputError, match="another plan, seed or number of epochs"):
+    with pytest.raises(InputError, match=r"was begun with seed 0 \(now 1\)"):
         execute(plan, profile, bundle, epochs=2, seed=1)
 
 

@@ -35,6 +35,7 @@ def evaluation() -> Evaluation:
             "whole_by_class": {"cat": 1.0, "dog": 0.9},
             "fused_by_class": {"cat": 0.9, "dog": 0.9},
             "without_device": {"a": 0.5, "b": 0.85},
+            "without_device_by_class": {"a": {"cat": 0.1, "dog": 0.9}, "b": {"cat": 0.9, "dog": 0.8}},
             "whole": Size(params=1000, macs=4000).model_dump(),
             "devices": {"a": {"params": 250, "macs": 1000}, "b": {"params": 500, "macs": 4000}},
         }
@@ -92,6 +93,18 @@ def test_accuracies_are_shown_for_each_class_and_all(evaluation: Evaluation) -> 
     assert "-10.0 points" in text
     assert "25%, 4.0x less" in text
     assert "125%, 1.2x more" in text
+
+
+def test_the_class_that_loses_most_with_a_device_is_shown(evaluation: Evaluation) -> None:
+    """Without a, cats fall from 90 to 10 percent, a ninth; without b, dogs from 90 to 80."""
+    lines = printed(evaluation_text(evaluation)).splitlines()
+    rows = [
+        line.replace("\u2502", " ").split() for line in lines if ("points" in line and "11%" in line) or "89%" in line
+    ]
+    assert rows == [
+        ["a", "50.0%", "-40.0", "points", "cat", "11%", "of", "90.0%"],
+        ["b", "85.0%", "-5.0", "points", "dog", "89%", "of", "90.0%"],
+    ]
 
 
 def test_a_device_called_fleet_and_a_class_called_all_keep_their_rows(evaluation: Evaluation) -> None:

@@ -3,6 +3,7 @@
 Legend: B images, F embed dims of all devices together, C classes.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -64,7 +65,9 @@ def _without(bundle: Bundle, joined: Tensor, device: int) -> Tensor:
 
 
 def _by_class(profile: Profile, logits: Tensor, labels: Tensor) -> dict[str, float]:
-    return dict(zip(profile.classes, share_right_by_class(logits, labels), strict=True))
+    """Return the share of each class that is right; of classes without a test image, nothing."""
+    shares = zip(profile.classes, share_right_by_class(logits, labels), strict=True)
+    return {name: share for name, share in shares if not math.isnan(share)}
 
 
 def planned_equals_realised(a: Assignment, profile: Profile, sub_model: VisionTransformer) -> Size:

@@ -19,7 +19,7 @@ from planner.executor.bundle import MANIFEST, METRICS, WORK, read_bundle
 from planner.executor.epochs import Means
 from planner.network.data import Jitter, Samples
 from planner.network.lessons import NUM_COPIES, Lessons, prepare_lessons
-from planner.network.training import Epoch, Training
+from planner.network.training import Epoch, Training, history
 from planner.network.vit import VisionTransformer
 from planner.schema import sha256_of
 from planner.schema.base import Document, read_document, write_bytes, write_text
@@ -66,7 +66,8 @@ def begun(out: Path) -> Order | None:
     path = out / WORK / ORDER
     if path.exists():
         return read_document(path, Order)
-    if out.exists() and any(out.iterdir()):
+    # Folders, and what a run left that was killed or found no space while it wrote its order, are nobody's.
+    if any(path.is_file() and not path.name.startswith(f".{ORDER}.") for path in out.rglob("*")):
         raise InputError(f"{out}: must be empty or a bundle that was begun, got a folder with other files in it.")
     return None
 
@@ -111,19 +112,37 @@ class Kept:
     def __call__(self, trainings: Sequence[Training]) -> None:
         call = self.num_calls
         paths = [self.out / WORK / _state_file(call, i, training.name) for i, training in enumerate(trainings)]
+        known = [_num_epochs(path) for path in paths]
 
         def on_epoch(position: int, epoch: Epoch) -> None:
             self._epochs.setdefault((call, position), []).append(epoch)
             self.on_epoch(call, position, epoch)
-            self._write_metrics()
+            if epoch.epoch > known[position]:
+                self._write_metrics()
 
         self.means(trainings, paths, on_epoch)
+        # A run that was killed may have left its last epoch out.
+        self._write_metrics()
         self.num_calls += 1
 
     def _write_metrics(self) -> None:
         """Write a line for each epoch so far, in an order that does not depend on who was faster."""
         epochs = [epoch for at in sorted(self._epochs) for epoch in self._epochs[at]]
         write_text(self.out / METRICS, "".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs))
+
+
+def _num_epochs(path: Path) -> int:
+    """Return how many epochs a training has behind it.
+
+    Raises:
+        PlannerError: If its state is damaged.
+    """
+    if not path.exists():
+        return 0
+    try:
+        return len(history(path.read_bytes()))
+    except PlannerError as error:
+        raise PlannerError(f"{path}: {error}") from None
 
 
 def _state_file(call: int, position: int, name: str) -> str:

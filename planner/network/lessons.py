@@ -147,6 +147,8 @@ def draw_moves(count: int, jitter: Jitter, seed: int, num_copies: int = NUM_COPI
 
 def find_features(sub_models: Sequence[VisionTransformer], lessons: Lessons) -> Features:
     """Ask frozen sub-models, in the order of the devices, for their features of each copy."""
+    if len(lessons) == 0:
+        return Features(lessons, torch.zeros(len(lessons.moves), 0, sum(m.shape.embed_dim for m in sub_models)))
     copies = []
     for moves in lessons.moves:
         found = [over_images(model.features, lessons.images, moves) for model in sub_models]

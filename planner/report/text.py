@@ -106,9 +106,15 @@ def _accuracy_table(evaluation: Evaluation) -> Table:
 
 
 def _missing_table(evaluation: Evaluation) -> Table:
-    shown = table("When a device is missing", "without", "fused", "change")
+    shown = table("When a device is missing", "without", "fused", "change", "worst class", "it keeps")
     for name, accuracy in evaluation.without_device.items():
-        shown.add_row(Text(name), f"{accuracy:.1%}", f"{100 * (accuracy - evaluation.fused_accuracy):+.1f} points")
+        change = f"{100 * (accuracy - evaluation.fused_accuracy):+.1f} points"
+        # A class that is never right has nothing to lose.
+        had = {c: share for c, share in evaluation.fused_by_class.items() if share}
+        kept = {c: evaluation.without_device_by_class[name][c] / share for c, share in had.items()}
+        worst = min(kept, key=lambda c: kept[c], default=None)
+        row = ("-", "-") if worst is None else (worst, f"{kept[worst]:.0%} of {had[worst]:.1%}")
+        shown.add_row(Text(name), f"{accuracy:.1%}", change, Text(row[0]), row[1])
     return to_right(shown)
 
 

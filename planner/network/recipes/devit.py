@@ -29,7 +29,7 @@ def devit(job: Job, train: Train) -> Fusion:
     apart = max(1, round(APART * job.epochs))
     train([_distillation(job, i, part, apart) for i, part in enumerate(job.parts)])
     dims = [model.shape.embed_dim for model in job.sub_models]
-    found = find_features(job.sub_models, job.held).features.flatten(0, 1)
+    found = find_features(job.sub_models, job.held if len(job.held) else job.lessons).features.flatten(0, 1)
     fusion = fresh_fusion(found, dims, job.hidden, job.num_classes, job.seed)
     joint = Matched(job.sub_models, fusion, job.teacher.shape.embed_dim)
     with torch.no_grad():

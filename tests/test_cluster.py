@@ -1,0 +1,100 @@
+"""Training on a Dask cluster: the bits of one process, whoever dies."""
+
+import os
+import signal
+import socket
+from concurrent.futures import Future
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from planner.errors import InputError, PlannerError
+from planner.executor import cluster
+from planner.executor.cluster import Cluster, connected
+from tests.small_order import Ordered, contents, small_order
+from tests.test_side_by_side import carry_out, metrics
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture(scope="module")
+def order(tmp_path_factory: pytest.TempPathFactory) -> Ordered:
+    """Three small sub-models."""
+    return small_order(tmp_path_factory.mktemp("order"))
+
+
+def test_workers_die_and_the_bundle_is_that_of_one_process(order: Ordered, tmp_path: Path) -> None:
+    """One of two workers is killed, later both, and with them all that was sent: the bits of one process."""
+    carry_out(order, tmp_path / "here")
+    arguments = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with (
+        distributed.LocalCluster(**arguments, silence_logs=50) as local,
+        connected(local.scheduler_address, None) as means,
+    ):
+        assert means.width == 2
+
+        def kill(seen: int) -> None:
+            pids = list(means.client.run(os.getpid).values()) if seen in (2, 4) else []
+            for pid in pids[: 1 if seen == 2 else 2]:
+                os.kill(pid, signal.SIGKILL)
+
+        carry_out(order, tmp_path / "cluster", means, kill)
+    assert contents(tmp_path / "cluster") == contents(tmp_path / "here")
+    assert metrics(tmp_path / "cluster") == metrics(tmp_path / "here")
+
+
+def test_what_a_cluster_cannot_do_is_one_sentence(order: Ordered, tmp_path: Path) -> None:
+    """An epoch in which too many workers died, and a cluster that is gone: where it would go on is said."""
+    died = distributed.KilledWorker("task", SimpleNamespace(address="tcp://x:2"), 3)
+    client = _Client(died)
+    with pytest.raises(PlannerError, match=r"tcp://x:1: 4 workers died in the same epoch, the last at tcp://x:2.*on"):
+        carry_out(order, tmp_path, Cluster(client, "tcp://x:1"))
+    client.workers = False
+    with pytest.raises(PlannerError, match=r"tcp://x:1: the cluster must have a worker, got none for.*goes on from"):
+        carry_out(order, tmp_path, Cluster(client, "tcp://x:1"))
+
+
+class _Client:
+    """A client whose every task fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.workers = error, True
+
+    def get_executor(self, pure: bool) -> "_Client":
+        return self
+
+    def nthreads(self) -> dict[str, int]:
+        return {"tcp://x:2": 1}
+
+    def wait_for_workers(self, count: int, timeout: float) -> None:
+        if not self.workers:
+            raise TimeoutError("0 of 1")
+
+    def scatter(self, value: object, **options: object) -> SimpleNamespace:
+        return SimpleNamespace(status="finished", release=lambda: None)
+
+    def submit(self, *call: object) -> "Future[bytes]":
+        future: Future[bytes] = Future()
+        future.set_exception(self.error)
+        return future
+
+
+def test_another_version_is_refused() -> None:
+    """A worker with another torch would give other bits: it is named, with both versions."""
+    with pytest.raises(InputError, match=r"worker tcp://x:2: planner and torch must be .*got \('0', '1'\)"):
+        cluster._check_workers({"tcp://x:2": ("0", "1")})
+
+
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A free port and a word that is no address are refused, with what was tried."""
+    monkeypatch.setattr(cluster, "PATIENCE_S", 0.5)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for address in (f"tcp://127.0.0.1:{port}", "nowhere://x"):
+        with (
+            pytest.raises(InputError, match=f"--scheduler {address}: a Dask scheduler must answer there within"),
+            connected(address, None),
+        ):
+            pass
