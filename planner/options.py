@@ -75,3 +75,25 @@ TimeLimit = Annotated[float, typer.Option(help="Seconds, after which the best pl
 Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="Count work instead of seconds: the same plan every time.")
 ]
+
+# --- how it is carried out ---
+
+RecipeName = Annotated[str, typer.Option("--recipe", help="How accuracy is got back: default, ed-vit or devit.")]
+Epochs = Annotated[
+    int | None,
+    typer.Option(help="How often each sub-model sees as many images as there are.  [default: 20]", min=1),
+]
+Minutes = Annotated[float | None, typer.Option(help="Instead of epochs: as many as a short trial says will fit.")]
+Jobs = Annotated[
+    int | None, typer.Option(help="Sub-models retrained side by side, each on a core.  [default: all cores]", min=1)
+]
+Scheduler = Annotated[
+    str | None, typer.Option(help="A Dask scheduler, tcp://host:port or tls://host:port: its workers retrain.")
+]
+TlsCa = Annotated[Path | None, typer.Option(help="For a tls scheduler: who vouches for it, a PEM file.")]
+TlsCert = Annotated[Path | None, typer.Option(help="For a tls scheduler: our certificate, a PEM file.")]
+TlsKey = Annotated[Path | None, typer.Option(help="For a tls scheduler: our private key, a PEM file.")]
+TrainOn = Annotated[str, typer.Option("--device", help="Where to train: cpu, cuda, or cuda:0 and so on.")]
+Teacher = Annotated[
+    str | None, typer.Option(help="The card of another whole model to learn from, if not from the model itself.")
+]

@@ -23,7 +23,9 @@ def progress() -> "Progress":
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
+    console = Console(stderr=True)
+    # The speed is that of the last hour: steps may be minutes apart.
+    return Progress(*columns, console=console, disable=not sys.stderr.isatty(), speed_estimate_period=3600)
 
 
 def status(text: str) -> Any:

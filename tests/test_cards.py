@@ -114,6 +114,11 @@ def test_a_minimal_card_has_the_usual_conventions(tmp_path):
         ({"parameter_names": "tim"}, "parameter_names must be 'timm', 'huggingface' or 'torchvision', got \"tim\""),
         ({"architecture": ARCHITECTURE | {"layer_norm_eps": 0}}, "architecture: layer_norm_eps must be > 0, got 0"),
         ({"architecture": ARCHITECTURE | {"patch_size": 3}}, "image_size must be a multiple of patch_size 3"),
+        (
+            {"architecture": ARCHITECTURE | {"stem_channels": [4, 8]}},
+            "patch_size must be a multiple of 4, as each of 2 stem_channels halves the image's sides, got 2",
+        ),
+        ({"architecture": ARCHITECTURE | {"stem_channels": [0]}}, r"stem_channels\[0\]: must be >= 1, got 0"),
     ],
 )
 def test_a_card_that_does_not_hold_together_is_refused(tmp_path, changes, message):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from planner.errors import InputError
-from planner.network import audit, recover
+from planner.network import audit
 from planner.network.checkpoint import find_card, load_card, load_model, whole_shape
 from planner.profiler import build, latency, recovery
 from planner.profiler.build import Options, Stage, build_profile
@@ -23,8 +23,7 @@ STAGE = "probe what accuracy survives"
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a profile of few and short probes."""
-    monkeypatch.setattr(recovery, "RETRAIN", dataclasses.replace(recover.RETRAIN, epochs=1))
-    monkeypatch.setattr(recovery, "FUSE", dataclasses.replace(recover.FUSE, epochs=1))
+    monkeypatch.setattr(recovery, "EPOCHS", 1)
     monkeypatch.setattr(latency, "_ROUNDS", 1)
     monkeypatch.setattr(latency, "_SECONDS_PER_ROUND", 0.001)
 
@@ -36,9 +35,10 @@ def test_an_interrupted_profile_goes_on(quick: None, tmp_path: Path) -> None:
         pass
 
     def stop(stage: Stage) -> None:
-        if stage.name == STAGE and stage.done == 3:
+        if stage.name == STAGE and stage.done == of_first + 1:
             raise StoppedError
 
+    of_first = recovery.num_epochs(recovery.designs(10, {64: 1.0}, OPTIONS.seed)[:1])
     unbroken = build_profile("digits-vit", tmp_path / "unbroken", OPTIONS)
     work = tmp_path / "broken"
     with pytest.raises(StoppedError):

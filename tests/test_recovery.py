@@ -5,7 +5,13 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
+from planner.network import data
+from planner.network.checkpoint import load_model
+from planner.network.data import Jitter, Samples
+from planner.network.lessons import prepare_lessons
+from planner.network.training import Epoch
 from planner.predict import class_errors
 from planner.profiler import calibrate, recovery
 from planner.profiler.calibrate import Evidence
@@ -40,8 +46,38 @@ def test_probes_span_what_plans_differ_in() -> None:
 
 def test_probes_cost_no_more_than_ten_plans() -> None:
     """A plan of five devices trains five sub-models; all probes together train less than fifty."""
-    probes = recovery.designs(10, WIDTHS, seed=0)
-    assert recovery.num_epochs(probes) <= 10 * 5 * recovery.RETRAIN.epochs
+    assert sum(map(len, recovery.designs(10, WIDTHS, seed=0))) <= 10 * 5
+
+
+def test_epochs_are_counted_as_they_are_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe that is really run, too short to end early, trains as many epochs as were counted."""
+    monkeypatch.setattr(recovery, "EPOCHS", 2)
+    profile = load_profile("digits-vit")
+    card, whole = load_model("digits-vit")
+    learned, others = data.fold(data.load(card, "train", per_class=9), 0, 3, seed=0)
+    lessons = prepare_lessons(whole, learned, Jitter(0.0, 0.0), seed=0)
+    judges = recovery.Judges(others, torch.zeros(1, len(others), 4))
+    setting = recovery.Setting(profile, whole, lessons, lessons.take(torch.arange(5)), judges, seed=0)
+    devices = recovery.designs(10, WIDTHS, seed=0)[3]
+    trained: list[Epoch] = []
+    probe = recovery.run_probe(setting, devices, trained.append)
+    assert len(trained) == recovery.num_epochs([devices])
+    assert probe.images == (3,) * 10
+
+
+def test_errors_are_counted_class_by_class_over_all_copies() -> None:
+    """Of two copies, one mirrored: a class answered right only as it is errs by half, one without images not at all."""
+    images = torch.tensor([[0.0, 1.0], [0.0, 1.0], [2.0, 0.0]]).view(3, 1, 1, 2).expand(3, 1, 2, 2).contiguous()
+    moves = torch.zeros(2, 3, 4)
+    moves[1, :, 3] = 1
+    judges = recovery.Judges(Samples(images, torch.tensor([1, 0, 3])), moves)
+
+    def answer(images: torch.Tensor) -> torch.Tensor:
+        # Brighter on the right: class 1; on the left: class 3.
+        right = images[:, 0, 0, 1] > images[:, 0, 0, 0]
+        return torch.nn.functional.one_hot(torch.where(right, 1, 3), 4).float()
+
+    assert recovery.held_errors(answer, judges, 4) == (1.0, 0.5, 0.0, 0.5)
 
 
 def test_the_cheapest_cut_keeps_what_it_promises() -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 from torch.nn import functional as F
 
 from planner.errors import InputError
-from planner.executor.train_whole import train_whole
+from planner.executor.train_whole import STATE, train_whole
 from planner.network import data
 from planner.network.checkpoint import find_card, load_card, load_model, whole_shape
 from planner.network.training import Schedule
@@ -27,11 +27,29 @@ def digits_card(folder: Path, **changes: object) -> Path:
     return path
 
 
+class StoppedError(Exception):
+    """Raised where a run is to stop."""
+
+
+class Stopping(Progress):
+    """Stops a run after its first epoch."""
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        raise StoppedError
+
+
 def test_training_is_what_the_card_says(tmp_path: Path) -> None:
-    """Two epochs give the weights of a training written out step by step, bit for bit; the card says what came out."""
+    """Two epochs, stopped between, give the weights of a training written out step by step, bit for bit.
+
+    The card says what came out.
+    """
     training = json.loads(find_card("digits-vit").read_text())["training"] | {"epochs": 2, "batch_size": 256}
     path = digits_card(tmp_path, training=training)
+    with pytest.raises(StoppedError):
+        train_whole(path, Stopping(disable=True))
+    assert {file.name for file in tmp_path.iterdir()} == {"card.json", STATE}
     trained = train_whole(path, Progress(disable=True))
+    assert {file.name for file in tmp_path.iterdir()} == {"card.json", "weights.safetensors"}
     card, model = load_model(str(path))
     assert card == trained == read_document(path, ModelCard)
     assert trained.weights_sha256 == hashlib.sha256((tmp_path / "weights.safetensors").read_bytes()).hexdigest()

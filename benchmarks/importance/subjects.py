@@ -12,19 +12,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
 from planner.network import data
 from planner.network.checkpoint import load_model
-from planner.network.data import Samples
-from planner.network.training import Recipe, fit
+from planner.network.data import Jitter, Samples
+from planner.network.lessons import prepare_lessons
+from planner.network.objectives import Labels
+from planner.network.training import Schedule, Training, fit
 from planner.network.vit import Shape, VisionTransformer, initialise
 
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "build" / "bench-importance"
 
 _SHAPE = Shape(28, 4, 1, 10, embed_dim=96, head_dim=16, num_heads=(6,) * 4, hidden_dim=(384,) * 4)
-_RECIPE = Recipe(epochs=6, batch_size=64, learning_rate=1e-3)
+_SCHEDULE = Schedule(epochs=6, batch_size=64, learning_rate=1e-3)
 _TRAINED = 20_000
 # Importance is measured on images that the model was trained on, losses on images of the test part.
 _MEASURED_PER_CLASS = 400
@@ -69,10 +70,11 @@ def _fashion(folder: Path) -> Subject:
     model = VisionTransformer(_SHAPE)
     initialise(model, torch.Generator().manual_seed(0))
 
-    def loss(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        return F.cross_entropy(model(train.images[batch]), train.labels[batch])
-
-    fit(model, loss, len(train), _RECIPE, seed=0, checkpoint=WORK / "fashion-mnist.safetensors")
+    # Of the labels alone, and of all images: the model is no teacher, and nothing is held out.
+    lessons = prepare_lessons(model, train, Jitter(0.0, 0.0), seed=0)
+    nothing = lessons.take(torch.arange(0))
+    training = Training("fashion-mnist", model, Labels(), lessons, nothing, _SCHEDULE, seed=0)
+    fit(training, WORK / "fashion-mnist.safetensors")
     return Subject("Fashion-MNIST", model, _first(train, _MEASURED_PER_CLASS), _first(test, _TESTED_PER_CLASS))
 
 

@@ -5,7 +5,7 @@ Legend: C classes, L blocks, H heads, c hidden channels, E embed dims, S sets.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from benchmarks.importance.subjects import Subject
-from planner.network import recover
+from planner.network.data import Jitter
 from planner.network.evaluate import batched, share_right_by_class
-from planner.network.recover import Lessons
+from planner.network.lessons import Lessons, prepare_lessons
+from planner.network.objectives import OwnOrOtherAndSoft
 from planner.network.surgery import cut
-from planner.network.training import Recipe
+from planner.network.training import Schedule, Training, fit
 from planner.network.vit import Shape, VisionTransformer
 from planner.profiler import shares
 from planner.profiler.units import UnitImportance
@@ -39,7 +40,6 @@ REMOVED = {
 SETS_PER_SIZE = 20
 # Retraining takes a while: fewer sets, and short.
 _RETRAINED_PER_SIZE = 10
-_RECIPE = Recipe(epochs=1, learning_rate=1e-3)
 _PASSES = {"digits": 3, "Fashion-MNIST": 1}
 GROUP_SIZE = 8
 
@@ -114,24 +114,23 @@ def _kept(rng: np.random.Generator, num_blocks: int, units: int, removed: float)
 def losses(subject: Subject, cuts: list[Cut], retrained: bool) -> Losses:
     """Cut each set from the model and see what each class loses on the test images."""
     whole = _by_class(subject, subject.model)
-    lessons = _lessons(subject) if retrained else None
+    lessons = prepare_lessons(subject.model, subject.train, Jitter(0.0, 0.0), seed=0) if retrained else None
     lost = []
     for one in cuts:
         small = cut(subject.model, one.heads, one.channels, one.embed_dims)
         if lessons is not None:
-            recover.retrain(small, range(small.shape.num_classes), lessons, _recipe(subject), seed=0)
+            _retrain(small, lessons, _PASSES[subject.name])
         lost.append(whole - _by_class(subject, small))
     probability, accuracy = np.stack(lost, 1)  # (S, C) each
     return Losses(probability, accuracy)
 
 
-def _recipe(subject: Subject) -> Recipe:
-    return replace(_RECIPE, epochs=_PASSES[subject.name])
-
-
-def _lessons(subject: Subject) -> Lessons:
-    images = subject.train.images
-    return Lessons(images[None], subject.train.labels, batched(subject.model, images)[None])
+def _retrain(small: VisionTransformer, lessons: Lessons, epochs: int) -> None:
+    """Train what is left, by distillation on all classes."""
+    classes = small.shape.num_classes
+    nothing = lessons.take(torch.arange(0))
+    objective = OwnOrOtherAndSoft(range(classes), classes)
+    fit(Training("retrained", small, objective, lessons, nothing, Schedule(epochs, learning_rate=1e-3), seed=0))
 
 
 def _by_class(subject: Subject, model: VisionTransformer) -> Floats:

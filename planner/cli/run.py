@@ -7,7 +7,22 @@ import typer
 
 from planner import terminal
 from planner.cli.app import checked_fleet, command, print_plan
-from planner.options import Json, PlanFile, ProfileName, Seed
+from planner.options import (
+    Epochs,
+    Jobs,
+    Json,
+    Minutes,
+    PlanFile,
+    ProfileName,
+    RecipeName,
+    Scheduler,
+    Seed,
+    Teacher,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TrainOn,
+)
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -19,30 +34,57 @@ def execute(
     out: Annotated[Path, typer.Option("--out", "-o", help="The bundle's folder.")],
     profile: ProfileName = "digits-vit",
     model: Annotated[str | None, typer.Option(help="The model's card, if it is not the shipped one.")] = None,
-    epochs: Annotated[int, typer.Option(help="How long each sub-model is retrained.", min=1)] = 20,
+    recipe: RecipeName = "default",
+    epochs: Epochs = None,
+    minutes: Minutes = None,
+    teacher: Teacher = None,
+    jobs: Jobs = None,
+    device: TrainOn = "cpu",
+    scheduler: Scheduler = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     seed: Seed = 0,
 ) -> None:
     """Carry a plan out: cut, retrain and fuse the sub-models into a bundle.
 
     Stopped at any moment, the same command goes on from where it was.
 
-    Example: planner execute plan.json --out bundle/
+    Example: planner execute plan.json --out bundle/ --minutes 10
     """
+    from planner.executor.cluster import tls_of
     from planner.executor.execute import execute as execute_plan
+    from planner.executor.side_by_side import chosen
     from planner.shipped import load_plan, load_profile
 
     terminal.one_thread()
     loaded, model_profile = load_plan(plan), load_profile(profile)
-    with terminal.progress() as progress:
+    with chosen(jobs, scheduler, tls_of(tls_ca, tls_cert, tls_key), device) as means, terminal.progress() as progress:
         task: TaskID | None = None
 
-        def on_epoch(what: str, done: int, total: int) -> None:
+        def on_progress(what: str, done: float, total: float) -> None:
             nonlocal task
             if task is None:
                 task = progress.add_task("")
             progress.update(task, description=f"train: {what}", completed=done, total=total)
 
-        execute_plan(loaded, model_profile, out, model=model, epochs=epochs, seed=seed, on_epoch=on_epoch)
+        def on_budget(epochs: int) -> None:
+            typer.echo(f"{minutes:g} minutes: enough for --epochs {epochs}.", err=True)
+
+        execute_plan(
+            loaded,
+            model_profile,
+            out,
+            model=model,
+            recipe=recipe,
+            epochs=epochs,
+            minutes=minutes,
+            seed=seed,
+            teacher=teacher,
+            means=means,
+            on_progress=on_progress,
+            on_budget=on_budget,
+        )
     typer.echo(f"{out}: bundle of {len(loaded.assignments)} sub-models and their fusion.")
 
 

@@ -4,11 +4,13 @@ manifest.json           the SHA-256 of each file below
 plan.json, profile.json what was planned, and from what
 devices/NN-NAME.safetensors   one sub-model for each used device
 fusion.safetensors      the fusion
+metrics.jsonl           a line for each epoch of each training; it holds seconds, so the manifest has no hash of it
 work/                   training states while the plan is being executed; gone when it is done
 """
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,15 +26,18 @@ from planner.schema import ModelCard, Plan, Profile, SubModel, read_document, sh
 from planner.schema.base import Document, write_bytes, write_text
 from planner.shipped import load_plan
 
-MANIFEST, PLAN, PROFILE, FUSION, WORK = "manifest.json", "plan.json", "profile.json", "fusion.safetensors", "work"
+MANIFEST, PLAN, PROFILE, FUSION = "manifest.json", "plan.json", "profile.json", "fusion.safetensors"
+METRICS, WORK = "metrics.jsonl", "work"
 
 
 class Manifest(Document):
-    """What a bundle holds."""
+    """What a bundle holds, and how it was made."""
 
     model: str
-    seed: int
+    recipe: str
     epochs: int
+    seed: int
+    teacher_sha256: str  # of its weights; the whole model's, unless another one taught
     devices: dict[str, str]  # device -> file of its sub-model
     sha256: dict[str, str]  # file -> hash
 
@@ -70,13 +75,20 @@ def write_bundle(
     out: Path,
     plan: Plan,
     profile: Profile,
-    model: str,
-    seed: int,
-    epochs: int,
-    sub_models: list[VisionTransformer],
+    made: Mapping[str, str | int],
+    sub_models: Sequence[VisionTransformer],
     fusion: Fusion,
 ) -> None:
-    """Write all files of a bundle, the manifest last: a bundle without one is unfinished."""
+    """Write all files of a bundle, the manifest last: a bundle without one is unfinished.
+
+    Args:
+        out: The bundle's folder.
+        plan: What was planned.
+        profile: From what.
+        made: The manifest's model, recipe, epochs, seed and teacher_sha256.
+        sub_models: In the order of the plan's assignments.
+        fusion: Of their features.
+    """
     files = {a.device: sub_model_file(i, a.device) for i, a in enumerate(plan.assignments)}
     for file, sub_model in zip(files.values(), sub_models, strict=True):
         write_module(out / file, sub_model)
@@ -84,7 +96,7 @@ def write_bundle(
     write_text(out / PLAN, to_json(plan))
     write_text(out / PROFILE, to_json(profile))
     hashes = {file: _sha256(out / file) for file in (PLAN, PROFILE, FUSION, *files.values())}
-    manifest = Manifest(model=model, seed=seed, epochs=epochs, devices=files, sha256=hashes)
+    manifest = Manifest.model_validate({**made, "devices": files, "sha256": hashes})
     write_text(out / MANIFEST, to_json(manifest))
 
 

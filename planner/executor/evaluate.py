@@ -1,17 +1,17 @@
 """What a bundle is worth: its accuracy on the test part, and whether it is what was planned.
 
-Legend: B images, D devices, C classes.
+Legend: B images, F embed dims of all devices together, C classes.
 """
 
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from planner import cost
 from planner.errors import PlannerError
 from planner.executor.bundle import Bundle, kept_channels
-from planner.network import audit, counts, data, recover
+from planner.network import audit, counts, data
 from planner.network.evaluate import batched, share_right, share_right_by_class
 from planner.network.vit import Block, VisionTransformer
 from planner.schema import Assignment, Evaluation, Profile, Size
@@ -37,26 +37,34 @@ def evaluate(bundle: Bundle) -> Evaluation:
         planned[a.device] = planned_equals_realised(a, profile, sub_model)
     test = data.load(bundle.card, "test")
     whole_logits = batched(bundle.whole, test.images)
-    joined = recover.features(bundle.sub_models, test.images)
+    joined = torch.cat([batched(sub_model.features, test.images) for sub_model in bundle.sub_models], dim=1)
     fused_logits = batched(bundle.fusion, joined)
-    without = {}
-    for d, a in enumerate(plan.assignments):
-        present = torch.ones(1, len(plan.assignments))
-        present[0, d] = 0
-        with torch.inference_mode():
-            logits = bundle.fusion(joined, present.expand(len(joined), -1))
-        without[a.device] = share_right(logits, test.labels)
+    without = {a.device: _without(bundle, joined, d) for d, a in enumerate(plan.assignments)}
     whole = counts.exact(bundle.whole.shape)
     return Evaluation(
         num_images=len(test),
         whole_accuracy=share_right(whole_logits, test.labels),
         fused_accuracy=share_right(fused_logits, test.labels),
-        whole_by_class=dict(zip(profile.classes, share_right_by_class(whole_logits, test.labels), strict=True)),
-        fused_by_class=dict(zip(profile.classes, share_right_by_class(fused_logits, test.labels), strict=True)),
-        without_device=without,
+        whole_by_class=_by_class(profile, whole_logits, test.labels),
+        fused_by_class=_by_class(profile, fused_logits, test.labels),
+        without_device={device: share_right(logits, test.labels) for device, logits in without.items()},
+        without_device_by_class={device: _by_class(profile, logits, test.labels) for device, logits in without.items()},
         whole=Size(params=whole.params, macs=whole.macs),
         devices=planned,
     )
+
+
+def _without(bundle: Bundle, joined: Tensor, device: int) -> Tensor:
+    """Return logits (B, C) of the devices' features (B, F) with one device missing."""
+    present = torch.ones(1, len(bundle.sub_models))
+    present[0, device] = 0
+    with torch.inference_mode():
+        logits: Tensor = bundle.fusion(joined, present.expand(len(joined), -1))
+    return logits
+
+
+def _by_class(profile: Profile, logits: Tensor, labels: Tensor) -> dict[str, float]:
+    return dict(zip(profile.classes, share_right_by_class(logits, labels), strict=True))
 
 
 def planned_equals_realised(a: Assignment, profile: Profile, sub_model: VisionTransformer) -> Size:

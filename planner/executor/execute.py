@@ -1,35 +1,33 @@
-"""A plan becomes a bundle: cut, retrain, fuse, write.
+"""A plan becomes a bundle: cut, retrain and fuse by a recipe, write.
 
 Killed at any moment and started again, it goes on from the last finished epoch, and the bundle
-is the one that an unbroken run writes.
+is the one that an unbroken run writes. The test part of the data is not read.
 """
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from planner.check import check_sub_models
 from planner.errors import InputError
-from planner.executor.bundle import MANIFEST, WORK, kept_channels, read_bundle, write_bundle
-from planner.network import data, recover
+from planner.executor.budget import Efforts, attempt
+from planner.executor.bundle import MANIFEST, WORK, kept_channels, write_bundle
+from planner.executor.epochs import Means
+from planner.executor.side_by_side import Here
+from planner.executor.work import LESSONS, ORDER, Kept, Order, begun, kept_lessons
+from planner.network import data
 from planner.network.checkpoint import load_model
+from planner.network.lessons import split
+from planner.network.recipes import RECIPES, Job, Part, Recipe
+from planner.network.recipes.job import EPOCHS
 from planner.network.surgery import cut
+from planner.network.training import Epoch
 from planner.network.vit import VisionTransformer
-from planner.schema import Assignment, Plan, Profile, sha256_of
-from planner.schema.base import Document, read_document, write_document
+from planner.schema import Assignment, ModelCard, Plan, Profile, nearest, sha256_of
+from planner.schema.base import write_document
 
-# Called with what is being trained, and how many of all epochs are done.
-OnEpoch = Callable[[str, int, int], None]
-
-
-class _Order(Document):
-    """What a work folder belongs to: a run with another order must not go on from it."""
-
-    plan_sha256: str
-    weights_sha256: str
-    epochs: int
-    seed: int
+# Called with what is being trained, and how much of all the work is done: both in the seconds of a trial.
+OnProgress = Callable[[str, float, float], None]
 
 
 def execute(
@@ -38,9 +36,14 @@ def execute(
     out: Path,
     *,
     model: str | None = None,
-    epochs: int = recover.RETRAIN.epochs,
+    recipe: str = "default",
+    epochs: int | None = None,
+    minutes: float | None = None,
     seed: int = 0,
-    on_epoch: OnEpoch = lambda what, done, total: None,
+    teacher: str | None = None,
+    means: Means | None = None,
+    on_progress: OnProgress = lambda what, done, total: None,
+    on_budget: Callable[[int], None] = lambda epochs: None,
 ) -> None:
     """Cut, retrain and fuse the sub-models of a plan, and write them as a bundle.
 
@@ -49,65 +52,120 @@ def execute(
         profile: What the plan was made from.
         out: The bundle's folder; one that was begun by the same order is finished.
         model: The model's card; the shipped one of the profile's name unless given.
-        epochs: How long each sub-model is retrained; the fusion, twice as long.
+        recipe: How sub-models are retrained and fused.
+        epochs: The recipe's budget: how often each sub-model sees as many images as there are.
+        minutes: Instead of epochs: the most epochs that fit, as a trial of the recipe says; a folder that was begun
+            keeps its number.
         seed: For all trainings.
-        on_epoch: Called as the work begins and after each epoch.
+        teacher: The card of another whole model to learn from; the model itself unless given.
+        means: Who trains; this process, on one thread, unless given.
+        on_progress: Called as the work begins and after each epoch.
+        on_budget: Called with the number of epochs that minutes are enough for.
 
     Raises:
-        InputError: If the plan, the profile and the model do not go together, or the folder holds
-            something else.
+        InputError: If the plan, the profile, the model and the teacher do not go together, the folder holds
+            something else, or the minutes are too few.
     """
+    told, means = recipe_of(recipe), means or Here()
+    if epochs is not None and minutes is not None:
+        raise InputError("--epochs and --minutes both set the budget: give one of them.")
+    _check_plan(plan, profile)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: must be a folder, got a file.")
+    model = _absolute(model or profile.model)
+    card, whole = _whole(model, profile)
+    teacher_card, teaching = _taught_by(teacher, card) if teacher else (card, whole)
+    before = begun(out)
+    order = Order(
+        plan_sha256=sha256_of(plan),
+        weights_sha256=profile.weights_sha256,
+        teacher_sha256=str(teacher_card.weights_sha256),
+        recipe=recipe,
+        epochs=before.epochs if before and minutes is not None else EPOCHS if epochs is None else epochs,
+        seed=seed,
+    )
+    if before is not None:
+        order.check_is(out, before)
+        if (out / MANIFEST).exists():
+            # A run that was killed at the very end may have left its training states.
+            shutil.rmtree(out / WORK, ignore_errors=True)
+            return
+    samples, jitter = data.load(card, "train"), data.Jitter.of(card.training)
+    parts = cut_parts(whole, profile, plan)
+    trial = attempt(told, parts, teaching, samples, jitter, profile.fusion_hidden, seed, means.device)
+    if before is None:
+        if minutes is not None:
+            order = Order.model_validate(order.model_dump() | {"epochs": trial.most_epochs(minutes, means.width)})
+            on_budget(order.epochs)
+        write_document(out / WORK / ORDER, order)
+    progress = _Progress(trial.efforts(order.epochs), on_progress)
+    lessons = kept_lessons(out / WORK / LESSONS, teaching, samples, jitter, seed, order.epochs)
+    learned, held = split(lessons, seed=seed)
+    job = Job(parts, teaching, learned, held, profile.fusion_hidden, order.epochs, seed)
+    fusion = told(job, Kept(out, means, progress))
+    made = {"model": model, **order.model_dump(include={"recipe", "epochs", "seed", "teacher_sha256"})}
+    write_bundle(out, plan, profile, made, job.sub_models, fusion)
+    shutil.rmtree(out / WORK)
+
+
+def recipe_of(name: str) -> Recipe:
+    """Return a recipe.
+
+    Raises:
+        InputError: If there is none of this name.
+    """
+    if name not in RECIPES:
+        raise InputError(f"recipe must be one of {', '.join(RECIPES)}, got {name!r}{nearest(name, RECIPES) or '.'}")
+    return RECIPES[name]
+
+
+def _check_plan(plan: Plan, profile: Profile) -> None:
     if sha256_of(profile) != plan.profile_sha256:
         raise InputError(
             f"the plan was made from another profile: profile_sha256 is {plan.profile_sha256[:12]}..., "
             f"got {sha256_of(profile)[:12]}...; name the right one with --profile."
         )
-    problems = check_sub_models(plan, profile)
-    if problems:
+    if problems := check_sub_models(plan, profile):
         raise InputError(f"the plan does not go with its profile: {problems[0]}.")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: must be a folder, got a file.")
-    model = _absolute(model or profile.model)
+
+
+def _whole(model: str, profile: Profile) -> tuple[ModelCard, VisionTransformer]:
+    """Return the model that the profile was made of."""
     card, whole = load_model(model)
     if card.weights_sha256 != profile.weights_sha256:
         raise InputError(
             f"the profile was made of other weights: weights_sha256 is {profile.weights_sha256[:12]}..., "
             f"got {str(card.weights_sha256)[:12]}...; profile the model again."
         )
-    order = _Order(plan_sha256=sha256_of(plan), weights_sha256=profile.weights_sha256, epochs=epochs, seed=seed)
-    work = out / WORK
-    if _is_done(out, order):
-        # A run that was killed at the very end may have left its training states.
-        shutil.rmtree(work, ignore_errors=True)
-        return
-    _claim(out, order)
-    retrain = replace(recover.RETRAIN, epochs=epochs)
-    fuse = replace(recover.FUSE, epochs=2 * epochs)
-    total = retrain.epochs * len(plan.assignments) + fuse.epochs
-    on_epoch("lessons", 0, total)
-    jitter = data.Jitter.of(card.training)
-    lessons = recover.prepare_lessons(whole, data.load(card, "train"), jitter, seed)
-    done = 0
+    return card, whole
 
-    def tick(what: str) -> Callable[[], None]:
-        def on_one() -> None:
-            nonlocal done
-            done += 1
-            on_epoch(what, done, total)
 
-        return on_one
+def _taught_by(name: str, card: ModelCard) -> tuple[ModelCard, VisionTransformer]:
+    """Return another model, which must know the same classes, and see images as the whole model does."""
+    found, teacher = load_model(name)
+    ours, theirs = card.architecture, found.architecture
+    for what, must, got in (
+        ("classes", card.classes, found.classes),
+        ("image_size", ours.image_size, theirs.image_size),
+        ("in_channels", ours.in_channels, theirs.in_channels),
+        ("preprocessing", card.preprocessing, found.preprocessing or card.preprocessing),
+    ):
+        if must != got:
+            raise InputError(f"--teacher {name}: {what} must be {card.model}'s, {_shown(must)}, got {_shown(got)}.")
+    return found, teacher
 
-    sub_models = []
-    for i, assignment in enumerate(plan.assignments):
-        sub_model = cut_out(whole, profile, assignment)
-        own = [profile.classes.index(name) for name in assignment.classes]
-        state = work / f"{i:02d}.safetensors"
-        recover.retrain(sub_model, own, lessons, retrain, seed + i, state, tick(assignment.device))
-        sub_models.append(sub_model)
-    hidden = profile.fusion_hidden
-    fusion = recover.train_fusion(sub_models, lessons, hidden, fuse, seed, work / "fusion.safetensors", tick("fusion"))
-    write_bundle(out, plan, profile, model, seed, epochs, sub_models, fusion)
-    shutil.rmtree(work)
+
+def _shown(value: object) -> str:
+    text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def cut_parts(whole: VisionTransformer, profile: Profile, plan: Plan) -> tuple[Part, ...]:
+    """Return each device's sub-model, as cut and not yet retrained, and its classes."""
+    return tuple(
+        Part(a.device, cut_out(whole, profile, a), tuple(profile.classes.index(name) for name in a.classes))
+        for a in plan.assignments
+    )
 
 
 def cut_out(whole: VisionTransformer, profile: Profile, assignment: Assignment) -> VisionTransformer:
@@ -130,31 +188,19 @@ def _absolute(model: str) -> str:
     return str(Path(model).resolve()) if model.endswith(".json") or "/" in model else model
 
 
-def _is_done(out: Path, order: _Order) -> bool:
-    """Say whether the bundle is there already, made by the same order."""
-    if not (out / MANIFEST).exists():
-        return False
-    bundle = read_bundle(out)
-    same = _Order(
-        plan_sha256=sha256_of(bundle.plan),
-        weights_sha256=bundle.profile.weights_sha256,
-        epochs=bundle.manifest.epochs,
-        seed=bundle.manifest.seed,
-    )
-    if same != order:
-        raise InputError(f"{out}: holds the bundle of another plan, seed or number of epochs; name another folder.")
-    return True
+class _Progress:
+    """How much of all the work is done; trainings that end early count as done when those beside them are."""
 
+    def __init__(self, efforts: Efforts, on_progress: OnProgress) -> None:
+        self.efforts, self.on_progress = efforts, on_progress
+        self.total = sum(effort.epochs * effort.seconds for call in efforts for effort in call)
+        self.done = [[0] * len(call) for call in efforts]
+        on_progress("lessons", 0.0, self.total)
 
-def _claim(out: Path, order: _Order) -> None:
-    """Note whose work folder it is, or make sure that it is ours."""
-    path = out / WORK / "order.json"
-    if path.exists():
-        if read_document(path, _Order) != order:
-            raise InputError(
-                f"{out}: another plan, seed or number of epochs was begun there; delete it or name another folder."
-            )
-        return
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out}: must be empty or a bundle that was begun, got a folder with other files in it.")
-    write_document(path, order)
+    def __call__(self, call: int, position: int, epoch: Epoch) -> None:
+        for earlier in range(call):
+            self.done[earlier] = [effort.epochs for effort in self.efforts[earlier]]
+        self.done[call][position] = epoch.epoch
+        pairs = zip(self.done, self.efforts, strict=True)
+        done = sum(d * e.seconds for row, known in pairs for d, e in zip(row, known, strict=True))
+        self.on_progress(epoch.training, min(done, self.total), self.total)

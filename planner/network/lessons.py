@@ -91,7 +91,7 @@ class Features:
 
 
 def split(lessons: Lessons, share: float = HELD_SHARE, seed: int = 0) -> tuple[Lessons, Lessons]:
-    """Return the lessons that are learned and those held out: of each class the same share, of a small one perhaps none.
+    """Return the lessons to learn and those held out: of each class the same share, of a small one perhaps none.
 
     Args:
         lessons: What to split; of every class something is learned.

@@ -5,6 +5,7 @@ the others, so that together they are judged by every training image: how hard t
 fold happen to be would shift all that is predicted.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from planner.errors import InputError
-from planner.network import data, recover
+from planner.network import data
 from planner.network.data import Samples
+from planner.network.lessons import draw_moves, prepare_lessons, split
+from planner.network.training import Epoch
 from planner.network.vit import VisionTransformer
 from planner.profiler import recovery
 from planner.profiler.calibrate import Calibration, Evidence, calibrate
-from planner.profiler.recovery import Probe, Setting
+from planner.profiler.recovery import Judges, Probe, Setting
 from planner.schema import Frozen, ModelCard, Profile, read_document, write_document
 from planner.schema.base import sha256_of_json
 
@@ -76,42 +78,45 @@ def measure(
         work: A file that holds the probes until the profile is finished; it may be there already.
         num_probes: The first so many of all designs.
         seed: For folds, designs and trainings.
-        on_epoch: Called with the epochs done and their total.
+        on_epoch: Called with the epochs done and their total, those counted as done that an early end spares.
 
     Raises:
         InputError: If the file belongs to another measurement.
     """
     jitter = data.Jitter.of(card.training)
 
-    # One at a time: the copies of a fold's images are the most that is held.
+    # One at a time: what the whole model says of a fold's copies is the most that is held.
     @lru_cache(maxsize=1)
     def setting(fold: int) -> Setting:
-        taught, held = data.fold(samples, fold, NUM_FOLDS, seed)
-        generator = torch.Generator().manual_seed(seed + 1)
-        lessons = recover.prepare_lessons(whole, taught, jitter, seed)
-        return Setting(draft, whole, lessons, recover.copies(held, jitter, generator), held.labels, seed)
+        taught, judges = data.fold(samples, fold, NUM_FOLDS, seed)
+        lessons, held = split(prepare_lessons(whole, taught, jitter, seed), seed=seed)
+        moves = draw_moves(len(judges), jitter, seed + 1)
+        return Setting(draft, whole, lessons, held, Judges(judges, moves), seed)
 
     rho = {w.embed_dim: np.array(w.embed_retention) for w in draft.widths}
     means = {e: float(kept.mean()) for e, kept in rho.items()}
     planned = recovery.designs(len(draft.classes), means, seed)[:num_probes]
     known = _known(work, draft, seed)
-    epochs, total = recovery.num_epochs(planned[: len(known.probes)]), recovery.num_epochs(planned)
-
-    def on_one() -> None:
-        nonlocal epochs
-        epochs += 1
-        on_epoch(epochs, total)
-
-    on_epoch(epochs, total)
+    total = recovery.num_epochs(planned)
+    on_epoch(recovery.num_epochs(planned[: len(known.probes)]), total)
     for i, devices in list(enumerate(planned))[len(known.probes) :]:
-        probe = recovery.run_probe(setting(i * NUM_FOLDS // recovery.NUM_PROBES), devices, on_one)
+        # Trainings may end early: only what all probes before had at most is known.
+        tick = _ticking(on_epoch, recovery.num_epochs(planned[:i]), total)
+        probe = recovery.run_probe(setting(i * NUM_FOLDS // recovery.NUM_PROBES), devices, tick)
         known = Probes(draft_sha256=known.draft_sha256, seed=seed, probes=(*known.probes, probe))
         write_document(work, known)
+    on_epoch(total, total)
     # Where the card does not say, the probes alone do: on images that it has learned, the whole model errs hardly.
     unseen = (card.accuracy or {}).get("test")
     found = calibrate(Evidence(known.probes[:num_probes], rho, None if unseen is None else 1 - unseen))
     said = f"{num_probes} plans cut, retrained and fused; {NUM_FOLDS} folds of {len(samples)} training images held out"
     return Accuracies(found, said)
+
+
+def _ticking(on_epoch: Callable[[int, int], None], done: int, total: int) -> Callable[[Epoch], None]:
+    """Return what counts epochs on from those that are done."""
+    counted = itertools.count(done + 1)
+    return lambda epoch: on_epoch(next(counted), total)
 
 
 def _known(work: Path, draft: Profile, seed: int) -> Probes:

@@ -5,25 +5,30 @@ dim and the share of what its classes need that its heads and channels keep (uni
 planner would: those that give most importance for their MACs first). The narrower, the more units:
 a planner has to make up for what a width loses, so that is where it must be predicted well.
 
-It is cut, retrained and fused, and the errors of each class are counted on images held out from
-the training part, jittered copies of them included. The test part is never looked at.
-`planner.profiler.calibrate` makes of them what a profile holds.
+It is cut, retrained and fused by the default recipe, as the executor does, and the errors of each
+class are counted on images held out from the training part, jittered copies of them included. The
+test part is never looked at. `planner.profiler.calibrate` makes of them what a profile holds.
+
+Legend: K copies, B images, ch channels, H height, W width, D devices, C classes.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from planner.network import recover
-from planner.network.evaluate import batched
-from planner.network.recover import FUSE, RETRAIN, Lessons
+from planner.network.data import Jitter, Samples
+from planner.network.lessons import Lessons, over_images, prepare_lessons
+from planner.network.recipes import RECIPES, Job, Part
+from planner.network.recipes.job import EPOCHS
 from planner.network.surgery import cut
-from planner.network.vit import VisionTransformer
+from planner.network.training import Epoch, Training, train_here
+from planner.network.vit import Shape, VisionTransformer
 from planner.predict import unit_shares
 from planner.schema import Frozen, Profile
 
@@ -56,14 +61,22 @@ class Probe(Frozen):
 
 
 @dataclass(frozen=True)
+class Judges:
+    """Images that no probe learns from, how each copy of them is moved, and their labels."""
+
+    samples: Samples  # B
+    moves: Tensor  # (K, B, 4)
+
+
+@dataclass(frozen=True)
 class Setting:
-    """What all probes share: the whole model, what it teaches, and the images held out (K copies of B)."""
+    """What all probes share: the whole model, what it teaches, when to stop, and who judges."""
 
     profile: Profile
     whole: VisionTransformer
     lessons: Lessons
-    held_images: Tensor  # (K, B, ch, H, W)
-    held_labels: Tensor  # (B,)
+    held: Lessons
+    judges: Judges
     seed: int
 
 
@@ -105,35 +118,62 @@ def _spread(count: int) -> list[int]:
     return [i * step % count for i in range(count)]
 
 
-def run_probe(setting: Setting, devices: Sequence[ProbedDevice], on_epoch: Callable[[], None]) -> Probe:
+def run_probe(setting: Setting, devices: Sequence[ProbedDevice], on_epoch: Callable[[Epoch], None]) -> Probe:
     """Cut, retrain and fuse one small plan."""
-    profile, seed = setting.profile, setting.seed
-    sub_models, retention = [], []
+    profile, judged = setting.profile, setting.judges.samples.labels
+    parts, retention = [], []
     for d, device in enumerate(devices):
         heads, channels, kept = cheapest_cut(profile, device.classes, device.share)
         retention.append(tuple(kept.round(6).tolist()))
         sub_model = cut(setting.whole, heads, channels, profile.kept_embed_dims(device.embed_dim))
-        recover.retrain(sub_model, device.classes, setting.lessons, RETRAIN, seed + d, on_epoch=on_epoch)
-        sub_models.append(sub_model)
-    fusion = recover.train_fusion(sub_models, setting.lessons, profile.fusion_hidden, FUSE, seed)
-    errors = held_errors(lambda images: fusion(recover.features(sub_models, images)), setting)
-    held = torch.bincount(setting.held_labels, minlength=len(profile.classes))
-    return Probe(devices=tuple(devices), unit_retention=tuple(retention), images=tuple(held.tolist()), errors=errors)
+        parts.append(Part(f"device {d + 1}", sub_model, device.classes))
+    hidden = profile.fusion_hidden
+    job = Job(tuple(parts), setting.whole, setting.lessons, setting.held, hidden, EPOCHS, setting.seed)
+    fusion = RECIPES["default"](job, partial(train_here, on_epoch=on_epoch))
+
+    def answer(images: Tensor) -> Tensor:
+        logits: Tensor = fusion(torch.cat([model.features(images) for model in job.sub_models], 1))
+        return logits
+
+    images = torch.bincount(judged, minlength=len(profile.classes))
+    return Probe(
+        devices=tuple(devices),
+        unit_retention=tuple(retention),
+        images=tuple(images.tolist()),
+        errors=held_errors(answer, setting.judges, len(profile.classes)),
+    )
 
 
-def held_errors(answer: Callable[[Tensor], Tensor], setting: Setting) -> tuple[float, ...]:
-    """Return the share of each class's held-out images, all copies of them, that is answered wrongly, (C,)."""
-    labels = setting.held_labels
-    wrong = torch.stack([batched(answer, images).argmax(1) != labels for images in setting.held_images])
+def held_errors(answer: Callable[[Tensor], Tensor], judges: Judges, num_classes: int) -> tuple[float, ...]:
+    """Return the share of each class's images, all copies of them, that is answered wrongly, (C,)."""
+    images, labels = judges.samples.images, judges.samples.labels
+    wrong = torch.stack([over_images(answer, images, moves).argmax(1) != labels for moves in judges.moves])
     share = wrong.double().mean(0)  # (B,)
     # A class without held-out images has no errors among them: it counts nothing where errors are counted.
-    of_classes = (share[labels == c] for c in range(len(setting.profile.classes)))
+    of_classes = (share[labels == c] for c in range(num_classes))
     return tuple(round(float(of.mean()), 6) if len(of) else 0.0 for of in of_classes)
 
 
 def num_epochs(probes: Sequence[Sequence[ProbedDevice]]) -> int:
-    """Return how many epochs probes train, all of their sub-models together."""
-    return sum(len(devices) for devices in probes) * RETRAIN.epochs
+    """Return how many epochs probes train at most, all of their trainings together."""
+    return sum(_epochs_of(len(devices), EPOCHS) for devices in probes)
+
+
+@lru_cache
+def _epochs_of(num_devices: int, epochs: int) -> int:
+    """Tell the recipe's story about next to nothing, and count."""
+    counted = 0
+
+    def count(trainings: Sequence[Training]) -> None:
+        nonlocal counted
+        counted += sum(training.schedule.epochs for training in trainings)
+
+    tiny = VisionTransformer(Shape(1, 1, 1, 1, embed_dim=1, head_dim=1, num_heads=(), hidden_dim=()))
+    two = Samples(torch.zeros(2, 1, 1, 1), torch.zeros(2, dtype=torch.long))
+    lessons = prepare_lessons(tiny, two, Jitter(0.0, 0.0), seed=0)
+    parts = (Part("", tiny, (0,)),) * num_devices
+    RECIPES["default"](Job(parts, tiny, lessons, lessons, 1, epochs, seed=0), count)
+    return counted
 
 
 def cheapest_cut(

@@ -21,5 +21,6 @@ class Evaluation(Document):
     whole_by_class: dict[str, float]
     fused_by_class: dict[str, float]
     without_device: dict[str, float]  # fused accuracy with this device missing
+    without_device_by_class: dict[str, dict[str, float]]  # the same of each class
     whole: Size
     devices: dict[str, Size]
