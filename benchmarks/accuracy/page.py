@@ -93,7 +93,7 @@ def _cells(study: Study, row: str, fleet: str, limit: Fraction) -> str:
     costs, found = study.costs(row, fleet, limit), study.outcomes(row, fleet, limit)
     if costs is None:
         reason = study.reason(row, fleet, limit).replace("\n", " ").split(". ")[0]
-        return f"{f'no plan: {reason}' if reason else NONE} | | | | | | | | "
+        return f"{reason or NONE} | | | | | | | | "
     size = (
         f"{costs.predicted_us:.0f} | {costs.measured_us:.0f} | {costs.memory_bytes / 1024:.0f} | "
         f"{costs.params[0]:.2f}, {costs.params[1]:.2f} | {costs.macs[0]:.2f}, {costs.macs[1]:.2f}"
