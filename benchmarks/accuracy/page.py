@@ -223,7 +223,9 @@ def _targets(studies: Sequence[Study]) -> list[str]:
         )
         for row in YARDSTICKS:
             theirs = s.accuracy(row, MAIN_FLEET, LIMIT)
-            if theirs is not None:
+            if s.costs(row, MAIN_FLEET, LIMIT) is None:
+                lines.append(f"- {s.subject}: {row} has no plan within the limit; ours has.")
+            elif theirs is not None:
                 ahead = 100 * (ours - theirs)
                 text = f"{ahead:+.2f} points above, {verdict(ahead - AHEAD_POINTS, 'points')}"
                 lines.append(
