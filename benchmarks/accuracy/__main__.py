@@ -17,7 +17,7 @@ from benchmarks.accuracy.bench import Bench, make_ready
 from benchmarks.accuracy.execution import Execution, Outcome, execution_key, measure_whole, prepare
 from benchmarks.accuracy.plans import Case, Planned, all_cases, planned, shapes_of, small_cases
 from benchmarks.accuracy.results import Study
-from benchmarks.accuracy.runner import run
+from benchmarks.accuracy.runner import in_order, run
 from benchmarks.accuracy.settings import BUDGETS, SMALL, SUBJECTS
 from benchmarks.accuracy.store import kept, key_of, read_json
 from benchmarks.accuracy.subjects import DIGITS, ROOT, card_of
@@ -43,8 +43,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with terminal.progress() as progress:
         studies = [study for name in names if (study := _studied(name, options.small, progress)) is not None]
-        jobs = [(study.order[case], study.jobs[case]) for study in studies for case in study.jobs]
-        run([job for _, job in sorted(jobs, key=lambda pair: pair[0])], options.jobs, until, progress)
+        run(in_order([list(study.jobs.values()) for study in studies]), options.jobs, until, progress)
     finished = [study.finished() for study in studies]
     for study in finished:
         picture.draw(study, out / picture.name_of(study.subject))
@@ -56,7 +55,6 @@ class _Study:
 
     def __init__(self, bench: Bench, plans: dict[Case, Planned], times: dict[str, float]) -> None:
         self.bench, self.plans, self.times = bench, plans, times
-        self.order = {case: i for i, case in enumerate(plans)}
         self.whole = kept(bench.folder / f"whole-{bench.card.weights_sha256[:16]}.json", self._whole)
         profile = bench.folder / f"planned-{key_of(bench.profile.model_dump(mode='json'))}.json"
         if not profile.exists():

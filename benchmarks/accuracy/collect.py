@@ -54,7 +54,6 @@ def _whole(bench: Bench, measured: dict[str, float], times: dict[str, float]) ->
     return WholeModel(
         accuracy=measured["accuracy"],
         by_class=tuple(measured["by_class"]),
-        seconds=None,
         epochs=training.epochs,
         size=said,
         params=size.params,

@@ -93,7 +93,7 @@ def _cells(study: Study, row: str, fleet: str, limit: Fraction) -> str:
     costs, found = study.costs(row, fleet, limit), study.outcomes(row, fleet, limit)
     if costs is None:
         reason = study.reason(row, fleet, limit).replace("\n", " ").split(". ")[0]
-        return f"{f'no plan: {reason}' if reason else NONE} | | | | | | | | "
+        return f"{reason or NONE} | | | | | | | | "
     size = (
         f"{costs.predicted_us:.0f} | {costs.measured_us:.0f} | {costs.memory_bytes / 1024:.0f} | "
         f"{costs.params[0]:.2f}, {costs.params[1]:.2f} | {costs.macs[0]:.2f}, {costs.macs[1]:.2f}"
@@ -223,7 +223,9 @@ def _targets(studies: Sequence[Study]) -> list[str]:
         )
         for row in YARDSTICKS:
             theirs = s.accuracy(row, MAIN_FLEET, LIMIT)
-            if theirs is not None:
+            if s.costs(row, MAIN_FLEET, LIMIT) is None:
+                lines.append(f"- {s.subject}: {row} has no plan within the limit; ours has.")
+            elif theirs is not None:
                 ahead = 100 * (ours - theirs)
                 text = f"{ahead:+.2f} points above, {verdict(ahead - AHEAD_POINTS, 'points')}"
                 lines.append(

@@ -38,7 +38,6 @@ class WholeModel:
 
     accuracy: float
     by_class: tuple[float, ...]
-    seconds: float | None
     epochs: int
     size: str
     params: int

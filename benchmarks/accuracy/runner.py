@@ -1,13 +1,25 @@
 """Executions side by side in processes of their own, the first ones first, until the time is up."""
 
 import multiprocessing
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from itertools import zip_longest
+from typing import TypeVar
 
 from rich.progress import Progress
 
 from benchmarks.accuracy.execution import Execution, execute, training_macs
+from planner.errors import PlannerError
+
+T = TypeVar("T")
+
+
+def in_order(of_subjects: Sequence[Sequence[T]]) -> list[T]:
+    """Return the jobs of all subjects, which take turns."""
+    absent = object()
+    return [job for turn in zip_longest(*of_subjects, fillvalue=absent) for job in turn if job is not absent]  # type: ignore[misc]
 
 
 def run(jobs: Sequence[Execution], num_processes: int, until: float | None, progress: Progress) -> None:
@@ -35,7 +47,10 @@ def run(jobs: Sequence[Execution], num_processes: int, until: float | None, prog
             progress.update(task, description=f"{len(open_jobs) + len(running)} left: {_names(running)}")
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 job = running.pop(future)
-                future.result()
+                try:
+                    future.result()
+                except PlannerError as error:
+                    print(f"{job.name}: {error}", file=sys.stderr)
                 progress.advance(task, work[job])
     progress.remove_task(task)
 
