@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO := build/demo
 CHECKED := planner tests benchmarks
 
-.PHONY: demo test test-slow profile model bench bench-importance bench-latency bench-memory bench-prediction bench-solve bench-solve-plots clean
+.PHONY: demo test test-slow profile model bench bench-accuracy bench-importance bench-latency bench-memory bench-prediction bench-solve bench-solve-plots clean
 
 # The main job: a fleet and a trained ViT in; a plan, sub-models and their accuracy out.
 demo: $(VENV)/.ready
@@ -26,6 +26,12 @@ test-slow: $(VENV)/.ready-dev
 # The demo's plan beside the yardsticks, a table under docs/ (some six minutes).
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/yardsticks.py
+
+# Are sub-models as good as the whole, and as DeViT's and ED-ViT's way? docs/accuracy.md (under three hours on two
+# cores; goes on where it was stopped). Whole models and results are kept under $PLANNER_CACHE or the user's cache
+# folder; Fashion-MNIST and CIFAR-10 are read from $PLANNER_DATA or ../shared/data, and left out where they are not.
+bench-accuracy: $(VENV)/.ready-dev $(VENV)/.ready-report
+	$(BIN)/python -m benchmarks.accuracy
 
 # Peak memory of sub-models in ONNX Runtime, predicted beside measured: docs/memory.md (some ten minutes).
 bench-memory: $(VENV)/.ready-dev

@@ -24,7 +24,7 @@ DIGITS, FASHION, CIFAR = "digits", "fashion-mnist", "cifar-10"
 # Both models alike: 0.7 M parameters, 17 tokens.
 _SIZES = {"embed_dim": 96, "depth": 6, "num_heads": 6, "head_dim": 16, "hidden_dim": 384}
 _TRAINING = {"batch_size": 128, "weight_decay": 0.05, "label_smoothing": 0.05, "max_rotation_degrees": 0, "seed": 0}
-_FASHION_CLASSES = "t-shirt trouser pullover dress coat sandal shirt sneaker bag boot".split()
+_FASHION_CLASSES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
 
 
 def cache() -> Path:

@@ -13,6 +13,8 @@ T = TypeVar("T")
 
 # A solver is never given less than this [s]: with nothing it says nothing.
 _LEAST_S = 0.01
+# How long a grace is at least [s], and as a share of the time.
+_LEAST_GRACE_S, _SHARE_OF_GRACE = 1.0, 0.1
 
 
 @dataclass
@@ -58,6 +60,10 @@ class Clock:
     def again(self) -> "Clock":
         """Return a clock with as much time once more; what stops this one stops it too."""
         return Clock(self.seconds, self.deterministic, self._shared)
+
+    def grace(self) -> "Clock":
+        """Return a clock for what must still be done where the time is over: a tenth of it, at least a second."""
+        return self.again().part(max(_LEAST_GRACE_S, _SHARE_OF_GRACE * self.seconds))
 
     def left(self) -> float:
         """Return the seconds that are left."""

@@ -18,8 +18,6 @@ from planner.solver.instance import DEVICES, EMBED_DIMS, NEVER, Found, Instance,
 from planner.solver.knowledge import ComputeTime, Knowledge
 from planner.solver.promise import Judge
 
-# Out of time without a plan, this long one is looked for by other means [s], or this share of the time.
-_LEAST_GRACE_S, _SHARE_OF_GRACE = 1.0, 0.1
 # Retention is stated in parts per million.
 PPM = 10**6
 
@@ -64,7 +62,7 @@ class Search:
         if found.placed is not None or found.bound is None or found.bound >= give_up:
             return found
         # Out of time on the way to the best plan: any plan is better than none.
-        grace = self._clock.again().part(max(_LEAST_GRACE_S, _SHARE_OF_GRACE * self._clock.seconds))
+        grace = self._clock.grace()
         some = many.search(self.instance, grace, progress, judge, earlier, NEVER - 1, give_up, most)
         if some.placed is None or some.bound is None:
             return found
@@ -139,7 +137,7 @@ def _most_accurate(instance: Instance, clock: Clock, progress: Progress, earlier
         else:
             break
     reached = build(instance.profile, instance.fleet, instance.goal, low / PPM)
-    return Outcome(reached, _onto(reached, instance, best), max(low, high), None)
+    return Outcome(reached, _onto(reached, instance, best), max(low, high), Search(reached, clock).knowledge)
 
 
 def quietly(best: float | None, bound: float) -> None:

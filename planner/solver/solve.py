@@ -111,7 +111,8 @@ class _Exact:
             judge = Judge(instance, instance.goal.objective)
             chosen = nearest_plan(instance, outcome.placed, self._earlier, outcome.knowledge, judge, clock)
             stays = [p for name, p in chosen.items() if self._earlier.get(name) == p]
-        spent = spend(instance, list(chosen.values()), outcome.knowledge, clock, stays)
+        spare = clock.grace() if clock.expired() else clock
+        spent = spend(instance, list(chosen.values()), outcome.knowledge, spare, stays)
         if len(spent) == len(chosen) and all(a.option is b.option for a, b in zip(spent, chosen.values(), strict=True)):
             return instance, dict(zip(chosen, spent, strict=True)), outcome.bound
         return instance, named(instance, spent, self._earlier), outcome.bound

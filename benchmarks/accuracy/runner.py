@@ -1,0 +1,59 @@
+"""Executions side by side in processes of their own, the first ones first, until the time is up."""
+
+import multiprocessing
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from itertools import zip_longest
+from typing import TypeVar
+
+from rich.progress import Progress
+
+from benchmarks.accuracy.execution import Execution, execute, training_macs
+from planner.errors import PlannerError
+
+T = TypeVar("T")
+
+
+def in_order(of_subjects: Sequence[Sequence[T]]) -> list[T]:
+    """Return the jobs of all subjects, which take turns."""
+    absent = object()
+    return [job for turn in zip_longest(*of_subjects, fillvalue=absent) for job in turn if job is not absent]  # type: ignore[misc]
+
+
+def run(jobs: Sequence[Execution], num_processes: int, until: float | None, progress: Progress) -> None:
+    """Do the jobs that are not done yet.
+
+    Args:
+        jobs: The most important first.
+        num_processes: How many run side by side.
+        until: When no further one is begun, on the clock of `time.monotonic`.
+        progress: Shows the work done, and the time left.
+    """
+    open_jobs = [job for job in dict.fromkeys(jobs) if not job.out.exists()]
+    work = {job: training_macs(job) for job in open_jobs}
+    task = progress.add_task("executions", total=sum(work.values()) or 1.0)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_processes, mp_context=spawn) as pool:
+        running: dict[Future[None], Execution] = {}
+        while open_jobs or running:
+            in_time = until is None or time.monotonic() < until
+            while in_time and open_jobs and len(running) < num_processes:
+                job = open_jobs.pop(0)
+                running[pool.submit(execute, job)] = job
+            if not running:
+                break
+            progress.update(task, description=f"{len(open_jobs) + len(running)} left: {_names(running)}")
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job = running.pop(future)
+                try:
+                    future.result()
+                except PlannerError as error:
+                    print(f"{job.name}: {error}", file=sys.stderr)
+                progress.advance(task, work[job])
+    progress.remove_task(task)
+
+
+def _names(running: dict[Future[None], Execution]) -> str:
+    return "; ".join(job.name for job in running.values())
