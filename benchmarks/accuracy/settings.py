@@ -22,9 +22,9 @@ class Budget:
     epochs: int
     # Training images of each class at most; None: all.
     per_class: int | None
-    # Ours is solved at so many levels of floors at most, halving what is open, each for so long [s].
-    levels: int = 128
-    level_seconds: float = 4.0
+    # Ours is solved at levels of floors, of so many, halving what is open, each for so long at most [s].
+    levels: int = 32
+    level_seconds: float = 8.0
 
 
 BUDGETS = {DIGITS: Budget(20, None), FASHION: Budget(2, None), CIFAR: Budget(3, None)}
