@@ -234,7 +234,7 @@ def test_random_subsets_keep_sizes_and_copies() -> None:
 
 
 def test_ours_fills_each_device_up_to_the_limit() -> None:
-    """Every class is served, in time, and no device could keep another head: less than one head's time is left."""
+    """Every class is served, in time, and less than the 5 us of one head are left of the limit."""
     profile = timed_digits()
     plan = most_retained(profile, fleet_of("equal-2", 1e10, 200_000), 60, SMALL)
     assert {name for a in plan.assignments for name in a.classes} == set(profile.classes)

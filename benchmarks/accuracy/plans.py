@@ -1,8 +1,8 @@
 """What is planned: each row of the tables as a plan, or the reason why there is none.
 
-The yardsticks prune as little as the latency limit allows, without floors. Ours is solved exactly: class
-subsets of the highest floors that some plan within the limit holds, and for them the most retention. Floors rise with the number of classes as digits' recovery probes found
-it; flat ones would let one sub-model of all classes stand for four.
+The yardsticks prune as little as the latency limit allows, without floors. Ours is solved exactly: the class subsets
+of the highest floors that some plan within the limit holds, and for them the most retention. Floors rise with the
+number of classes as digits' recovery probes found it; flat ones would let one sub-model of all classes stand for four.
 """
 
 from dataclasses import dataclass, field, replace
