@@ -15,9 +15,10 @@ from benchmarks.accuracy import ablations, page
 from benchmarks.accuracy.collect import paper_shape
 from benchmarks.accuracy.execution import Outcome
 from benchmarks.accuracy.fleets import fleet_of, slower
-from benchmarks.accuracy.plans import Case, all_cases, by_yardstick, kept_share, with_levels
+from benchmarks.accuracy.plans import Case, all_cases, by_yardstick, kept_share, most_retained, with_levels
 from benchmarks.accuracy.results import Cell, Costs, Reached, Study, WholeModel, reached, spread
 from benchmarks.accuracy.runner import in_order
+from benchmarks.accuracy.settings import SMALL
 from benchmarks.accuracy.store import code_of
 from planner.cost import device_costs
 from planner.errors import InfeasibleError
@@ -222,13 +223,22 @@ def test_each_class_stays_where_its_retention_is_highest() -> None:
     assert dict(alone.assignments[1].retention) == {"1": 0.7}
 
 
-def test_random_pins_keep_the_sizes_of_the_subsets() -> None:
-    """Two classes for one device and one for the other, each class once, drawn by the seed."""
-    plan = plan_of({"near": {"0": 0.9, "1": 0.8}, "far": {"2": 0.6}})
-    drawn = [ablations.random_pins(plan, seed) for seed in range(8)]
-    assert all(sorted(pins) == ["0", "1", "2"] for pins in drawn)
-    assert all(sorted(at[0] for at in pins.values()) == ["far", "near", "near"] for pins in drawn)
-    assert len({str(sorted(pins.items())) for pins in drawn}) > 1
+def test_random_subsets_keep_sizes_and_copies() -> None:
+    """Two classes for one device and two for the other, of which one class is on both, whichever it is."""
+    plan = plan_of({"near": {"0": 0.9, "1": 0.8}, "far": {"1": 0.5, "2": 0.6}})
+    drawn = [ablations.random_subsets(plan, seed) for seed in range(8)]
+    for subsets in drawn:
+        assert {device: len(set(classes)) for device, classes in subsets.items()} == {"near": 2, "far": 2}
+        assert {name for classes in subsets.values() for name in classes} == {"0", "1", "2"}
+    assert len({str(subsets) for subsets in drawn}) > 1
+
+
+def test_ours_fills_each_device_up_to_the_limit() -> None:
+    """Every class is served, in time, and less than the 5 us of one head are left of the limit."""
+    profile = timed_digits()
+    plan = most_retained(profile, fleet_of("equal-2", 1e10, 200_000), 60, SMALL)
+    assert {name for a in plan.assignments for name in a.classes} == set(profile.classes)
+    assert 55 < plan.latency_us <= 60
 
 
 def batch_of(seed: int) -> Batch:

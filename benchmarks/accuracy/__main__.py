@@ -6,6 +6,7 @@ What is finished is kept in the cache folder, so that the same command goes on w
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -113,4 +114,8 @@ def _studied(subject: str, small: bool, progress: Progress) -> _Study | None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. What was finished is kept: the same command goes on from there.\n")
+        sys.exit(130)

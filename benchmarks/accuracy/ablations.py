@@ -5,8 +5,9 @@ A recipe is a story told to a `Train`; here somebody stands between who swaps th
 Legend: B images, C classes, D devices.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -28,6 +29,9 @@ NO_TEACHER = "no teacher: labels alone"
 NO_OTHER = "no other: own classes alone"
 ONE_DEVICE = "each class on one device"
 RANDOM_GROUPS = "random class subsets"
+# For each device, the classes it serves.
+Subsets: TypeAlias = Mapping[str, Sequence[str]]
+
 ABLATIONS = (ALIKE, NO_TEACHER, NO_OTHER, ONE_DEVICE, RANDOM_GROUPS)
 
 
@@ -71,13 +75,12 @@ def on_one_device(plan: Plan) -> Plan:
     return Plan.model_validate(plan.model_dump() | {"assignments": assignments})
 
 
-def random_pins(plan: Plan, seed: int) -> dict[str, tuple[str, ...]]:
-    """Return a device for each class: subsets as large as those of a plan of one device a class, drawn at random."""
-    alone = on_one_device(plan)
-    names = [name for a in alone.assignments for name in a.classes]
-    homes = [a.device for a in alone.assignments for _ in a.classes]
-    order = np.random.default_rng(seed).permutation(len(names))
-    return {names[i]: (home,) for i, home in zip(order.tolist(), homes, strict=True)}
+def random_subsets(plan: Plan, seed: int) -> Subsets:
+    """Return class subsets of the same sizes as a plan's, drawn at random; each class is on as many devices."""
+    names = sorted({name for a in plan.assignments for name in a.classes})
+    drawn = np.random.default_rng(seed).permutation(len(names)).tolist()
+    other = {name: names[i] for name, i in zip(names, drawn, strict=True)}
+    return {a.device: tuple(other[name] for name in a.classes) for a in plan.assignments}
 
 
 def recipe_of(name: str) -> Recipe:

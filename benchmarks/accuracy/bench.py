@@ -82,15 +82,12 @@ def make_ready(subject: str, card_path: Path, budget: Budget, progress: Progress
 
     shape = whole_shape(card)
     profile = _untimed(subject, card, card_path)
-    result = timing.probe(card.model, shape, design(shape, embed_widths(shape), 0), _table_folder(card), on_network)
+    folder = folder_of(subject) / f"table-{key_of(card.architecture.model_dump(), budget.networks)}"
+    result = timing.probe(card.model, shape, design(shape, embed_widths(shape), 0, budget.networks), folder, on_network)
     table = latency_table(result, profile, _THREADS)
     profile = fleets.slower(with_table(profile, fleets.HERE, table.rows))
     progress.remove_task(task)
     return Bench(subject, card_path, budget, profile)
-
-
-def _table_folder(card: ModelCard) -> Path:
-    return folder_of(card.model) / f"table-{key_of(card.architecture.model_dump())}"
 
 
 def _untimed(subject: str, card: ModelCard, card_path: Path) -> Profile:

@@ -49,7 +49,7 @@ class Execution:
     @property
     def name(self) -> str:
         """What a progress bar says of it."""
-        return f"{self.recipe}, seed {self.seed}"
+        return f"{Path(self.card).parent.name} {self.plan.stem[:4]}, {self.recipe}, seed {self.seed}"
 
 
 @dataclass(frozen=True)

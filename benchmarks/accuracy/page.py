@@ -10,6 +10,7 @@ import onnxruntime
 import torch
 
 from benchmarks.accuracy.ablations import ABLATIONS
+from benchmarks.accuracy.execution import Outcome
 from benchmarks.accuracy.fleets import FLEETS
 from benchmarks.accuracy.plans import OURS, ROWS, YARDSTICKS
 from benchmarks.accuracy.results import Costs, Reached, Study, reached, spread
@@ -60,7 +61,8 @@ def _head() -> list[str]:
         "published as code that runs on unequal devices. Their class subsets are drawn anew with each seed. "
         "Accuracies are of the test part, ± half the range over the seeds. *Lost* is the fused accuracy when the "
         "device is lost that is missed most. Sizes are shares of the whole model's: of the largest sub-model, and of "
-        "all together. Seconds to train are of one core among busy ones.",
+        "all together. *Images* are those that a sub-model has learned from, all epochs together; a training whose "
+        "held-out loss stops falling ends early. Seconds to train are of one core among busy ones.",
     ]
 
 
@@ -84,7 +86,7 @@ def _wholes(studies: Sequence[Study]) -> list[str]:
 
 _COLUMNS = (
     "fused accuracy | worst class | lost | latency predicted [us] | measured [us] | memory [KiB] | params | MACs | "
-    "train [s]"
+    "images | train [s]"
 )
 
 
@@ -93,18 +95,26 @@ def _cells(study: Study, row: str, fleet: str, limit: Fraction) -> str:
     costs, found = study.costs(row, fleet, limit), study.outcomes(row, fleet, limit)
     if costs is None:
         reason = study.reason(row, fleet, limit).replace("\n", " ").split(". ")[0]
-        return f"{reason or NONE} | | | | | | | | "
+        return f"{reason or NONE} | | | | | | | | | "
     size = (
         f"{costs.predicted_us:.0f} | {costs.measured_us:.0f} | {costs.memory_bytes / 1024:.0f} | "
         f"{costs.params[0]:.2f}, {costs.params[1]:.2f} | {costs.macs[0]:.2f}, {costs.macs[1]:.2f}"
     )
     if not found:
-        return f"{NONE} | {NONE} | {NONE} | {size} | {NONE}"
+        return f"{NONE} | {NONE} | {NONE} | {size} | {NONE} | {NONE}"
     lost = [o.lost for o in found if o.lost is not None]
     return (
         f"{accuracy_text([o.fused for o in found])} | {mean(o.worst for o in found):.1%} | "
-        f"{f'{mean(lost):.1%}' if lost else NONE} | {size} | {mean(o.seconds for o in found):.0f}"
+        f"{f'{mean(lost):.1%}' if lost else NONE} | {size} | {_images(found)} | "
+        f"{mean(o.seconds for o in found):.0f}"
     )
+
+
+def _images(found: Sequence[Outcome]) -> str:
+    """Return how many images a sub-model has learned from, in thousands: the least and the most, where they differ."""
+    counts = [count / 1000 for o in found for count in o.images.values()]
+    ends = dict.fromkeys(f"{count:.1f}k" for count in (min(counts), max(counts)))
+    return " to ".join(ends)
 
 
 def accuracy_text(values: Sequence[float]) -> str:
@@ -118,7 +128,7 @@ def _by_fleet(study: Study) -> list[str]:
         f"At {LIMIT} of the whole model's latency ({float(LIMIT) * study.whole.predicted_us:.0f} us at most):",
         "",
         f"| fleet | row | {_COLUMNS} |",
-        "|---|---|" + "---|" * 9,
+        "|---|---|" + "---|" * 10,
     ]
     for fleet in FLEETS:
         rows = [row for row in ROWS if study.costs(row, fleet, LIMIT) or study.reason(row, fleet, LIMIT)]
@@ -126,13 +136,13 @@ def _by_fleet(study: Study) -> list[str]:
     w = study.whole
     lines.append(
         f"| one `here` | whole | {w.accuracy:.2%} | {min(w.by_class):.1%} | {NONE} | {w.predicted_us:.0f} | "
-        f"{w.measured_us:.0f} | {4 * w.params / 1024:.0f} (weights) | 1, 1 | 1, 1 | {NONE} |"
+        f"{w.measured_us:.0f} | {4 * w.params / 1024:.0f} (weights) | 1, 1 | 1, 1 | {NONE} | {NONE} |"
     )
     return lines
 
 
 def _sweep(study: Study) -> list[str]:
-    lines = ["", f"On {MAIN_FLEET}, at other limits:", "", f"| limit | row | {_COLUMNS} |", "|---|---|" + "---|" * 9]
+    lines = ["", f"On {MAIN_FLEET}, at other limits:", "", f"| limit | row | {_COLUMNS} |", "|---|---|" + "---|" * 10]
     shown = [
         f"| {limit} | {row} | {_cells(study, row, MAIN_FLEET, limit)} |"
         for limit in SWEEP

@@ -1,8 +1,8 @@
 """What is planned: each row of the tables as a plan, or the reason why there is none.
 
-The yardsticks prune as little as the latency limit allows, without floors. Ours is solved exactly: with the highest
-floors that some plan within the limit holds. Floors rise with the number of classes as digits' recovery probes found
-it; flat ones would let one sub-model of all classes stand for four.
+The yardsticks prune as little as the latency limit allows, without floors. Ours is solved exactly: the class subsets
+of the highest floors that some plan within the limit holds, and for them the most retention. Floors rise with the
+number of classes as digits' recovery probes found it; flat ones would let one sub-model of all classes stand for four.
 """
 
 from dataclasses import dataclass, field, replace
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy import ablations, fleets
+from benchmarks.accuracy.ablations import Subsets
 from benchmarks.accuracy.bench import Bench
 from benchmarks.accuracy.settings import BY_COUNT, LIMIT, MAIN_FLEET, SEEDS, SWEEP, Budget
 from benchmarks.accuracy.store import code_of, key_of
@@ -112,10 +113,8 @@ def _plan(bench: Bench, case: Case, fleet: Fleet) -> Plan:
         raise InfeasibleError("No plan of ours to change.")
     if case.row == ablations.ONE_DEVICE:
         return ablations.on_one_device(ours)
-    pins = ablations.random_pins(ours, case.seed)
-    boards = [a.device for a in ours.assignments]
-    forbidden = {name: [b for b in boards if b not in at] for name, at in pins.items()}
-    return most_retained(bench.profile, fleet, limit_us, bench.budget, {"pin": pins, "forbid": forbidden})
+    drawn = ablations.random_subsets(ours, case.seed)
+    return _filled(bench.profile, fleet, limit_us, bench.budget, drawn)
 
 
 def by_yardstick(profile: Profile, fleet: Fleet, method: str, limit_us: int, seed: int) -> Plan:
@@ -151,17 +150,14 @@ def kept_share(profile: Profile, a: Assignment) -> float:
     return min(heads, sum(map(len, a.kept_channel_groups)) / sum(map(len, profile.channel_groups)))
 
 
-def most_retained(
-    profile: Profile, fleet: Fleet, limit_us: int, budget: Budget, more: dict[str, Any] | None = None
-) -> Plan:
-    """Return the plan of the highest floors that can be held within the latency limit.
+def most_retained(profile: Profile, fleet: Fleet, limit_us: int, budget: Budget) -> Plan:
+    """Return the plan of the highest floors that can be held in time, its sub-models then filled up to the limit.
 
     Args:
         profile: What floors of all levels are put into.
         fleet: The devices.
         limit_us: The latency limit [us].
         budget: How finely levels are tried, and how long each is solved for.
-        more: Keys of the goal beside its floors.
 
     Raises:
         InfeasibleError: If there is none at the lowest.
@@ -171,9 +167,9 @@ def most_retained(
     while low < high:
         level = (low + high + 1) // 2
         # No limit in the goal: the least latency says as much, and nobody asks why a limit cannot be held.
-        goal = {"max_accuracy_drop": _drop(level, budget.levels), "leave_out": [fleets.GATEWAY], **(more or {})}
+        goal = {"max_accuracy_drop": _drop(level, budget.levels), "leave_out": [fleets.GATEWAY]}
         try:
-            plan = solve(raised, fleet, Goal.model_validate(goal), time_limit_s=budget.level_seconds)
+            plan = solve(raised, fleet, Goal.model_validate(goal), time_limit_s=budget.level_seconds, start=best)
         except (InfeasibleError, TimeLimitError):
             high = level - 1
             continue
@@ -183,7 +179,26 @@ def most_retained(
             high, least_us = level - 1, plan.latency_us
     if best is None:
         raise InfeasibleError(f"No plan within {limit_us} us: at the lowest floors the best takes {least_us} us.")
-    return best
+    return _filled(profile, fleet, limit_us, budget, {a.device: a.classes for a in best.assignments})
+
+
+def _filled(profile: Profile, fleet: Fleet, limit_us: int, budget: Budget, subsets: Subsets) -> Plan:
+    """Return a plan of these class subsets, the lowest retention as high as the latency limit allows."""
+    goal = {
+        "objective": "accuracy",
+        "min_retention": 0.0,
+        "max_latency_ms": limit_us / 1000,
+        "leave_out": [fleets.GATEWAY],
+        **_held(subsets),
+    }
+    return solve(profile, fleet, Goal.model_validate(goal), time_limit_s=budget.level_seconds)
+
+
+def _held(subsets: Subsets) -> dict[str, Any]:
+    """Return the keys of a goal that leave each class on the devices that have it, and on no others."""
+    names = sorted({name for classes in subsets.values() for name in classes})
+    at = {name: [device for device, classes in subsets.items() if name in classes] for name in names}
+    return {"pin": at, "forbid": {name: [d for d in subsets if d not in homes] for name, homes in at.items()}}
 
 
 def with_levels(profile: Profile, levels: int) -> Profile:

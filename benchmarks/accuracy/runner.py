@@ -1,9 +1,10 @@
 """Executions side by side in processes of their own, the first ones first, until the time is up."""
 
 import multiprocessing
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import zip_longest
 from typing import TypeVar
@@ -34,26 +35,43 @@ def run(jobs: Sequence[Execution], num_processes: int, until: float | None, prog
     open_jobs = [job for job in dict.fromkeys(jobs) if not job.out.exists()]
     work = {job: training_macs(job) for job in open_jobs}
     task = progress.add_task("executions", total=sum(work.values()) or 1.0)
+    # Workers leave Ctrl-C to their parent, who ends them.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_processes, mp_context=spawn) as pool:
-        running: dict[Future[None], Execution] = {}
-        while open_jobs or running:
-            in_time = until is None or time.monotonic() < until
-            while in_time and open_jobs and len(running) < num_processes:
-                job = open_jobs.pop(0)
-                running[pool.submit(execute, job)] = job
-            if not running:
-                break
-            progress.update(task, description=f"{len(open_jobs) + len(running)} left: {_names(running)}")
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                job = running.pop(future)
-                try:
-                    future.result()
-                except PlannerError as error:
-                    print(f"{job.name}: {error}", file=sys.stderr)
-                progress.advance(task, work[job])
+    pool = ProcessPoolExecutor(num_processes, spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    try:
+        for job in _finished(
+            pool, open_jobs, num_processes, until, lambda said: progress.update(task, description=said)
+        ):
+            progress.advance(task, work[job])
+    except BaseException:
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
     progress.remove_task(task)
 
 
-def _names(running: dict[Future[None], Execution]) -> str:
-    return "; ".join(job.name for job in running.values())
+def _finished(
+    pool: ProcessPoolExecutor,
+    jobs: list[Execution],
+    num_processes: int,
+    until: float | None,
+    say: Callable[[str], None],
+) -> Iterator[Execution]:
+    """Do jobs until none is left, or until it is time; yield each as it ends. One that fails is said and left out."""
+    running: dict[Future[None], Execution] = {}
+    while True:
+        while jobs and len(running) < num_processes and (until is None or time.monotonic() < until):
+            job = jobs.pop(0)
+            running[pool.submit(execute, job)] = job
+        if not running:
+            return
+        say(f"{len(jobs) + len(running)} left: {'; '.join(job.name for job in running.values())}")
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            job = running.pop(future)
+            try:
+                future.result()
+            except PlannerError as error:
+                print(f"{job.name}: {error}", file=sys.stderr)
+            yield job

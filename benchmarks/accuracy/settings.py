@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from benchmarks.accuracy.subjects import CIFAR, DIGITS, FASHION
+from planner.profiler.design import NUM_NETWORKS
 
 SUBJECTS = (DIGITS, FASHION, CIFAR)
 
@@ -22,13 +23,15 @@ class Budget:
     epochs: int
     # Training images of each class at most; None: all.
     per_class: int | None
-    # Ours is solved at so many levels of floors at most, halving what is open, each for so long [s].
-    levels: int = 128
-    level_seconds: float = 4.0
+    # Ours is solved at levels of floors, of so many, halving what is open, each for so long at most [s].
+    levels: int = 32
+    level_seconds: float = 8.0
+    # Timed for the latency table.
+    networks: int = NUM_NETWORKS
 
 
 BUDGETS = {DIGITS: Budget(20, None), FASHION: Budget(2, None), CIFAR: Budget(3, None)}
-SMALL = Budget(2, 60, levels=16, level_seconds=2.0)
+SMALL = Budget(2, 60, levels=8, level_seconds=1.0, networks=16)
 # How floors rise with the number of classes on a device: of digits' recovery probes, at a drop of 2 points.
 BY_COUNT = (0.499, 0.576, 0.625, 0.662, 0.692, 0.716, 0.738, 0.759, 0.778, 0.796)
 # Of each class, for the importance.
