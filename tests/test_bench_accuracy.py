@@ -89,7 +89,7 @@ def costs(latency_us: float) -> Costs:
 
 def made_up() -> Study:
     """Return results in which ours has 94 % and 95 % at 30 us, and devit's curve gets there at 52.5 us."""
-    whole = WholeModel(0.95, (0.9, 1.0), 60, "2 blocks", 2_000_000, 5_000_000, 89.0, 90.0, 20.0, 15.0, 3.0)
+    whole = WholeModel(0.95, (0.9, 1.0), "60 epochs", "2 blocks", 2_000_000, 5_000_000, 89.0, 90.0, 20.0, 15.0, 3.0)
     third, half, most = Fraction(1, 3), Fraction(1, 2), Fraction(2, 3)
     cells = {
         Case("ours"): Cell("", costs(30.0), outcome(0.94)),

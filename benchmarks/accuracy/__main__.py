@@ -54,7 +54,7 @@ def main() -> None:
 class _Study:
     """One subject's plans, times and executions."""
 
-    def __init__(self, bench: Bench, plans: dict[Case, Planned], times: dict[str, float]) -> None:
+    def __init__(self, bench: Bench, plans: dict[Case, Planned], times: dict[str, float], progress: Progress) -> None:
         self.bench, self.plans, self.times = bench, plans, times
         self.whole = kept(bench.folder / f"whole-{bench.card.weights_sha256[:16]}.json", self._whole)
         profile = bench.folder / f"planned-{key_of(bench.profile.model_dump(mode='json'))}.json"
@@ -63,7 +63,9 @@ class _Study:
         budget = bench.budget
         sha = str(bench.card.weights_sha256)
         lessons = bench.folder / f"lessons-{key_of(sha, budget.epochs, budget.per_class)}.safetensors"
-        prepare(str(bench.card_path), budget, lessons)
+        task = progress.add_task(f"{bench.subject}: the whole model's answers", total=None)
+        prepare(str(bench.card_path), budget, lessons, lambda done, n: progress.update(task, completed=done, total=n))
+        progress.remove_task(task)
         self.jobs = {
             case: Execution(
                 card=str(bench.card_path),
@@ -110,7 +112,7 @@ def _studied(subject: str, small: bool, progress: Progress) -> _Study | None:
 
     times = timing.time_shapes(bench.card.model, bench.whole, shapes, bench.folder / "times", on_network)
     progress.remove_task(task)
-    return _Study(bench, plans, times)
+    return _Study(bench, plans, times, progress)
 
 
 if __name__ == "__main__":

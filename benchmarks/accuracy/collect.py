@@ -51,10 +51,11 @@ def _whole(bench: Bench, measured: dict[str, float], times: dict[str, float]) ->
     size, small = counts.exact(shape), counts.exact(paper_shape(shape))
     assert training is not None
     said = f"{shape.depth} blocks, width {shape.embed_dim}, {shape.num_heads[0]} heads, {shape.num_tokens} tokens"
+    trained = f"{training.epochs} epochs, learning rate {training.learning_rate:g}, batches of {training.batch_size}"
     return WholeModel(
         accuracy=measured["accuracy"],
         by_class=tuple(measured["by_class"]),
-        epochs=training.epochs,
+        training=trained,
         size=said,
         params=size.params,
         macs=size.macs,

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -87,14 +87,14 @@ def _code(recipe: str) -> str:
     return code_of((*_COMMON, *(f"planner/network/recipes/{name}.py" for name in names), *ablation))
 
 
-def prepare(card_path: str, budget: Budget, path: Path) -> None:
+def prepare(card_path: str, budget: Budget, path: Path, on_copy: Callable[[int, int], None]) -> None:
     """Write what the whole model says of every copy of the training images, unless it is known."""
     if path.exists():
         return
     card, whole = load_model(card_path)
     samples = data.load(card, "train", budget.per_class)
     copies = min(NUM_COPIES, budget.epochs)
-    lessons = prepare_lessons(whole, samples, data.Jitter.of(card.training), 0, copies)
+    lessons = prepare_lessons(whole, samples, data.Jitter.of(card.training), 0, copies, on_copy)
     tensors = {"moves": lessons.moves, "answers": lessons.answers, "tokens": lessons.tokens}
     write_bytes(path, save(tensors))
 

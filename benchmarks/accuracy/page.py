@@ -71,15 +71,15 @@ def _wholes(studies: Sequence[Study]) -> list[str]:
         "",
         "## Whole models",
         "",
-        "| model | network | params | MACs | epochs | accuracy | worst class | latency predicted [us] | "
+        "| model | network | params | MACs | trained | accuracy | worst class | latency predicted [us] | "
         "measured [us] | budget of each sub-model |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for s in studies:
         w = s.whole
         lines.append(
-            f"| {s.subject} | {w.size} | {w.params / 1e6:.2f} M | {w.macs / 1e6:.2f} M | {w.epochs} | {w.accuracy:.2%} "
-            f"| {min(w.by_class):.1%} | {w.predicted_us:.0f} | {w.measured_us:.0f} | {s.budget} |"
+            f"| {s.subject} | {w.size} | {w.params / 1e6:.2f} M | {w.macs / 1e6:.2f} M | {w.training} "
+            f"| {w.accuracy:.2%} | {min(w.by_class):.1%} | {w.predicted_us:.0f} | {w.measured_us:.0f} | {s.budget} |"
         )
     return lines
 

@@ -179,7 +179,9 @@ def most_retained(profile: Profile, fleet: Fleet, limit_us: int, budget: Budget)
             high, least_us = level - 1, plan.latency_us
     if best is None:
         raise InfeasibleError(f"No plan within {limit_us} us: at the lowest floors the best takes {least_us} us.")
-    return _filled(profile, fleet, limit_us, budget, {a.device: a.classes for a in best.assignments})
+    filled = _filled(profile, fleet, limit_us, budget, {a.device: a.classes for a in best.assignments})
+    # In too short a time a fuller one may not be found.
+    return max(filled, best, key=lambda plan: plan.lowest_retention)
 
 
 def _filled(profile: Profile, fleet: Fleet, limit_us: int, budget: Budget, subsets: Subsets) -> Plan:

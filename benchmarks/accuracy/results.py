@@ -38,7 +38,7 @@ class WholeModel:
 
     accuracy: float
     by_class: tuple[float, ...]
-    epochs: int
+    training: str
     size: str
     params: int
     macs: int

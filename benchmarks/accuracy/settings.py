@@ -31,7 +31,7 @@ class Budget:
 
 
 BUDGETS = {DIGITS: Budget(20, None), FASHION: Budget(2, None), CIFAR: Budget(3, None)}
-SMALL = Budget(2, 60, levels=8, level_seconds=1.0, networks=16)
+SMALL = Budget(2, 60, levels=8, level_seconds=2.0, networks=16)
 # How floors rise with the number of classes on a device: of digits' recovery probes, at a drop of 2 points.
 BY_COUNT = (0.499, 0.576, 0.625, 0.662, 0.692, 0.716, 0.738, 0.759, 0.778, 0.796)
 # Of each class, for the importance.
