@@ -63,7 +63,7 @@ class Planned:
 def all_cases() -> list[Case]:
     """Return every case, the most important first."""
     main = [Case(row, seed=seed) for seed in SEEDS for row in ROWS]
-    sweep = [Case(row, limit=limit) for limit in SWEEP for row in ROWS]
+    sweep = [Case(row, limit=limit) for limit in SWEEP for row in ROWS if row != PRUNED]
     others = [[Case(row, fleet, seed=seed) for fleet in fleets.FLEETS for row in ROWS] for seed in SEEDS]
     without = [[Case(name, seed=seed) for name in ablations.ABLATIONS] for seed in SEEDS]
     later = [case for part in (without[1], without[2], others[1], others[2]) for case in part]
