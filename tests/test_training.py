@@ -238,7 +238,7 @@ def test_a_loss_that_is_no_number_stops_the_training(value):
             return super().forward(module, batch, generator) * (value if next(steps) == 4 else 1.0)
 
     rate = SCHEDULE.rate(4, 12)
-    wanted = rf"training 'vit': the loss became {value} in epoch 2 at learning rate {rate:.2g}; lower the learning rate"
+    wanted = rf"training 'vit': the loss became {value} in epoch 2 at learning rate {rate:.2g}; look for extreme"
     with pytest.raises(PlannerError, match=wanted):
         fit(replace(fresh(), objective=Bursting()))
 

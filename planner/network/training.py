@@ -234,7 +234,7 @@ class _Run:
         if not value.isfinite():
             raise PlannerError(
                 f"training {self.training.name!r}: the loss became {value.item()} in epoch {len(self.history) + 1} "
-                f"at learning rate {rate:.2g}; lower the learning rate."
+                f"at learning rate {rate:.2g}; look for extreme weights or images, or take another recipe or seed."
             )
         return value
 
