@@ -18,6 +18,7 @@ test: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m trial
 
 # What takes too long for every change: the shipped model trained again.
 test-slow: $(VENV)/.ready-dev
@@ -30,7 +31,7 @@ bench: $(VENV)/.ready
 # Are sub-models as good as the whole, and as DeViT's and ED-ViT's way? docs/accuracy.md (under three hours on two
 # cores; goes on where it was stopped). Whole models and results are kept under $PLANNER_CACHE or the user's cache
 # folder; Fashion-MNIST and CIFAR-10 are read from $PLANNER_DATA or ../shared/data, and left out where they are not.
-bench-accuracy: $(VENV)/.ready-dev $(VENV)/.ready-report
+bench-accuracy: $(VENV)/.ready-dev
 	$(BIN)/python -m benchmarks.accuracy
 
 # Peak memory of sub-models in ONNX Runtime, predicted beside measured: docs/memory.md (some ten minutes).
@@ -78,7 +79,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data,deploy,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data,deploy,dev,report]'
 	touch $@
 
 $(VENV)/.ready-report: $(VENV)/.ready

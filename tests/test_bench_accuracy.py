@@ -342,7 +342,7 @@ def test_results_outlive_a_changed_comment(tmp_path: Path, monkeypatch: pytest.M
     assert keys[0] == keys[1] != keys[2]
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 def test_a_trial_run(tmp_path: Path) -> None:
     """Digits, one fleet, one seed: a page with a row for each method; run again, nothing is done again."""
     environment = {"PLANNER_CACHE": str(tmp_path / "cache"), "PATH": "", "HOME": str(tmp_path)}
