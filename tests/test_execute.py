@@ -35,7 +35,7 @@ def plan(profile: Profile) -> Plan:
 def bundle(plan: Plan, profile: Profile, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The plan, executed with a short training and never interrupted."""
     out = tmp_path_factory.mktemp("unbroken") / "bundle"
-    execute(plan, profile, out, epochs=2)
+    execute(plan, profile, out, epochs=3)
     return out
 
 

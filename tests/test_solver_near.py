@@ -119,3 +119,15 @@ def test_from_a_plan_for_many_classes_no_worse_one_comes(num_classes: int) -> No
     again = solve(drawn, on, start=plan, time_limit_s=0)
     assert again.latency_us <= plan.latency_us
     assert check(again, drawn, on) == []
+
+
+def test_the_most_accurate_plan_gives_idle_devices_work() -> None:
+    """At the same lowest retention more devices serve more classes, unless devices are to be left idle."""
+    drawn, on = spread(600)
+    limit_ms = 3 * latency_of(drawn, on) / 1000
+    goals = ({"objective": "accuracy", "max_latency_ms": limit_ms, "leave_idle": idle} for idle in (True, False))
+    few, many = (solve(drawn, on, Goal.model_validate(goal)) for goal in goals)
+    assert (few.status, many.status) == ("optimal", "optimal")
+    assert few.lowest_retention == many.lowest_retention
+    assert len(few.assignments) < len(many.assignments)
+    assert sum(len(a.classes) for a in few.assignments) < sum(len(a.classes) for a in many.assignments)

@@ -58,7 +58,7 @@ def test_training_is_what_the_card_says(tmp_path: Path) -> None:
     initialise(expected, torch.Generator().manual_seed(0))
     train = data.load(card, "train")
     images, schedule = train.tensor(), Schedule(epochs=2, batch_size=256, learning_rate=0.003, weight_decay=0.1)
-    optimizer = torch.optim.AdamW(expected.parameters(), weight_decay=0.1)
+    optimizer = torch.optim.AdamW(expected.parameters(), weight_decay=0.1, fused=True)
     batches = -(-len(train) // 256)
     jitter = data.Jitter(0.3, 5.0)
     expected.train()

@@ -107,7 +107,8 @@ class _Exact:
         assert outcome.bound is not None
         instance, chosen = outcome.instance, named(outcome.instance, outcome.placed, self._earlier)
         stays: list[Placed] = []
-        if self._earlier and outcome.knowledge is not None:
+        # What was raised to other floors is not compared with an earlier plan: its options are others.
+        if self._earlier and outcome.knowledge is not None and instance is self._instance:
             judge = Judge(instance, instance.goal.objective)
             chosen = nearest_plan(instance, outcome.placed, self._earlier, outcome.knowledge, judge, clock)
             stays = [p for name, p in chosen.items() if self._earlier.get(name) == p]
