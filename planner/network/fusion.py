@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# Less is rounding.
+_LEAST_SPREAD = 1e-4
+
 
 class Fusion(nn.Module):
     """Standardise each feature, concatenate, two linear layers.
@@ -26,9 +29,14 @@ class Fusion(nn.Module):
         self.fc2 = nn.Linear(hidden, num_classes)
 
     def standardise(self, features: Tensor) -> None:
-        """Take mean and spread from features (B, F) of training images."""
+        """Take mean and spread from features (B, F) of training images.
+
+        A feature that does not vary, as of a sub-model without any head, whose class token sees no patch, stays as it
+        is: the least shift of it in a later training would otherwise drown all others.
+        """
         self.mean.copy_(features.mean(0))
-        self.std.copy_(features.std(0).clamp_min(1e-6))
+        spread = features.std(0)
+        self.std.copy_(torch.where(spread > _LEAST_SPREAD, spread, 1.0))
 
     def forward(self, features: Tensor, present: Tensor | None = None) -> Tensor:
         """Return logits (B, C).
