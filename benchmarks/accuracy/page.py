@@ -62,8 +62,8 @@ def _head() -> list[str]:
         "Accuracies are of the test part, ± half the range over the seeds. *Lost* is the fused accuracy when the "
         "device is lost that is missed most. Sizes are shares of the whole model's: of the largest sub-model, and of "
         "all together. *Images* are those that a sub-model has learned from, all epochs together; a training whose "
-        "held-out loss stops falling ends early. Seconds to train are of one core among busy ones. A dash is what was not "
-        "run, or means nothing there.",
+        "held-out loss stops falling ends early. Seconds to train are of one core among busy ones. A dash is what was "
+        "not run, or means nothing there.",
     ]
 
 
