@@ -29,10 +29,12 @@ NO_TEACHER = "no teacher: labels alone"
 NO_OTHER = "no other: own classes alone"
 ONE_DEVICE = "each class on one device"
 RANDOM_GROUPS = "random class subsets"
+# The same plan by another recipe of the library.
+OTHER_RECIPES = {f"the default recipe: {name} instead": name for name in ("devit", "ed-vit")}
 # For each device, the classes it serves.
 Subsets: TypeAlias = Mapping[str, Sequence[str]]
 
-ABLATIONS = (ALIKE, NO_TEACHER, NO_OTHER, ONE_DEVICE, RANDOM_GROUPS)
+ABLATIONS = (ALIKE, NO_TEACHER, NO_OTHER, ONE_DEVICE, RANDOM_GROUPS, *OTHER_RECIPES)
 
 
 def classes_alike(profile: Profile) -> Profile:

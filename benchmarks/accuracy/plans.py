@@ -28,7 +28,7 @@ ROWS = (PRUNED, DEVIT, ED_VIT, OURS)
 YARDSTICKS = {DEVIT: "random-equal", ED_VIT: "greedy"}
 # What each row's sub-models are trained by.
 RECIPE_OF = {DEVIT: "devit", ED_VIT: "ed-vit", ablations.NO_TEACHER: ablations.NO_TEACHER}
-RECIPE_OF |= {ablations.NO_OTHER: ablations.NO_OTHER}
+RECIPE_OF |= {ablations.NO_OTHER: ablations.NO_OTHER, **ablations.OTHER_RECIPES}
 # Rows with plans of their own, and those whose plans differ from seed to seed.
 PLANNED_APART = (*YARDSTICKS, ablations.ALIKE, ablations.ONE_DEVICE, ablations.RANDOM_GROUPS)
 DRAWN = (*YARDSTICKS, ablations.RANDOM_GROUPS)
