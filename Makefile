@@ -28,7 +28,7 @@ test-slow: $(VENV)/.ready-dev
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/yardsticks.py
 
-# Are sub-models as good as the whole, and as DeViT's and ED-ViT's way? docs/accuracy.md (under three hours on two
+# Are sub-models as good as the whole, and as DeViT's and ED-ViT's way? docs/accuracy.md (some three hours on two
 # cores; goes on where it was stopped). Whole models and results are kept under $PLANNER_CACHE or the user's cache
 # folder; Fashion-MNIST and CIFAR-10 are read from $PLANNER_DATA or ../shared/data, and left out where they are not.
 bench-accuracy: $(VENV)/.ready-dev

@@ -178,6 +178,16 @@ def test_without_heads_only_labels_are_learned():
     assert Relations([0, 1, 2, 3], TEACHER)(student, data, generator()).item() == pytest.approx(expected)
 
 
+def test_a_shallower_teacher_is_asked_as_far_in():
+    """A student whose only heads are in the last of 8 blocks is compared with the last of the teacher's 2."""
+    shape = Shape(4, 2, 2, 4, embed_dim=8, head_dim=4, num_heads=(0,) * 7 + (1,), hidden_dim=(2,) * 8)
+    student, data, seen = random_model(shape), batch(), []
+    hook = TEACHER.blocks[1].attn.qkv.register_forward_hook(lambda module, args, out: seen.append(out))
+    assert torch.isfinite(Relations([0, 1, 2, 3], TEACHER)(student, data, generator()))
+    hook.remove()
+    assert len(seen) == 1
+
+
 # Fusions and all together
 
 

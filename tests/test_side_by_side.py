@@ -41,8 +41,9 @@ def carry_out(order: Ordered, out: Path, means: Means | None = None, on_epoch: C
 
     def on_progress(what: str, done: float, total: float) -> None:
         nonlocal seen
-        seen += 1
-        on_epoch(seen)
+        if what != "lessons" or seen < 0:
+            seen += 1
+            on_epoch(seen)
 
     execute(order.plan, order.profile, out, model=order.card, epochs=EPOCHS, means=means, on_progress=on_progress)
 

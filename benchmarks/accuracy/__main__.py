@@ -21,7 +21,8 @@ from benchmarks.accuracy.results import Study
 from benchmarks.accuracy.runner import in_order, run
 from benchmarks.accuracy.settings import BUDGETS, SMALL, SUBJECTS
 from benchmarks.accuracy.store import kept, key_of, read_json
-from benchmarks.accuracy.subjects import DIGITS, ROOT, card_of
+from benchmarks.accuracy.subjects import DIGITS, card_of
+from benchmarks.data_sets import ROOT
 from planner import terminal
 from planner.schema import write_document
 from planner.schema.base import write_text

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.subjects import ROOT
+from benchmarks.data_sets import ROOT
 from planner.schema.base import sha256_of_json, write_text
 
 

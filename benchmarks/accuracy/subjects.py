@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from benchmarks.data_sets import data_folder
 from planner.executor.train_whole import train_whole
 from planner.network.checkpoint import find_card
 from planner.schema import ModelCard, read_document, write_document
 
-ROOT = Path(__file__).parents[2]
 DIGITS, FASHION, CIFAR = "digits", "fashion-mnist", "cifar-10"
 
 # Both models alike: 0.7 M parameters, 17 tokens.
@@ -32,13 +32,6 @@ def cache() -> Path:
     if "PLANNER_CACHE" in os.environ:
         return Path(os.environ["PLANNER_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vit-deployment-planner"
-
-
-def data_folder() -> Path | None:
-    """Return where the data sets are, if they are there."""
-    named = os.environ.get("PLANNER_DATA")
-    folder = Path(named) if named else ROOT.parent / "shared" / "data"
-    return folder.resolve() if folder.is_dir() else None
 
 
 def card_of(subject: str, progress: Progress) -> Path | None:

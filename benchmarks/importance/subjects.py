@@ -5,7 +5,6 @@ build/: a run that was stopped goes on.
 """
 
 import gzip
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.data_sets import ROOT, data_folder
 from planner.network import data
 from planner.network.checkpoint import load_model
 from planner.network.data import Jitter, Samples
@@ -21,7 +21,6 @@ from planner.network.objectives import Labels
 from planner.network.training import Schedule, Training, fit
 from planner.network.vit import Shape, VisionTransformer, initialise
 
-ROOT = Path(__file__).parents[2]
 WORK = ROOT / "build" / "bench-importance"
 
 _SHAPE = Shape(28, 4, 1, 10, embed_dim=96, head_dim=16, num_heads=(6,) * 4, hidden_dim=(384,) * 4)
@@ -46,22 +45,15 @@ class Subject:
 def subjects() -> list[Subject]:
     """Return the models at hand: Fashion-MNIST's is left out where its data is not."""
     found = [_digits()]
-    folder = _fashion_folder()
-    if folder is not None:
-        found.append(_fashion(folder))
+    data_sets = data_folder()
+    if data_sets is not None and (data_sets / "fashion-mnist").is_dir():
+        found.append(_fashion(data_sets / "fashion-mnist"))
     return found
 
 
 def _digits() -> Subject:
     card, model = load_model("digits-vit")
     return Subject("digits", model, data.load(card, "train"), data.load(card, "test"))
-
-
-def _fashion_folder() -> Path | None:
-    """Return where the data is: in $PLANNER_DATA, or in ../shared/data beside the project."""
-    roots = [Path(os.environ["PLANNER_DATA"])] if "PLANNER_DATA" in os.environ else []
-    roots.append(ROOT.parent / "shared" / "data")
-    return next((root / "fashion-mnist" for root in roots if (root / "fashion-mnist").is_dir()), None)
 
 
 def _fashion(folder: Path) -> Subject:

@@ -61,9 +61,13 @@ class Trial:
         self.recipe(replace(self.job, epochs=epochs), count)
         return found
 
+    def outside_seconds(self, epochs: int) -> float:
+        """Return how long everything but trainings takes [s]."""
+        return self.copy_seconds * min(self.most_copies, epochs)
+
     def seconds(self, epochs: int, width: int) -> float:
         """Return how long all of it takes where so many trainings are done at a time [s]."""
-        total = self.copy_seconds * min(self.most_copies, epochs)
+        total = self.outside_seconds(epochs)
         for call in self.efforts(epochs):
             each = [effort.epochs * effort.seconds for effort in call]
             total += max(*each, sum(each) / width) if len(each) > 1 else each[0]

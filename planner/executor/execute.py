@@ -59,7 +59,8 @@ def execute(
         seed: For all trainings.
         teacher: The card of another whole model to learn from; the model itself unless given.
         means: Who trains; this process, on one thread, unless given.
-        on_progress: Called as the work begins and after each epoch.
+        on_progress: Called as the work begins, after each copy of the images that the teacher was asked about, and
+            after each epoch.
         on_budget: Called with the number of epochs that minutes are enough for.
 
     Raises:
@@ -98,8 +99,8 @@ def execute(
             order = Order.model_validate(order.model_dump() | {"epochs": trial.most_epochs(minutes, means.width)})
             on_budget(order.epochs)
         write_document(out / WORK / ORDER, order)
-    progress = _Progress(trial.efforts(order.epochs), on_progress)
-    lessons = kept_lessons(out / WORK / LESSONS, teaching, samples, jitter, seed, order.epochs)
+    progress = _Progress(trial.efforts(order.epochs), trial.outside_seconds(order.epochs), on_progress)
+    lessons = kept_lessons(out / WORK / LESSONS, teaching, samples, jitter, seed, order.epochs, progress.on_copy)
     learned, held = split(lessons, seed=seed)
     job = Job(parts, teaching, learned, held, profile.fusion_hidden, order.epochs, seed)
     fusion = told(job, Kept(out, means, progress))
@@ -191,16 +192,20 @@ def _absolute(model: str) -> str:
 class _Progress:
     """How much of all the work is done; trainings that end early count as done when those beside them are."""
 
-    def __init__(self, efforts: Efforts, on_progress: OnProgress) -> None:
-        self.efforts, self.on_progress = efforts, on_progress
-        self.total = sum(effort.epochs * effort.seconds for call in efforts for effort in call)
+    def __init__(self, efforts: Efforts, outside_s: float, on_progress: OnProgress) -> None:
+        self.efforts, self.outside_s, self.on_progress = efforts, outside_s, on_progress
+        self.total = outside_s + sum(effort.epochs * effort.seconds for call in efforts for effort in call)
         self.done = [[0] * len(call) for call in efforts]
-        on_progress("lessons", 0.0, self.total)
+        self.on_copy(0, 1)
+
+    def on_copy(self, done: int, copies: int) -> None:
+        """Say how many copies of the images the teacher was asked about."""
+        self.on_progress("lessons", self.outside_s * done / copies, self.total)
 
     def __call__(self, call: int, position: int, epoch: Epoch) -> None:
         for earlier in range(call):
             self.done[earlier] = [effort.epochs for effort in self.efforts[earlier]]
         self.done[call][position] = epoch.epoch
         pairs = zip(self.done, self.efforts, strict=True)
-        done = sum(d * e.seconds for row, known in pairs for d, e in zip(row, known, strict=True))
+        done = self.outside_s + sum(d * e.seconds for row, known in pairs for d, e in zip(row, known, strict=True))
         self.on_progress(epoch.training, min(done, self.total), self.total)

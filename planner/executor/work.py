@@ -79,6 +79,7 @@ def kept_lessons(
     jitter: Jitter,
     seed: int,
     epochs: int,
+    on_copy: Callable[[int, int], None],
 ) -> Lessons:
     """Return the lessons of a file, or ask the teacher and write them there.
 
@@ -86,7 +87,7 @@ def kept_lessons(
         PlannerError: If the file is damaged.
     """
     if not path.exists():
-        lessons = prepare_lessons(teacher, samples, jitter, seed, min(NUM_COPIES, epochs))
+        lessons = prepare_lessons(teacher, samples, jitter, seed, min(NUM_COPIES, epochs), on_copy)
         said = {"moves": lessons.moves, "answers": lessons.answers, "tokens": lessons.tokens}
         write_bytes(path, save({name: tensor.contiguous() for name, tensor in said.items()}))
         return lessons

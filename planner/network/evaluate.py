@@ -11,14 +11,14 @@ from torch import Tensor
 from planner.network.data import Images, Samples
 
 # Enough to keep a core busy, few enough to hold the activations of a ViT-Base.
-BATCH = 256
+_BATCH = 256
 
 
 def batched(function: Callable[[Tensor], Tensor], images: Images) -> Tensor:
     """Return a function's values for all images, a batch at a time, without gradients."""
     with torch.inference_mode():
-        starts = range(0, len(images), BATCH)
-        answers = torch.cat([function(images[start : start + BATCH]) for start in starts])
+        starts = range(0, len(images), _BATCH)
+        answers = torch.cat([function(images[start : start + _BATCH]) for start in starts])
     # Cloned outside: what is made in inference mode cannot be part of a training.
     return answers.clone()
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from planner.network.data import Images, Jitter, Samples
 from planner.network.data.jitter import moved
-from planner.network.evaluate import BATCH
+from planner.network.evaluate import batched
 from planner.network.vit import VisionTransformer
 
 # Of each image, itself included, where the jitter moves anything.
@@ -130,7 +130,7 @@ def prepare_lessons(
     on_copy(0, len(moves))
     for done, copy in enumerate(moves, start=1):
         prefix = over_images(teacher.prefix, samples.images, copy)
-        answers.append(_batched(teacher.classify, prefix))
+        answers.append(batched(teacher.classify, prefix))
         tokens.append(prefix.mean(1))
         on_copy(done, len(moves))
     return Lessons(samples.images, samples.labels, moves, torch.stack(answers), torch.stack(tokens))
@@ -163,15 +163,4 @@ def copied(images: Tensor, moves: Tensor) -> Tensor:
 
 def over_images(function: Callable[[Tensor], Tensor], images: Images, moves: Tensor) -> Tensor:
     """Return a function's values for all images as moved, a batch at a time, without gradients."""
-    with torch.inference_mode():
-        starts = range(0, len(images), BATCH)
-        values = [function(copied(images[i : i + BATCH], moves[i : i + BATCH])) for i in starts]
-        answers = torch.cat(values)
-    # Cloned outside: what is made in inference mode cannot be part of a training.
-    return answers.clone()
-
-
-def _batched(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
-    with torch.inference_mode():
-        answers = torch.cat([function(part) for part in values.split(BATCH)])
-    return answers.clone()
+    return batched(lambda at: function(copied(images[at], moves[at])), torch.arange(len(images)))

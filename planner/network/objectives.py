@@ -94,7 +94,8 @@ class Relations(Objective):
         if at is None:
             return loss
         with torch.no_grad():
-            taught = qkv(self.teacher, batch.inputs, round(at * self.teacher.shape.depth / module.shape.depth))
+            # As far into the teacher as the student's block is into the student.
+            taught = qkv(self.teacher, batch.inputs, at * self.teacher.shape.depth // module.shape.depth)
         for weight, student, teacher in zip(self.WEIGHTS, learned, taught, strict=True):
             loss = loss + weight / module.shape.depth * relation_loss(student, teacher, module.shape.head_dim)
         return loss

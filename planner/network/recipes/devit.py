@@ -12,6 +12,7 @@ from its hidden units to the teacher's width serves the training only.
 import torch
 from torch import nn
 
+from planner.errors import InputError
 from planner.network.fusion import Fusion, fresh_fusion
 from planner.network.joint import Matched, TokenMatching
 from planner.network.lessons import find_features
@@ -25,7 +26,18 @@ APART = 2 / 3
 
 
 def devit(job: Job, train: Train) -> Fusion:
-    """Distil each sub-model on its own classes, then train all with the fusion."""
+    """Distil each sub-model on its own classes, then train all with the fusion.
+
+    Raises:
+        InputError: If the teacher sees images in more or fewer tokens: relations are between tokens.
+    """
+    for part in job.parts:
+        ours, theirs = part.sub_model.shape.num_tokens, job.teacher.shape.num_tokens
+        if ours != theirs:
+            raise InputError(
+                f"recipe devit: the teacher must have {ours} tokens, as {part.device} has, got {theirs}; "
+                "name another --teacher or --recipe."
+            )
     apart = max(1, round(APART * job.epochs))
     train([_distillation(job, i, part, apart) for i, part in enumerate(job.parts)])
     dims = [model.shape.embed_dim for model in job.sub_models]
