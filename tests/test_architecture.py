@@ -13,14 +13,16 @@ PACKAGE = ROOT / "planner"
 LAYERS = [
     {"errors"},
     {"schema"},
-    {"shipped"},
+    {"shipped", "workers"},
     {"floor", "links", "demands"},
     {"cost"},
     {"predict"},
     {"check"},
+    {"moves"},
     {"network"},
     {"solver", "profiler", "executor", "runtime"},
     {"whatif", "report"},
+    {"planned"},
     {"terminal", "goals", "options"},
     {"cli"},
 ]
