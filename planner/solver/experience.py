@@ -7,7 +7,8 @@ devices of the same costs:
 
 - A cut: a solution of the dual of the linear relaxation (see `submodel`). It stays one when needs
   or free memory change, and so bounds every S that holds the classes it prices:
-  t(o, S) >= constant + per_grain free + sum_c price_c need[c, |S|].
+  t(o, S) >= constant + per_grain free + sum_c price_c need[c, |S|]. (Where memory is too short, the
+  same of the memory that is needed.)
 - A proof: no sub-model for S takes less than so long. It holds where classes need as much or
   more, memory is as short or shorter, and for every superset.
 - A sub-model, good wherever it fits and meets the floors.
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.solver.instance import IMPORTANCE_SCALE, Ints, Option, Units
+from planner.solver.instance import IMPORTANCE_SCALE, NEVER, Ints, Option, Units
 from planner.solver.submodel import Cut, whole
 
 Floats = NDArray[np.float64]
@@ -45,6 +46,7 @@ class Lessons:
     prices: Floats  # (K, C)
     per_grain: Floats  # (K,) not above 0
     constant: Floats  # (K,)
+    of_memory: Bools  # (K,) bounds the memory [grains], not the time [us]
     proofs: tuple[tuple[int, int], ...]  # (mask, least time [us])
     sub_models: tuple[tuple[int, bytes], ...]  # (mask, kept units as packed bits)
 
@@ -52,7 +54,9 @@ class Lessons:
         """Return the bound [us] of each cut on class subsets of n classes, at an option's own terms, (K, C)."""
         values = self.prices @ (option.need / IMPORTANCE_SCALE)
         values += (self.constant + self.per_grain * option.free_grains)[:, None]
-        return whole(values)
+        bounds = whole(values)
+        never = np.where(bounds > option.free_grains, NEVER, 0)
+        return np.where(self.of_memory[:, None], never, bounds)
 
     def same_terms(self, option: Option) -> bool:
         """Say whether these lessons were learned at an option's needs and free memory."""
@@ -64,7 +68,7 @@ class Lessons:
             return np.zeros(len(self.masks), dtype=bool)
         # Where memory had no price, more of it changes nothing.
         exact: Bools = self.per_grain * (self.free_grains - option.free_grains) < _NEGLIGIBLE_US
-        return exact
+        return exact & ~self.of_memory
 
     def stricter(self, mask: int, option: Option) -> Bools:
         """Return for which numbers of classes what was proven of a class subset holds on an option, (C,)."""
@@ -123,6 +127,7 @@ def lessons_of(
         prices=np.array([cut.prices for _, cut in cuts]).reshape(-1, len(option.need)),
         per_grain=np.array([cut.per_grain for _, cut in cuts]),
         constant=np.array([cut.constant for _, cut in cuts]),
+        of_memory=np.array([cut.of_memory for _, cut in cuts], dtype=bool),
         proofs=tuple(sorted(proofs.items())),
         sub_models=tuple(sorted(sub_models)),
     )
@@ -183,6 +188,7 @@ def _merged(one: Lessons, other: Lessons) -> Lessons:
         prices=np.concatenate([one.prices, other.prices[added]]),
         per_grain=np.concatenate([one.per_grain, other.per_grain[added]]),
         constant=np.concatenate([one.constant, other.constant[added]]),
+        of_memory=np.concatenate([one.of_memory, other.of_memory[added]]),
         proofs=tuple(sorted(proofs.items())),
         sub_models=tuple(sorted((dict(other.sub_models) | dict(one.sub_models)).items())),
     )

@@ -12,20 +12,24 @@ from planner.schema import Goal
 from planner.solver import submodel
 from planner.solver.changes import Asked, changed, demands_of_goal, mib, smallest_changes
 from planner.solver.clock import Clock
+from planner.solver.experience import Experience
 from planner.solver.instance import NEVER, Instance, Placed
 
 
-def why_not(instance: Instance, clock: Clock) -> str:
+def why_not(instance: Instance, clock: Clock, experience: Experience) -> str:
     """Say why there is no plan, and the smallest changes that work."""
-    reason = _reason(instance, Asked(clock.part(clock.left() / 2)))
-    asked = Asked(clock)
+    first = Asked(clock.part(clock.left() / 2), experience)
+    reason = _reason(instance, first)
+    asked = Asked(clock, first.experience)
     return f"No plan: {reason} {_advice(list(smallest_changes(instance, asked)), asked)}"
 
 
-def too_slow(instance: Instance, bound_us: int, best: tuple[Placed, ...] | None, clock: Clock) -> str:
+def too_slow(
+    instance: Instance, bound_us: int, best: tuple[Placed, ...] | None, clock: Clock, experience: Experience
+) -> str:
     """Say that no plan is within the latency limit, and what is."""
     changes = [] if best is None else [f"--max-latency-ms {instance.fleet_latency_us(best) / 1000:.10g}"]
-    asked = Asked(clock)
+    asked = Asked(clock, experience)
     others = smallest_changes(instance, asked)
     changes += [change for change in others if best is None or not change.startswith("--max-latency-ms")]
     limit = f"{instance.goal.max_latency_ms:.10g} ms"

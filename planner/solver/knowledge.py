@@ -45,13 +45,26 @@ class ComputeTime:
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
-        self._relaxations: dict[int, submodel.Relaxation] = {}
+        self._relaxations: dict[tuple[int, bool], submodel.Relaxation] = {}
 
     def bound(self, option: int, classes: tuple[int, ...]) -> LinearBound | None:
         """See `Cost`."""
-        if option not in self._relaxations:
-            self._relaxations[option] = submodel.Relaxation(self._instance, self._instance.options[option])
-        return self._relaxations[option].bound(classes)
+        of_time = self._relaxation(option, False).bound(classes)
+        if of_time is not None:
+            return of_time
+        # Too little memory: how much is needed says for which others there is too little as well.
+        of_memory = self._relaxation(option, True).bound(classes)
+        free_grains = self._instance.options[option].free_grains
+        if of_memory is None or of_memory.by_count[len(classes) - 1] <= free_grains:
+            return None
+        never = np.where(of_memory.by_count > free_grains, NEVER, 0)
+        return LinearBound(of_memory.binding, never, of_memory.cut)
+
+    def _relaxation(self, option: int, of_memory: bool) -> submodel.Relaxation:
+        key = option, of_memory
+        if key not in self._relaxations:
+            self._relaxations[key] = submodel.Relaxation(self._instance, self._instance.options[option], of_memory)
+        return self._relaxations[key]
 
     def least(self, option: int, classes: tuple[int, ...], clock: Clock, enough: int) -> Answer:
         """See `Cost`."""

@@ -179,7 +179,7 @@ class Promises:
             from_us = max(from_us, self._partition.slowest_us(paths_us, clock))
         if to_us < from_us:
             return None
-        if self._partition.decides(most):
+        if self._partition.decides(most) and not self._judge.with_energy:
             return self._by_partition(box, from_us, paths_us, most, to_us, clock)
 
         def picks_at(latency_us: int) -> list[Candidate] | None:

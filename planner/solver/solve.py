@@ -164,11 +164,12 @@ class _Exact:
     def _give_up(self, outcome: Outcome) -> None:
         """Raise the error that says why there is no plan."""
         instance, limit_us = self._instance, self._instance.goal.max_latency_us
+        known = self.experience if outcome.knowledge is None else outcome.knowledge.experience()
         if outcome.bound is None:
-            raise InfeasibleError(explain.why_not(instance, self._clock.again()))
+            raise InfeasibleError(explain.why_not(instance, self._clock.again(), known))
         by_latency = instance.goal.objective in ("latency", "accuracy")
         if limit_us is not None and by_latency and outcome.bound > limit_us:
-            raise InfeasibleError(explain.too_slow(instance, outcome.bound, outcome.placed, self._clock.again()))
+            raise InfeasibleError(explain.too_slow(instance, outcome.bound, outcome.placed, self._clock.again(), known))
         if outcome.placed is None:
             raise TimeLimitError(
                 f"No plan found within {self._clock.seconds:g} s (not proven impossible). Raise --time-limit."

@@ -50,12 +50,14 @@ class Cut:
     """A dual solution of the relaxation: a bound at any needs and any free memory.
 
     No sub-model for classes that hold those with a price is below
-    constant + per_grain free + sum_c prices_c need[c, n].
+    constant + per_grain free + sum_c prices_c need[c, n]: in time [us] or, where it is of memory, in
+    memory [grains].
     """
 
     prices: tuple[float, ...]  # (C,) of a whole model's importance
     per_grain: float  # not above 0
     constant: float
+    of_memory: bool
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Relaxation:
     def __init__(self, instance: Instance, option: Option, of_memory: bool = False) -> None:
         units = instance.units
         lp = pywraplp.Solver.CreateSolver("GLOP")
-        self._option, self._lp = option, lp
+        self._option, self._lp, self._of_memory = option, lp, of_memory
         self._y = [lp.NumVar(0, 1, "") for _ in range(len(units))]
         activations = lp.NumVar(0, lp.infinity(), "")
         switches = {
@@ -140,6 +142,7 @@ class Relaxation:
             prices=tuple(prices[c] if c in binding else 0.0 for c in range(len(needs))),
             per_grain=per_grain,
             constant=value - float(binding_prices @ (now / IMPORTANCE_SCALE)) - per_grain * self._option.free_grains,
+            of_memory=self._of_memory,
         )
         return LinearBound(binding, whole(value + dearer @ binding_prices), cut)
 
