@@ -15,7 +15,7 @@ from planner.solver import submodel
 from planner.solver.assign import Candidate, classes_of
 from planner.solver.clock import Clock
 from planner.solver.experience import Experience, Lessons, as_demanding, fingerprint, lessons_of
-from planner.solver.instance import NEVER, Instance, Ints
+from planner.solver.instance import NEVER, Instance, Ints, Option
 from planner.solver.submodel import Answer, Cut, LinearBound
 
 # About what a linear relaxation takes [s], where work is counted.
@@ -95,12 +95,19 @@ class Knowledge:
         self._cuts: list[list[tuple[int, Cut]]] = [[] for _ in instance.options]
         self._proofs: list[dict[int, int]] = [{} for _ in instance.options]
         for o, option in enumerate(instance.options):
-            self.low[o, ~_allowed(instance, option.group, self.masks)] = NEVER
+            self.low[o, ~_allowed(instance, option.group, self.masks) | self._unreachable(option)] = NEVER
             earlier = experience.of(self._costs[o])
             for lessons in earlier:
                 self._recall(o, lessons)
             for c in range(0 if earlier else num_classes):
                 self.bound(Candidate(o, 1 << c))
+
+    def _unreachable(self, option: Option) -> Bools:
+        """Return which class subsets have a class that needs more than there is, (2^C,)."""
+        too_much = option.need > self.instance.units.importance.sum(axis=1)[:, None]  # (C, C)
+        holds = self.masks[:, None] >> np.arange(self.instance.num_classes) & 1 > 0  # (2^C, C)
+        found: Bools = np.asarray(np.any(holds & too_much.T[self.sizes - 1], axis=1))
+        return found
 
     def experience(self) -> Experience:
         """Return what is known, for other searches to begin with."""
