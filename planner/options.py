@@ -29,9 +29,15 @@ class FormatName(str, Enum):
     """The files that have a schema."""
 
     devices = "devices"
-    profile = "profile"
-    plan = "plan"
     goal = "goal"
+    plan = "plan"
+    profile = "profile"
+    card = "card"
+    kind = "kind"
+    bundle = "bundle"
+    evaluation = "evaluation"
+    probes = "probes"
+    timings = "timings"
 
 
 Devices = Annotated[Path, typer.Option("--devices", "-d", help="The fleet: a devices.json.")]
