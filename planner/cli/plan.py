@@ -149,9 +149,9 @@ def show(
 
 @command
 def schema(format: Annotated[FormatName, typer.Argument(help="Which file's.")]) -> None:
-    """Print the JSON Schema of a file format, for editors; docs/formats.md tells the same for people.
+    """Print the JSON Schema of a file format, for editors.
 
-    Name the result in your file as "$schema": "devices.schema.json", and an editor completes its keys.
+    With "$schema": "devices.schema.json" in your file, an editor completes its keys. docs/formats.md is for people.
 
     Example: planner schema devices > devices.schema.json
     """

@@ -28,7 +28,7 @@ class SubModel(Frozen):
     kept_channel_groups: tuple[tuple[int, ...], ...]
     """Kept channel groups of each block, rising; which channels they are is in the profile."""
     precision: Precision | None = None
-    """Of the weights; none where the device has only one."""
+    """Of the weights; none means the only one that the device has."""
 
 
 class Assignment(SubModel, _Placed):
@@ -77,7 +77,7 @@ class SolverRun(Frozen):
     """How to make the plan again."""
 
     version: str
-    """The planner's version."""
+    """Of the planner and of OR-Tools."""
     seconds: float = Field(ge=0)
     """How long it took [s]."""
     seed: int
@@ -101,7 +101,7 @@ class Plan(Document):
     gap: float = Field(ge=0)
     """The distance between objective and bound, as a share of the objective."""
     objective_value: float | None = Field(None, ge=0)
-    """What another objective than latency came to: [mJ], devices, or the lowest retention."""
+    """What another objective than latency came to: energy in mJ, devices, or the lowest retention."""
     objective_bound: float | None = Field(None, ge=0)
     """The proven bound of `objective_value`, in the same unit."""
     goal: Goal

@@ -89,18 +89,18 @@ class Recovery(Frozen):
 
 
 class FusedAccuracy(Frozen):
-    """The model that predicts fused accuracy, fitted to recovery probes; `planner.predict` says how it is read."""
+    """The model that predicts fused accuracy, fitted to recovery probes; docs/mathematics.md says how it is read."""
 
     intercept: float
-    """`a`"""
+    """a: the error where all else is 1, as a logarithm."""
     log_num_classes: float = Field(ge=0)
-    """`b`"""
+    """b: how much more a device errs that serves more classes."""
     log_best_retention: float = Field(ge=0)
-    """`s`"""
+    """s: how much less a class errs that some device retains more of."""
     log_other_retention: float = Field(ge=0)
-    """`t`"""
+    """t: how much less it errs for what all other devices retain of it."""
     class_offset: tuple[float, ...]
-    """`o` (C,)"""
+    """o: how much more each class errs than the mean one (C,)."""
     whole_error: float | None = Field(None, ge=0, le=1)
     """Errors of the whole model on images that it was not trained on, as a share."""
     log_error: float = Field(ge=0)
@@ -116,13 +116,13 @@ class Profile(Document):
     """
 
     model: Name
-    """The model's name: its card's folder under models/, or what the card says."""
+    """The model's name, as its card has it."""
     weights_sha256: str
     """Of the weights that were measured."""
     classes: tuple[Name, ...] = Field(min_length=1)
     """Names of the classes (C,), in the order of the model's outputs."""
     num_tokens: int = Field(ge=1)
-    """Patches and class tokens."""
+    """Patches, and the class token (a distilled model has one more)."""
     depth: int = Field(ge=1)
     """Blocks, L."""
     num_heads: int = Field(ge=0)
