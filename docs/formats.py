@@ -66,11 +66,11 @@ _MANIFEST = {
     "input_shape": [1, 8, 8],
     "networks": [
         {
-            "name": "net00",
+            "name": "n01",
             "embed_dim": 48,
             "num_heads": [2, 1, 0, 4],
             "hidden_dim": [64, 0, 128, 256],
-            "files": {"float32": {"name": "net00.float32.onnx", "num_bytes": 271000}},
+            "files": {"float32": {"name": "n01-float32.onnx", "num_bytes": 271000}},
         }
     ],
 }
@@ -120,7 +120,7 @@ SMALL: dict[str, Schema] = {
         "manifest": _MANIFEST,
         "timings": [
             {
-                "network": "net00",
+                "network": "n01",
                 "precision": "float32",
                 "threads": 1,
                 "median_us": 812.5,
