@@ -46,16 +46,17 @@ def execute(
     tls_key: TlsKey = None,
     seed: Seed = 0,
 ) -> None:
-    """Carry a plan out: cut, retrain and fuse the sub-models into a bundle.
+    """Carry a plan out: cut, retrain and fuse its sub-models.
 
-    Stopped at any moment, the same command goes on from where it was.
+    What comes of it is a bundle: a folder with the sub-models, their fusion and the plan. Stopped at any moment, the
+    same command goes on from where it was.
 
     Example: planner execute plan.json --out bundle/ --minutes 10
     """
-    from planner.executor.cluster import tls_of
     from planner.executor.execute import execute as execute_plan
     from planner.executor.side_by_side import chosen
     from planner.shipped import load_plan, load_profile
+    from planner.workers import tls_of
 
     terminal.one_thread()
     loaded, model_profile = load_plan(plan), load_profile(profile)
@@ -96,7 +97,9 @@ def evaluate(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure a bundle on the test part, and check that it is what was planned.
+    """Measure a bundle on the test part.
+
+    Its files must be those that were written, and its sub-models those that were planned.
 
     Example: planner evaluate bundle/ --devices devices.json
     """
