@@ -140,9 +140,9 @@ def tls_of(ca: Path | None, cert: Path | None, key: Path | None) -> Tls | None:
 def _versions() -> tuple[str, str]:
     import torch
 
-    import planner
+    from planner.version import __version__
 
-    return planner.__version__, str(torch.__version__)
+    return __version__, str(torch.__version__)
 
 
 def _check_workers(found: dict[str, tuple[str, str]]) -> None:
