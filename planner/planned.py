@@ -12,8 +12,7 @@ from pydantic import PrivateAttr
 from planner import shipped
 from planner.check import check
 from planner.errors import InputError
-from planner.moves import moves_frame
-from planner.report.frames import devices_frame
+from planner.report.frames import devices_frame, moves_frame
 from planner.report.notebook import plan_html
 from planner.report.text import headline
 from planner.schema import Fleet, Goal, Plan, Profile, nearest, write_document
@@ -52,7 +51,7 @@ class Planned(Plan):
         return self._fleet
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a row for each device of the fleet, the idle ones last; columns as in `report.frames.devices_frame`."""
+        """Return a row for each device, the idle ones last; columns as in `report.frames.devices_frame`."""
         return devices_frame(self, self._profile, self._fleet)
 
     def to_graph(self) -> "nx.Graph":
@@ -94,8 +93,15 @@ class Planned(Plan):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Plan) and self.model_dump() == other.model_dump()
 
+    def replace(self, **changes: Any) -> "Planned":
+        """Return a changed plan of the same profile and fleet; see `Frozen.replace`."""
+        return Planned.of(super().replace(**changes), self._profile, self._fleet)
+
     def __repr__(self) -> str:
         return f"<{headline(self)}>"
+
+    def __str__(self) -> str:
+        return headline(self)
 
     def _repr_html_(self) -> str:
         return plan_html(self, self._profile, self._fleet)
