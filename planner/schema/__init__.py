@@ -1,6 +1,6 @@
 """The words of the planner as frozen data, and their files."""
 
-from planner.schema.base import Frozen, nearest, read_document, sha256_of, to_json, write_document
+from planner.schema.base import Frozen, read_document, sha256_of, to_json, write_document
 from planner.schema.card import Architecture, ModelCard, Origin, Training, numbered
 from planner.schema.data import Data, IdxFiles, ImageFolders, NpzFiles, Preprocessing, SklearnDigits
 from planner.schema.evaluation import Evaluation, Size
@@ -17,6 +17,7 @@ from planner.schema.probe import (
     ProbeTiming,
 )
 from planner.schema.profile import FusedAccuracy, Importance, LatencyRow, Profile, Recovery, Width
+from planner.schema.sentences import nearest
 
 __all__ = [
     "BYTES_PER_PARAM",

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-import planner
 from planner.check import check, gap_of, status_of
 from planner.cost import kept_counts, retention, transfers_us
 from planner.errors import InfeasibleError, InputError, PlannerError, TimeLimitError
@@ -20,6 +19,7 @@ from planner.solver.objectives import PPM, Outcome, optimise, quietly
 from planner.solver.placed import Named, earlier_of, named
 from planner.solver.promise import Judge
 from planner.solver.spend import spend
+from planner.version import __version__
 
 DEFAULT_TIME_LIMIT_S = 30.0
 
@@ -158,7 +158,7 @@ def _plan(instance: Instance, chosen: Named, bound: int, seed: int, seconds: flo
         profile_sha256=sha256_of(instance.profile),
         fleet_sha256=sha256_of(instance.fleet),
         solver=SolverRun(
-            version=f"planner {planner.__version__}, ortools {version('ortools')}",
+            version=f"planner {__version__}, ortools {version('ortools')}",
             seconds=round(seconds, 3),
             seed=seed,
         ),
