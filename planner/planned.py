@@ -12,7 +12,8 @@ from pydantic import PrivateAttr
 from planner import shipped
 from planner.check import check
 from planner.errors import InputError
-from planner.report.frames import devices_frame, moves_frame
+from planner.moves import moves_frame
+from planner.report.frames import devices_frame
 from planner.report.notebook import plan_html
 from planner.report.text import headline
 from planner.schema import Fleet, Goal, Plan, Profile, nearest, write_document

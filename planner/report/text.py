@@ -7,7 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from planner.report.frames import classes_frame, devices_frame, moves_frame, sizes_frame
+from planner.moves import moves_frame
+from planner.report.frames import classes_frame, devices_frame, sizes_frame
 from planner.schema import Evaluation, Fleet, Plan, PredictedAccuracy, Profile
 
 
