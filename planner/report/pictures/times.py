@@ -1,0 +1,123 @@
+"""The time line of one image over the fleet."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from planner.report.pictures.style import (
+    BLUE,
+    FEW_ROWS,
+    HATCH,
+    INK,
+    MOST_ROWS,
+    ORANGE,
+    SKY,
+    drawn,
+    full,
+    label,
+    rows_axis,
+    shown_of,
+    strong,
+)
+from planner.report.plan_frames import times_frame
+from planner.report.words import ms, percent, short
+from planner.schema import Fleet, Plan, Profile
+
+# (column, name, colour, pattern)
+_PARTS = (
+    ("send_us", "send", SKY, "/"),
+    ("compute_us", "compute", BLUE, ""),
+    ("return_us", "return", SKY, "\\"),
+    ("fusion_us", "fusion", ORANGE, "x"),
+)
+# A part shorter than this share of the whole has no room for its time.
+_LEAST_WITH_TEXT = 0.09
+
+
+def timeline(plan: Plan, profile: Profile, fleet: Fleet) -> go.Figure:
+    """Return what happens when to one image: a row for each used device, the slowest on top; then the fusion."""
+    everything = times_frame(plan)
+    frame = _shown(everything, plan.fusion.device)
+    starts = {
+        "send": 0 * frame["send_us"],
+        "compute": frame["send_us"],
+        "return": frame["send_us"] + frame["compute_us"],
+        "fusion": frame["fusion_start_us"],
+    }
+    traces = [
+        go.Bar(
+            name=f"fusion, {ms(plan.fusion.latency_us)}" if name == "fusion" else name,
+            orientation="h",
+            y=list(range(len(frame))),
+            x=(frame[column] / 1000).tolist(),
+            base=(starts[name] / 1000).tolist(),
+            width=0.62,
+            marker={
+                "color": colour,
+                "pattern": {"shape": pattern, "bgcolor": colour, "fgcolor": HATCH, "size": 9, "solidity": 0.12},
+                "line": {"color": INK, "width": [2.5 if slowest else 0.5 for slowest in frame["bottleneck"]]},
+            },
+            text=[_text(value, plan.latency_us) for value in frame[column]],
+            textposition="inside",
+            insidetextanchor="middle",
+            textangle=0,
+            constraintext="none",
+            textfont={"color": "white" if colour == BLUE else INK, "size": 12},
+            hovertext=[f"{full(str(d))}<br>{name} {ms(v)}" for d, v in frame[column].items()],
+            hoverinfo="text",
+        )
+        for column, name, colour, pattern in _PARTS
+    ]
+    few = len(frame) <= FEW_ROWS
+    labels = [_label(str(device), row, few) for device, row in frame.iterrows()]
+    figure = drawn(
+        traces,
+        _title(plan),
+        note=shown_of(len(frame), len(everything), "slowest"),
+        plot_height=70 + len(frame) * (46 if few else 24),
+        above=48,
+        barmode="overlay",
+        xaxis={"title": "time since the image is there [ms]", "range": [0, plan.latency_us / 1000 * 1.02]},
+        yaxis=rows_axis(labels),
+        legend={"traceorder": "normal", "y": 1, "yref": "paper", "yanchor": "bottom"},
+    )
+    done_us = plan.bottleneck.latency_us
+    figure.add_vline(x=done_us / 1000, line={"color": INK, "width": 1.5, "dash": "dash"})
+    figure.add_annotation(
+        text=f"all features there: {ms(done_us)}",
+        x=done_us / 1000,
+        y=1,
+        yref="paper",
+        xanchor="right",
+        yanchor="bottom",
+        showarrow=False,
+        font={"size": 12},
+    )
+    return figure
+
+
+def _shown(frame: pd.DataFrame, fuses: str) -> pd.DataFrame:
+    """Return the slowest rows, and the one with the fusion."""
+    first = list(frame.index[:MOST_ROWS])
+    shown: pd.DataFrame = frame.loc[first if fuses in first else [*first[:-1], fuses]]
+    return shown
+
+
+def _label(device: str, row: "pd.Series[float]", few: bool) -> str:
+    name = label(device)
+    marked = strong(name) if row["bottleneck"] else name
+    second = ms(row["latency_us"]) if row["latency_us"] else "fusion only"
+    return f"{marked}<br>{second}" if few else marked
+
+
+def _text(us: float, whole_us: int) -> str:
+    return f"{us / 1000:.1f}" if us >= _LEAST_WITH_TEXT * whole_us else ""
+
+
+def _title(plan: Plan) -> str:
+    slowest = plan.bottleneck
+    parts = {"sending": slowest.send_us, "computing": slowest.compute_us, "returning": slowest.return_us}
+    most = max(parts, key=lambda part: parts[part])
+    share = percent(parts[most] / slowest.latency_us) if slowest.latency_us else "none"
+    alone = "does it alone" if len(plan.assignments) == 1 else "is the bottleneck"
+    times = f"{ms(slowest.latency_us).removesuffix(' ms')} of {ms(plan.latency_us)}"
+    return f"{short(slowest.device, 30)} {alone}: {times}, {share} of it {most}"
