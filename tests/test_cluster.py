@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from planner.errors import InputError, PlannerError
-from planner.executor import cluster
-from planner.executor.cluster import Cluster, connected
+from planner.executor.side_by_side import SideBySide
+from planner.workers import Cluster, cluster, connected
 from tests.small_order import Ordered, contents, small_order
 from tests.test_side_by_side import carry_out, metrics
 
@@ -30,12 +30,13 @@ def test_workers_die_and_the_bundle_is_that_of_one_process(order: Ordered, tmp_p
     arguments = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
     with (
         distributed.LocalCluster(**arguments, silence_logs=50) as local,
-        connected(local.scheduler_address, None) as means,
+        connected(local.scheduler_address, None, ("torch",)) as workers,
     ):
+        means = SideBySide(workers)
         assert means.width == 2
 
         def kill(seen: int) -> None:
-            pids = list(means.client.run(os.getpid).values()) if seen in (2, 4) else []
+            pids = list(workers.client.run(os.getpid).values()) if seen in (2, 4) else []
             for pid in pids[: 1 if seen == 2 else 2]:
                 os.kill(pid, signal.SIGKILL)
 
@@ -48,11 +49,11 @@ def test_what_a_cluster_cannot_do_is_one_sentence(order: Ordered, tmp_path: Path
     """An epoch in which too many workers died, and a cluster that is gone: where it would go on is said."""
     died = distributed.KilledWorker("task", SimpleNamespace(address="tcp://x:2"), 3)
     client = _Client(died)
-    with pytest.raises(PlannerError, match=r"tcp://x:1: 4 workers died in the same epoch, the last at tcp://x:2.*on"):
-        carry_out(order, tmp_path, Cluster(client, "tcp://x:1"))
+    with pytest.raises(PlannerError, match=r"tcp://x:1: 4 workers died in the same call, the last at tcp://x:2.*on"):
+        carry_out(order, tmp_path, SideBySide(Cluster(client, "tcp://x:1")))
     client.workers = False
     with pytest.raises(PlannerError, match=r"tcp://x:1: the cluster must have a worker, got none for.*goes on from"):
-        carry_out(order, tmp_path, Cluster(client, "tcp://x:1"))
+        carry_out(order, tmp_path, SideBySide(Cluster(client, "tcp://x:1")))
 
 
 class _Client:
@@ -82,8 +83,8 @@ class _Client:
 
 def test_another_version_is_refused() -> None:
     """A worker with another torch would give other bits: it is named, with both versions."""
-    with pytest.raises(InputError, match=r"worker tcp://x:2: planner and torch must be .*got \('0', '1'\)"):
-        cluster._check_workers({"tcp://x:2": ("0", "1")})
+    with pytest.raises(InputError, match=r"worker tcp://x:2: versions must be {'torch': '2'}, got {'torch': '1'}"):
+        cluster._check_workers({"tcp://x:2": {"torch": "1"}}, {"torch": "2"})
 
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 
 from planner.errors import InputError, PlannerError
-from planner.executor import side_by_side
-from planner.executor.cluster import tls_of
 from planner.executor.epochs import Means, OnEpoch, train_by_epochs
 from planner.executor.execute import execute
-from planner.executor.side_by_side import Here, Processes, chosen
+from planner.executor.side_by_side import Here, SideBySide, chosen
 from planner.network.training import Training
 from planner.schema import write_document
+from planner.workers import Processes, tls_of, usable_cores
 from tests.small_order import Ordered, contents, small_order
 
 EPOCHS = 4
@@ -100,9 +99,9 @@ def test_one_of_two_processes_is_killed(order: Ordered, unbroken: Path, tmp_path
         if seen == 2:
             multiprocessing.active_children()[0].kill()
 
-    with pytest.raises(PlannerError, match=r"One of 2 training processes was killed.*fewer --jobs"):
-        carry_out(order, tmp_path, Processes(2), kill_one)
-    carry_out(order, tmp_path, Processes(2))
+    with pytest.raises(PlannerError, match=r"One of 2 processes was killed.*finished epochs, with fewer --jobs"):
+        carry_out(order, tmp_path, SideBySide(Processes(2)), kill_one)
+    carry_out(order, tmp_path, SideBySide(Processes(2)))
     assert contents(tmp_path) == contents(unbroken)
     assert metrics(tmp_path) == metrics(unbroken)
 
@@ -175,7 +174,7 @@ def test_an_epoch_that_is_always_lost_ends_the_run(order: Ordered, tmp_path: Pat
             train_by_epochs(trainings[:1], states[:1], on_epoch, submit)
 
     lossy = Lossy()
-    with pytest.raises(PlannerError, match=r"training 'a': whoever ran its next epoch died, 4 times.*goes on"):
+    with pytest.raises(PlannerError, match=r"training 'a': whoever ran it died, 4 times.*goes on"):
         carry_out(order, tmp_path, lossy)
     assert lossy.begun == 4
 
@@ -185,11 +184,11 @@ def test_who_trains_is_decided_once() -> None:
     with chosen(jobs=1) as means:
         assert means == Here()
     with chosen(jobs=3) as means:
-        assert means == Processes(3)
+        assert means == SideBySide(Processes(3))
     with chosen() as means:
-        assert means.width == side_by_side.usable_cores()
+        assert means.width == usable_cores()
     for refused, match in (
-        ({"scheduler": "tcp://x:1", "jobs": 2}, "without --jobs and --device"),
+        ({"scheduler": "tcp://x:1", "jobs": 2}, "give it without --jobs"),
         ({"tls": tls_of(Path(__file__), Path(__file__), Path(__file__))}, "are for --scheduler"),
         ({"device": "cuda:99"}, "device 'cuda:99': must be there"),
         ({"device": "tpu"}, "must be cpu, cuda or cuda:n"),

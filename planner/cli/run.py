@@ -52,10 +52,10 @@ def execute(
 
     Example: planner execute plan.json --out bundle/ --minutes 10
     """
-    from planner.executor.cluster import tls_of
     from planner.executor.execute import execute as execute_plan
     from planner.executor.side_by_side import chosen
     from planner.shipped import load_plan, load_profile
+    from planner.workers import tls_of
 
     terminal.one_thread()
     loaded, model_profile = load_plan(plan), load_profile(profile)

@@ -11,17 +11,16 @@ from typing import Protocol
 
 import torch
 
-from planner.errors import PlannerError
 from planner.network.training import Epoch, Training, adopt, history, is_finished, run_epoch
 from planner.schema.base import write_bytes
+from planner.workers import MAX_LOSSES, lost
 
 # Called with a training's position and each of its epochs, first with those that are in its file already.
 OnEpoch = Callable[[int, Epoch], None]
 # Begins an epoch of the training at a position, from its state.
 Submit = Callable[[int, bytes | None], "Future[bytes]"]
 
-# How often an epoch may be lost with whoever ran it.
-MAX_LOSSES = 3
+KEPT = "the same command goes on from the last finished epochs"
 
 
 class Means(Protocol):
@@ -65,7 +64,9 @@ def train_by_epochs(trainings: Sequence[Training], states: Sequence[Path], on_ep
             except CancelledError:
                 losses[i] += 1
                 if losses[i] > MAX_LOSSES:
-                    raise lost(trainings[i].name) from None
+                    raise lost(
+                        f"training {trainings[i].name!r}", "the same command goes on from the last finished epoch"
+                    ) from None
                 begin(i, before)
                 continue
             write_bytes(states[i], state)
@@ -73,14 +74,6 @@ def train_by_epochs(trainings: Sequence[Training], states: Sequence[Path], on_ep
             begin(i, state)
     for training, path in zip(trainings, states, strict=True):
         adopt(training, path.read_bytes())
-
-
-def lost(name: str) -> PlannerError:
-    """Return the complaint that nobody brings an epoch to its end."""
-    return PlannerError(
-        f"training {name!r}: whoever ran its next epoch died, {MAX_LOSSES + 1} times, perhaps for want of memory; "
-        "the same command goes on from the last finished epoch."
-    )
 
 
 class Carried:

@@ -1,15 +1,16 @@
-"""Training on a Dask cluster: each epoch is a task, and no worker holds what would be lost with it."""
+"""Calls on a Dask cluster: each is a task, and no worker holds what would be lost with it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import planner
 from planner.errors import InputError, PlannerError
-from planner.executor.epochs import Carried, OnEpoch, train_by_epochs
-from planner.network.training import Training
+from planner.workers.base import Submit
 
 PATIENCE_S = 10
 
@@ -24,9 +25,7 @@ class Tls:
 
 
 class Cluster:
-    """Side by side on the workers of a cluster, one thread for each epoch."""
-
-    device = "cpu"
+    """The workers of a cluster; a call that is lost with one of them is made by another."""
 
     def __init__(self, client: Any, address: str) -> None:
         self.client, self.address = client, address
@@ -36,60 +35,57 @@ class Cluster:
         threads: dict[str, int] = self.client.nthreads()
         return max(1, sum(threads.values()))
 
-    def __call__(self, trainings: Sequence[Training], states: Sequence[Path], on_epoch: OnEpoch) -> None:
+    @contextmanager
+    def lent(self, carried: object, num_calls: int, kept: str) -> Iterator[Submit]:
+        """See `Workers`."""
         import dask
         from distributed import KilledWorker
 
-        carried = Carried(trainings)
         executor = self.client.get_executor(pure=False)
-        sent = self._send(carried)
+        sent = self._send(carried, kept)
 
-        def submit(i: int, state: bytes | None) -> "Future[bytes]":
+        def submit(task: Callable[..., Any], *args: Any) -> "Future[Any]":
             nonlocal sent
             if sent.status != "finished":
-                sent = self._send(carried)
-            future: Future[bytes] = executor.submit(Carried.run_epoch, sent, i, state)
+                sent = self._send(carried, kept)
+            future: Future[Any] = executor.submit(_call, task, sent, args)
             return future
 
         try:
-            # A state may be large, and lies with the task lest it is lost with a worker.
+            # Arguments may be large, and lie with the task lest they are lost with a worker.
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
-                train_by_epochs(trainings, states, on_epoch, submit)
+                yield submit
         except KilledWorker as error:
             raise PlannerError(
-                f"{self.address}: {error.allowed_failures + 1} workers died in the same epoch, the last at "
-                f"{error.last_worker.address}, perhaps for want of memory; the same command goes on from the last "
-                "finished epochs."
+                f"{self.address}: {error.allowed_failures + 1} workers died in the same call, the last at "
+                f"{error.last_worker.address}, perhaps for want of memory; {kept}."
             ) from None
         finally:
             sent.release()
 
-    def _send(self, carried: Carried) -> Any:
-        """Give the trainings to every worker."""
+    def _send(self, carried: object, kept: str) -> Any:
+        """Give what is carried to every worker."""
         try:
             self.client.wait_for_workers(1, timeout=PATIENCE_S)
             return self.client.scatter(carried, broadcast=True, hash=False, timeout=PATIENCE_S)
         # A client that has lost its scheduler cancels whatever is asked of it.
         except (OSError, TimeoutError, RuntimeError) as error:
-            raise self._gone(error) from None
-
-    def _gone(self, error: BaseException) -> PlannerError:
-        return PlannerError(
-            f"{self.address}: the cluster must have a worker, got none for {PATIENCE_S} s ({_said(error)}); the same "
-            "command goes on from the last finished epochs."
-        )
+            raise PlannerError(
+                f"{self.address}: the cluster must have a worker, got none for {PATIENCE_S} s ({_said(error)}); {kept}."
+            ) from None
 
 
 @contextmanager
-def connected(address: str, tls: Tls | None) -> Iterator[Cluster]:
+def connected(address: str, tls: Tls | None, alike: Sequence[str] = ()) -> Iterator[Cluster]:
     """Use a cluster.
 
     Args:
         address: Of its scheduler, tcp://host:port or tls://host:port.
         tls: Needed where the address begins with tls.
+        alike: The packages, beside the planner, whose version must be the same on all workers as here.
 
     Raises:
-        InputError: If `distributed` is not installed, nobody answers there, or a worker has no planner.
+        InputError: If `distributed` is not installed, nobody answers there, or a worker has other versions.
     """
     try:
         from distributed import Client
@@ -110,7 +106,7 @@ def connected(address: str, tls: Tls | None) -> Iterator[Cluster]:
     with client:
         try:
             client.wait_for_workers(1, timeout=PATIENCE_S)
-            _check_workers(client.run(_versions))
+            _check_workers(client.run(_versions, alike), _versions(alike))
         except (OSError, TimeoutError) as error:
             raise InputError(
                 f"--scheduler {address}: the cluster must have a worker, got none within {PATIENCE_S} s "
@@ -137,20 +133,19 @@ def tls_of(ca: Path | None, cert: Path | None, key: Path | None) -> Tls | None:
     return Tls(ca, cert, key)
 
 
-def _versions() -> tuple[str, str]:
-    import torch
-
-    import planner
-
-    return planner.__version__, str(torch.__version__)
+def _call(task: Callable[..., Any], carried: object, args: tuple[Any, ...]) -> Any:
+    return task(carried, *args)
 
 
-def _check_workers(found: dict[str, tuple[str, str]]) -> None:
-    """All workers have our planner and torch: others give other bits, or none."""
-    ours = _versions()
+def _versions(alike: Sequence[str]) -> dict[str, str]:
+    return {"planner": planner.__version__} | {name: version(name) for name in alike}
+
+
+def _check_workers(found: dict[str, dict[str, str]], ours: dict[str, str]) -> None:
+    """All workers have our planner and what it leans on: others give other results, or none."""
     for worker, theirs in found.items():
         if theirs != ours:
-            raise InputError(f"worker {worker}: planner and torch must be {ours}, got {theirs}; install the same.")
+            raise InputError(f"worker {worker}: versions must be {ours}, got {theirs}; install the same.")
 
 
 def _said(error: BaseException) -> str:
