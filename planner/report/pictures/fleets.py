@@ -128,7 +128,9 @@ def _messages(graph: nx.Graph, places: dict[str, _Place]) -> Iterator[Any]:
         yield go.Scatter(
             x=[places[name].depth - 0.5 for name in names],
             y=[places[name].row for name in names],
-            mode="text",
+            mode="markers+text",
+            # Unseen, it keeps the text off the line.
+            marker={"size": 7, "opacity": 0},
             text=[f"{sign} {ms(node[key])}" for node in nodes],
             textposition=position,
             textfont={"size": 12},
@@ -193,5 +195,7 @@ def _title(graph: nx.Graph, plan: Plan) -> str:
     messages = slowest.send_us + slowest.return_us
     share = percent(messages / slowest.latency_us) if slowest.latency_us else "none"
     used = f"{len(plan.assignments):,} of {counted(len(graph), 'device')} in use"
+    if len(plan.assignments) == 1:
+        return f"{used}: {short(slowest.device, 30)} does it alone in {ms(plan.latency_us)}"
     where = "has the image, no message to wait for" if not messages else f"spends {share} of its time on messages"
     return f"{used}; {short(slowest.device, 30)}, the slowest, {where}"

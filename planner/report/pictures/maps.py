@@ -101,7 +101,7 @@ def classes(plan: Plan, profile: Profile) -> go.Figure:
         [_map(cells, hover, texts, "retention")],
         _classes_title(frame),
         note=shown_of(len(shown), len(frame), "slowest"),
-        plot_height=_BELOW + len(down) * 26,
+        plot_height=_BELOW + len(down) * (30 if len(down) <= FEW_ROWS else 21),
         margin_b=_BELOW,
         plot_bgcolor=GROUND,
         xaxis={
@@ -130,7 +130,7 @@ def importance(profile: Profile) -> go.Figure:
             for c in names
         ]
         texts = _percents(cells) if profile.depth <= _COLUMNS_WITH_TEXT // 2 else None
-        scale = "share of the class's importance"
+        scale = "importance"
         traces.append(_map(cells, hover, texts, scale, top=top, bar=i == 0, xaxis=f"x{i + 1}"))
     blocks = {"tickmode": "linear", "dtick": max(1, profile.depth // 6), "showgrid": False, "ticks": ""}
     rows = rows_axis([label(name, 14) for name in names])
@@ -173,7 +173,7 @@ def _map(
         showscale=bar,
         colorbar={
             "orientation": "h",
-            "title": {"text": scale, "side": "top", "font": {"size": 12}},
+            "title": {"text": scale, "side": "right", "font": {"size": 12}},
             "tickfont": {"size": 12},
             "x": 0,
             "xanchor": "left",
@@ -206,9 +206,10 @@ def _marked(device: str, plan: Plan) -> str:
 def _kept_title(frame: pd.DataFrame) -> str:
     totals = frame.groupby("part")[["kept", "of"]].sum().to_dict("index")
     words = [f"{percent(totals[p]['kept'] / totals[p]['of'])} of the {p}" for p in _PARTS if totals[p]["of"]]
-    many = frame["device"].nunique() > 1
-    devices = counted(frame["device"].nunique(), "device")
-    return f"{devices} {'keep' if many else 'keeps'} {' and '.join(words)}{' on average' if many else ''}"
+    shares = " and ".join(words) or "no unit"
+    if frame["device"].nunique() == 1:
+        return f"{short(frame['device'].iloc[0], 30)} keeps {shares}"
+    return f"{counted(frame['device'].nunique(), 'device')} keep {shares} on average"
 
 
 def _classes_title(frame: pd.DataFrame) -> str:
@@ -217,6 +218,8 @@ def _classes_title(frame: pd.DataFrame) -> str:
     least = f"class {short(name, 30)} keeps least, {percent(retentions[device, name])} on {short(device, 30)}"
     more = int((frame.notna().sum() > 1).sum())
     where = f"{counted(more, 'class')} on more than one device" if more else "Each class on one device"
+    if len(frame) == 1:
+        where = f"{counted(len(frame.columns), 'class')} on one device"
     return f"{where}; {least}"
 
 

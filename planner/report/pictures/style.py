@@ -49,7 +49,15 @@ TEMPLATE = go.layout.Template(
         "xaxis": _AXIS,
         "yaxis": _AXIS,
         "hoverlabel": {"bgcolor": "white", "bordercolor": INK, "font": {"family": _FONT, "size": 13, "color": INK}},
-        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "title": {"text": ""}},
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "xref": "container",
+            "xanchor": "left",
+            "y": 1,
+            "yanchor": "bottom",
+            "title": {"text": ""},
+        },
         "margin": {"l": 8, "r": 16, "t": 40, "b": 8},
         "dragmode": False,
     }
@@ -112,11 +120,11 @@ def drawn(
             "x": 0,
             "xref": "container",
             "xanchor": "left",
-            # From the plot upward: what is anchored to the top has its first line cut off.
+            # The anchor is the first line's, wherever the others are.
             "y": 1,
             "yref": "paper",
             "yanchor": "bottom",
-            "pad": {"l": 8, "b": above + 8 + 18 * len(notes)},
+            "pad": {"l": 8, "b": above + 8 + 18 * len(notes) + _LINE * (len(lines) - 1)},
         },
         margin={"t": head + above, "b": margin_b},
         height=plot_height + head + above,

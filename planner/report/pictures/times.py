@@ -45,7 +45,7 @@ def timeline(plan: Plan, profile: Profile, fleet: Fleet) -> go.Figure:
     }
     traces = [
         go.Bar(
-            name=f"fusion, {ms(plan.fusion.latency_us)}" if name == "fusion" else name,
+            name=name,
             orientation="h",
             y=list(range(len(frame))),
             x=(frame[column] / 1000).tolist(),
@@ -69,30 +69,21 @@ def timeline(plan: Plan, profile: Profile, fleet: Fleet) -> go.Figure:
     ]
     few = len(frame) <= FEW_ROWS
     labels = [_label(str(device), row, few) for device, row in frame.iterrows()]
-    figure = drawn(
+    done_us = plan.bottleneck.latency_us
+    line = {"color": INK, "width": 1.5, "dash": "dash"}
+    ends = {"x": [done_us / 1000] * 2, "y": [-0.5, len(frame) - 0.5]}
+    traces.append(go.Scatter(**ends, mode="lines", line=line, showlegend=False, hoverinfo="skip", name="all there"))
+    return drawn(
         traces,
         _title(plan),
-        note=shown_of(len(frame), len(everything), "slowest"),
+        note=f"Dashed: the last features are there, {ms(done_us)}. {shown_of(len(frame), len(everything), 'slowest')}",
         plot_height=70 + len(frame) * (46 if few else 24),
-        above=48,
+        above=46,
         barmode="overlay",
         xaxis={"title": "time since the image is there [ms]", "range": [0, plan.latency_us / 1000 * 1.02]},
         yaxis=rows_axis(labels),
-        legend={"traceorder": "normal", "y": 1, "yref": "paper", "yanchor": "bottom"},
+        legend={"traceorder": "normal"},
     )
-    done_us = plan.bottleneck.latency_us
-    figure.add_vline(x=done_us / 1000, line={"color": INK, "width": 1.5, "dash": "dash"})
-    figure.add_annotation(
-        text=f"all features there: {ms(done_us)}",
-        x=done_us / 1000,
-        y=1,
-        yref="paper",
-        xanchor="right",
-        yanchor="bottom",
-        showarrow=False,
-        font={"size": 12},
-    )
-    return figure
 
 
 def _shown(frame: pd.DataFrame, fuses: str) -> pd.DataFrame:

@@ -20,11 +20,11 @@ from planner.report.pictures.style import (
     rows_axis,
     shown_of,
 )
-from planner.report.words import counted, ms, percent, short, size
+from planner.report.words import counted, ms, percent, short, size, visible
 
 _ROW = 34
-# How long the two lines of a reason may be, in the width of a phone.
-_REASON, _REASON_LINE = 62, 34
+# How long the lines of a name and of a reason may be, side by side on a phone.
+_NAME_LINE, _REASON_LINE = 22, 34
 # What a Pareto frame is against: axis, and how a limit is named.
 _AGAINST = {
     "accuracy": "predicted fused accuracy [%]",
@@ -96,7 +96,7 @@ def what_if(frame: pd.DataFrame) -> go.Figure:
             "zeroline": True,
             "zerolinecolor": INK,
         },
-        yaxis=rows_axis([label(name, 26) for name in names]),
+        yaxis=rows_axis([_lines(visible(name), _NAME_LINE) for name in names]),
         barmode="overlay",
     )
 
@@ -170,8 +170,14 @@ def _signed(change_ms: float) -> str:
 
 def _reason(row: "pd.Series[Any]") -> str:
     """Return why there is no plan, in two short lines."""
-    text = short(f"✕ {row['status']}: {row['reason'] or 'no plan'}", _REASON)
-    return "<br>".join(literal(line) for line in textwrap.wrap(text, _REASON_LINE))
+    reason = visible(str(row["reason"] or "no plan")).removeprefix("No plan: ")
+    return _lines(f"✕ {row['status']}: {reason}", _REASON_LINE)
+
+
+def _lines(text: str, columns: int) -> str:
+    """Return the beginning of a text in two lines."""
+    lines = textwrap.wrap(text, columns, max_lines=2, placeholder=" …")
+    return "<br>".join(map(literal, lines))
 
 
 def _scenario(name: str, row: "pd.Series[Any]") -> str:
