@@ -17,10 +17,12 @@ from planner.schema.probe import (
     ProbeTiming,
 )
 from planner.schema.profile import FusedAccuracy, Importance, LatencyRow, Profile, Recovery, Width
+from planner.schema.scenario import TODAY, GoalChanges, Quantity, ScenarioEntry, ScenarioFile, Setting
 from planner.schema.sentences import nearest
 
 __all__ = [
     "BYTES_PER_PARAM",
+    "TODAY",
     "Architecture",
     "Assignment",
     "Data",
@@ -32,6 +34,7 @@ __all__ = [
     "FusedAccuracy",
     "FusionCost",
     "Goal",
+    "GoalChanges",
     "GoalFile",
     "IdxFiles",
     "ImageFolders",
@@ -56,7 +59,11 @@ __all__ = [
     "ProbeResult",
     "ProbeTiming",
     "Profile",
+    "Quantity",
     "Recovery",
+    "ScenarioEntry",
+    "ScenarioFile",
+    "Setting",
     "Size",
     "SklearnDigits",
     "SolverRun",

@@ -40,6 +40,7 @@ def solve(
     deterministic: bool = False,
     start: Plan | None = None,
     progress: Progress | None = None,
+    advice: bool = True,
 ) -> Plan:
     """Return the best plan for the goal's objective, with a bound on how much better any other could be.
 
@@ -56,6 +57,7 @@ def solve(
         start: An earlier plan, of this fleet or one like it: it speeds the search up, and of plans
             equally good, the one nearest to it is returned.
         progress: Called with the best objective so far, if there is one, and its bound.
+        advice: Where there is no plan, look for the smallest changes that would do: it may take as long as a search.
 
     Raises:
         InputError: If the profile, the fleet and the goal do not go together.
@@ -68,7 +70,7 @@ def solve(
     clock = Clock(time_limit_s, deterministic)
     if goal.method == "exact":
         earlier = {} if start is None else earlier_of(instance, start)
-        search = _Exact(instance, clock, earlier, progress or quietly)
+        search = _Exact(instance, clock, earlier, progress or quietly, advice)
         instance, chosen, bound = interruptible(search.plan, clock)
     else:
         chosen, bound = _by_yardstick(instance, seed)
@@ -94,8 +96,9 @@ def _by_yardstick(instance: Instance, seed: int) -> tuple[Named, int]:
 class _Exact:
     """The exact method: search, explain, stay near, spend what is left over."""
 
-    def __init__(self, instance: Instance, clock: Clock, earlier: Named, progress: Progress) -> None:
+    def __init__(self, instance: Instance, clock: Clock, earlier: Named, progress: Progress, advice: bool) -> None:
         self._instance, self._clock, self._earlier, self._progress = instance, clock, earlier, progress
+        self._advice = advice
 
     def plan(self) -> tuple[Instance, Named, int]:
         """Return what each device runs, and the bound of the objective."""
@@ -126,10 +129,11 @@ class _Exact:
         """Raise the error that says why there is no plan."""
         instance, limit_us = self._instance, self._instance.goal.max_latency_us
         if outcome.bound is None:
-            raise InfeasibleError(explain.why_not(instance, self._clock.again()))
+            raise InfeasibleError(explain.why_not(instance, self._clock.again(), self._advice))
         by_latency = instance.goal.objective in ("latency", "accuracy")
         if limit_us is not None and by_latency and outcome.bound > limit_us:
-            raise InfeasibleError(explain.too_slow(instance, outcome.bound, outcome.placed, self._clock.again()))
+            again = self._clock.again()
+            raise InfeasibleError(explain.too_slow(instance, outcome.bound, outcome.placed, again, self._advice))
         if outcome.placed is None:
             raise TimeLimitError(
                 f"No plan found within {self._clock.seconds:g} s (not proven impossible). Raise --time-limit."
