@@ -3,6 +3,7 @@
 The names that `import planner` gives are defined here, or are those of the parts that they come from.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,31 @@ from planner.moves import moves_frame
 from planner.report.frames import devices_frame
 from planner.report.notebook import plan_html
 from planner.report.text import headline
-from planner.schema import Fleet, Goal, Plan, Profile, nearest, write_document
+from planner.schema import (
+    Fleet,
+    Goal,
+    Plan,
+    Profile,
+    ScenarioFile,
+    nearest,
+    read_document,
+    write_document,
+)
 from planner.solver import DEFAULT_TIME_LIMIT_S
 from planner.solver import solve as solve_plan
+from planner.whatif.flags import Asked, axes_of
+from planner.whatif.rows import frame_of
+from planner.whatif.run import Today, all_rows, today_of
+from planner.whatif.scenarios import posed
+from planner.workers import chosen
 
 if TYPE_CHECKING:
     import networkx as nx
     import plotly.graph_objects as go
+
+
+# One text, or several.
+Texts = str | Sequence[str]
 
 
 class Planned(Plan):
@@ -138,8 +157,7 @@ def solve(
     _must_be(fleet, Fleet, "fleet", "planner.load_fleet reads one")
     _must_be(goal, (Goal, type(None)), "goal", "planner.Goal(max_accuracy_drop=0.05) is one")
     _must_be(start, (Plan, type(None)), "start", "planner.load_plan reads one")
-    if not time_limit_s >= 0:
-        raise InputError(f"time_limit_s must be >= 0, got {time_limit_s}.")
+    _must_be_time(time_limit_s)
     plan = solve_plan(
         profile, fleet, goal, seed=seed, time_limit_s=time_limit_s, deterministic=deterministic, start=start
     )
@@ -160,6 +178,67 @@ def load_plan(path: str | Path, profile: Profile | str | Path, fleet: Fleet) -> 
     return Planned.of(plan, profile, fleet)
 
 
+def what_if(
+    plan: Planned,
+    *,
+    drop: Texts = (),
+    drop_each: bool = False,
+    add: Texts = (),
+    add_each: Texts = (),
+    set: Texts = (),
+    scale: Texts = (),
+    sweep: Texts = (),
+    scenarios: str | Path | None = None,
+    cross: bool = False,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    time_limit_s: float = DEFAULT_TIME_LIMIT_S,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return what becomes of a plan when its fleet or its goal changes: a row for each change, "today" first.
+
+    The changes are written as on the command line, `planner what-if --help`; where one text is taken, a list is,
+    too. Each is a scenario of its own, which starts from the plan.
+
+    Args:
+        plan: The plan that runs today.
+        drop: Devices that are lost: "pump", or "pump,vent-1" for both at once.
+        drop_each: Each device for itself.
+        add: More devices: "esp32-s3" or "esp32-s3=2", a kind or a device that one more of is wanted.
+        add_each: Kinds, "esp32-s3,rp2350", each for itself.
+        set: "pump.memory_budget=512KiB", a device's or its links' number.
+        scale: "memory=0.5..2/7", "bandwidth=0.5,2" or "latency=2": factors on all of a fleet's.
+        sweep: "max-accuracy-drop=0.01,0.05", a key of the goal.
+        scenarios: A file of named scenarios.
+        cross: Every combination instead.
+        jobs: Processes side by side. A script that asks for more than one needs `if __name__ == "__main__":`.
+        scheduler: A Dask cluster's address instead.
+        time_limit_s: For each scenario.
+        seed: For the yardsticks' random subsets.
+
+    Returns:
+        Columns: status, latency_us, change_us, bound_us, gap, bottleneck, devices_used, memory_bytes, energy_mj,
+        lowest_retention, predicted_accuracy, classes_moved, bytes_to_send, reason (why there is no plan), seconds.
+
+    Raises:
+        InputError: If a change is a mistake; before anything is solved.
+    """
+    today = _today(plan, time_limit_s, seed)
+    asked = Asked(
+        drop=_texts(drop),
+        drop_each=drop_each,
+        add=_texts(add),
+        add_each=_texts(add_each),
+        set=_texts(set),
+        scale=_texts(scale),
+        sweep=_texts(sweep),
+        scenarios=None if scenarios is None else read_document(Path(scenarios), ScenarioFile),
+    )
+    changes = posed(axes_of(asked, plan.fleet), today.case, cross)
+    with chosen(None if scheduler else jobs, scheduler) as workers:
+        return frame_of(all_rows(today, changes, workers))
+
+
 def diff(earlier: Planned, plan: Planned) -> pd.DataFrame:
     """Return what moves from one plan to another: a row for each device whose sub-model is another.
 
@@ -175,6 +254,21 @@ def diff(earlier: Planned, plan: Planned) -> pd.DataFrame:
             f"plans must be of one profile, got {earlier.profile_sha256[:12]}... and {plan.profile_sha256[:12]}..."
         )
     return moves_frame(earlier, plan, plan.profile)
+
+
+def _today(plan: Planned, time_limit_s: float, seed: int) -> Today:
+    _must_be(plan, Planned, "plan", "planner.solve and planner.load_plan make one")
+    _must_be_time(time_limit_s)
+    return today_of(plan.profile, plan.fleet, start=plan, seed=seed, time_limit_s=time_limit_s)
+
+
+def _texts(texts: Texts) -> tuple[str, ...]:
+    return (texts,) if isinstance(texts, str) else tuple(texts)
+
+
+def _must_be_time(time_limit_s: float) -> None:
+    if not time_limit_s >= 0:
+        raise InputError(f"time_limit_s must be >= 0, got {time_limit_s}.")
 
 
 def _profile_of(profile: Profile | str | Path) -> Profile:
