@@ -155,7 +155,7 @@ def schema(format: Annotated[FormatName, typer.Argument(help="Which file's.")]) 
     """
     import json
 
-    from planner.schema import Fleet, GoalFile, Plan, Profile
+    from planner.schema import Fleet, GoalFile, Plan, Profile, ScenarioFile
     from planner.schema.base import Document
 
     formats: dict[FormatName, type[Document]] = {
@@ -163,5 +163,6 @@ def schema(format: Annotated[FormatName, typer.Argument(help="Which file's.")]) 
         FormatName.profile: Profile,
         FormatName.plan: Plan,
         FormatName.goal: GoalFile,
+        FormatName.scenarios: ScenarioFile,
     }
     typer.echo(json.dumps(formats[format].model_json_schema(), indent=1))

@@ -86,7 +86,9 @@ def moves_text(earlier: Plan, plan: Plan, profile: Profile) -> RenderableType:
     shown = table(f"What moves: {len(frame)} sub-models, {total} to send", "device", "gains", "loses", "to send")
     for name, row in frame.iterrows():
         size = kib(row["bytes_to_send"]) if row["bytes_to_send"] else "-"
-        shown.add_row(Text(str(name)), Text(class_names(row["gains"])), Text(class_names(row["loses"])), size)
+        same = size != "-" and not (row["gains"] or row["loses"])
+        gains = Text("other sub-model", style="dim") if same else Text(class_names(row["gains"]))
+        shown.add_row(Text(str(name)), gains, Text(class_names(row["loses"])), size)
     shown.columns[-1].justify = "right"
     return shown
 

@@ -59,6 +59,7 @@ class Asked:
     scale: Sequence[str] = ()
     sweep: Sequence[str] = ()
     scenarios: ScenarioFile | None = None
+    file: str = "scenarios"  # where these come from, for complaints
 
 
 def axes_of(asked: Asked, fleet: Fleet) -> list[Axis]:
@@ -76,7 +77,9 @@ def axes_of(asked: Asked, fleet: Fleet) -> list[Axis]:
     axes += [_scale(text) for text in asked.scale]
     axes += [_sweep(text) for text in asked.sweep]
     if asked.scenarios is not None:
-        axes.append(tuple(_entry(i, entry) for i, entry in enumerate(asked.scenarios.scenarios)))
+        axes.append(
+            tuple(_entry(f"{asked.file}: scenarios[{i}]", entry) for i, entry in enumerate(asked.scenarios.scenarios))
+        )
     return axes
 
 
@@ -220,16 +223,16 @@ def _labels(values: Sequence[float]) -> list[str]:
     return [repr(value) for value in values]
 
 
-def _entry(i: int, entry: ScenarioEntry) -> Scenario:
+def _entry(where: str, entry: ScenarioEntry) -> Scenario:
     changes: list[Change] = [Drop(entry.drop)] if entry.drop else []
     changes += [Add(of, count) for of, count in entry.add.items()]
     if entry.devices or entry.links:
         changes.append(Describe(entry.devices, entry.links))
-    source = f"scenarios[{i}] {entry.name!r}"
-    for where, value in entry.set.items():
-        name, separator, key = where.rpartition(".")
-        if (not separator and key != AGGREGATOR) or (separator and not name):
-            raise InputError(f"{source}: set: must be NAME.KEY or {AGGREGATOR}, got {where!r}.")
+    source = f"{where} {entry.name!r}"
+    for target, value in entry.set.items():
+        name, _, key = target.rpartition(".")
+        if not name and target != AGGREGATOR:
+            raise InputError(f"{source}: set: must be NAME.KEY or {AGGREGATOR}, got {target!r}.")
         changes.append(Set(name, key, value))
     changes += [Scale(quantity, factor) for quantity, factor in entry.scale.items()]
     if entry.goal is not None and entry.goal.model_fields_set:

@@ -91,7 +91,8 @@ def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
     frame = pd.DataFrame(data).head(len(rows))
     for key in frame.columns.difference(["scenario", "status", "bottleneck", "reason"]):
         frame[key] = pd.to_numeric(frame[key])
-    frame["reason"] = frame["reason"].astype(object).where(frame["reason"].notna(), None)
+    for key in ("bottleneck", "reason"):
+        frame[key] = frame[key].astype(object).where(frame[key].notna(), None)
     table: pd.DataFrame = frame.set_index("scenario")
     return table
 

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -78,9 +78,8 @@ def today_of(
         plan = kept.plan(key)
     if plan is None:
         try:
-            with noticing_interrupts() as interrupted:
+            with _interruptible():
                 plan = solve(profile, fleet, goal, seed=seed, time_limit_s=time_limit_s, advice=False)
-                interrupted()
         except InfeasibleError as error:
             reason = str(error)
         except TimeLimitError as error:
@@ -125,11 +124,9 @@ def answers(
         else:
             waiting.append(i)
     calls = [(scenarios[i].scenario,) for i in waiting]
-    with noticing_interrupts() as interrupted:
-        for position, row in results(workers or Here(), answer, today, calls, hint):
-            interrupted()
-            kept.keep_row(keys[waiting[position]], row)
-            yield waiting[position], row
+    for position, row in results(workers or Here(), answer, today, calls, hint):
+        kept.keep_row(keys[waiting[position]], row)
+        yield waiting[position], row
 
 
 def all_rows(today: Today, scenarios: Sequence[Posed], workers: Workers | None = None) -> list[Row]:
@@ -143,16 +140,17 @@ def answer(today: Today, scenario: Scenario) -> Row:
     began = time.monotonic()
     try:
         case = applied(today.case, scenario.changes)
-        plan = solve(
-            today.profile,
-            case.fleet,
-            case.goal,
-            seed=today.seed,
-            time_limit_s=today.time_limit_s,
-            start=today.plan,
-            # What a scenario lacks is another scenario's question.
-            advice=False,
-        )
+        with _interruptible():
+            plan = solve(
+                today.profile,
+                case.fleet,
+                case.goal,
+                seed=today.seed,
+                time_limit_s=today.time_limit_s,
+                start=today.plan,
+                # What a scenario lacks is another scenario's question.
+                advice=False,
+            )
     except TimeLimitError as error:
         return Row(scenario.name, "unknown", reason=str(error), seconds=round(time.monotonic() - began, 3))
     except (InfeasibleError, ImpossibleError, InputError) as error:
@@ -167,10 +165,10 @@ def _begun(today: Today) -> str:
 
 
 @contextmanager
-def noticing_interrupts() -> Iterator[Callable[[], None]]:
-    """Give a function that raises KeyboardInterrupt after a Ctrl-C, which a search takes for the end of its time."""
+def _interruptible() -> Iterator[None]:
+    """Have Ctrl-C end everything; a search alone takes it for the end of its time, and returns what it has."""
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
+        yield
         return
     noticed = False
 
@@ -179,12 +177,10 @@ def noticing_interrupts() -> Iterator[Callable[[], None]]:
         noticed = True
         raise KeyboardInterrupt
 
-    def interrupted() -> None:
-        if noticed:
-            raise KeyboardInterrupt
-
     before = signal.signal(signal.SIGINT, notice)
     try:
-        yield interrupted
+        yield
     finally:
         signal.signal(signal.SIGINT, before)
+        if noticed:
+            raise KeyboardInterrupt
