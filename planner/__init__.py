@@ -9,7 +9,7 @@
 
 Read:       load_fleet, load_profile, load_plan
 Plan:       solve
-Ask:        what_if, diff
+Ask:        what_if, pareto, next_best, diff
 Describe:   Fleet, Device, Link, Goal, Plan, Profile
 Go wrong:   PlannerError, InputError, InfeasibleError, TimeLimitError
 
@@ -23,13 +23,13 @@ from planner.version import __version__
 
 if TYPE_CHECKING:
     from planner.errors import InfeasibleError, InputError, PlannerError, TimeLimitError
-    from planner.planned import diff, load_plan, solve, what_if
+    from planner.planned import diff, load_plan, next_best, pareto, solve, what_if
     from planner.schema import Device, Fleet, Goal, Link, Plan, Profile
     from planner.shipped import load_fleet, load_profile
 
 _HOMES = {
     "errors": ("InfeasibleError", "InputError", "PlannerError", "TimeLimitError"),
-    "planned": ("diff", "load_plan", "solve", "what_if"),
+    "planned": ("diff", "load_plan", "next_best", "pareto", "solve", "what_if"),
     "schema": ("Device", "Fleet", "Goal", "Link", "Plan", "Profile"),
     "shipped": ("load_fleet", "load_profile"),
 }
@@ -51,6 +51,8 @@ __all__ = [
     "load_fleet",
     "load_plan",
     "load_profile",
+    "next_best",
+    "pareto",
     "solve",
     "what_if",
 ]

@@ -1,22 +1,16 @@
-"""The planner in Python: a plan that knows what it was made of, and the questions that one asks of it.
-
-The names that `import planner` gives are defined here, or are those of the parts that they come from.
-"""
+"""Plans in Python, and the questions that one asks of them: what `import planner` can do."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args
 
 import pandas as pd
-from pydantic import PrivateAttr
 
-from planner import shipped
+from planner import shipped, whatif
 from planner.check import check
 from planner.errors import InputError
 from planner.moves import moves_frame
-from planner.report.frames import devices_frame
-from planner.report.notebook import plan_html
-from planner.report.text import headline
+from planner.planned.plan import Planned
 from planner.schema import (
     Fleet,
     Goal,
@@ -25,106 +19,13 @@ from planner.schema import (
     ScenarioFile,
     nearest,
     read_document,
-    write_document,
 )
 from planner.solver import DEFAULT_TIME_LIMIT_S
 from planner.solver import solve as solve_plan
-from planner.whatif.flags import Asked, axes_of
-from planner.whatif.rows import frame_of
-from planner.whatif.run import Today, all_rows, today_of
-from planner.whatif.scenarios import posed
 from planner.workers import chosen
-
-if TYPE_CHECKING:
-    import networkx as nx
-    import plotly.graph_objects as go
-
 
 # One text, or several.
 Texts = str | Sequence[str]
-
-
-class Planned(Plan):
-    """A plan that also knows its profile and its fleet; the file of it is that of a plan.
-
-    A notebook shows it as a table. It equals any plan that says the same.
-    """
-
-    _profile: Profile = PrivateAttr()
-    _fleet: Fleet = PrivateAttr()
-
-    @classmethod
-    def of(cls, plan: Plan, profile: Profile, fleet: Fleet) -> "Planned":
-        """Return a plan together with what it was made of, which is not compared here."""
-        made = cls.model_validate({name: getattr(plan, name) for name in Plan.model_fields if name != "schema_uri"})
-        made._profile, made._fleet = profile, fleet
-        return made
-
-    @property
-    def profile(self) -> Profile:
-        """What was measured of the model."""
-        return self._profile
-
-    @property
-    def fleet(self) -> Fleet:
-        """The devices and their links."""
-        return self._fleet
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return a row for each device, the idle ones last; columns as in `report.frames.devices_frame`."""
-        return devices_frame(self, self._profile, self._fleet)
-
-    def to_graph(self) -> "nx.Graph":
-        """Return the fleet as a graph: devices with their times and paths, links; see `report.graph.graph_of`."""
-        from planner.report.graph import graph_of
-
-        return graph_of(self, self._profile, self._fleet)
-
-    def picture(self, name: str) -> "go.Figure":
-        """Return a picture of the plan: timeline, kept, memory, classes or fleet_graph (plotly)."""
-        from planner.report import pictures
-
-        drawn = {
-            "timeline": lambda: pictures.timeline(self, self._profile, self._fleet),
-            "kept": lambda: pictures.kept(self, self._profile),
-            "memory": lambda: pictures.memory(self, self._profile, self._fleet),
-            "classes": lambda: pictures.classes(self, self._profile),
-            "fleet_graph": lambda: pictures.fleet_graph(self, self._profile, self._fleet),
-        }
-        if name not in drawn:
-            raise InputError(f"picture must be one of {', '.join(drawn)}, got {name!r}{nearest(name, drawn) or '.'}")
-        return drawn[name]()
-
-    def to_html(self, *, without: pd.DataFrame | None = None, fronts: "tuple[pd.DataFrame, ...]" = ()) -> str:
-        """Return the whole page about the plan, as `planner report` writes it.
-
-        Args:
-            without: What-if rows of each device lost, `planner.what_if(plan, drop_each=True)`, to be shown with it.
-            fronts: Pareto frames, `planner.pareto(plan, "accuracy")`, to be shown with it.
-        """
-        from planner.report.page import page
-
-        return page(self, self._profile, self._fleet, without=without, fronts=fronts)
-
-    def save(self, path: str | Path) -> None:
-        """Write the plan.json, whole or not at all."""
-        write_document(Path(path), self)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Plan) and self.model_dump() == other.model_dump()
-
-    def replace(self, **changes: Any) -> "Planned":
-        """Return a changed plan of the same profile and fleet; see `Frozen.replace`."""
-        return Planned.of(super().replace(**changes), self._profile, self._fleet)
-
-    def __repr__(self) -> str:
-        return f"<{headline(self)}>"
-
-    def __str__(self) -> str:
-        return headline(self)
-
-    def _repr_html_(self) -> str:
-        return plan_html(self, self._profile, self._fleet)
 
 
 def solve(
@@ -224,7 +125,7 @@ def what_if(
         InputError: If a change is a mistake; before anything is solved.
     """
     today = _today(plan, time_limit_s, seed)
-    asked = Asked(
+    asked = whatif.Asked(
         drop=_texts(drop),
         drop_each=drop_each,
         add=_texts(add),
@@ -234,9 +135,75 @@ def what_if(
         sweep=_texts(sweep),
         scenarios=None if scenarios is None else read_document(Path(scenarios), ScenarioFile),
     )
-    changes = posed(axes_of(asked, plan.fleet), today.case, cross)
+    changes = whatif.posed(whatif.axes_of(asked, plan.fleet), today.case, cross)
     with chosen(None if scheduler else jobs, scheduler) as workers:
-        return frame_of(all_rows(today, changes, workers))
+        return whatif.frame_of(whatif.all_rows(today, changes, workers))
+
+
+def pareto(
+    plan: Planned,
+    against: whatif.Against,
+    *,
+    points: int = whatif.DEFAULT_POINTS,
+    jobs: int = 1,
+    time_limit_s: float = DEFAULT_TIME_LIMIT_S,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return the least latency beside what it costs: a row for each point that no other beats in both.
+
+    Args:
+        plan: The plan that runs today.
+        against: "accuracy", "memory" or "energy".
+        points: How many limits of memory or energy are tried; of accuracy, all that the profile was calibrated for.
+        jobs: Processes side by side, as in `what_if`.
+        time_limit_s: For each point.
+        seed: For the yardsticks' random subsets.
+
+    Returns:
+        Columns: against, limit (the accuracy drop that is allowed; the factor on all memory budgets; the energy limit
+        [mJ]), value (what the plan has), latency_us, bound_us, gap, status.
+
+    Raises:
+        InputError: If the profile or the fleet does not say what is needed.
+    """
+    known = get_args(whatif.Against)
+    if against not in known:
+        raise InputError(
+            f"against must be one of {', '.join(known)}, got {against!r}{nearest(str(against), known) or '.'}"
+        )
+    today = _today(plan, time_limit_s, seed)
+    with chosen(jobs) as workers:
+        return whatif.pareto(today, against, points, workers)
+
+
+def next_best(
+    plan: Planned,
+    kinds: Texts | None = None,
+    *,
+    jobs: int = 1,
+    time_limit_s: float = DEFAULT_TIME_LIMIT_S,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return what each purchase or upgrade would gain, solved and not guessed; the best first.
+
+    One more device of each kind, each device's memory doubled, each one's links doubled in bandwidth.
+
+    Args:
+        plan: The plan that runs today.
+        kinds: What could be bought; all kinds that are known unless given.
+        jobs: Processes side by side, as in `what_if`.
+        time_limit_s: For each candidate.
+        seed: For the yardsticks' random subsets.
+
+    Returns:
+        Columns: those of `what_if`, and gain_us (latency saved).
+
+    Raises:
+        InputError: If a kind is not known.
+    """
+    today = _today(plan, time_limit_s, seed)
+    with chosen(jobs) as workers:
+        return whatif.next_best(today, None if kinds is None else _texts(kinds), workers)
 
 
 def diff(earlier: Planned, plan: Planned) -> pd.DataFrame:
@@ -256,10 +223,10 @@ def diff(earlier: Planned, plan: Planned) -> pd.DataFrame:
     return moves_frame(earlier, plan, plan.profile)
 
 
-def _today(plan: Planned, time_limit_s: float, seed: int) -> Today:
+def _today(plan: Planned, time_limit_s: float, seed: int) -> whatif.Today:
     _must_be(plan, Planned, "plan", "planner.solve and planner.load_plan make one")
     _must_be_time(time_limit_s)
-    return today_of(plan.profile, plan.fleet, start=plan, seed=seed, time_limit_s=time_limit_s)
+    return whatif.today_of(plan.profile, plan.fleet, start=plan, seed=seed, time_limit_s=time_limit_s)
 
 
 def _texts(texts: Texts) -> tuple[str, ...]:
