@@ -1,5 +1,6 @@
 """A plan that knows what it was made of, so that it can show itself."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
