@@ -12,7 +12,6 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-import planner
 from planner.report.commands import commands, goal_file
 from planner.report.graph import graph_of
 from planner.report.page_tables import (
@@ -37,6 +36,7 @@ from planner.report.text import headline
 from planner.report.words import counted, ms, percent, visible
 from planner.schema import Fleet, Plan, Profile, sha256_of, to_json
 from planner.shipped import folder, load_profile
+from planner.version import __version__
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -104,7 +104,7 @@ def page(
         meaning=_meaning(plan),
         certificate=_certificate(plan, profile, fleet),
         again=_again(plan, profile, fleet),
-        version=planner.__version__,
+        version=__version__,
     )
 
 
@@ -245,7 +245,7 @@ def _certificate(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[tuple[s
     yield "Profile SHA-256", sha256_of(profile)
     yield "Fleet SHA-256", sha256_of(fleet)
     yield "Plan SHA-256", sha256_of(plan)
-    yield "Page made by", f"planner {planner.__version__}"
+    yield "Page made by", f"planner {__version__}"
 
 
 def _again(plan: Plan, profile: Profile, fleet: Fleet) -> dict[str, object]:
