@@ -22,6 +22,7 @@ import nbformat
 import numpy as np
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from traitlets.config import Config
 
 from planner.schema.base import write_text
 
@@ -68,7 +69,12 @@ def execute(path: Path) -> NotebookNode:
             "MKL_NUM_THREADS": "1",
         }
         client = NotebookClient(
-            notebook, timeout=TIMEOUT_S, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}
+            notebook,
+            timeout=TIMEOUT_S,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(HERE)}},
+            # Through files of this user: what goes through ports, others on the machine can read.
+            config=Config({"KernelManager": {"transport": "ipc", "ip": f"{settings}/kernel"}}),
         )
         client.execute(env=environment)
     return tidied(notebook)
@@ -131,7 +137,7 @@ def drawing() -> Iterator[Draw]:
     from playwright.sync_api import sync_playwright
     from plotly.offline import get_plotlyjs
 
-    names = (os.environ.get("CHROMIUM", "chromium"), "chromium-browser", "google-chrome")
+    names = (os.environ.get("CHROMIUM") or "chromium", "chromium-browser", "google-chrome")
     found = next((path for name in names if (path := shutil.which(name))), None)
     if found is None:
         sys.exit(f"pictures need a browser: one of {', '.join(names)} must be on the PATH, or be $CHROMIUM.")

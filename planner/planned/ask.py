@@ -36,6 +36,7 @@ def solve(
     time_limit_s: float = DEFAULT_TIME_LIMIT_S,
     deterministic: bool = False,
     start: Plan | None = None,
+    advice: bool = True,
     seed: int = 0,
 ) -> Planned:
     """Return the best plan of a model on a fleet, with a bound on how much better any other could be.
@@ -47,6 +48,7 @@ def solve(
         time_limit_s: After this long the best plan so far is returned, with its gap.
         deterministic: Count work instead of seconds, so that the same plan comes out on every machine.
         start: An earlier plan: of plans equally good, the one nearest to it is returned.
+        advice: Where there is no plan, look for the smallest changes that would do.
         seed: For the yardsticks' random subsets; the exact method draws nothing.
 
     Raises:
@@ -60,7 +62,14 @@ def solve(
     _must_be(start, (Plan, type(None)), "start", "planner.load_plan reads one")
     _must_be_time(time_limit_s)
     plan = solve_plan(
-        profile, fleet, goal, seed=seed, time_limit_s=time_limit_s, deterministic=deterministic, start=start
+        profile,
+        fleet,
+        goal,
+        seed=seed,
+        time_limit_s=time_limit_s,
+        deterministic=deterministic,
+        start=start,
+        advice=advice,
     )
     return Planned.of(plan, profile, fleet)
 
