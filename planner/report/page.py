@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,8 @@ from planner.report.pictures.style import untitled
 from planner.report.pictures.times import timeline
 from planner.report.pictures.what_ifs import pareto, what_if
 from planner.report.text import headline
-from planner.report.words import counted, ms, percent, visible
-from planner.schema import Fleet, Plan, Profile, sha256_of, to_json
+from planner.report.words import counted, ms, percent, short, visible
+from planner.schema import Fleet, Goal, Plan, Profile, sha256_of, to_json
 from planner.shipped import folder, load_profile
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -115,7 +116,8 @@ def _plan_sections(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[Secti
         timeline(plan, profile, fleet),
         times_table(plan),
         "A bar for each device, from left to right: the image is sent there, computed, and its features return. "
-        f"Then {plan.fusion.device} joins all features. The marked device is the slowest.",
+        f"Then {short(plan.fusion.device, 30)} joins all features, {ms(plan.fusion.latency_us)}. "
+        "The marked device is the slowest.",
     )
     yield _section(
         "fleet",
@@ -241,11 +243,21 @@ def _certificate(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[tuple[s
     yield "Solver", plan.solver.version
     yield "Time to solve", f"{plan.solver.seconds:.1f} s"
     yield "Seed", str(plan.solver.seed)
-    yield "Goal", visible(plan.goal.model_dump_json(exclude_defaults=True)) + " (else the defaults)"
+    yield "Goal", _goal(plan.goal)
     yield "Profile SHA-256", sha256_of(profile)
     yield "Fleet SHA-256", sha256_of(fleet)
     yield "Plan SHA-256", sha256_of(plan)
     yield "Page made by", f"planner {planner.__version__}"
+
+
+def _goal(goal: Goal) -> str:
+    """Return what was asked for: objective, floor and method, and whatever else is not the default."""
+    default = Goal().model_dump(mode="json")
+    always = {"objective", "method", "max_accuracy_drop" if goal.min_retention is None else "min_retention"}
+    fields = goal.model_dump(mode="json", exclude_none=True)
+    asked = {key: value for key, value in fields.items() if key in always or value != default[key]}
+    texts = (f"{key.replace('_', ' ')} {json.dumps(value, ensure_ascii=False)}" for key, value in asked.items())
+    return visible("; ".join(texts).replace('"', ""))
 
 
 def _again(plan: Plan, profile: Profile, fleet: Fleet) -> dict[str, object]:

@@ -49,7 +49,7 @@ def devices_table(plan: Plan, profile: Profile, fleet: Fleet) -> Table:
         row["embed_dim"] = dims.get(row["device"])
         row["device"] += " (bottleneck)" if row["bottleneck"] is True else ""
     return _table(
-        "Every device",
+        "A row for each device of the fleet",
         rows,
         _name("device"),
         _name("kind"),

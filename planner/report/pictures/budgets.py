@@ -59,7 +59,7 @@ def memory(plan: Plan, profile: Profile, fleet: Fleet) -> go.Figure:
     )
     axis: dict[str, object] = {"title": f"memory [{unit}]", "rangemode": "tozero"}
     if wide:
-        axis = _logarithmic(frame) | {"title": "memory, each step four times the one before"}
+        axis = _logarithmic(frame) | {"title": "memory, logarithmic"}
     return drawn(
         [budgets, used],
         _title(frame),
@@ -76,10 +76,12 @@ def memory(plan: Plan, profile: Profile, fleet: Fleet) -> go.Figure:
 def _logarithmic(frame: pd.DataFrame) -> dict[str, object]:
     """Return an axis in bytes whose bars begin a step below the least value."""
     least = min(frame["memory_bytes"].min(), frame["budget_bytes"].min())
-    first, last = (math.log(value, 4) for value in (least, frame["budget_bytes"].max()))
-    steps = [4**power for power in range(math.floor(first), math.ceil(last) + 1)]
-    ticks = {"tickmode": "array", "tickvals": steps, "ticktext": [size(step) for step in steps]}
-    return {"type": "log", "range": [math.log10(steps[0]) - 0.1, math.log10(steps[-1]) + 0.05], **ticks}
+    most = frame["budget_bytes"].max()
+    base = 4 if most < 4**4 * least else 16
+    first, last = math.floor(math.log(least, base)), math.floor(math.log(most, base))
+    steps = [base**power for power in range(first, last + 1)]
+    ticks = {"tickmode": "array", "tickvals": steps, "ticktext": [size(step) for step in steps], "tickangle": 0}
+    return {"type": "log", "range": [math.log10(steps[0]) - 0.1, math.log10(most) + 0.1], **ticks}
 
 
 def _label(device: str, row: "pd.Series[float]", few: bool) -> str:
