@@ -256,8 +256,8 @@ def _goal(goal: Goal) -> str:
     always = {"objective", "method", "max_accuracy_drop" if goal.min_retention is None else "min_retention"}
     fields = goal.model_dump(mode="json", exclude_none=True)
     asked = {key: value for key, value in fields.items() if key in always or value != default[key]}
-    texts = (f"{key.replace('_', ' ')} {json.dumps(value, ensure_ascii=False)}" for key, value in asked.items())
-    return visible("; ".join(texts).replace('"', ""))
+    words = {key: json.dumps(v, ensure_ascii=False) if isinstance(v, (dict, list)) else v for key, v in asked.items()}
+    return visible("; ".join(f"{key.replace('_', ' ')} {value}" for key, value in words.items()))
 
 
 def _again(plan: Plan, profile: Profile, fleet: Fleet) -> dict[str, object]:
