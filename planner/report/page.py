@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import planner
 from planner.report.commands import commands, goal_file
 from planner.report.graph import graph_of
 from planner.report.page_tables import (
+    MOST_IDLE,
     Table,
     classes_table,
     devices_table,
@@ -154,7 +156,17 @@ def _plan_sections(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[Secti
         importance_table(profile),
         "Measured on the whole model: each class's importance, all blocks together 100 %.",
     )
-    yield Section("devices", "Every device", table=devices_table(plan, profile, fleet))
+    yield Section("devices", "Every device", _idle(plan, fleet), table=devices_table(plan, profile, fleet))
+
+
+def _idle(plan: Plan, fleet: Fleet) -> tuple[str, ...]:
+    """Return how many devices of each kind are idle, where they are too many to be listed."""
+    if len(plan.idle) <= MOST_IDLE:
+        return ()
+    idle = set(plan.idle)
+    kinds = Counter(member.kind or "of no kind" for member in fleet.members if member.name in idle)
+    each = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common())
+    return (visible(f"{len(idle):,} more devices are idle: {each}."),)
 
 
 def _what_if_sections(plan: Plan, without: pd.DataFrame | None, fronts: Sequence[pd.DataFrame]) -> Iterator[Section]:

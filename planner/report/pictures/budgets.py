@@ -24,13 +24,16 @@ from planner.schema import Fleet, Plan, Profile
 
 # Budgets that differ by more than this are shown on a logarithmic axis.
 _WIDE = 30
+# Of idle devices, whose budgets are often alike, at least so many.
+_SOME_IDLE = 4
 _UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
 def memory(plan: Plan, profile: Profile, fleet: Fleet) -> go.Figure:
     """Return what each device's sub-model takes of its memory budget, the fullest on top, the idle ones last."""
     everything = memory_frame(plan, fleet)
-    frame = everything.iloc[:MOST_ROWS]
+    num_used = len(plan.assignments)
+    frame = everything.iloc[: min(max(num_used + _SOME_IDLE, MOST_ROWS // 2), MOST_ROWS)]
     wide = frame["budget_bytes"].max() > _WIDE * frame["budget_bytes"].min()
     units = (u for u in _UNITS if not wide and frame["budget_bytes"].median() >= u[1])
     unit, factor = next(units, ("bytes", 1))

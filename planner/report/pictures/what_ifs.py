@@ -65,7 +65,7 @@ def what_if(frame: pd.DataFrame) -> go.Figure:
                 hoverinfo="text",
             )
         )
-    low, high = min(0.0, *changes.dropna()), max(0.0, *changes.dropna())
+    low, high = min([0.0, *changes.dropna()]), max([0.0, *changes.dropna()])
     span = (high - low) or 1.0
     # Room for the numbers beside the bars.
     left, right = low - (0.3 if low else 0.06) * span, high + (0.3 if high else 0.06) * span
