@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from plotly.offline import get_plotlyjs
 from planner.report.commands import commands, goal_file
 from planner.report.graph import graph_of
 from planner.report.page_tables import (
+    MOST_IDLE,
     Table,
     classes_table,
     devices_table,
@@ -33,8 +36,8 @@ from planner.report.pictures.style import untitled
 from planner.report.pictures.times import timeline
 from planner.report.pictures.what_ifs import pareto, what_if
 from planner.report.text import headline
-from planner.report.words import counted, ms, percent, visible
-from planner.schema import Fleet, Plan, Profile, sha256_of, to_json
+from planner.report.words import counted, ms, percent, short, visible
+from planner.schema import Fleet, Goal, Plan, Profile, sha256_of, to_json
 from planner.shipped import folder, load_profile
 from planner.version import __version__
 
@@ -115,7 +118,8 @@ def _plan_sections(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[Secti
         timeline(plan, profile, fleet),
         times_table(plan),
         "A bar for each device, from left to right: the image is sent there, computed, and its features return. "
-        f"Then {plan.fusion.device} joins all features. The marked device is the slowest.",
+        f"Then {short(plan.fusion.device, 30)} joins all features, {ms(plan.fusion.latency_us)}. "
+        "The marked device is the slowest.",
     )
     yield _section(
         "fleet",
@@ -152,7 +156,17 @@ def _plan_sections(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[Secti
         importance_table(profile),
         "Measured on the whole model: each class's importance, all blocks together 100 %.",
     )
-    yield Section("devices", "Every device", table=devices_table(plan, profile, fleet))
+    yield Section("devices", "Every device", _idle(plan, fleet), table=devices_table(plan, profile, fleet))
+
+
+def _idle(plan: Plan, fleet: Fleet) -> tuple[str, ...]:
+    """Return how many devices of each kind are idle, where they are too many to be listed."""
+    if len(plan.idle) <= MOST_IDLE:
+        return ()
+    idle = set(plan.idle)
+    kinds = Counter(member.kind or "of no kind" for member in fleet.members if member.name in idle)
+    each = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common())
+    return (visible(f"{len(idle):,} more devices are idle: {each}."),)
 
 
 def _what_if_sections(plan: Plan, without: pd.DataFrame | None, fronts: Sequence[pd.DataFrame]) -> Iterator[Section]:
@@ -241,11 +255,21 @@ def _certificate(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[tuple[s
     yield "Solver", plan.solver.version
     yield "Time to solve", f"{plan.solver.seconds:.1f} s"
     yield "Seed", str(plan.solver.seed)
-    yield "Goal", visible(plan.goal.model_dump_json(exclude_defaults=True)) + " (else the defaults)"
+    yield "Goal", _goal(plan.goal)
     yield "Profile SHA-256", sha256_of(profile)
     yield "Fleet SHA-256", sha256_of(fleet)
     yield "Plan SHA-256", sha256_of(plan)
     yield "Page made by", f"planner {__version__}"
+
+
+def _goal(goal: Goal) -> str:
+    """Return what was asked for: objective, floor and method, and whatever else is not the default."""
+    default = Goal().model_dump(mode="json")
+    always = {"objective", "method", "max_accuracy_drop" if goal.min_retention is None else "min_retention"}
+    fields = goal.model_dump(mode="json", exclude_none=True)
+    asked = {key: value for key, value in fields.items() if key in always or value != default[key]}
+    words = {key: json.dumps(v, ensure_ascii=False) if isinstance(v, (dict, list)) else v for key, v in asked.items()}
+    return visible("; ".join(f"{key.replace('_', ' ')} {value}" for key, value in words.items()))
 
 
 def _again(plan: Plan, profile: Profile, fleet: Fleet) -> dict[str, object]:

@@ -15,6 +15,9 @@ from planner.schema import Fleet, Plan, Profile
 
 Row = dict[str, Any]
 
+# More idle devices than these are counted, not listed.
+MOST_IDLE = 24
+
 
 @dataclass(frozen=True)
 class Table:
@@ -42,14 +45,16 @@ class _Column:
 
 
 def devices_table(plan: Plan, profile: Profile, fleet: Fleet) -> Table:
-    """Return everything that is known of each device, the idle ones last."""
+    """Return everything that is known of each device, the idle ones last; of many idle ones nothing."""
     dims = {a.device: a.embed_dim for a in plan.assignments}
     rows = _rows(devices_frame(plan, profile, fleet), "device")
+    if len(plan.idle) > MOST_IDLE:
+        rows = [row for row in rows if row["device"] in dims]
     for row in rows:
         row["embed_dim"] = dims.get(row["device"])
         row["device"] += " (bottleneck)" if row["bottleneck"] is True else ""
     return _table(
-        "Every device",
+        "What each device runs and takes",
         rows,
         _name("device"),
         _name("kind"),

@@ -24,13 +24,16 @@ from planner.schema import Fleet, Plan, Profile
 
 # Budgets that differ by more than this are shown on a logarithmic axis.
 _WIDE = 30
+# Of idle devices, whose budgets are often alike, at least so many.
+_SOME_IDLE = 4
 _UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
 def memory(plan: Plan, profile: Profile, fleet: Fleet) -> go.Figure:
     """Return what each device's sub-model takes of its memory budget, the fullest on top, the idle ones last."""
     everything = memory_frame(plan, fleet)
-    frame = everything.iloc[:MOST_ROWS]
+    num_used = len(plan.assignments)
+    frame = everything.iloc[: min(max(num_used + _SOME_IDLE, MOST_ROWS // 2), MOST_ROWS)]
     wide = frame["budget_bytes"].max() > _WIDE * frame["budget_bytes"].min()
     units = (u for u in _UNITS if not wide and frame["budget_bytes"].median() >= u[1])
     unit, factor = next(units, ("bytes", 1))
@@ -59,7 +62,7 @@ def memory(plan: Plan, profile: Profile, fleet: Fleet) -> go.Figure:
     )
     axis: dict[str, object] = {"title": f"memory [{unit}]", "rangemode": "tozero"}
     if wide:
-        axis = _logarithmic(frame) | {"title": "memory, each step four times the one before"}
+        axis = _logarithmic(frame) | {"title": "memory, logarithmic"}
     return drawn(
         [budgets, used],
         _title(frame),
@@ -76,10 +79,12 @@ def memory(plan: Plan, profile: Profile, fleet: Fleet) -> go.Figure:
 def _logarithmic(frame: pd.DataFrame) -> dict[str, object]:
     """Return an axis in bytes whose bars begin a step below the least value."""
     least = min(frame["memory_bytes"].min(), frame["budget_bytes"].min())
-    first, last = (math.log(value, 4) for value in (least, frame["budget_bytes"].max()))
-    steps = [4**power for power in range(math.floor(first), math.ceil(last) + 1)]
-    ticks = {"tickmode": "array", "tickvals": steps, "ticktext": [size(step) for step in steps]}
-    return {"type": "log", "range": [math.log10(steps[0]) - 0.1, math.log10(steps[-1]) + 0.05], **ticks}
+    most = frame["budget_bytes"].max()
+    base = 4 if most < 4**4 * least else 16
+    first, last = math.floor(math.log(least, base)), math.floor(math.log(most, base))
+    steps = [base**power for power in range(first, last + 1)]
+    ticks = {"tickmode": "array", "tickvals": steps, "ticktext": [size(step) for step in steps], "tickangle": 0}
+    return {"type": "log", "range": [math.log10(steps[0]) - 0.1, math.log10(most) + 0.1], **ticks}
 
 
 def _label(device: str, row: "pd.Series[float]", few: bool) -> str:

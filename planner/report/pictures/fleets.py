@@ -20,6 +20,7 @@ from planner.report.pictures.style import (
     full,
     label,
     literal,
+    shown_of,
     strong,
 )
 from planner.report.words import counted, ms, percent, short, size
@@ -53,7 +54,7 @@ def fleet_graph(plan: Plan, profile: Profile, fleet: Fleet) -> go.Figure:
     deepest = max(place.depth for place in places.values())
     notes = []
     if len(places) < len(graph):
-        notes.append(f"The slowest of {counted(len(graph), 'device')} are shown.")
+        notes.append(shown_of(min(len(plan.assignments), MOST_ROWS), len(graph), "slowest"))
     elif other := sum(not _in_tree(places, a, b) for a, b, used in graph.edges(data="used") if not used):
         notes.append(f"{counted(other, 'link')} without messages not shown.")
     return drawn(

@@ -44,27 +44,7 @@ def timeline(plan: Plan, profile: Profile, fleet: Fleet) -> go.Figure:
         "fusion": frame["fusion_start_us"],
     }
     traces = [
-        go.Bar(
-            name=name,
-            orientation="h",
-            y=list(range(len(frame))),
-            x=(frame[column] / 1000).tolist(),
-            base=(starts[name] / 1000).tolist(),
-            width=0.62,
-            marker={
-                "color": colour,
-                "pattern": {"shape": pattern, "bgcolor": colour, "fgcolor": HATCH, "size": 9, "solidity": 0.12},
-                "line": {"color": INK, "width": [2.5 if slowest else 0.5 for slowest in frame["bottleneck"]]},
-            },
-            text=[_text(value, plan.latency_us) for value in frame[column]],
-            textposition="inside",
-            insidetextanchor="middle",
-            textangle=0,
-            constraintext="none",
-            textfont={"color": "white" if colour == BLUE else INK, "size": 12},
-            hovertext=[f"{full(str(d))}<br>{name} {ms(v)}" for d, v in frame[column].items()],
-            hoverinfo="text",
-        )
+        _bars(frame, column, name, starts[name], plan.latency_us, {"colour": colour, "pattern": pattern})
         for column, name, colour, pattern in _PARTS
     ]
     few = len(frame) <= FEW_ROWS
@@ -86,6 +66,35 @@ def timeline(plan: Plan, profile: Profile, fleet: Fleet) -> go.Figure:
     )
 
 
+def _bars(
+    frame: pd.DataFrame, column: str, name: str, start: "pd.Series[float]", whole_us: int, look: dict[str, str]
+) -> go.Bar:
+    """Return one part of the time of each row that has it."""
+    rows = [i for i, known in enumerate(frame[column].notna()) if known]
+    part, colour = frame.iloc[rows], look["colour"]
+    return go.Bar(
+        name=name,
+        orientation="h",
+        y=rows,
+        x=(part[column] / 1000).tolist(),
+        base=(start.iloc[rows] / 1000).tolist(),
+        width=0.62,
+        marker={
+            "color": colour,
+            "pattern": {"shape": look["pattern"], "bgcolor": colour, "fgcolor": HATCH, "size": 9, "solidity": 0.12},
+            "line": {"color": INK, "width": [2.5 if slowest else 0.5 for slowest in part["bottleneck"]]},
+        },
+        text=[f"{us / 1000:.1f}" if us >= _LEAST_WITH_TEXT * whole_us else "" for us in part[column]],
+        textposition="inside",
+        insidetextanchor="middle",
+        textangle=0,
+        constraintext="none",
+        textfont={"color": "white" if colour == BLUE else INK, "size": 12},
+        hovertext=[f"{full(str(device))}<br>{name} {ms(us)}" for device, us in part[column].items()],
+        hoverinfo="text",
+    )
+
+
 def _shown(frame: pd.DataFrame, fuses: str) -> pd.DataFrame:
     """Return the slowest rows, and the one with the fusion."""
     first = list(frame.index[:MOST_ROWS])
@@ -98,10 +107,6 @@ def _label(device: str, row: "pd.Series[float]", few: bool) -> str:
     marked = strong(name) if row["bottleneck"] else name
     second = ms(row["latency_us"]) if row["latency_us"] else "fusion only"
     return f"{marked}<br>{second}" if few else marked
-
-
-def _text(us: float, whole_us: int) -> str:
-    return f"{us / 1000:.1f}" if us >= _LEAST_WITH_TEXT * whole_us else ""
 
 
 def _title(plan: Plan) -> str:

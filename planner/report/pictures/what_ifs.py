@@ -65,11 +65,18 @@ def what_if(frame: pd.DataFrame) -> go.Figure:
                 hoverinfo="text",
             )
         )
-    low, high = min(0.0, *changes.dropna()), max(0.0, *changes.dropna())
+    low, high = min([0.0, *changes.dropna()]), max([0.0, *changes.dropna()])
     span = (high - low) or 1.0
     # Room for the numbers beside the bars.
     left, right = low - (0.3 if low else 0.06) * span, high + (0.3 if high else 0.06) * span
     none = [i for i, value in enumerate(changes) if math.isnan(value)]
+    # Today, beside what has a plan: no line through the reasons.
+    ends = {"x": [0, 0], "y": [-0.5, len(shown) - len(none) - 0.5]}
+    traces.append(
+        go.Scatter(
+            **ends, name="today", mode="lines", line={"color": INK, "width": 1}, showlegend=False, hoverinfo="skip"
+        )
+    )
     traces.append(
         go.Scatter(
             name="no plan",
@@ -93,8 +100,6 @@ def what_if(frame: pd.DataFrame) -> go.Figure:
         xaxis={
             "title": "change of the latency [ms]",
             "range": [left, right],
-            "zeroline": True,
-            "zerolinecolor": INK,
         },
         yaxis=rows_axis([_lines(visible(name), _NAME_LINE) for name in names]),
         barmode="overlay",
