@@ -109,10 +109,15 @@ def _reasons(frame: pd.DataFrame) -> list[Text]:
 
 
 def _ms(us: float) -> str:
-    return f"{us / 1000:.1f} ms"
+    return f"{us / 1000:.{_decimals(us)}f} ms"
 
 
 def _change(us: float) -> str:
     if pd.isna(us):
         return ""
-    return "same" if us == 0 else f"{us / 1000:+.1f} ms"
+    return "same" if us == 0 else f"{us / 1000:+.{_decimals(us)}f} ms"
+
+
+def _decimals(us: float) -> int:
+    """Return as many decimals as three digits need, at least one."""
+    return 1 if abs(us) >= 10_000 else 2 if abs(us) >= 1000 else 3
