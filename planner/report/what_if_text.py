@@ -82,8 +82,12 @@ def _amounts(against: str, limit: float, value: float) -> tuple[str, str]:
 
 def visible(text: str) -> str:
     """Return a name on one line, cut in the middle where it is long, what cannot be printed escaped."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    shown = _printable(text)
     return shown if len(shown) <= _LONGEST else f"{shown[:38]}...{shown[-19:]}"
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _narrow(title: str, *columns: str) -> Table:
@@ -104,15 +108,20 @@ def _reasons(frame: pd.DataFrame) -> list[Text]:
     for reason, rows in without.groupby("reason", sort=False):
         names = [visible(str(name)) for name in rows.index]
         more = f" and {len(names) - 2} more" if len(names) > 3 else ""
-        lines.append(Text(f"{', '.join(names[: 2 if more else 3])}{more}: {reason}"))
+        lines.append(Text(f"{', '.join(names[: 2 if more else 3])}{more}: {_printable(str(reason))}"))
     return lines
 
 
 def _ms(us: float) -> str:
-    return f"{us / 1000:.1f} ms"
+    return f"{us / 1000:.{_decimals(us)}f} ms"
 
 
 def _change(us: float) -> str:
     if pd.isna(us):
         return ""
-    return "same" if us == 0 else f"{us / 1000:+.1f} ms"
+    return "same" if us == 0 else f"{us / 1000:+.{_decimals(us)}f} ms"
+
+
+def _decimals(us: float) -> int:
+    """Return as many decimals as three digits need, at least one."""
+    return 1 if abs(us) >= 10_000 else 2 if abs(us) >= 1000 else 3

@@ -12,23 +12,30 @@ from planner.schema import Goal, Precision
 from planner.solver import submodel
 from planner.solver.changes import Asked, changed, demands_of_goal, mib, smallest_changes
 from planner.solver.clock import Clock
+from planner.solver.experience import Experience
 from planner.solver.instance import NEVER, Instance, Placed
 
 # The smallest sub-model for one class, by class, embed dim and precision.
 Built = dict[tuple[int, int, Precision], tuple[int, ...] | None]
 
 
-def why_not(instance: Instance, clock: Clock, advice: bool = True) -> str:
+def why_not(instance: Instance, clock: Clock, experience: Experience, advice: bool = True) -> str:
     """Say why there is no plan, and, as advice, the smallest changes that work."""
-    reason = _reason(instance, Asked(clock.part(clock.left() / 2)))
+    first = Asked(clock.part(clock.left() / 2), experience)
+    reason = _reason(instance, first)
     if not advice:
         return f"No plan: {reason}"
-    asked = Asked(clock)
+    asked = Asked(clock, first.experience)
     return f"No plan: {reason} {_advice(list(smallest_changes(instance, asked)), asked)}"
 
 
 def too_slow(
-    instance: Instance, bound_us: int, best: tuple[Placed, ...] | None, clock: Clock, advice: bool = True
+    instance: Instance,
+    bound_us: int,
+    best: tuple[Placed, ...] | None,
+    clock: Clock,
+    experience: Experience,
+    advice: bool = True,
 ) -> str:
     """Say that no plan is within the latency limit, and, as advice, what is."""
     limit = f"{instance.goal.max_latency_ms:.10g} ms"
@@ -36,7 +43,7 @@ def too_slow(
     if not advice:
         return reason
     changes = [] if best is None else [f"--max-latency-ms {instance.fleet_latency_us(best) / 1000:.10g}"]
-    asked = Asked(clock)
+    asked = Asked(clock, experience)
     others = smallest_changes(instance, asked)
     changes += [change for change in others if best is None or not change.startswith("--max-latency-ms")]
     return f"{reason} {_advice(changes, asked)}"

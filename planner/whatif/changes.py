@@ -144,14 +144,19 @@ class Ask:
         """Return what a scenario's file changes about the goal."""
         return cls(tuple((key, getattr(changes, key)) for key in sorted(changes.model_fields_set)))
 
+    @property
+    def whole(self) -> dict[str, Any]:
+        """The keys with what they imply: one kind of floor replaces the other."""
+        keys = dict(self.keys)
+        if keys.get("min_retention") is not None:
+            return {"max_accuracy_drop": None} | keys
+        if keys.get("max_accuracy_drop") is not None:
+            return {"min_retention": None} | keys
+        return keys
+
     def apply(self, case: Case) -> Case:
         """Return the case after it."""
-        keys = dict(self.keys)
-        # One kind of floor replaces the other.
-        if keys.get("min_retention") is not None:
-            keys.setdefault("max_accuracy_drop", None)
-        elif keys.get("max_accuracy_drop") is not None:
-            keys.setdefault("min_retention", None)
+        keys = self.whole
         # What is wrong with a value is a mistake; what is wrong with all of them together makes a scenario impossible.
         GoalChanges().replace(**keys)
         try:
@@ -173,7 +178,11 @@ def applied(case: Case, changes: Iterable[Change]) -> Case:
         InputError: If a change is a mistake: a name or key that is not there, a value that cannot be.
         ImpossibleError: If the fleet or the goal cannot have one of them.
     """
-    for change in sorted(changes, key=lambda change: RANKS[type(change)]):
+    made = sorted(changes, key=lambda change: RANKS[type(change)])
+    asked = {key: value for change in made if isinstance(change, Ask) for key, value in change.whole.items()}
+    # A goal may be whole only with all of them.
+    made = [change for change in made if not isinstance(change, Ask)] + [Ask(tuple(asked.items()))]
+    for change in made:
         try:
             case = change.apply(case)
         except InputError as error:

@@ -72,7 +72,9 @@ def axes_of(asked: Asked, fleet: Fleet) -> list[Axis]:
     if asked.drop_each:
         axes.append(tuple(dropped((m.name,), fleet, "--drop-each") for m in fleet.members))
     axes += [(_add(text, fleet, "--add"),) for text in asked.add]
-    axes += [tuple(_add(kind, fleet, "--add-each") for kind in _words(text, "--add-each")) for text in asked.add_each]
+    axes += [
+        tuple(_add(kind, fleet, "--add-each") for kind in _words(text, f"--add-each {text}")) for text in asked.add_each
+    ]
     axes += [(_set(text, fleet),) for text in asked.set]
     axes += [_scale(text) for text in asked.scale]
     axes += [_sweep(text) for text in asked.sweep]
@@ -93,14 +95,14 @@ def dropped(names: Sequence[str], fleet: Fleet, source: str) -> Scenario:
 
 
 def _drop(text: str, fleet: Fleet) -> Scenario:
-    names = [text] if text in fleet.member_names else _words(text, "--drop")
+    names = [text] if text in fleet.member_names else _words(text, f"--drop {text}")
     return dropped(names, fleet, f"--drop {text}")
 
 
-def _words(text: str, flag: str) -> list[str]:
+def _words(text: str, source: str, what: str = "names") -> list[str]:
     words = [word.strip() for word in text.split(",")]
     if not all(words):
-        raise InputError(f"{flag} {text}: must be names with commas between, got an empty one.")
+        raise InputError(f"{source}: must be {what} with commas between, got an empty one.")
     return words
 
 
@@ -190,14 +192,12 @@ def numbers(text: str, source: str) -> list[float]:
         InputError: If it is neither, or the range makes no sense.
     """
     if ".." not in text:
-        return [_number(word, source) for word in _words(text, source)]
+        return [_number(word, source) for word in _words(text, source, "values")]
     ends, separator, steps = text.partition("/")
     first, last = (_number(end, source) for end in ends.split("..", maxsplit=1))
     if not separator or not steps.isdecimal() or not 2 <= int(steps[:9]) <= MOST_STEPS:
         got = repr(steps) if separator else "no /"
-        raise InputError(
-            f"{source}: a range must be A..B/N with a number N of values from 2 to {MOST_STEPS}, got {got}."
-        )
+        raise InputError(f"{source}: a range must be A..B/N with N values from 2 to {MOST_STEPS}, got {got}.")
     if first >= last:
         raise InputError(f"{source}: a range A..B/N must rise, got {first:g} and {last:g}.")
     a, b, n = rational(first), rational(last), int(steps)

@@ -59,7 +59,7 @@ def row_of(scenario: str, plan: Plan, today: Plan | None, profile: Profile, seco
         bottleneck=plan.bottleneck.device,
         devices_used=len(plan.assignments),
         memory_bytes=sum(a.memory_bytes for a in plan.assignments),
-        energy_mj=plan.energy_mj,
+        energy_mj=None if plan.energy_mj is None else round(plan.energy_mj, 6),
         lowest_retention=plan.lowest_retention,
         predicted_accuracy=None if plan.predicted_accuracy is None else plan.predicted_accuracy.accuracy,
         classes_moved=None if moves is None else moves.classes,
