@@ -41,6 +41,8 @@ _VARIES = (
     (re.compile(r"\d+(\.\d+)? s\b"), "# s"),
     (re.compile(r"\b(planner|ortools) \d+(\.\d+)+"), r"\1 #"),
 )
+# Names that pandas draws by lot for styled tables, and where an object lies in memory.
+_DRAWN_BY_LOT, _ADDRESS = re.compile(r"\bT_[0-9a-f]{5}(?=_|\b)"), re.compile(r" at 0x[0-9a-f]+")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
 _WIDTH, _HEIGHT, _SCALE = 900, 450, 1.5
 
@@ -88,7 +90,7 @@ def tidied(notebook: NotebookNode) -> NotebookNode:
         if cell.cell_type == "markdown":
             new = nbformat.v4.new_markdown_cell(cell.source, metadata=tags)
         else:
-            outputs = [_tidied_output(output) for output in cell.outputs]
+            outputs = [_tidied_output(output, f"T_{i:02d}{k}") for k, output in enumerate(cell.outputs)]
             count = cell.execution_count
             new = nbformat.v4.new_code_cell(cell.source, metadata=tags, outputs=outputs, execution_count=count)
         new.id = f"cell-{i:02d}"
@@ -163,7 +165,8 @@ def drawing() -> Iterator[Draw]:
         browser.close()
 
 
-def _tidied_output(output: NotebookNode) -> NotebookNode:
+def _tidied_output(output: NotebookNode, name: str) -> NotebookNode:
+    """Return an output without what differs from run to run; a styled table gets a name of its own."""
     if output.output_type == "stream":
         return nbformat.v4.new_output("stream", name=output.name, text=output.text)
     data = dict(output.data)
@@ -171,6 +174,10 @@ def _tidied_output(output: NotebookNode) -> NotebookNode:
         figure = data[PLOTLY]
         data[PLOTLY] = {"data": figure["data"], "layout": figure["layout"]}
         data = {kind: data[kind] for kind in (PLOTLY, "image/png") if kind in data}
+    if "text/html" in data:
+        data["text/html"] = _DRAWN_BY_LOT.sub(name, data["text/html"])
+    if "text/plain" in data:
+        data["text/plain"] = _ADDRESS.sub("", data["text/plain"])
     more = {"execution_count": output.execution_count} if output.output_type == "execute_result" else {}
     return nbformat.v4.new_output(output.output_type, data=data, **more)
 
