@@ -101,7 +101,7 @@ def what_if(frame: pd.DataFrame) -> go.Figure:
             "title": "change of the latency [ms]",
             "range": [left, right],
         },
-        yaxis=rows_axis([_lines(visible(name), _NAME_LINE) for name in names]),
+        yaxis=rows_axis([_lines(short(name, 2 * _NAME_LINE - 4), _NAME_LINE) for name in names]),
         barmode="overlay",
     )
 
