@@ -240,14 +240,20 @@ def test_nothing_possible_is_drawn_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("against", "values"), [("accuracy", [90, 97, 98]), ("memory", [1, 2, 4]), ("energy", [1.9, 2.8, 4.0])]
+    ("against", "values", "limits"),
+    [
+        ("accuracy", [90, 97, 98], ("drop 10%", "drop 2%", "drop 1%")),
+        ("memory", [1, 2, 4], ("× 0.5", "× 0.75", "× 1")),
+        ("energy", [1.9, 2.8, 4.0], ("≤ 2", "≤ 3", "≤ 4")),
+    ],
 )
-def test_points_lie_above_their_bounds(against: str, values: list[float]) -> None:
+def test_points_lie_above_their_bounds(against: str, values: list[float], limits: tuple[str, ...]) -> None:
     """4, 6 and 9 ms with bounds of 4, 5 and 9; the one that is not proven is hollow."""
     figure = pareto(front(against))
     plans, bounds = trace(figure, "plan"), trace(figure, "bound")
     assert plans.x == bounds.x == pytest.approx(values)
     assert (tuple(plans.y), tuple(bounds.y)) == ((4, 6, 9), (4, 5, 9))
+    assert tuple(plans.text) == limits
     assert [colour == "white" for colour in plans.marker.color] == [False, True, False]
     assert title(figure).startswith("Latency against ")
     assert "from 4.0 ms with " in title(figure)
