@@ -48,13 +48,13 @@ def test_bars_of_the_time_line_are_the_plans_times() -> None:
     """`far` on top: 2 + 3 + 1.5 ms, one after the other; `gateway` computes 5; fusion from 6.5 ms on."""
     figure = timeline(*drawn())
     assert [label.startswith("<b>▶ far</b>") for label in figure.layout.yaxis.ticktext] == [True, False]
-    for name, starts, times in (
-        ("send", (0, 0), (2, 0)),
-        ("compute", (2, 0), (3, 5)),
-        ("return", (5, 5), (1.5, 0)),
+    for name, rows, starts, times in (
+        ("send", (0,), (0,), (2,)),
+        ("compute", (0, 1), (2, 0), (3, 5)),
+        ("return", (0,), (5,), (1.5,)),
     ):
         bars = trace(figure, name)
-        assert (tuple(bars.base), tuple(bars.x)) == (starts, times), name
+        assert (tuple(bars.y), tuple(bars.base), tuple(bars.x)) == (rows, starts, times), name
     fusion = trace(figure, "fusion")
     assert (tuple(fusion.y), tuple(fusion.base), tuple(fusion.x)) == ((1,), (6.5,), (0.5,))
     assert tuple(trace(figure, "all there").x) == (6.5, 6.5)
@@ -65,8 +65,8 @@ def test_bars_of_the_time_line_are_the_plans_times() -> None:
 def test_the_bottleneck_is_marked_by_more_than_its_colour() -> None:
     """Its bars have a thicker edge, and what is sent and returned has a pattern."""
     figure = timeline(*drawn())
-    for name in ("send", "compute", "return"):
-        assert list(trace(figure, name).marker.line.width) == [2.5, 0.5]
+    for name, widths in (("send", [2.5]), ("compute", [2.5, 0.5]), ("return", [2.5])):
+        assert list(trace(figure, name).marker.line.width) == widths
     assert [trace(figure, n).marker.pattern.shape for n in ("send", "compute", "return", "fusion")] == [
         "/",
         "",
@@ -80,7 +80,7 @@ def test_an_aggregator_without_a_sub_model_still_fuses() -> None:
     far = drawn_plan().model_dump(mode="json")["assignments"][1]
     figure = timeline(drawn_plan(assignments=[far], idle=["gateway", "near"]), profile(), fleet())
     assert figure.layout.yaxis.ticktext[1] == "gateway<br>fusion only"
-    assert tuple(trace(figure, "compute").x) == (3, 0)
+    assert tuple(trace(figure, "compute").x) == (3,)
     assert tuple(trace(figure, "fusion").x) == (0.5,)
     assert title(figure).startswith("far does it alone: 6.5 of 7.0 ms")
 
@@ -240,14 +240,20 @@ def test_nothing_possible_is_drawn_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("against", "values"), [("accuracy", [90, 97, 98]), ("memory", [1, 2, 4]), ("energy", [1.9, 2.8, 4.0])]
+    ("against", "values", "limits"),
+    [
+        ("accuracy", [90, 97, 98], ("drop 10%", "drop 2%", "drop 1%")),
+        ("memory", [1, 2, 4], ("× 0.5", "× 0.75", "× 1")),
+        ("energy", [1.9, 2.8, 4.0], ("≤ 2", "≤ 3", "≤ 4")),
+    ],
 )
-def test_points_lie_above_their_bounds(against: str, values: list[float]) -> None:
+def test_points_lie_above_their_bounds(against: str, values: list[float], limits: tuple[str, ...]) -> None:
     """4, 6 and 9 ms with bounds of 4, 5 and 9; the one that is not proven is hollow."""
     figure = pareto(front(against))
     plans, bounds = trace(figure, "plan"), trace(figure, "bound")
     assert plans.x == bounds.x == pytest.approx(values)
     assert (tuple(plans.y), tuple(bounds.y)) == ((4, 6, 9), (4, 5, 9))
+    assert tuple(plans.text) == limits
     assert [colour == "white" for colour in plans.marker.color] == [False, True, False]
     assert title(figure).startswith("Latency against ")
     assert "from 4.0 ms with " in title(figure)

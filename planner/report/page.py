@@ -211,7 +211,9 @@ def _policy(*scripts: str) -> str:
 def _cards(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[tuple[str, str]]:
     yield "Status", "proven optimal" if plan.status == "optimal" else "feasible, not proven optimal"
     yield "Latency of one image", ms(plan.latency_us)
-    yield "No plan is below", ms(plan.bound_us)
+    yield "No plan is faster than", ms(plan.bound_us)
+    if plan.objective_value is not None:
+        yield f"Objective: {plan.goal.objective}", f"{plan.value:,.4g}, bound {plan.bound:,.4g}"
     yield "Gap", f"{100 * plan.gap:.1f} %"
     yield "Bottleneck", visible(plan.bottleneck.device)
     yield "Devices in use", f"{len(plan.assignments):,} of {len(fleet.members):,}"
@@ -227,7 +229,8 @@ def _cards(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[tuple[str, st
 
 def _notes(plan: Plan) -> Iterator[str]:
     if any(a.estimated for a in plan.assignments):
-        yield "Compute times marked as estimated come from declared MAC rates; they were not measured."
+        some = "All" if all(a.estimated for a in plan.assignments) else "Some"
+        yield f"{some} compute times are estimated from declared MAC rates, not measured."
 
 
 def _meaning(plan: Plan) -> str:

@@ -53,6 +53,7 @@ def devices_table(plan: Plan, profile: Profile, fleet: Fleet) -> Table:
     for row in rows:
         row["embed_dim"] = dims.get(row["device"])
         row["device"] += " (bottleneck)" if row["bottleneck"] is True else ""
+    sources = {a.estimated for a in plan.assignments}
     return _table(
         "What each device runs and takes",
         rows,
@@ -66,7 +67,7 @@ def devices_table(plan: Plan, profile: Profile, fleet: Fleet) -> Table:
         *(_time(name) for name in ("send", "compute", "return", "latency")),
         _Column("least retention", "least_retention", percent),
         _Column("energy [mJ]", "energy_mj", "{:,.2f}".format),
-        _Column("times", "estimated", lambda yes: "estimated" if yes else "measured", numeric=False),
+        *([_Column("times", "estimated", _source, numeric=False)] if len(sources) > 1 else []),
     )
 
 
@@ -175,6 +176,10 @@ def _rows(frame: pd.DataFrame, index: str) -> list[Row]:
     keys = [str(key) for key in frame.columns]
     rows = zip(frame.index, *(frame[key] for key in frame.columns), strict=True)
     return [{index: str(name)} | dict(zip(keys, values, strict=True)) for name, *values in rows]
+
+
+def _source(estimated: bool) -> str:
+    return "estimated" if estimated else "measured"
 
 
 def _name(key: str, heading: str = "") -> _Column:

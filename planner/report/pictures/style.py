@@ -26,8 +26,8 @@ MOST_ROWS = 40
 FEW_ROWS = 12
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', Arial, sans-serif"
-_LINE = 22
-_TITLE_COLUMNS, _NOTE_COLUMNS = 56, 72
+_LINE = 21
+_TITLE_COLUMNS, _NOTE_COLUMNS = 42, 52
 _AXIS = {
     "automargin": True,
     "gridcolor": PALE,
@@ -115,7 +115,7 @@ def drawn(
         title={
             "text": f"<b>{'<br>'.join(map(literal, lines))}</b>",
             "subtitle": {"text": "<br>".join(map(literal, notes)), "font": {"size": 13, "color": "#555555"}},
-            "font": {"size": 16},
+            "font": {"size": 15},
             "x": 0,
             "xref": "container",
             "xanchor": "left",

@@ -70,7 +70,7 @@ def _bars(
     frame: pd.DataFrame, column: str, name: str, start: "pd.Series[float]", whole_us: int, look: dict[str, str]
 ) -> go.Bar:
     """Return one part of the time of each row that has it."""
-    rows = [i for i, known in enumerate(frame[column].notna()) if known]
+    rows = [i for i, us in enumerate(frame[column]) if us > 0]
     part, colour = frame.iloc[rows], look["colour"]
     return go.Bar(
         name=name,

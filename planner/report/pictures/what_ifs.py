@@ -25,12 +25,14 @@ from planner.report.words import counted, ms, percent, short, size, visible
 _ROW = 34
 # How long the lines of a name and of a reason may be, side by side on a phone.
 _NAME_LINE, _REASON_LINE = 22, 34
-# What a Pareto frame is against: axis, and how a limit is named.
+# What a Pareto frame is against, as an axis.
 _AGAINST = {
     "accuracy": "predicted fused accuracy [%]",
     "memory": "memory in use on all devices [MiB]",
     "energy": "energy of one image [mJ]",
 }
+# How a point's limit is written beside it.
+_LIMITS = {"accuracy": "drop {:.3g}%", "memory": "× {:.2g}", "energy": "≤ {:.3g}"}
 
 
 def what_if(frame: pd.DataFrame) -> go.Figure:
@@ -101,7 +103,7 @@ def what_if(frame: pd.DataFrame) -> go.Figure:
             "title": "change of the latency [ms]",
             "range": [left, right],
         },
-        yaxis=rows_axis([_lines(visible(name), _NAME_LINE) for name in names]),
+        yaxis=rows_axis([_lines(short(name, 2 * _NAME_LINE - 4), _NAME_LINE) for name in names]),
         barmode="overlay",
     )
 
@@ -121,7 +123,11 @@ def pareto(frame: pd.DataFrame) -> go.Figure:
             name="plan",
             x=values,
             y=latencies,
-            mode="lines+markers",
+            mode="lines+markers+text",
+            text=[_LIMITS[against].format(100 * limit if against == "accuracy" else limit) for limit in known["limit"]],
+            textposition="top center",
+            textfont={"size": 12},
+            cliponaxis=False,
             line={"color": BLUE, "width": 1, "dash": "dot"},
             marker={
                 "size": 11,
@@ -155,7 +161,7 @@ def pareto(frame: pd.DataFrame) -> go.Figure:
         plot_height=340,
         above=30,
         xaxis={"title": _AGAINST[against], "nticks": 8},
-        yaxis={"title": "latency [ms]", "range": [0, top * 1.1]},
+        yaxis={"title": "latency [ms]", "range": [0, top * 1.15]},
         hovermode="closest",
     )
 
