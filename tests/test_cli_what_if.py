@@ -152,7 +152,7 @@ def test_reasons_that_are_the_same_are_said_once() -> None:
         Row("today", "unknown", reason="No time."),
         *(Row(f"s{i}", "impossible", reason="Too big.") for i in range(5)),
     ]
-    assert "s0, s1 and 3 more: Too big." in shown(what_if_text(frame_of(rows), "f"))
+    assert "s0; s1 and 3 more: Too big." in shown(what_if_text(frame_of(rows), "f"))
 
 
 def test_pareto_and_next(flags: list[str]) -> None:

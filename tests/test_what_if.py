@@ -210,10 +210,10 @@ def asked(today: Today) -> list[Any]:
 
 
 def test_stopped_rows_are_kept_and_the_rest_is_solved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C at the fourth solve, today's the first: two rows; then the three others are solved, x1 being today's."""
+    """Ctrl-C at the third scenario: two rows; then the three others are solved, x1 being today's."""
     part = tmp_path / "rows.csv.part"
     whole = timeless(all_rows(today := todays(2), asked(today)))
-    counted = _Counted(monkeypatch, stop_at=4)
+    counted = _Counted(monkeypatch, stop_at=3)
     kept = Kept(part)
     today = today_of(*instance(2), kept=kept)
     with pytest.raises(KeyboardInterrupt):

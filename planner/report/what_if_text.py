@@ -1,5 +1,7 @@
 """What-if, Pareto fronts and purchases for the terminal, readable at 80 columns."""
 
+from collections.abc import Callable
+
 import pandas as pd
 from rich import box
 from rich.console import Group, RenderableType
@@ -23,6 +25,7 @@ def what_if_text(frame: pd.DataFrame, fleet: str) -> RenderableType:
     other = "objective_value" in frame
     names = ("scenario", "latency", "change", *(["objective"] if other else []), "gap", "bottleneck", "used", "moved")
     shown = _narrow(f"{visible(fleet)}: what if (moved: classes, bytes to send)", *names)
+    ms = _in_ms(frame)
     for i, (name, row) in enumerate(frame.iterrows()):
         first = [Text(visible(str(name)))]
         if pd.isna(row["latency_us"]):
@@ -33,8 +36,8 @@ def what_if_text(frame: pd.DataFrame, fleet: str) -> RenderableType:
             moved = moved if row["bytes_to_send"] else "-"
             shown.add_row(
                 *first,
-                _ms(row["latency_us"]),
-                _change(row["change_us"]),
+                ms(row["latency_us"]),
+                "" if pd.isna(row["change_us"]) else ms(row["change_us"], "+") if row["change_us"] else "same",
                 *objective,
                 f"{row['gap']:.1%}",
                 Text(visible(str(row["bottleneck"]))),
@@ -54,10 +57,11 @@ def next_text(frame: pd.DataFrame, fleet: str) -> RenderableType:
     """
     helps = frame["latency_us"].notna() & ~(frame["gain_us"] <= 0)
     shown = _narrow(f"{visible(fleet)}: what to buy or upgrade next", "change", "gain", "latency", "gap", "to send")
+    ms = _in_ms(frame)
     for name, row in frame[helps].iterrows():
-        gain = "a plan" if pd.isna(row["gain_us"]) else _ms(row["gain_us"])
+        gain = "a plan" if pd.isna(row["gain_us"]) else ms(row["gain_us"])
         send = "-" if pd.isna(row["bytes_to_send"]) else kib(row["bytes_to_send"])
-        shown.add_row(Text(visible(str(name))), gain, _ms(row["latency_us"]), f"{row['gap']:.1%}", send)
+        shown.add_row(Text(visible(str(name))), gain, ms(row["latency_us"]), f"{row['gap']:.1%}", send)
     nothing = frame[~helps & frame["latency_us"].notna()]
     lines = [Text(f"Nothing is gained by: {', '.join(visible(str(name)) for name in nothing.index)}.")]
     return Group(shown, *(lines if len(nothing) else []), *_reasons(frame))
@@ -68,9 +72,10 @@ def pareto_text(frame: pd.DataFrame, fleet: str) -> RenderableType:
     against = str(frame["against"].iloc[0])
     heads = {"accuracy": "allowed drop", "memory": "all budgets", "energy": "limit"}
     shown = _narrow(f"{visible(fleet)}: latency against {against}", heads[against], against, "latency", "bound", "gap")
+    ms = _in_ms(frame)
     for _, row in frame.iterrows():
         limit, value = _amounts(against, row["limit"], row["value"])
-        shown.add_row(limit, value, _ms(row["latency_us"]), _ms(row["bound_us"]), f"{row['gap']:.1%}")
+        shown.add_row(limit, value, ms(row["latency_us"]), ms(row["bound_us"]), f"{row['gap']:.1%}")
     return shown
 
 
@@ -108,20 +113,12 @@ def _reasons(frame: pd.DataFrame) -> list[Text]:
     for reason, rows in without.groupby("reason", sort=False):
         names = [visible(str(name)) for name in rows.index]
         more = f" and {len(names) - 2} more" if len(names) > 3 else ""
-        lines.append(Text(f"{', '.join(names[: 2 if more else 3])}{more}: {_printable(str(reason))}"))
+        lines.append(Text(f"{'; '.join(names[: 2 if more else 3])}{more}: {_printable(str(reason))}"))
     return lines
 
 
-def _ms(us: float) -> str:
-    return f"{us / 1000:.{_decimals(us)}f} ms"
-
-
-def _change(us: float) -> str:
-    if pd.isna(us):
-        return ""
-    return "same" if us == 0 else f"{us / 1000:+.{_decimals(us)}f} ms"
-
-
-def _decimals(us: float) -> int:
-    """Return as many decimals as three digits need, at least one."""
-    return 1 if abs(us) >= 10_000 else 2 if abs(us) >= 1000 else 3
+def _in_ms(frame: pd.DataFrame) -> Callable[..., str]:
+    """Return a function that writes times with three digits of the table's shortest latency."""
+    least = frame["latency_us"].min()
+    decimals = 1 if least >= 10_000 else 2 if least >= 1000 else 3
+    return lambda us, sign="": f"{us / 1000:{sign}.{decimals}f} ms"

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import cast
 
 from planner.check import check
 from planner.errors import InfeasibleError, InputError, TimeLimitError
 from planner.schema import TODAY, Fleet, Goal, Plan, Profile, sha256_of
 from planner.schema.base import sha256_of_json
-from planner.solver import DEFAULT_TIME_LIMIT_S, solve
+from planner.solver import DEFAULT_TIME_LIMIT_S, Experience, solve, solve_and_learn
 from planner.version import __version__
 from planner.whatif.case import Case, ImpossibleError
 from planner.whatif.changes import applied
@@ -25,7 +26,7 @@ from planner.workers import Here, Workers, results
 
 @dataclass(frozen=True)
 class Today:
-    """What all scenarios begin with: the plan that runs today, or why there is none."""
+    """What all scenarios begin with: the plan that runs today, or why there is none; and what its search learned."""
 
     profile: Profile
     fleet: Fleet
@@ -34,6 +35,7 @@ class Today:
     row: Row
     seed: int
     time_limit_s: float
+    experience: Experience
 
     @property
     def case(self) -> Case:
@@ -72,25 +74,26 @@ def today_of(
     goal = goal or Goal()
     key = sha256_of_json([sha256_of(profile), sha256_of(fleet), sha256_of(goal), seed, time_limit_s, __version__])
     began = time.monotonic()
-    plan, reason = start, None
-    status: Status = "impossible"
-    if plan is None and kept is not None:
-        plan = kept.plan(key)
-    if plan is None:
-        try:
-            with _interruptible():
-                plan = solve(profile, fleet, goal, seed=seed, time_limit_s=time_limit_s, advice=False)
-        except InfeasibleError as error:
-            reason = str(error)
-        except TimeLimitError as error:
-            status, reason = "unknown", str(error)
-        if plan is not None and kept is not None:
-            kept.keep_plan(key, plan)
+    plan = start or (None if kept is None else kept.plan(key))
+    known, status, reason, experience = plan, "impossible", None, Experience()
+    try:
+        with _interruptible():
+            # A plan that is known is solved again for what is learned of it.
+            solved, experience = solve_and_learn(
+                profile, fleet, goal, seed=seed, time_limit_s=time_limit_s, start=known, advice=False
+            )
+        plan = known or solved
+    except InfeasibleError as error:
+        reason = str(error)
+    except TimeLimitError as error:
+        status, reason = "unknown", str(error)
+    if known is None and plan is not None and kept is not None:
+        kept.keep_plan(key, plan)
     seconds = time.monotonic() - began
-    row = Row(TODAY, status, reason=reason, seconds=round(seconds, 3))
+    row = Row(TODAY, cast(Status, status), reason=reason, seconds=round(seconds, 3))
     if plan is not None:
         row = row_of(TODAY, plan, plan, profile, seconds)
-    return Today(profile, fleet, goal, plan, row, seed, time_limit_s)
+    return Today(profile, fleet, goal, plan, row, seed, time_limit_s, experience)
 
 
 def answers(
@@ -148,6 +151,7 @@ def answer(today: Today, scenario: Scenario) -> Row:
                 seed=today.seed,
                 time_limit_s=today.time_limit_s,
                 start=today.plan,
+                experience=today.experience,
                 # What a scenario lacks is another scenario's question.
                 advice=False,
             )
