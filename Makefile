@@ -2,9 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
-CHECKED := planner tests benchmarks
+CHECKED := planner tests benchmarks notebooks docs/formats.py
 
-.PHONY: demo test test-slow profile model bench bench-accuracy bench-importance bench-latency bench-memory bench-prediction bench-solve bench-solve-plots clean
+.PHONY: demo test test-slow docs profile model bench bench-accuracy bench-importance bench-latency bench-memory bench-prediction bench-solve bench-solve-plots notebooks clean
 
 # The main job: a fleet and a trained ViT in; a plan, sub-models and their accuracy out.
 demo: $(VENV)/.ready
@@ -20,9 +20,17 @@ test: $(VENV)/.ready-dev
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 	$(BIN)/pytest -m trial
 
+# The notebooks executed anew and stored with their outputs and pictures (a minute or two; needs Chromium).
+notebooks: $(VENV)/.ready-dev
+	$(BIN)/python -m notebooks.build
+
 # What takes too long for every change: the shipped model trained again.
 test-slow: $(VENV)/.ready-dev
 	$(BIN)/pytest -m slow
+
+# docs/formats.md, from the schemas.
+docs: $(VENV)/.ready
+	$(BIN)/python docs/formats.py
 
 # The demo's plan beside the yardsticks, a table under docs/ (some six minutes).
 bench: $(VENV)/.ready

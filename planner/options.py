@@ -37,10 +37,16 @@ class FormatName(str, Enum):
     """The files that have a schema."""
 
     devices = "devices"
-    profile = "profile"
-    plan = "plan"
     goal = "goal"
     scenarios = "scenarios"
+    plan = "plan"
+    profile = "profile"
+    card = "card"
+    kind = "kind"
+    bundle = "bundle"
+    evaluation = "evaluation"
+    probes = "probes"
+    timings = "timings"
 
 
 Devices = Annotated[Path, typer.Option("--devices", "-d", help="The fleet: a devices.json.")]
@@ -72,7 +78,7 @@ Forbids = Annotated[
 Together = Annotated[list[str] | None, typer.Option(help="A,B: a device serves all of them or none. Repeatable.")]
 Apart = Annotated[list[str] | None, typer.Option(help="A,B: a device serves at most one of them. Repeatable.")]
 LeaveOut = Annotated[list[str] | None, typer.Option(help="A device that gets no sub-model. Repeatable.")]
-LeaveIdle = Annotated[bool, typer.Option("--leave-idle", help="Use no device that the latency does not need.")]
+LeaveIdle = Annotated[bool, typer.Option("--leave-idle", help="Use no device that the objective does not need.")]
 Start = Annotated[
     Path | None, typer.Option(help="An earlier plan: stay as near to it as the objective allows, say what moves.")
 ]

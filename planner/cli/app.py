@@ -1,6 +1,7 @@
 """The application, what makes a function a command of it, and what commands share."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec
@@ -17,9 +18,25 @@ P = ParamSpec("P")
 
 _RESUMABLE = {"execute", "profile"}
 
+_HELP = """Plan, prune and fuse Vision Transformers over fleets of edge devices.
+
+Example: planner solve --devices devices.json --out plan.json
+         planner execute plan.json --out bundle/
+         planner evaluate bundle/ --devices devices.json
+
+docs/getting-started.md goes through it; each command's --help has an example.
+"""
+
+
+def as_printed(text: str) -> str:
+    """Return a help text whose examples keep their lines: they are there to be copied."""
+    # The mark of click and typer for a paragraph that is not to be wrapped.
+    return inspect.cleandoc(text).replace("\n\nExample: ", "\n\n\b\nExample: ")
+
+
 app = typer.Typer(
     name="planner",
-    help="Plan, prune and fuse Vision Transformers over fleets of edge devices.",
+    help=as_printed(_HELP),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -43,7 +60,8 @@ def command_of(group: typer.Typer) -> Callable[[Callable[P, None]], Callable[P, 
                 typer.echo("Stopped." + kept * (function.__name__ in _RESUMABLE), err=True)
                 raise typer.Exit(130) from None
 
-        group.command(name=function.__name__.replace("_", "-").strip("-"))(wrapped)
+        name = function.__name__.replace("_", "-").strip("-")
+        group.command(name=name, help=as_printed(function.__doc__ or ""))(wrapped)
         return wrapped
 
     return register

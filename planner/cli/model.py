@@ -22,9 +22,10 @@ def import_(
         float | None, typer.Option(help="Of all layer norms; 1e-12 for Hugging Face's names, else 1e-6, unless given.")
     ] = None,
 ) -> None:
-    """Make a model of a ViT's checkpoint: timm's or DeiT's, Hugging Face's or torchvision's.
+    """Make a model of a ViT's checkpoint.
 
-    Writes card.json and weights.safetensors; nothing in the checkpoint is executed.
+    It may be timm's, DeiT's, Hugging Face's or torchvision's. Writes card.json and weights.safetensors; nothing in
+    the checkpoint is executed.
 
     Example: planner import deit_tiny.pth --num-heads 3 --out models/deit-tiny
     """

@@ -151,18 +151,13 @@ def show(
 def schema(format: Annotated[FormatName, typer.Argument(help="Which file's.")]) -> None:
     """Print the JSON Schema of a file format, for editors.
 
+    With "$schema": "devices.schema.json" in your file, an editor completes its keys. docs/formats.md is for people.
+
     Example: planner schema devices > devices.schema.json
     """
     import json
 
-    from planner.schema import Fleet, GoalFile, Plan, Profile, ScenarioFile
-    from planner.schema.base import Document
+    from planner.schema import json_schema
+    from planner.shipped import load_kinds
 
-    formats: dict[FormatName, type[Document]] = {
-        FormatName.devices: Fleet,
-        FormatName.profile: Profile,
-        FormatName.plan: Plan,
-        FormatName.goal: GoalFile,
-        FormatName.scenarios: ScenarioFile,
-    }
-    typer.echo(json.dumps(formats[format].model_json_schema(), indent=1))
+    typer.echo(json.dumps(json_schema(format.value, load_kinds()), indent=1))

@@ -6,12 +6,20 @@ from typing import Annotated
 import typer
 
 from planner import terminal
-from planner.cli.app import app, command_of, refuse_folder
+from planner.cli.app import app, as_printed, command_of, refuse_folder
 from planner.options import Seed
+
+_HELP = """Measure a device's latency on the device itself.
+
+Make a folder here, run probe.py in a copy of it there (no torch is needed), and add what it measured to a profile.
+
+Example: planner probe make digits-vit --out probes/
+         planner probe add latency.json --profile profile.json --kind my-board
+"""
 
 probe = typer.Typer(
     name="probe",
-    help="Measure a device's latency on the device itself, without torch: make, run probe.py there, add.",
+    help=as_printed(_HELP),
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -57,7 +65,9 @@ def add(
         Path | None, typer.Option("--out", "-o", help="Write the profile here.  [default: over the profile.json]")
     ] = None,
 ) -> None:
-    """Fit the latency model to a device's timings, and put it into a profile.
+    """Put a device's latency into a profile.
+
+    The latency model is fitted to the timings; where they do not follow it, nothing is written.
 
     Example: planner probe add latency.json --profile profile.json --kind my-board
     """

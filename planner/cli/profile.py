@@ -41,11 +41,13 @@ def profile(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Measure a model: costs, importance for each class, what accuracy survives, this machine's speed.
+    """Measure a model: its costs, and what each class needs.
 
-    Stopped at any moment, the same command goes on from where it was. A card without weights gets costs alone.
+    Also what accuracy survives which pruning, and this machine's speed. Stopped at any moment, the same command goes
+    on from where it was. A card without weights gets costs alone.
 
-    Example: planner profile digits-vit --out digits-vit.json, then planner profile digits-vit.json --show
+    Example: planner profile digits-vit --out profile.json
+             planner profile profile.json --show
     """
     if show:
         _show(model, json)

@@ -46,9 +46,10 @@ def execute(
     tls_key: TlsKey = None,
     seed: Seed = 0,
 ) -> None:
-    """Carry a plan out: cut, retrain and fuse the sub-models into a bundle.
+    """Carry a plan out: cut, retrain and fuse its sub-models.
 
-    Stopped at any moment, the same command goes on from where it was.
+    What comes of it is a bundle: a folder with the sub-models, their fusion and the plan. Stopped at any moment, the
+    same command goes on from where it was.
 
     Example: planner execute plan.json --out bundle/ --minutes 10
     """
@@ -96,7 +97,9 @@ def evaluate(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure a bundle on the test part, and check that it is what was planned.
+    """Measure a bundle on the test part.
+
+    Its files must be those that were written, and its sub-models those that were planned.
 
     Example: planner evaluate bundle/ --devices devices.json
     """

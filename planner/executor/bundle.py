@@ -22,24 +22,12 @@ from planner.errors import InputError
 from planner.network.checkpoint import load_model, load_weights, whole_shape
 from planner.network.fusion import Fusion
 from planner.network.vit import Shape, VisionTransformer
-from planner.schema import ModelCard, Plan, Profile, SubModel, read_document, sha256_of, to_json
-from planner.schema.base import Document, write_bytes, write_text
+from planner.schema import Manifest, ModelCard, Plan, Profile, SubModel, read_document, sha256_of, to_json
+from planner.schema.base import write_bytes, write_text
 from planner.shipped import load_plan
 
 MANIFEST, PLAN, PROFILE, FUSION = "manifest.json", "plan.json", "profile.json", "fusion.safetensors"
 METRICS, WORK = "metrics.jsonl", "work"
-
-
-class Manifest(Document):
-    """What a bundle holds, and how it was made."""
-
-    model: str
-    recipe: str
-    epochs: int
-    seed: int
-    teacher_sha256: str  # of its weights; the whole model's, unless another one taught
-    devices: dict[str, str]  # device -> file of its sub-model
-    sha256: dict[str, str]  # file -> hash
 
 
 @dataclass(frozen=True)

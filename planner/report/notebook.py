@@ -1,16 +1,16 @@
-"""A plan as a small piece of HTML: what a notebook shows for it. No scripts, no styles beyond a line, all text escaped."""
+"""A plan as a piece of HTML, what a notebook shows for it: no scripts, all text escaped."""
 
 from functools import lru_cache
 
 from jinja2 import Environment, Template
 
 from planner.report.frames import devices_frame
-from planner.report.text import class_names, headline, kib, ms
+from planner.report.text import accuracy_line, class_names, headline, kib, ms
 from planner.schema import Fleet, Plan, Profile
 
 _TEMPLATE = """\
 <div>
-<p><strong>{{ headline }}</strong><br>{{ certificate }}</p>
+<p><strong>{{ headline }}</strong>{% for line in lines %}<br>{{ line }}{% endfor %}</p>
 <table>
 <caption style="text-align: left">{{ caption }}</caption>
 <thead><tr>
@@ -43,9 +43,12 @@ def plan_html(plan: Plan, profile: Profile, fleet: Fleet) -> str:
         units = (f"{row['heads']:.0f}/{num_heads}", f"{row['channels']:.0f}/{num_channels}")
         latency = f"{ms(row['latency_us'])}{slowest}"
         rows.append((name, row["kind"] or "", class_names(row["classes"]), *units, memory, latency))
+    lines = [certificate(plan)]
+    if plan.predicted_accuracy is not None:
+        lines.append(accuracy_line(plan.predicted_accuracy, profile))
     return _template().render(
         headline=headline(plan),
-        certificate=certificate(plan),
+        lines=lines,
         caption=f"{fleet.name}: who runs what",
         columns=_COLUMNS,
         rows=rows,

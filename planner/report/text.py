@@ -9,7 +9,7 @@ from rich.text import Text
 
 from planner.moves import moves_frame
 from planner.report.frames import classes_frame, devices_frame, sizes_frame
-from planner.schema import Evaluation, Fleet, Plan, Profile
+from planner.schema import Evaluation, Fleet, Plan, PredictedAccuracy, Profile
 
 
 def plan_text(plan: Plan, profile: Profile, fleet: Fleet) -> RenderableType:
@@ -47,13 +47,18 @@ def plan_text(plan: Plan, profile: Profile, fleet: Fleet) -> RenderableType:
     if small:
         notes.append(f"Precision other than float32: {', '.join(small)}.")
     if plan.predicted_accuracy is not None:
-        said, points = plan.predicted_accuracy.accuracy, 100 * plan.predicted_accuracy.error
-        whole_error = None if profile.fused_accuracy is None else profile.fused_accuracy.whole_error
-        whole = "" if whole_error is None else f"; unsplit {1 - whole_error:.1%}"
-        notes.append(f"Predicted fused accuracy {said:.1%}, give or take {points:.1f} points{whole}.")
+        notes.append(accuracy_line(plan.predicted_accuracy, profile))
     if any(a.estimated for a in plan.assignments):
         notes.append("Latencies are estimated from declared MAC rates, not measured.")
     return Group(Text(headline(plan), style="bold"), "", shown, *(Text(note) for note in notes))
+
+
+def accuracy_line(predicted: PredictedAccuracy, profile: Profile) -> str:
+    """Return what a plan's fused accuracy is predicted to be, and the whole model's, in one line."""
+    whole_error = None if profile.fused_accuracy is None else profile.fused_accuracy.whole_error
+    whole = "" if whole_error is None else f"; unsplit {1 - whole_error:.1%}"
+    points = 100 * predicted.error
+    return f"Predicted fused accuracy {predicted.accuracy:.1%}, give or take {points:.1f} points{whole}."
 
 
 def headline(plan: Plan) -> str:

@@ -1,10 +1,12 @@
 """The words of the planner as frozen data, and their files."""
 
 from planner.schema.base import Frozen, read_document, sha256_of, to_json, write_document
+from planner.schema.bundle import Manifest
 from planner.schema.card import Architecture, ModelCard, Origin, Training, numbered
 from planner.schema.data import Data, IdxFiles, ImageFolders, NpzFiles, Preprocessing, SklearnDigits
 from planner.schema.evaluation import Evaluation, Size
 from planner.schema.fleet import BYTES_PER_PARAM, Device, DeviceKind, Fleet, Link, LinkSpeed, Precision
+from planner.schema.formats import FORMATS, FileFormat, json_schema
 from planner.schema.goal import Goal, GoalFile, Method, Objective
 from planner.schema.plan import Assignment, FusionCost, Plan, PredictedAccuracy, SolverRun, SubModel
 from planner.schema.probe import (
@@ -22,6 +24,7 @@ from planner.schema.sentences import nearest
 
 __all__ = [
     "BYTES_PER_PARAM",
+    "FORMATS",
     "TODAY",
     "Architecture",
     "Assignment",
@@ -29,6 +32,7 @@ __all__ = [
     "Device",
     "DeviceKind",
     "Evaluation",
+    "FileFormat",
     "Fleet",
     "Frozen",
     "FusedAccuracy",
@@ -42,6 +46,7 @@ __all__ = [
     "LatencyRow",
     "Link",
     "LinkSpeed",
+    "Manifest",
     "Method",
     "ModelCard",
     "NpzFiles",
@@ -70,6 +75,7 @@ __all__ = [
     "SubModel",
     "Training",
     "Width",
+    "json_schema",
     "nearest",
     "numbered",
     "read_document",

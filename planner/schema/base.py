@@ -25,16 +25,6 @@ SCHEMA_VERSION = 1
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)\s*\Z")
-# For editors: both ways to write a size.
-SIZE_SCHEMA = WithJsonSchema(
-    {
-        "anyOf": [
-            {"type": "integer", "minimum": 0},
-            {"type": "string", "pattern": r"^\d+(\.\d+)? ?(B|[KMGT]i?B)$", "examples": ["512MiB"]},
-        ],
-        "description": 'A number of bytes, or a size such as "512MiB" or "1.5GB".',
-    }
-)
 _FACTORS: dict[str, int] = {"B": 1} | {
     f"{prefix}{suffix}": base**power
     for suffix, base in (("B", 1000), ("iB", 1024))
@@ -48,7 +38,8 @@ M = TypeVar("M", bound="Frozen")
 class Frozen(BaseModel):
     """Base of everything that is read from or written to JSON."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # The text beneath a field is its description: for readers of the code, of docs/formats.md, and in editors.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     def __init__(self, /, **fields: Any) -> None:
         try:
@@ -87,7 +78,9 @@ class Document(Frozen):
     """A whole file: its version, and the key that editors use."""
 
     schema_version: int = Field(SCHEMA_VERSION, ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
+    """The version of this format."""
     schema_uri: str | None = Field(None, alias="$schema", exclude=True)
+    """Where an editor finds the JSON Schema; the planner does not read it."""
 
 
 def _plain(value: Any) -> Any:
@@ -101,6 +94,12 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "item"):
         return value.item()
     raise TypeError(f"got {value!r}")
+
+
+def size_schema(least: int, most: int) -> WithJsonSchema:
+    """Return, for editors, both ways to write a size."""
+    text = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(B|[KMGT]i?B)\s*$", "examples": ["512MiB", "1.5GB"]}
+    return WithJsonSchema({"anyOf": [{"type": "integer", "minimum": least, "maximum": most}, text]})
 
 
 def supplied_bytes(value: Any) -> Any:

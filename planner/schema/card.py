@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_serializer, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_serializer, model_validator
 
 from planner.schema.base import Document, Frozen
 from planner.schema.data import Data, Preprocessing
@@ -20,16 +20,27 @@ class Architecture(Frozen):
     """
 
     image_size: int = Field(ge=1)
+    """Side of the image [pixels]."""
     patch_size: int = Field(ge=1)
+    """Side of a patch [pixels]; it divides the image's."""
     in_channels: int = Field(ge=1)
+    """Colours: 1 or 3."""
     embed_dim: int = Field(ge=1)
+    """Width of a token, of the residual stream."""
     depth: int = Field(ge=1)
+    """Blocks."""
     num_heads: int = Field(ge=1)
+    """Heads of each block."""
     head_dim: int = Field(ge=1)
+    """Width of a head."""
     hidden_dim: int = Field(ge=1)
+    """Hidden channels of each block's MLP."""
     distilled: bool = False
+    """Whether there is a distillation token and its head layer."""
     layer_norm_eps: float = Field(1e-6, gt=0)
+    """Of all layer norms."""
     stem_channels: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Channels of each convolution of a stem; none unless given."""
 
     @model_validator(mode="after")
     def _patches_fill_the_image(self) -> "Architecture":
@@ -48,21 +59,32 @@ class Training(Frozen):
     """How the weights were made: AdamW with a cosine schedule, random small shifts and rotations, perhaps mirrored."""
 
     epochs: int = Field(ge=1)
+    """How often it sees all images."""
     batch_size: int = Field(ge=1)
+    """Images of a step."""
     learning_rate: float = Field(gt=0)
+    """The highest, after warming up."""
     weight_decay: float = Field(ge=0)
+    """AdamW's."""
     label_smoothing: float = Field(ge=0, lt=1)
+    """The share of a label that is spread over all classes."""
     max_shift_pixels: float = Field(ge=0)
+    """The furthest that an image is moved [pixels]."""
     max_rotation_degrees: float = Field(ge=0)
+    """The furthest that an image is turned [degrees]."""
     mirror: bool = False
+    """Whether half of the images are mirrored, left to right."""
     seed: int = Field(ge=0)
+    """Of everything that is drawn."""
 
 
 class Origin(Frozen):
     """The file that the weights were converted from."""
 
     file: str
+    """Its name."""
     sha256: str
+    """Its hash."""
 
 
 def numbered(count: int) -> tuple[str, ...]:
@@ -79,7 +101,16 @@ def _names(value: Any) -> Any:
     return numbered(value)
 
 
-ClassNames = Annotated[tuple[Name, ...], Field(min_length=1), BeforeValidator(_names)]
+# For editors: both ways to say what the classes are.
+_NAMES_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1, "maxLength": 200}},
+            {"type": "integer", "minimum": 1, "maximum": MAX_NUMBERED_CLASSES},
+        ]
+    }
+)
+ClassNames = Annotated[tuple[Name, ...], Field(min_length=1), BeforeValidator(_names), _NAMES_SCHEMA]
 # Our name of a parameter, {l} for the block -> its name in the file, or its names where q, k and v are apart.
 NameMap = dict[str, str | tuple[str, str, str]]
 
@@ -91,18 +122,31 @@ class ModelCard(Document):
     """
 
     model: Name
+    """The model's name."""
     description: str
+    """What it is, for people."""
     architecture: Architecture
+    """Its sizes."""
     classes: ClassNames
+    """Names of the classes in the order of the outputs, or how many there are: then they are "0", "1" ..."""
     data: Data | None = None
+    """Where its images are; needed to profile and to execute."""
     preprocessing: Preprocessing | None = None
+    """What is done to pixels; needed with `data`."""
     training: Training | None = None
+    """How its weights were made; retraining moves and mirrors images as this says."""
     weights: Annotated[str, Field(min_length=1)] | None = None
+    """The checkpoint beside the card; without it, costs can be planned and nothing run."""
     weights_sha256: str | None = None
+    """Its hash; needed with `weights`."""
     parameter_names: Literal["timm", "huggingface", "torchvision"] | NameMap = "timm"
+    """Whose names the checkpoint has; or a map of our names to the file's."""
     origin: Origin | None = None
+    """The file that `planner import` read."""
     accuracy: dict[Literal["train", "test"], float] | None = None
+    """Of the whole model on its training and test part, 0..1."""
     licence: str | None = None
+    """Of the weights."""
 
     @field_serializer("classes", when_used="json")
     def _as_written(self, classes: tuple[str, ...]) -> tuple[str, ...] | int:

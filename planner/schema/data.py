@@ -18,10 +18,15 @@ class SklearnDigits(Frozen):
     """The 1,797 handwritten digits that come with scikit-learn."""
 
     source: Literal["sklearn-digits"]
+    """Where from."""
     test_share: float = Field(gt=0, lt=1)
+    """The share of images that is the test part."""
     split_seed: int = Field(ge=0)
+    """What the split is drawn from."""
     licence: str | None = None
+    """Of the images."""
     citation: str | None = None
+    """Whom to name."""
 
     @property
     def has_test_part(self) -> bool:
@@ -40,9 +45,13 @@ class _Files(Frozen):
     test_paths: ClassVar[tuple[str, ...]]
 
     test_share: float | None = Field(None, gt=0, lt=1)
+    """The share of images to split off as the test part, where there is none apart."""
     split_seed: int | None = Field(None, ge=0)
+    """What that split is drawn from."""
     licence: str | None = None
+    """Of the images."""
     citation: str | None = None
+    """Whom to name."""
 
     @property
     def has_test_part(self) -> bool:
@@ -76,10 +85,15 @@ class IdxFiles(_Files):
     test_paths = ("test_images", "test_labels")
 
     source: Literal["idx"]
+    """Where from."""
     train_images: FilePath
+    """The training part's images, a file."""
     train_labels: FilePath
+    """Their labels."""
     test_images: FilePath | None = None
+    """The test part's images."""
     test_labels: FilePath | None = None
+    """Their labels."""
 
 
 class NpzFiles(_Files):
@@ -89,10 +103,15 @@ class NpzFiles(_Files):
     test_paths = ("test",)
 
     source: Literal["npz"]
+    """Where from."""
     train: FilePath
+    """The training part, a file."""
     test: FilePath | None = None
+    """The test part."""
     images_key: str = "images"
+    """The name of the images' array."""
     labels_key: str = "labels"
+    """The name of the labels' array."""
 
 
 class ImageFolders(_Files):
@@ -106,8 +125,11 @@ class ImageFolders(_Files):
     test_paths = ("test",)
 
     source: Literal["folder"]
+    """Where from."""
     train: FilePath
+    """The training part's folder."""
     test: FilePath | None = None
+    """The test part's folder."""
 
 
 Data = Annotated[SklearnDigits | IdxFiles | NpzFiles | ImageFolders, Field(discriminator="source")]
@@ -121,6 +143,10 @@ class Preprocessing(Frozen):
     """
 
     scale: float = Field(1 / 255, gt=0)
+    """What a pixel's 0..255 is multiplied by."""
     mean: tuple[float, ...]
+    """Of each input channel, after scaling."""
     std: tuple[Annotated[float, Field(gt=0)], ...]
+    """Of each input channel, after scaling."""
     resize: int | None = Field(None, ge=1)
+    """What the shorter side is made to [pixels]; at least the model's image size."""

@@ -4,9 +4,9 @@ from collections import Counter
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from planner.schema.base import SIZE_SCHEMA, Document, Frozen, demanded_bytes, supplied_bytes
+from planner.schema.base import Document, Frozen, demanded_bytes, size_schema, supplied_bytes
 from planner.schema.sentences import nearest
 
 Precision = Literal["float32", "float16", "int8"]
@@ -16,24 +16,35 @@ DEFAULT_RUNTIME_OVERHEAD_BYTES = 80 * 1024**2
 LARGEST_BYTES = 2**50
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Budget = Annotated[int, Field(gt=0, le=LARGEST_BYTES), BeforeValidator(supplied_bytes), SIZE_SCHEMA]
-Overhead = Annotated[int, Field(ge=0, le=LARGEST_BYTES), BeforeValidator(demanded_bytes), SIZE_SCHEMA]
+Budget = Annotated[int, Field(gt=0, le=LARGEST_BYTES), BeforeValidator(supplied_bytes), size_schema(1, LARGEST_BYTES)]
+Overhead = Annotated[int, Field(ge=0, le=LARGEST_BYTES), BeforeValidator(demanded_bytes), size_schema(0, LARGEST_BYTES)]
 
 
 class Device(Frozen):
     """A machine that runs one sub-model, or `count` equal ones.
 
-    Its own numbers win over those of its kind.
+    It has a kind, its own `macs_per_second`, or both; its own numbers win over those of its kind.
     """
 
+    # The same rule for editors as below.
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["kind"]}, {"required": ["macs_per_second"]}]})
+
     name: Name
+    """What plans call it; names differ."""
     kind: Name | None = None
+    """Its make: one of profiles/devices/, or one that the profile has a latency table for."""
     count: int = Field(1, ge=1, le=10_000)
+    """How many equal ones: `pi` with count 4 stands for `pi-1` to `pi-4`."""
     memory_budget: Budget
+    """What the device grants for weights, activations and runtime together [bytes]; rounded down."""
     runtime_overhead: Overhead | None = None
+    """What the runtime takes before a model is loaded [bytes]; the kind's unless given, else 80 MiB."""
     macs_per_second: float | None = Field(None, ge=1, le=1e18)
+    """Its declared rate [MAC/s]; it wins over the kind's rate and over the profile's latency table."""
     active_power_w: float | None = Field(None, gt=0)
+    """Power while it computes [W]; the kind's unless given."""
     precision: Precision | tuple[Precision, ...] = "float32"
+    """Of the weights; a list leaves the choice to the planner, where the profile has `precision_retention`."""
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
@@ -58,24 +69,33 @@ class LinkSpeed(Frozen):
     """
 
     bandwidth_mbps: float = Field(ge=1e-6, le=1e9)
+    """What goes through it [Mbit/s]."""
     latency_ms: float = Field(ge=0, le=1e9)
+    """What a message takes before its first byte arrives [ms]."""
     shared: bool | Name = False
+    """Whether it is one medium for all devices that it leads to; a name makes it one with all links of that name."""
 
 
 class Link(LinkSpeed):
     """A hop between two devices; the name of a device with a count stands for each of them."""
 
     between: tuple[Name, Name]
+    """The devices at its two ends, in any order."""
 
 
 class Fleet(Document):
     """All devices, how they are linked, and which of them joins the features."""
 
     name: Name = "fleet"
+    """What tables call it."""
     aggregator: Name
+    """The device that has the image and joins the features: a single one, not a name with a count."""
     devices: tuple[Device, ...] = Field(min_length=1)
+    """All devices, the aggregator among them."""
     links: tuple[Link, ...] = ()
+    """Hops between devices; a path may have several."""
     default_link: LinkSpeed | None = None
+    """How a device is reached that no path of links leads to; without it, that is an error."""
 
     @property
     def speeds(self) -> tuple[LinkSpeed, ...]:
@@ -133,12 +153,20 @@ class DeviceKind(Document):
     """What devices of one make share: the card under profiles/devices/."""
 
     kind: Name
+    """What devices.json calls it."""
     description: str
+    """Maker, model, clock, memory: what it is."""
     macs_per_second: float = Field(gt=0)
+    """What one sub-model reaches at batch size one [MAC/s]."""
     runtime_overhead: Overhead
+    """What the runtime takes before a model is loaded [bytes]; rounded up."""
     active_power_w: float | None = Field(None, gt=0)
+    """Power while it computes [W]."""
     memory: Budget
-    # Hidden channels and embed dims are fastest in multiples of this.
+    """What the board has [bytes]; a device's budget is part of it."""
     preferred_multiple: int = Field(8, ge=1)
+    """Hidden channels and embed dims are fastest in multiples of this; for people, the planner does not read it."""
     provenance: Literal["declared", "measured"]
+    """Whether the rate was read in data sheets or measured."""
     sources: dict[str, str]
+    """Where each number is from, by its key."""

@@ -22,22 +22,31 @@ class Goal(Frozen):
     """
 
     objective: Objective = "latency"
+    """Least latency, highest lowest retention (`accuracy`), least energy, or fewest devices."""
     max_accuracy_drop: float | None = Field(0.02, ge=0, le=1)
+    """Fused accuracy that may be lost, as a share: 0.02 is 2 points."""
     min_retention: float | None = Field(None, ge=0, le=1)
+    """Instead: one retention floor for all classes."""
     max_latency_ms: float | None = Field(None, gt=0)
+    """The most that one image may take [ms]; objectives `accuracy` and `energy` need it."""
     max_energy_mj: float | None = Field(None, gt=0)
+    """The most energy that one image may take on all devices together [mJ]."""
     survive: int = Field(0, ge=0, le=100)
-    pin: dict[Name, tuple[Name, ...]] = Field(
-        default_factory=dict, description="For a class, the devices that must serve it."
-    )
-    forbid: dict[Name, tuple[Name, ...]] = Field(
-        default_factory=dict, description="For a class, the devices that must not serve it."
-    )
-    together: tuple[Pair, ...] = Field((), description="Classes of which a device serves all or none.")
-    apart: tuple[Pair, ...] = Field((), description="Classes of which a device serves at most one.")
-    leave_out: tuple[Name, ...] = Field((), description="Devices that get no sub-model.")
+    """How many devices, whichever, may be lost with every class still served."""
+    pin: dict[Name, tuple[Name, ...]] = Field(default_factory=dict)
+    """For a class, the devices that must serve it."""
+    forbid: dict[Name, tuple[Name, ...]] = Field(default_factory=dict)
+    """For a class, the devices that must not serve it."""
+    together: tuple[Pair, ...] = ()
+    """Groups of classes of which a device serves all or none."""
+    apart: tuple[Pair, ...] = ()
+    """Groups of classes of which a device serves at most one."""
+    leave_out: tuple[Name, ...] = ()
+    """Devices that get no sub-model."""
     leave_idle: bool = False
+    """Whether a device that the objective does not need stays idle."""
     method: Method = "exact"
+    """`exact`, or a yardstick to compare with."""
 
     @property
     def max_latency_us(self) -> int | None:

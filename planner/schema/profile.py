@@ -20,91 +20,141 @@ class Width(Frozen):
     """MACs [MAC], params and activations [bytes] of a model at one embed dim, for one image."""
 
     embed_dim: int = Field(ge=1)
+    """Width of a token, of the residual stream."""
     fixed_macs: int = Field(ge=0)
+    """What does not grow with heads and channels, the head layer included [MAC]."""
     head_macs: tuple[int, ...]
+    """For each head of each block (L,) [MAC]."""
     channel_macs: tuple[int, ...]
+    """For each hidden channel of each block (L,) [MAC]."""
     fixed_params: int = Field(ge=0)
+    """Parameters that are always there."""
     head_params: tuple[int, ...]
+    """Parameters of each head of each block (L,)."""
     channel_params: tuple[int, ...]
+    """Parameters of each hidden channel of each block (L,)."""
     fixed_activation_bytes: float = Field(ge=0)
+    """Peak activations that are always there [bytes]."""
     head_activation_bytes: float = Field(ge=0)
+    """For each head of the hungriest block [bytes]."""
     channel_activation_bytes: float = Field(ge=0)
+    """For each hidden channel of the hungriest block [bytes]."""
     embed_retention: tuple[float, ...]
+    """What each class retains at this width when no unit is removed, 0..1 (C,)."""
 
 
 class Importance(Frozen):
     """How much each class needs each unit: `heads` (C, L, H), `channel_groups` (C, L, G_l)."""
 
     heads: tuple[tuple[tuple[float, ...], ...], ...]
+    """Of each head (C, L, H)."""
     channel_groups: tuple[tuple[tuple[float, ...], ...], ...]
+    """Of each channel group (C, L, G_l)."""
 
 
 class LatencyRow(Frozen):
     """Coefficients [us] of the block latency model at one embed dim and precision, and its held-out error."""
 
     embed_dim: int = Field(ge=1)
+    """One of the profile's widths."""
     precision: Precision = "float32"
+    """Of the weights that were timed."""
     fixed_us: float = Field(ge=0)
+    """What is always there [us]."""
     attention_us: float = Field(ge=0)
+    """For each block that keeps a head [us]."""
     head_us: float = Field(ge=0)
+    """For each kept head [us]."""
     mlp_us: float = Field(ge=0)
+    """For each block that keeps a hidden channel [us]."""
     channel_us: float = Field(ge=0)
+    """For each kept hidden channel [us]."""
     mape: float | None = Field(None, ge=0)
+    """Mean error on networks that were held out, as a share."""
     p95_error: float | None = Field(None, ge=0)
+    """The error that 95 % of them stay under, as a share."""
     source: str = "measured"
+    """How it was found."""
 
 
 class Recovery(Frozen):
     """The retention floors at which the fused answer loses at most this much accuracy."""
 
     max_accuracy_drop: float = Field(ge=0, le=1)
+    """Fused accuracy that may be lost, as a share."""
     by_count: tuple[float, ...]
+    """The floor for a device that serves 1, 2, ... classes (C,)."""
     class_need: tuple[float, ...]
+    """What each class's floor is multiplied by (C,)."""
 
 
 class FusedAccuracy(Frozen):
-    """The model that predicts fused accuracy, fitted to recovery probes; `planner.predict` says how it is read.
-
-    `whole_error` is the share of errors of the whole model on images it was not trained on, if its card says so,
-    `log_error` the root mean square of ln(predicted errors / measured errors) over the probes, each predicted from
-    the others.
-    """
+    """The model that predicts fused accuracy, fitted to recovery probes; docs/mathematics.md says how it is read."""
 
     intercept: float
+    """a: the error where all else is 1, as a logarithm."""
     log_num_classes: float = Field(ge=0)
+    """b: how much more a device errs that serves more classes."""
     log_best_retention: float = Field(ge=0)
+    """s: how much less a class errs that some device retains more of."""
     log_other_retention: float = Field(ge=0)
+    """t: how much less it errs for what all other devices retain of it."""
     class_offset: tuple[float, ...]
+    """o: how much more each class errs than the mean one (C,)."""
     whole_error: float | None = Field(None, ge=0, le=1)
+    """Errors of the whole model on images that it was not trained on, as a share."""
     log_error: float = Field(ge=0)
+    """Root mean square of ln(predicted / measured errors) over the probes, each predicted from the others."""
     num_probes: int = Field(ge=1)
+    """How many probes it was fitted to."""
 
 
 class Profile(Document):
-    """What a solver needs to know of a model; see the module for the shapes."""
+    """What a solver needs to know of a model.
+
+    Shapes: C classes, L blocks, H heads of a block, G_l channel groups of block l.
+    """
 
     model: Name
+    """The model's name, as its card has it."""
     weights_sha256: str
+    """Of the weights that were measured."""
     classes: tuple[Name, ...] = Field(min_length=1)
+    """Names of the classes (C,), in the order of the model's outputs."""
     num_tokens: int = Field(ge=1)
+    """Patches, and the class token (a distilled model has one more)."""
     depth: int = Field(ge=1)
+    """Blocks, L."""
     num_heads: int = Field(ge=0)
+    """Heads of a block, H."""
     head_dim: int = Field(ge=1)
+    """Width of a head."""
     hidden_dim: int = Field(ge=0)
+    """Hidden channels of a block's MLP."""
     input_bytes: int = Field(ge=0)
+    """What is sent to a device for one image [bytes]."""
     feature_bytes_per_embed_dim: int = Field(ge=0)
+    """What a device sends back for each embed dim of its width [bytes]."""
     fusion_hidden: int = Field(128, ge=1)
+    """Hidden units of the fusion."""
     channel_groups: tuple[tuple[tuple[int, ...], ...], ...]
+    """The hidden channels of each group of each block (L, G_l, channels); kept or removed together."""
     widths: tuple[Width, ...] = Field(min_length=1)
-    # Which embed dims a narrower sub-model keeps: the first of these.
+    """Costs at each embed dim that a sub-model may have, the full one among them."""
     embed_dim_order: tuple[int, ...] = ()
+    """Which embed dims a narrower sub-model keeps: the first of these."""
     importance: Importance
+    """What each class needs; heads and groups together sum to 1 for each class."""
     latency: dict[str, tuple[LatencyRow, ...]] = Field(default_factory=dict)
+    """Measured coefficients by device kind; a row for each embed dim and precision."""
     recovery: tuple[Recovery, ...] = ()
+    """The retention floors, by the accuracy drop that was calibrated."""
     fused_accuracy: FusedAccuracy | None = None
-    # The share of its retention that each class keeps at a precision, 0..1; all of it unless given.
+    """What predicts a plan's accuracy; none where nothing was probed."""
     precision_retention: dict[Precision, tuple[float, ...]] = Field(default_factory=dict)
+    """The share of its retention that each class keeps at a precision, 0..1; all of it unless given."""
     provenance: dict[str, str] = Field(default_factory=dict)
+    """How each part was measured."""
 
     @cached_property
     def group_sizes(self) -> tuple[tuple[int, ...], ...]:

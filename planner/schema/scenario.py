@@ -30,6 +30,7 @@ class ScenarioEntry(Frozen):
     """A changed fleet and goal: the changes are made in the order of these keys."""
 
     name: Name
+    """What its row is called."""
     drop: tuple[Name, ...] = Field((), description="Devices that are lost; the name of a device with a count is all.")
     add: dict[Name, Annotated[int, Field(ge=1, le=10_000)]] = Field(
         default_factory=dict, description="How many more of a kind, or of a device of the fleet."
@@ -43,12 +44,14 @@ class ScenarioEntry(Frozen):
         default_factory=dict, description="All memory budgets, or all links' bandwidths or latencies, times this."
     )
     goal: GoalChanges | None = None
+    """Keys of the goal that are another."""
 
 
 class ScenarioFile(Document):
     """Named scenarios."""
 
     scenarios: tuple[ScenarioEntry, ...] = Field(min_length=1)
+    """Each is a row."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> "ScenarioFile":
