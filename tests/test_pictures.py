@@ -330,12 +330,13 @@ def test_the_printed_time_line_has_the_same_bars() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["▶ far", "gateway", "fusion on gateway"]
 
 
-def test_without_plotly_one_sentence_says_what_to_install() -> None:
+@pytest.mark.parametrize("module", ["pictures.times", "page"])
+def test_without_plotly_one_sentence_says_what_to_install(module: str) -> None:
     """No traceback of an import: the extra is named."""
     script = (
         "import sys; sys.modules['plotly'] = None\n"
         "from planner.errors import PlannerError\n"
-        "try:\n    import planner.report.pictures.times\n"
+        f"try:\n    import planner.report.{module}\n"
         "except PlannerError as error:\n    print(error)"
     )
     result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
