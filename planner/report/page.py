@@ -29,12 +29,17 @@ from planner.report.page_tables import (
     scenarios_table,
     times_table,
 )
-from planner.report.pictures.budgets import memory
-from planner.report.pictures.fleets import fleet_graph
-from planner.report.pictures.maps import classes, importance, kept
+from planner.report.pictures import (
+    classes,
+    fleet_graph,
+    importance,
+    kept,
+    memory,
+    pareto,
+    timeline,
+    what_if,
+)
 from planner.report.pictures.style import plotly_script, untitled
-from planner.report.pictures.times import timeline
-from planner.report.pictures.what_ifs import pareto, what_if
 from planner.report.text import headline
 from planner.report.words import counted, ms, percent, short, visible
 from planner.schema import Fleet, Goal, Plan, Profile, sha256_of, to_json
