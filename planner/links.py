@@ -9,7 +9,7 @@ used devices that take the same medium.
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import networkx as nx
@@ -26,6 +26,8 @@ class Transfer:
     alone_us: Fraction  # on a path that nobody else uses
     media: tuple[int, ...] = ()  # the shared media on its path
     relays: frozenset[str] = frozenset()  # the devices between the two ends
+    # From the aggregator to the device, both included. Not compared: equal devices differ in its last step.
+    path: tuple[str, ...] = field(default=(), compare=False)
 
     def time_us(self, load_bytes: Sequence[int], us_per_byte: Sequence[Fraction]) -> int:
         """Return the time [us], rounded up, as the last of all messages on its media.
@@ -96,12 +98,13 @@ def router(fleet: Fleet) -> Callable[[str, int], Transfer]:
 
     def route(device: str, num_bytes: int) -> Transfer:
         if device == fleet.aggregator:
-            return Transfer(0, Fraction(0))
+            return Transfer(0, Fraction(0), path=(device,))
         bits = 8 * num_bytes
         if device not in reached:
             assert default is not None
             alone_us = 1000 * rational(default.latency_ms) + bits / rational(default.bandwidth_mbps)
-            return Transfer(num_bytes, alone_us, (numbers[-1],) if default.shared else ())
+            shared = (numbers[-1],) if default.shared else ()
+            return Transfer(num_bytes, alone_us, shared, path=(fleet.aggregator, device))
         alone_us, path, wide = min(
             (
                 (1000 * ms[device] + bits / mbps, paths[device], wide)
@@ -110,7 +113,7 @@ def router(fleet: Fleet) -> Callable[[str, int], Transfer]:
             ),
             key=lambda found: found[0],
         )
-        return Transfer(num_bytes, alone_us, _media_on(path, wide), frozenset(path[1:-1]))
+        return Transfer(num_bytes, alone_us, _media_on(path, wide), frozenset(path[1:-1]), tuple(path))
 
     return route
 

@@ -166,11 +166,21 @@ def test_relays_are_the_devices_between() -> None:
     route = router(fleet())
     assert route("far", 100).relays == {"near"}
     assert route("near", 100).relays == route("gateway", 100).relays == frozenset()
+    assert route("far", 100).path == ("gateway", "near", "far")
+    assert route("gateway", 100).path == ("gateway",)
+
+
+def test_equal_devices_have_equal_transfers() -> None:
+    """The paths to `far-1` and `far-2` differ in their last step only, which makes no difference."""
+    route = router(linked(hop("gateway", "near", 8, 1), hop("near", "far", 4, 2), count=2))
+    assert route("far-1", 100) == route("far-2", 100)
+    assert route("far-1", 100).path != route("far-2", 100).path
 
 
 def test_the_default_link_relays_nothing() -> None:
     """It leads straight to the device."""
-    assert router(linked(hop("gateway", "near", 8, 1), default=SLOW))("far", 100).relays == frozenset()
+    found = router(linked(hop("gateway", "near", 8, 1), default=SLOW))("far", 100)
+    assert (found.relays, found.path) == (frozenset(), ("gateway", "far"))
 
 
 @pytest.mark.parametrize(("input_bytes", "relays"), [(100, frozenset()), (10_000, frozenset({"near"}))])

@@ -30,6 +30,9 @@ def test_the_wheel_holds_profiles_and_models(wheel: Path) -> None:
         "planner/profiles/digits-vit.json",
         "planner/profiles/devices/esp32-s3.json",
         "planner/models/digits-vit/card.json",
+        "planner/report/templates/page.html.jinja",
+        "planner/report/templates/page.css",
+        "planner/report/templates/page.js",
         "planner/models/digits-vit/weights.safetensors",
         "planner/models/deit_tiny_distilled_patch16_224/card.json",
     ):

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-import planner
 from planner.check import check, gap_of, status_of
 from planner.cost import kept_counts, retention, transfers_us
 from planner.errors import InfeasibleError, InputError, PlannerError, TimeLimitError
@@ -21,6 +20,7 @@ from planner.solver.objectives import PPM, Outcome, optimise, quietly
 from planner.solver.placed import Named, earlier_of, named
 from planner.solver.promise import Judge
 from planner.solver.spend import spend
+from planner.version import __version__
 
 DEFAULT_TIME_LIMIT_S = 30.0
 
@@ -42,6 +42,7 @@ def solve(
     start: Plan | None = None,
     experience: Experience = NONE,
     progress: Progress | None = None,
+    advice: bool = True,
 ) -> Plan:
     """Return the best plan for the goal's objective, with a bound on how much better any other could be.
 
@@ -59,6 +60,7 @@ def solve(
             equally good, the one nearest to it is returned.
         experience: What `solve_and_learn` learned, of this fleet or one like it: it speeds the search up.
         progress: Called with the best objective so far, if there is one, and its bound.
+        advice: Where there is no plan, look for the smallest changes that would do: it may take as long as a search.
 
     Raises:
         InputError: If the profile, the fleet and the goal do not go together.
@@ -75,6 +77,7 @@ def solve(
         start=start,
         experience=experience,
         progress=progress,
+        advice=advice,
     )[0]
 
 
@@ -89,6 +92,7 @@ def solve_and_learn(
     start: Plan | None = None,
     experience: Experience = NONE,
     progress: Progress | None = None,
+    advice: bool = True,
 ) -> tuple[Plan, Experience]:
     """Do as `solve`, and return what was learned on the way as well, for solves of fleets like this one.
 
@@ -101,7 +105,7 @@ def solve_and_learn(
     clock = Clock(time_limit_s, deterministic)
     if goal.method == "exact":
         earlier = {} if start is None else earlier_of(instance, start)
-        search = _Exact(instance, clock, earlier, experience, progress or quietly)
+        search = _Exact(instance, clock, earlier, experience, progress or quietly, advice)
         instance, chosen, bound = interruptible(search.plan, clock)
         experience = search.experience
     else:
@@ -129,10 +133,16 @@ class _Exact:
     """The exact method: search, explain, stay near, spend what is left over."""
 
     def __init__(
-        self, instance: Instance, clock: Clock, earlier: Named, experience: Experience, progress: Progress
+        self,
+        instance: Instance,
+        clock: Clock,
+        earlier: Named,
+        experience: Experience,
+        progress: Progress,
+        advice: bool,
     ) -> None:
         self._instance, self._clock, self._earlier, self._progress = instance, clock, earlier, progress
-        self.experience = experience
+        self.experience, self._advice = experience, advice
 
     def plan(self) -> tuple[Instance, Named, int]:
         """Return what each device runs, and the bound of the objective."""
@@ -166,10 +176,11 @@ class _Exact:
         instance, limit_us = self._instance, self._instance.goal.max_latency_us
         known = self.experience if outcome.knowledge is None else outcome.knowledge.experience()
         if outcome.bound is None:
-            raise InfeasibleError(explain.why_not(instance, self._clock.again(), known))
+            raise InfeasibleError(explain.why_not(instance, self._clock.again(), known, self._advice))
         by_latency = instance.goal.objective in ("latency", "accuracy")
         if limit_us is not None and by_latency and outcome.bound > limit_us:
-            raise InfeasibleError(explain.too_slow(instance, outcome.bound, outcome.placed, self._clock.again(), known))
+            again = self._clock.again()
+            raise InfeasibleError(explain.too_slow(instance, outcome.bound, outcome.placed, again, known, self._advice))
         if outcome.placed is None:
             raise TimeLimitError(
                 f"No plan found within {self._clock.seconds:g} s (not proven impossible). Raise --time-limit."
@@ -198,7 +209,7 @@ def _plan(instance: Instance, chosen: Named, bound: int, seed: int, seconds: flo
         profile_sha256=sha256_of(instance.profile),
         fleet_sha256=sha256_of(instance.fleet),
         solver=SolverRun(
-            version=f"planner {planner.__version__}, ortools {version('ortools')}",
+            version=f"planner {__version__}, ortools {version('ortools')}",
             seconds=round(seconds, 3),
             seed=seed,
         ),
