@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
-CHECKED := planner tests benchmarks notebooks docs/formats.py
+CHECKED := planner tests benchmarks notebooks docs
 
 .PHONY: demo test test-slow docs profile model bench bench-accuracy bench-importance bench-latency bench-memory bench-prediction bench-solve bench-solve-plots notebooks clean
 
@@ -28,9 +28,10 @@ notebooks: $(VENV)/.ready-dev
 test-slow: $(VENV)/.ready-dev
 	$(BIN)/pytest -m slow
 
-# docs/formats.md, from the schemas.
-docs: $(VENV)/.ready
+# docs/formats.md, from the schemas; docs/timeline.png, from the demo's plan.
+docs: $(VENV)/.ready-report
 	$(BIN)/python docs/formats.py
+	$(BIN)/python docs/figures.py
 
 # The demo's plan beside the yardsticks, a table under docs/ (some six minutes).
 bench: $(VENV)/.ready

@@ -23,6 +23,8 @@ _MOST_ROWS = 40
 def timeline(plan: Plan) -> "Figure":
     """Return what happens when to one image, a bar for each used device (the 40 slowest) and one for the fusion.
 
+    Beside each device are its classes.
+
     Save it with `figure.savefig("timeline.png", dpi=160)`.
 
     Raises:
@@ -36,7 +38,8 @@ def timeline(plan: Plan) -> "Figure":
         ) from None
     frame = times_frame(plan)
     frame = frame[frame["latency_us"] > 0].iloc[:_MOST_ROWS]
-    names = [short(str(name), 24) for name in frame.index]
+    served = {a.device: " ".join(a.classes) for a in plan.assignments}
+    names = [short(f"{name}: {served[str(name)]}", 32) for name in frame.index]
     figure = Figure(figsize=(8, 1.3 + 0.38 * (len(frame) + 1)), layout="constrained")
     axes = figure.subplots()
     rows = range(len(frame))
