@@ -49,6 +49,10 @@ class FormatName(str, Enum):
     timings = "timings"
 
 
+Format = Annotated[
+    FormatName,
+    typer.Argument(metavar="FORMAT", help=f"Which file's: {', '.join(name.value for name in FormatName)}."),
+]
 Devices = Annotated[Path, typer.Option("--devices", "-d", help="The fleet: a devices.json.")]
 ProfileName = Annotated[str, typer.Option("--profile", "-p", help="A shipped profile's name, or a profile.json.")]
 PlanFile = Annotated[Path, typer.Argument(help="A plan.json.", metavar="PLAN")]

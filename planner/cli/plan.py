@@ -12,7 +12,7 @@ from planner.options import (
     Deterministic,
     Devices,
     Forbids,
-    FormatName,
+    Format,
     GoalPath,
     Json,
     LeaveIdle,
@@ -148,7 +148,7 @@ def show(
 
 
 @command
-def schema(format: Annotated[FormatName, typer.Argument(help="Which file's.")]) -> None:
+def schema(format: Format) -> None:
     """Print the JSON Schema of a file format, for editors.
 
     With "$schema": "devices.schema.json" in your file, an editor completes its keys. docs/formats.md is for people.
