@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,18 @@ def test_hostile_names_are_shown_and_do_nothing() -> None:
     frame["gain_us"] = -frame["change_us"]
     assert "\x1b" not in shown(next_text(frame, HOSTILE[1]))
     assert visible("x" * 200) == "x" * 38 + "..." + "x" * 19
+
+
+def test_another_objective_has_its_column() -> None:
+    """Least energy: its values stand beside the latencies, within 80 columns."""
+    numbers = {"devices_used": 2, "objective_value": 3.4472, "objective_bound": 3.4472}
+    rows = [Row("today", "optimal", 16_170, 0, 9000, 0.0, "vent-1", classes_moved=0, bytes_to_send=0, **numbers)]
+    rows += [Row("pump.memory_budget 512KiB", "optimal", 16_172, 2, 9, 0.0, "b" * 20, classes_moved=10, **numbers)]
+    rows = [replace(row, bytes_to_send=123_456) for row in rows]
+    lines = shown(what_if_text(frame_of(rows), "greenhouse")).splitlines()
+    assert lines[2].split() == ["scenario", "latency", "change", "objective", "gap", "bottleneck", "moved"]
+    assert lines[4].split() == ["today", "16.2", "ms", "same", "3.447", "0.0%", "vent-1", "0,", "121", "KiB"]
+    assert max(map(len, lines)) <= 80
 
 
 def test_reasons_that_are_the_same_are_said_once() -> None:
