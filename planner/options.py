@@ -122,7 +122,11 @@ Drops = Annotated[list[str] | None, typer.Option("--drop", help="NAME, or A,B at
 DropEach = Annotated[bool, typer.Option("--drop-each", help="Each single device lost, one at a time (N-1).")]
 Adds = Annotated[
     list[str] | None,
-    typer.Option("--add", help="KIND, KIND=COUNT or a device of the fleet: one more of it. Repeatable."),
+    typer.Option(
+        "--add",
+        help="KIND, KIND=COUNT or a device of the fleet: one more, like the first of it there. A new kind has its "
+        "card's memory and the default link, or the slowest of the aggregator's. Repeatable.",
+    ),
 ]
 AddEach = Annotated[list[str] | None, typer.Option(help="KIND,KIND,...: one more of each, one at a time. Repeatable.")]
 Sets = Annotated[

@@ -106,15 +106,19 @@ def what_if(
     json: Json = False,
     csv: Csv = False,
 ) -> None:
-    """Change the fleet or the goal and solve again: a row for each scenario.
+    """Change the fleet or the goal and solve again: a row each.
 
-    Each flag, and each value of a range, is a scenario; with --cross, each combination of them. Rows are compared with
-    today's plan. Ctrl-C shows the rows so far; with --out, the same command goes on from there.
+    Each use of a flag, and each value of a range, is a scenario; with --cross, each combination of them. Rows are
+    compared with today's plan. Ctrl-C shows the rows so far; with --out, the same command goes on from there.
 
-    Example: planner what-if --devices devices.json --drop-each --scale memory=0.5..2/7
+    Example: planner what-if --devices devices.json --drop-each
+             planner what-if --drop pump --add esp32-s3=2 --cross
+             planner what-if --scale memory=0.5..2/7 --out rows.csv
     """
+    from planner.report.what_if_text import what_if_text
     from planner.schema import ScenarioFile, read_document
-    from planner.whatif import Asked, Case, Kept, answers, axes_of, posed, to_csv, to_json
+    from planner.schema.base import write_text
+    from planner.whatif import Asked, Case, Kept, answers, axes_of, frame_of, posed, to_csv, to_json
     from planner.workers import chosen, tls_of
 
     if json and csv:
@@ -146,16 +150,11 @@ def what_if(
             stopped = True
     shown = [today.row, *(rows[i] for i in sorted(rows))]
     if out is not None and not stopped:
-        from planner.schema.base import write_text
-
         write_text(out, to_csv(shown) if out.suffix == ".csv" else to_json(shown))
         kept.done()
     if json or csv:
         typer.echo(to_json(shown) if json else to_csv(shown), nl=False)
     else:
-        from planner.report.what_if_text import what_if_text
-        from planner.whatif import frame_of
-
         terminal.console().print(what_if_text(frame_of(shown), given.fleet.name))
     if stopped:
         missing = len(found) - len(rows)
@@ -176,7 +175,9 @@ def pareto(
     json: Json = False,
     csv: Csv = False,
 ) -> None:
-    """Show what latency costs in accuracy, memory or energy: the plans that no other beats in both.
+    """Show what latency costs in accuracy, memory or energy.
+
+    Each row is a plan that no other beats in both, with the bound that proves it.
 
     Example: planner pareto --devices devices.json --against energy
     """
@@ -207,7 +208,9 @@ def next_(
     json: Json = False,
     csv: Csv = False,
 ) -> None:
-    """Say what to buy or upgrade next: what one more device, twice the memory or twice the bandwidth would gain.
+    """Say what to buy or upgrade next, and what each would gain.
+
+    One more device of each kind, each device's memory doubled, each one's bandwidth doubled: all solved, none guessed.
 
     Example: planner next --devices devices.json --kinds raspberry-pi-5,esp32-s3
     """
@@ -230,7 +233,7 @@ def diff(
     profile: ProfileName = "digits-vit",
     json: Json = False,
 ) -> None:
-    """Say what moves from one plan to another, device by device, and how many bytes are to be sent.
+    """Say what moves from one plan to another, and what to send.
 
     Example: planner diff plan-a.json plan-b.json
     """

@@ -5,6 +5,7 @@ are, too, and a medium that a link shared stays one medium, with a name. What an
 away or apart keeps its name here, so that later changes and the goal can go on using it.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -64,30 +65,14 @@ class Case:
 
 def with_media_named(fleet: Fleet) -> Fleet:
     """Return the fleet with a name for each medium that one link shares, so that other links can join it."""
-    taken = {link.shared for link in fleet.links}
-    names = (f"link {i}" for i in range(1, 2 * len(fleet.links) + len(taken) + 1))
-    free = (name for name in names if name not in taken)
-    links = [link.replace(shared=next(free)) if link.shared is True else link for link in fleet.links]
-    return fleet.replace(links=links) if links != list(fleet.links) else fleet
+    return fleet.replace(links=_media_named(fleet)) if any(link.shared is True for link in fleet.links) else fleet
 
 
 def apart(case: Case, names: Iterable[str]) -> Case:
     """Take these entries with a count apart into single devices, and their links with them."""
     wanted = set(names)
-    entries = {d.name for d in case.fleet.devices if d.count > 1 and d.name in wanted}
-    if not entries:
-        return case
-    fleet = with_media_named(case.fleet)
-    members = {member.name: member for member in fleet.members}
-    singles = {name: fleet.member_names[name] for name in entries}
-    devices = [d for entry in fleet.devices for d in ([members[m] for m in singles.get(entry.name, ())] or [entry])]
-    links = [
-        link.replace(between=(a, b))
-        for link in fleet.links
-        for a in singles.get(link.between[0], link.between[:1])
-        for b in singles.get(link.between[1], link.between[1:])
-    ]
-    return replace(case, fleet=fleet.replace(devices=devices, links=links), left={**case.left, **singles})
+    several = {d.name for d in case.fleet.devices if d.count > 1 and d.name in wanted}
+    return _rebuilt(case, several, set()) if several else case
 
 
 def lose(case: Case, names: Iterable[str]) -> Case:
@@ -101,18 +86,40 @@ def lose(case: Case, names: Iterable[str]) -> Case:
     if case.fleet.aggregator in lost:
         raise ImpossibleError(f"{case.fleet.aggregator!r} has the image and joins the features.")
     lost |= cut_off(case.fleet, lost)
-    touched = [d.name for d in case.fleet.devices if lost.intersection(case.fleet.member_names[d.name])]
-    whole = [name for name in touched if lost.issuperset(case.fleet.member_names[name])]
-    case = apart(case, set(touched) - set(whole))
-    gone = {*whole, *lost}
-    fleet = with_media_named(case.fleet)
-    fleet = fleet.replace(
-        devices=[d for d in fleet.devices if d.name not in gone],
-        links=[link for link in fleet.links if not gone.intersection(link.between)],
-    )
-    left = {name: tuple(m for m in members if m not in lost) for name, members in case.left.items()}
+    members = case.fleet.member_names
+    touched = {d.name for d in case.fleet.devices if lost.intersection(members[d.name])}
+    whole = {name for name in touched if lost.issuperset(members[name])}
+    case = _rebuilt(case, touched - whole, whole | lost)
+    return replace(case, goal=_goal_of_the_rest(case.goal, case.fleet, case.left))
+
+
+def _rebuilt(case: Case, several: set[str], gone: set[str]) -> Case:
+    """Return the case with these entries taken apart, and without these entries and devices."""
+    members = case.fleet.member_names
+    singles = {name: members[name] for name in several}
+    devices = [
+        {**entry.model_dump(), "name": name, "count": entry.count if name == entry.name else 1}
+        for entry in case.fleet.devices
+        for name in singles.get(entry.name, (entry.name,))
+        if name not in gone
+    ]
+    links = [
+        {**link, "between": (a, b)}
+        for link in _media_named(case.fleet)
+        for a in singles.get(link["between"][0], link["between"][:1])
+        for b in singles.get(link["between"][1], link["between"][1:])
+        if not gone.intersection((a, b))
+    ]
+    left = {name: tuple(m for m in names if m not in gone) for name, names in {**case.left, **singles}.items()}
     left |= dict.fromkeys(gone, ())
-    return replace(case, fleet=fleet, goal=_goal_of_the_rest(case.goal, fleet, left), left=left)
+    return replace(case, fleet=case.fleet.replace(devices=devices, links=links), left=left)
+
+
+def _media_named(fleet: Fleet) -> list[dict[str, Any]]:
+    """Return the links as data, with a name for each medium that one of them shares."""
+    taken = {link.shared for link in fleet.links}
+    free = (name for i in itertools.count(1) if (name := f"link {i}") not in taken)
+    return [link.model_dump() | ({"shared": next(free)} if link.shared is True else {}) for link in fleet.links]
 
 
 def cut_off(fleet: Fleet, lost: Iterable[str]) -> set[str]:
@@ -154,7 +161,7 @@ def join(case: Case, device: Device, count: int, links: Sequence[tuple[str, Link
         name = base if i == 1 else f"{base[: _LONGEST_NAME - len(str(i)) - 1]}-{i}"
         if name not in taken and len(added) < count:
             added.append(name)
-    devices = [device.replace(name=name, count=1) for name in added]
-    joins = [link.replace(between=(other, name)) for name in added for other, link in links]
+    devices = [device.model_dump() | {"name": name, "count": 1} for name in added]
+    joins = [link.model_dump() | {"between": (other, name)} for name in added for other, link in links]
     fleet = case.fleet.replace(devices=[*case.fleet.devices, *devices], links=[*case.fleet.links, *joins])
     return replace(case, fleet=fleet)

@@ -267,15 +267,18 @@ def _with_links(case: Case, name: str | None, change: Callable[[Any], LinkSpeed]
         case = _with_fleet(case, default_link=change(default))
     if name == DEFAULT_LINK:
         return case
-    links = case.fleet.links
-    if name is not None:
-        case, ends = _taken(case, name)
-        # A link to a whole entry joins each of its devices.
-        ends |= {m for n in ends for m in case.fleet.member_names[n]}
-        joined = [link for link in case.fleet.links if ends.intersection(link.between)]
-        if not joined:
-            raise InputError(f"{name!r} has no link of its own, only the default link: set {DEFAULT_LINK!r} instead.")
-        # Who changes the bandwidth of a medium changes it for all.
-        media = {link.shared for link in joined if isinstance(link.shared, str)}
-        links = tuple(link for link in case.fleet.links if link in joined or link.shared in media)
-    return _with_fleet(case, links=[change(link) if link in links else link for link in case.fleet.links])
+    if name is None:
+        return _with_fleet(case, links=[change(link) for link in case.fleet.links])
+    case, ends = _taken(case, name)
+    # A link to a whole entry joins each of its devices.
+    ends |= {member for end in ends for member in case.fleet.member_names[end]}
+    joined = [bool(ends.intersection(link.between)) for link in case.fleet.links]
+    if not any(joined):
+        raise InputError(f"{name!r} has no link of its own, only the default link: set {DEFAULT_LINK!r} instead.")
+    # Who changes the bandwidth of a medium changes it for all.
+    media = {link.shared for link, joins in zip(case.fleet.links, joined, strict=True) if joins} - {True, False}
+    links = [
+        change(link) if joins or link.shared in media else link
+        for link, joins in zip(case.fleet.links, joined, strict=True)
+    ]
+    return _with_fleet(case, links=links)

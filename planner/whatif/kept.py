@@ -29,13 +29,14 @@ class Kept:
         self._plans: dict[str, Plan] = {}
         if path is None:
             return
+        lines: list[str] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a+", encoding="utf-8", errors="replace") as file:
-                file.seek(0)
-                lines = file.read().splitlines(keepends=True)
-                # Behind a line that was cut off, a new one begins.
-                if lines and not lines[-1].endswith("\n"):
+            if path.exists():
+                lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+            # Behind a line that was cut off, a new one begins.
+            if lines and not lines[-1].endswith("\n"):
+                with path.open("a", encoding="utf-8") as file:
                     file.write("\n")
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror}).") from None
