@@ -16,12 +16,8 @@ from hostile import hostile
 from pencil import fleet, fleet_data, profile, profile_data
 
 from planner.report import figures
-from planner.report.pictures.budgets import memory
-from planner.report.pictures.fleets import fleet_graph
-from planner.report.pictures.maps import classes, importance, kept
+from planner.report.pictures import classes, fleet_graph, importance, kept, memory, pareto, timeline, what_if
 from planner.report.pictures.style import literal, untitled
-from planner.report.pictures.times import timeline
-from planner.report.pictures.what_ifs import pareto, what_if
 from planner.report.words import ms, percent, short, size
 
 
@@ -231,6 +227,27 @@ def test_of_many_scenarios_the_ends_are_shown() -> None:
     assert "40 most different of 104 scenarios" in figure.layout.meta["note"]
 
 
+def test_of_many_impossible_scenarios_some_are_shown() -> None:
+    """Of 60 impossible and 60 possible ones, ten and the ends: the best and the worst are among them."""
+    more = [(f"s{i}", "optimal", 10_000.0 + i, float(i), None) for i in range(1, 58)]
+    more += [(f"n{i}", "impossible", NONE, NONE, "why") for i in range(59)]
+    figure = what_if(what_ifs(*more))
+    assert len(trace(figure, "no plan").y) == 10
+    labels = figure.layout.yaxis.ticktext
+    assert (labels[0], labels[29], len(labels)) == ("+ 2 b", "without a", 40)
+
+
+def test_where_today_has_no_plan_scenarios_that_have_one_say_so() -> None:
+    """There is no change to be drawn; the latency is told instead."""
+    rows = what_ifs().assign(change_us=NONE)
+    rows.loc["today", ["status", "latency_us"]] = ["impossible", NONE]
+    figure = what_if(rows)
+    texts = dict(zip(figure.layout.yaxis.ticktext, trace(figure, "no plan").text, strict=True))
+    assert texts["+ 2 b"] == "✓ a plan, 8.0 ms"
+    assert texts["without d"].startswith("✕ impossible: d has")
+    assert title(figure) == "Today there is no plan; 3 of 4 scenarios would have one"
+
+
 def test_nothing_possible_is_drawn_too() -> None:
     """A frame of impossible scenarios has reasons and no bars."""
     rows = what_ifs()
@@ -330,12 +347,13 @@ def test_the_printed_time_line_has_the_same_bars() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["▶ far", "gateway", "fusion on gateway"]
 
 
-def test_without_plotly_one_sentence_says_what_to_install() -> None:
+@pytest.mark.parametrize("module", ["pictures.times", "page"])
+def test_without_plotly_one_sentence_says_what_to_install(module: str) -> None:
     """No traceback of an import: the extra is named."""
     script = (
         "import sys; sys.modules['plotly'] = None\n"
         "from planner.errors import PlannerError\n"
-        "try:\n    import planner.report.pictures.times\n"
+        f"try:\n    import planner.report.{module}\n"
         "except PlannerError as error:\n    print(error)"
     )
     result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)

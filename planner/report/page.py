@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jinja2
 import pandas as pd
-import plotly.graph_objects as go
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from planner.report.commands import commands, goal_file
 from planner.report.graph import graph_of
@@ -29,17 +28,26 @@ from planner.report.page_tables import (
     scenarios_table,
     times_table,
 )
-from planner.report.pictures.budgets import memory
-from planner.report.pictures.fleets import fleet_graph
-from planner.report.pictures.maps import classes, importance, kept
-from planner.report.pictures.style import untitled
-from planner.report.pictures.times import timeline
-from planner.report.pictures.what_ifs import pareto, what_if
+from planner.report.pictures import (
+    classes,
+    fleet_graph,
+    importance,
+    kept,
+    memory,
+    pareto,
+    timeline,
+    what_if,
+)
+from planner.report.pictures.style import plotly_script, untitled
 from planner.report.text import headline
 from planner.report.words import counted, ms, percent, short, visible
 from planner.schema import Fleet, Goal, Plan, Profile, sha256_of, to_json
 from planner.shipped import folder, load_profile
 from planner.version import __version__
+
+if TYPE_CHECKING:
+    # At run time the pictures say what to do where it is not installed.
+    import plotly.graph_objects as go
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -88,7 +96,7 @@ def page(
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    plotly, script = get_plotlyjs(), (_TEMPLATES / "page.js").read_text("utf-8")
+    plotly, script = plotly_script(), (_TEMPLATES / "page.js").read_text("utf-8")
     sections = [*_plan_sections(plan, profile, fleet), *_what_if_sections(plan, without, fronts)]
     name = visible(fleet.name)
     return environment.get_template("page.html.jinja").render(
@@ -184,7 +192,7 @@ def _what_if_sections(plan: Plan, without: pd.DataFrame | None, fronts: Sequence
             yield _section(f"front-{against}", f"Latency against {against}", pareto(frame), front_table(frame), how)
 
 
-def _section(id: str, heading: str, figure: go.Figure, table: Table, how: str, *texts: str) -> Section:
+def _section(id: str, heading: str, figure: "go.Figure", table: Table, how: str, *texts: str) -> Section:
     bare = untitled(figure)
     bare.update_xaxes(fixedrange=True).update_yaxes(fixedrange=True)
     meta = figure.layout.meta
@@ -194,7 +202,7 @@ def _section(id: str, heading: str, figure: go.Figure, table: Table, how: str, *
     return Section(id, heading, texts, (shown,))
 
 
-def _data(figure: go.Figure) -> Markup:
+def _data(figure: "go.Figure") -> Markup:
     """Return a figure as JSON that ends no script: what it says of names is data."""
     text = str(figure.update_layout(meta=None).to_json())
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))

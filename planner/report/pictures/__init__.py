@@ -1,4 +1,7 @@
-"""Pictures of plans, profiles and what-ifs, for pages and notebooks: each function returns a plotly figure."""
+"""Pictures of plans, profiles and what-ifs, for pages and notebooks: each function returns a plotly figure.
+
+The numbers come from the frames beside this package; the drawing adds nothing to them.
+"""
 
 from planner.errors import PlannerError
 
@@ -9,8 +12,9 @@ except ImportError:
 
 from planner.report.pictures.budgets import memory
 from planner.report.pictures.fleets import fleet_graph
+from planner.report.pictures.fronts import pareto
 from planner.report.pictures.maps import classes, importance, kept
 from planner.report.pictures.times import timeline
-from planner.report.pictures.what_ifs import pareto, what_if
+from planner.report.pictures.what_ifs import what_if
 
 __all__ = ["classes", "fleet_graph", "importance", "kept", "memory", "pareto", "timeline", "what_if"]

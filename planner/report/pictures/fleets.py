@@ -62,7 +62,7 @@ def fleet_graph(plan: Plan, profile: Profile, fleet: Fleet) -> go.Figure:
         _title(graph, plan),
         note=" ".join(notes),
         plot_height=len(places) * _ROW + 16,
-        above=30,
+        above=50,
         xaxis={"visible": False, "range": [-0.06 * (deepest + 1), deepest + _NAME]},
         yaxis={"visible": False, "range": [len(places) - 0.4, -0.6]},
         hovermode="closest",

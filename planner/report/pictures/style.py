@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
 
 from planner.report.words import short, visible
 
@@ -139,6 +140,11 @@ def untitled(figure: go.Figure) -> go.Figure:
     above = figure.layout.meta["above"] + 8
     bare.update_layout(title=None, height=figure.layout.height - figure.layout.margin.t + above, margin={"t": above})
     return bare
+
+
+def plotly_script() -> str:
+    """Return plotly.js, for a page that draws without a network."""
+    return str(get_plotlyjs())
 
 
 def rows_axis(labels: Sequence[str], **axis: Any) -> dict[str, Any]:
