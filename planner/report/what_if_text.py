@@ -23,7 +23,9 @@ def what_if_text(frame: pd.DataFrame, fleet: str) -> RenderableType:
         fleet: Its name.
     """
     other = "objective_value" in frame
-    names = ("scenario", "latency", "change", *(["objective"] if other else []), "gap", "bottleneck", "used", "moved")
+    # Eight columns would not fit.
+    extra, used = (["objective"], []) if other else ([], ["used"])
+    names = ("scenario", "latency", "change", *extra, "gap", "bottleneck", *used, "moved")
     shown = _narrow(f"{visible(fleet)}: what if (moved: classes, bytes to send)", *names)
     ms = _in_ms(frame)
     for i, (name, row) in enumerate(frame.iterrows()):
@@ -41,7 +43,7 @@ def what_if_text(frame: pd.DataFrame, fleet: str) -> RenderableType:
                 *objective,
                 f"{row['gap']:.1%}",
                 Text(visible(str(row["bottleneck"]))),
-                f"{row['devices_used']:.0f}",
+                *([] if other else [f"{row['devices_used']:.0f}"]),
                 moved,
                 end_section=i == 0,
             )
@@ -98,11 +100,12 @@ def _printable(text: str) -> str:
 def _narrow(title: str, *columns: str) -> Table:
     """Return a table in which names give way to numbers."""
     shown = table(title, *columns)
-    shown.box, shown.pad_edge, shown.collapse_padding = box.SIMPLE_HEAD, False, True
+    shown.box, shown.pad_edge, shown.padding = box.SIMPLE_HEAD, False, (0, 1, 0, 0)
     for column in shown.columns[1:]:
         column.no_wrap = column.header != "bottleneck"
         column.justify = "left" if column.header == "bottleneck" else "right"
-    shown.columns[0].min_width = 16
+        column.max_width = 14 if column.header == "bottleneck" else None
+    shown.columns[0].min_width = 14
     return shown
 
 
