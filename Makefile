@@ -2,9 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
-CHECKED := planner tests benchmarks docs/formats.py
+CHECKED := planner tests benchmarks notebooks docs/formats.py
 
-.PHONY: demo test test-slow docs profile model bench bench-accuracy bench-importance bench-latency bench-memory bench-prediction bench-solve bench-solve-plots clean
+.PHONY: demo test test-slow docs profile model bench bench-accuracy bench-importance bench-latency bench-memory bench-prediction bench-solve bench-solve-plots notebooks clean
 
 # The main job: a fleet and a trained ViT in; a plan, sub-models and their accuracy out.
 demo: $(VENV)/.ready
@@ -19,6 +19,10 @@ test: $(VENV)/.ready-dev
 	$(BIN)/mypy
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 	$(BIN)/pytest -m trial
+
+# The notebooks executed anew and stored with their outputs and pictures (a minute or two; needs Chromium).
+notebooks: $(VENV)/.ready-dev
+	$(BIN)/python -m notebooks.build
 
 # What takes too long for every change: the shipped model trained again.
 test-slow: $(VENV)/.ready-dev

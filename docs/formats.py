@@ -83,6 +83,13 @@ SMALL: dict[str, Schema] = {
         "forbid": {"3": ["pump", "vent"]},
         "apart": [["1", "7"]],
     },
+    "scenarios": {
+        "scenarios": [
+            {"name": "pump lost", "drop": ["pump"]},
+            {"name": "two more", "add": {"esp32-s3": 2}, "set": {"vent.memory_budget": "512KiB"}},
+            {"name": "slow air", "scale": {"bandwidth": 0.5}, "goal": {"max_accuracy_drop": 0.05}},
+        ]
+    },
     "bundle": {
         "model": "digits-vit",
         "recipe": "default",

@@ -1,3 +1,69 @@
-"""Plan, prune and fuse Vision Transformers over fleets of edge devices."""
+"""Plan, prune and fuse Vision Transformers over fleets of edge devices.
 
-__version__ = "0.1.0"
+    import planner
+
+    fleet = planner.load_fleet("devices.json")
+    plan = planner.solve("digits-vit", fleet, planner.Goal(max_accuracy_drop=0.05))
+    plan.to_frame()                                   # a row for each device
+    planner.what_if(plan, drop_each=True)             # a row for each device that may be lost
+
+Read:       load_fleet, load_profile, load_plan
+Plan:       solve
+Ask:        what_if, pareto, next_best, diff
+Describe:   Fleet, Device, Link, Goal, Plan, Profile
+Go wrong:   PlannerError, InputError, InfeasibleError, TimeLimitError
+
+Names are imported when they are first used: `import planner` alone costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from planner.version import __version__
+
+if TYPE_CHECKING:
+    from planner.errors import InfeasibleError, InputError, PlannerError, TimeLimitError
+    from planner.planned import diff, load_plan, next_best, pareto, solve, what_if
+    from planner.schema import Device, Fleet, Goal, Link, Plan, Profile
+    from planner.shipped import load_fleet, load_profile
+
+_HOMES = {
+    "errors": ("InfeasibleError", "InputError", "PlannerError", "TimeLimitError"),
+    "planned": ("diff", "load_plan", "next_best", "pareto", "solve", "what_if"),
+    "schema": ("Device", "Fleet", "Goal", "Link", "Plan", "Profile"),
+    "shipped": ("load_fleet", "load_profile"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Device",
+    "Fleet",
+    "Goal",
+    "InfeasibleError",
+    "InputError",
+    "Link",
+    "Plan",
+    "PlannerError",
+    "Profile",
+    "TimeLimitError",
+    "__version__",
+    "diff",
+    "load_fleet",
+    "load_plan",
+    "load_profile",
+    "next_best",
+    "pareto",
+    "solve",
+    "what_if",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'planner' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"planner.{_HOME[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

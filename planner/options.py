@@ -25,11 +25,20 @@ class ObjectiveName(str, Enum):
     devices = "devices"
 
 
+class AgainstName(str, Enum):
+    """What latency is set against."""
+
+    accuracy = "accuracy"
+    memory = "memory"
+    energy = "energy"
+
+
 class FormatName(str, Enum):
     """The files that have a schema."""
 
     devices = "devices"
     goal = "goal"
+    scenarios = "scenarios"
     plan = "plan"
     profile = "profile"
     card = "card"
@@ -102,4 +111,50 @@ TlsKey = Annotated[Path | None, typer.Option(help="For a tls scheduler: our priv
 TrainOn = Annotated[str, typer.Option("--device", help="Where to train: cpu, cuda, or cuda:0 and so on.")]
 Teacher = Annotated[
     str | None, typer.Option(help="The card of another whole model to learn from, if not from the model itself.")
+]
+
+# --- what if ---
+
+Today = Annotated[
+    Path | None, typer.Option("--start", help="The plan that runs today, its goal included.  [default: it is solved]")
+]
+Drops = Annotated[list[str] | None, typer.Option("--drop", help="NAME, or A,B at once: lost. Repeatable.")]
+DropEach = Annotated[bool, typer.Option("--drop-each", help="Each single device lost, one at a time (N-1).")]
+Adds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--add",
+        help="KIND, KIND=COUNT or a device of the fleet: one more, like the first of it there. A new kind has its "
+        "card's memory and the default link, or the slowest of the aggregator's. Repeatable.",
+    ),
+]
+AddEach = Annotated[list[str] | None, typer.Option(help="KIND,KIND,...: one more of each, one at a time. Repeatable.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="NAME.KEY=VALUE: a key of a device, bandwidth_mbps or latency_ms of its links or of default_link; or "
+        "aggregator=NAME. Repeatable.",
+    ),
+]
+Scales = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scale", help="memory, bandwidth or latency = factors, 0.5..2.0/7 (seven of them) or 0.5,1,2. Repeatable."
+    ),
+]
+Sweeps = Annotated[
+    list[str] | None,
+    typer.Option("--sweep", help="A key of the goal = values, such as max-accuracy-drop=0.01,0.05. Repeatable."),
+]
+ScenariosPath = Annotated[Path | None, typer.Option("--scenarios", help="A scenarios.json: changes with names.")]
+Cross = Annotated[bool, typer.Option("--cross", help="Every combination instead of one change at a time.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")]
+Solvers = Annotated[
+    int | None,
+    typer.Option("--jobs", help="Scenarios solved side by side, each on a core.  [default: all cores]", min=1),
+]
+SolvingScheduler = Annotated[
+    str | None,
+    typer.Option("--scheduler", help="A Dask scheduler, tcp://host:port or tls://host:port: its workers solve."),
 ]

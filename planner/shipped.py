@@ -21,18 +21,19 @@ def folder(name: Literal["profiles", "models"]) -> Path:
     return inside if inside.is_dir() else package.parent / name
 
 
-def load_fleet(path: Path) -> Fleet:
+def load_fleet(path: str | Path) -> Fleet:
     """Read a devices.json."""
-    return read_document(path, Fleet)
+    return read_document(Path(path), Fleet)
 
 
-def load_plan(path: Path) -> Plan:
+def load_plan(path: str | Path) -> Plan:
     """Read a plan.json."""
-    return read_document(path, Plan)
+    return read_document(Path(path), Plan)
 
 
-def load_profile(name: str) -> Profile:
+def load_profile(name: str | Path) -> Profile:
     """Read a profile: a path to a JSON file, or the name of a shipped one."""
+    name = str(name)
     if name.endswith(".json") or "/" in name:
         return read_document(Path(name), Profile)
     known = sorted(path.stem for path in folder("profiles").glob("*.json"))

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "planner"
 
 # Lower layers first; parts of one layer do not know each other.
 LAYERS = [
-    {"errors"},
+    {"errors", "version"},
     {"schema"},
     {"shipped", "workers"},
     {"floor", "links", "demands"},

@@ -4,12 +4,12 @@ import sys
 
 # Each module adds its commands to the application, in the order of the help.
 # isort: off
-from planner.cli import plan, page, run, model, profile, probe
+from planner.cli import plan, scenarios, page, run, model, profile, probe
 
 # isort: on
 from planner.cli.app import app
 
-__all__ = ["app", "main", "model", "page", "plan", "probe", "profile", "run"]
+__all__ = ["app", "main", "model", "page", "plan", "probe", "profile", "run", "scenarios"]
 
 
 def main() -> None:

@@ -96,7 +96,7 @@ def execute(
     trial = attempt(told, parts, teaching, samples, jitter, profile.fusion_hidden, seed, means.device)
     if before is None:
         if minutes is not None:
-            order = Order.model_validate(order.model_dump() | {"epochs": trial.most_epochs(minutes, means.width)})
+            order = order.replace(epochs=trial.most_epochs(minutes, means.width))
             on_budget(order.epochs)
         write_document(out / WORK / ORDER, order)
     progress = _Progress(trial.efforts(order.epochs), trial.outside_seconds(order.epochs), on_progress)

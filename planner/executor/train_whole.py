@@ -89,7 +89,7 @@ def train_whole(card_path: Path, progress: Progress) -> ModelCard:
         "accuracy": {"train": round(accuracy(model, samples), 4), "test": round(accuracy(model, test), 4)},
     }
     write_bytes(card_path.parent / WEIGHTS, content)
-    card = ModelCard.model_validate(card.model_dump() | measured)
+    card = card.replace(**measured)
     write_document(card_path, card)
     state.unlink()
     return card

@@ -18,7 +18,7 @@ from planner.errors import InputError
 from planner.network.checkpoint import CARD, WEIGHTS, parse, read_content, whole_shape
 from planner.network.names import Scheme, in_file, renamed, scheme_of
 from planner.network.vit import VisionTransformer
-from planner.schema import Architecture, ModelCard, Origin, numbered, write_document
+from planner.schema import ModelCard, Origin, numbered, write_document
 from planner.schema.base import write_bytes
 
 # A tensor that only one scheme's files have.
@@ -63,12 +63,14 @@ def import_checkpoint(
         raise InputError(f"{source}: has {num_classes} classes, got names for {len(classes)}.")
     eps = _EPS[scheme] if layer_norm_eps is None else layer_norm_eps
     try:
-        card = ModelCard(
-            model=out.resolve().name,
-            description=f"Imported from {source.name}, whose names are {scheme}'s.",
-            architecture=_architecture(seen, num_heads, eps),
-            classes=numbered(num_classes) if classes is None else tuple(classes),
-            origin=Origin(file=source.name, sha256=hashlib.sha256(content).hexdigest()),
+        card = ModelCard.model_validate(
+            {
+                "model": out.resolve().name,
+                "description": f"Imported from {source.name}, whose names are {scheme}'s.",
+                "architecture": _architecture(seen, num_heads, eps),
+                "classes": numbered(num_classes) if classes is None else tuple(classes),
+                "origin": Origin(file=source.name, sha256=hashlib.sha256(content).hexdigest()),
+            }
         )
     except ValidationError as error:
         raise _complaint(source, error) from None
@@ -91,8 +93,7 @@ def _complaint(source: Path, error: ValidationError) -> InputError:
 def _written(out: Path, card: ModelCard, model: VisionTransformer) -> ModelCard:
     """Write weights and card, the card last: a folder without one is unfinished."""
     weights = save(model.state_dict())
-    hashed = {"weights": WEIGHTS, "weights_sha256": hashlib.sha256(weights).hexdigest()}
-    card = ModelCard.model_validate(card.model_dump() | hashed)
+    card = card.replace(weights=WEIGHTS, weights_sha256=hashlib.sha256(weights).hexdigest())
     write_bytes(out / WEIGHTS, weights)
     write_document(out / CARD, card)
     return card
@@ -133,7 +134,7 @@ class _Shapes:
         return in_file(self._names, ours)[0]
 
 
-def _architecture(seen: _Shapes, num_heads: int | None, layer_norm_eps: float) -> Architecture:
+def _architecture(seen: _Shapes, num_heads: int | None, layer_norm_eps: float) -> dict[str, int | float | bool]:
     embed_dim, in_channels, patch_size, _ = seen.of("patch_embed.proj.weight", 4)
     seen.of("blocks.0.norm1.weight", 1)
     depth = 0
@@ -155,18 +156,18 @@ def _architecture(seen: _Shapes, num_heads: int | None, layer_norm_eps: float) -
             f"{seen.source}: tensor {seen.name('pos_embed')!r} must have {num_prefix} + a square of tokens, "
             f"got {num_tokens}: images must be square, each patch with a position."
         )
-    return Architecture(
-        image_size=side * patch_size,
-        patch_size=patch_size,
-        in_channels=in_channels,
-        embed_dim=embed_dim,
-        depth=depth,
-        num_heads=num_heads,
-        head_dim=inner_dim // num_heads,
-        hidden_dim=hidden_dim,
-        distilled=distilled,
-        layer_norm_eps=layer_norm_eps,
-    )
+    return {
+        "image_size": side * patch_size,
+        "patch_size": patch_size,
+        "in_channels": in_channels,
+        "embed_dim": embed_dim,
+        "depth": depth,
+        "num_heads": num_heads,
+        "head_dim": inner_dim // num_heads,
+        "hidden_dim": hidden_dim,
+        "distilled": distilled,
+        "layer_norm_eps": layer_norm_eps,
+    }
 
 
 def _checked_heads(source: Path, num_heads: int | None, inner_dim: int) -> int:

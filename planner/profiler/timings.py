@@ -81,9 +81,7 @@ def with_table(profile: Profile, kind: str, rows: Sequence[LatencyRow]) -> Profi
     """Return the profile with these rows in the kind's table, in the place of those of the same width and precision."""
     new = {(r.embed_dim, r.precision) for r in rows}
     kept = [r for r in profile.latency.get(kind, ()) if (r.embed_dim, r.precision) not in new]
-    table = [r.model_dump() for r in (*kept, *rows)]
-    dumped = profile.model_dump()
-    return Profile.model_validate(dumped | {"latency": dumped["latency"] | {kind: table}})
+    return profile.replace(latency=profile.latency | {kind: (*kept, *rows)})
 
 
 def _check_model(result: ProbeResult, profile: Profile) -> None:

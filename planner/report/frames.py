@@ -3,7 +3,7 @@
 import pandas as pd
 
 from planner import cost
-from planner.schema import BYTES_PER_PARAM, Assignment, Evaluation, Fleet, Plan, Profile
+from planner.schema import Evaluation, Fleet, Plan, Profile
 
 
 def devices_frame(plan: Plan, profile: Profile, fleet: Fleet) -> pd.DataFrame:
@@ -45,37 +45,6 @@ def devices_frame(plan: Plan, profile: Profile, fleet: Fleet) -> pd.DataFrame:
         rows.append({"device": name, "kind": members[name].kind, "classes": (), "budget_bytes": budget})
     frame: pd.DataFrame = pd.DataFrame(rows).set_index("device")
     return frame
-
-
-def moves_frame(earlier: Plan, plan: Plan, profile: Profile) -> pd.DataFrame:
-    """Return a row for each device whose sub-model is another than before: classes gained and lost, bytes to send.
-
-    Columns: gains, loses, bytes_to_send (the new sub-model's weights; 0 where the device becomes idle).
-    """
-    before = {a.device: a for a in earlier.assignments}
-    after = {a.device: a for a in plan.assignments}
-    rows = []
-    for device in dict.fromkeys([*after, *before]):
-        old, new = before.get(device), after.get(device)
-        if old is not None and new is not None and _same(old, new):
-            continue
-        has, had = (() if a is None else a.classes for a in (new, old))
-        size = 0
-        if new is not None:
-            heads, channels = cost.kept_counts(profile, new.kept_heads, new.kept_channel_groups)
-            width = profile.width(new.embed_dim)
-            assert width is not None
-            size = cost.params(width, heads, channels) * BYTES_PER_PARAM[new.precision or "float32"]
-        gains, loses = tuple(c for c in has if c not in had), tuple(c for c in had if c not in has)
-        rows.append({"device": device, "gains": gains, "loses": loses, "bytes_to_send": size})
-    frame: pd.DataFrame = pd.DataFrame(rows, columns=["device", "gains", "loses", "bytes_to_send"])
-    table: pd.DataFrame = frame.set_index("device")
-    return table
-
-
-def _same(a: Assignment, b: Assignment) -> bool:
-    parts = ("classes", "embed_dim", "kept_heads", "kept_channel_groups", "precision")
-    return all(getattr(a, part) == getattr(b, part) for part in parts)
 
 
 def classes_frame(evaluation: Evaluation) -> pd.DataFrame:

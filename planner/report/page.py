@@ -13,7 +13,6 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-import planner
 from planner.report.commands import commands, goal_file
 from planner.report.graph import graph_of
 from planner.report.page_tables import (
@@ -44,6 +43,7 @@ from planner.report.text import headline
 from planner.report.words import counted, ms, percent, short, visible
 from planner.schema import Fleet, Goal, Plan, Profile, sha256_of, to_json
 from planner.shipped import folder, load_profile
+from planner.version import __version__
 
 if TYPE_CHECKING:
     # At run time the pictures say what to do where it is not installed.
@@ -115,7 +115,7 @@ def page(
         meaning=_meaning(plan),
         certificate=_certificate(plan, profile, fleet),
         again=_again(plan, profile, fleet),
-        version=planner.__version__,
+        version=__version__,
     )
 
 
@@ -270,7 +270,7 @@ def _certificate(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[tuple[s
     yield "Profile SHA-256", sha256_of(profile)
     yield "Fleet SHA-256", sha256_of(fleet)
     yield "Plan SHA-256", sha256_of(plan)
-    yield "Page made by", f"planner {planner.__version__}"
+    yield "Page made by", f"planner {__version__}"
 
 
 def _goal(goal: Goal) -> str:

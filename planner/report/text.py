@@ -7,8 +7,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from planner.report.frames import classes_frame, devices_frame, moves_frame, sizes_frame
-from planner.schema import Evaluation, Fleet, Plan, Profile
+from planner.moves import moves_frame
+from planner.report.frames import classes_frame, devices_frame, sizes_frame
+from planner.schema import Evaluation, Fleet, Plan, PredictedAccuracy, Profile
 
 
 def plan_text(plan: Plan, profile: Profile, fleet: Fleet) -> RenderableType:
@@ -26,17 +27,17 @@ def plan_text(plan: Plan, profile: Profile, fleet: Fleet) -> RenderableType:
             continue
         shown.add_row(
             Text(str(name)),
-            Text(_classes(row["classes"])),
+            Text(class_names(row["classes"])),
             f"{row['heads']:.0f}/{num_heads}",
             f"{row['channels']:.0f}/{num_channels}",
             f"{kib(row['memory_bytes'])} / {budget}",
-            Text(f"{_ms(row['latency_us'])}{' <' if row['bottleneck'] else '  '}"),
+            Text(f"{ms(row['latency_us'])}{' <' if row['bottleneck'] else '  '}"),
             style="bold" if row["bottleneck"] else None,
         )
     slowest = plan.bottleneck
     notes = [
-        f"< {slowest.device} is the bottleneck: send {_ms(slowest.send_us)}, compute {_ms(slowest.compute_us)}, "
-        f"return {_ms(slowest.return_us)}; then fusion on {plan.fusion.device}, {_ms(plan.fusion.latency_us)}."
+        f"< {slowest.device} is the bottleneck: send {ms(slowest.send_us)}, compute {ms(slowest.compute_us)}, "
+        f"return {ms(slowest.return_us)}; then fusion on {plan.fusion.device}, {ms(plan.fusion.latency_us)}."
     ]
     widest = max(width.embed_dim for width in profile.widths)
     narrow = [f"{a.device} {a.embed_dim}" for a in plan.assignments if a.embed_dim < widest]
@@ -46,25 +47,30 @@ def plan_text(plan: Plan, profile: Profile, fleet: Fleet) -> RenderableType:
     if small:
         notes.append(f"Precision other than float32: {', '.join(small)}.")
     if plan.predicted_accuracy is not None:
-        said, points = plan.predicted_accuracy.accuracy, 100 * plan.predicted_accuracy.error
-        whole_error = None if profile.fused_accuracy is None else profile.fused_accuracy.whole_error
-        whole = "" if whole_error is None else f"; unsplit {1 - whole_error:.1%}"
-        notes.append(f"Predicted fused accuracy {said:.1%}, give or take {points:.1f} points{whole}.")
+        notes.append(accuracy_line(plan.predicted_accuracy, profile))
     if any(a.estimated for a in plan.assignments):
         notes.append("Latencies are estimated from declared MAC rates, not measured.")
     return Group(Text(headline(plan), style="bold"), "", shown, *(Text(note) for note in notes))
 
 
+def accuracy_line(predicted: PredictedAccuracy, profile: Profile) -> str:
+    """Return what a plan's fused accuracy is predicted to be, and the whole model's, in one line."""
+    whole_error = None if profile.fused_accuracy is None else profile.fused_accuracy.whole_error
+    whole = "" if whole_error is None else f"; unsplit {1 - whole_error:.1%}"
+    points = 100 * predicted.error
+    return f"Predicted fused accuracy {predicted.accuracy:.1%}, give or take {points:.1f} points{whole}."
+
+
 def headline(plan: Plan) -> str:
     """Return status, objective, bound and gap in one line."""
     shown = {
-        "latency": ("latency", _ms(plan.value), _ms(plan.bound)),
+        "latency": ("latency", ms(plan.value), ms(plan.bound)),
         "energy": ("energy", f"{plan.value:.3f} mJ", f"{plan.bound:.3f} mJ"),
         "devices": ("devices", f"{plan.value:.0f}", f"{plan.bound:.0f}"),
         "accuracy": ("lowest retention", f"{plan.value:.3f}", f"{plan.bound:.3f}"),
     }
     name, value, bound = shown[plan.goal.objective]
-    latency = "" if plan.goal.objective == "latency" else f", latency {_ms(plan.latency_us)}"
+    latency = "" if plan.goal.objective == "latency" else f", latency {ms(plan.latency_us)}"
     return (
         f"{plan.status.upper()} plan: {name} {value}, bound {bound}, "
         f"gap {100 * plan.gap:.1f} %{latency} ({plan.goal.method}, {plan.solver.seconds:.1f} s)"
@@ -80,7 +86,9 @@ def moves_text(earlier: Plan, plan: Plan, profile: Profile) -> RenderableType:
     shown = table(f"What moves: {len(frame)} sub-models, {total} to send", "device", "gains", "loses", "to send")
     for name, row in frame.iterrows():
         size = kib(row["bytes_to_send"]) if row["bytes_to_send"] else "-"
-        shown.add_row(Text(str(name)), Text(_classes(row["gains"])), Text(_classes(row["loses"])), size)
+        same = size != "-" and not (row["gains"] or row["loses"])
+        gains = Text("other sub-model", style="dim") if same else Text(class_names(row["gains"]))
+        shown.add_row(Text(str(name)), gains, Text(class_names(row["loses"])), size)
     shown.columns[-1].justify = "right"
     return shown
 
@@ -158,13 +166,13 @@ def to_right(shown: Table) -> Table:
     return shown
 
 
-def _classes(names: Sequence[str]) -> str:
+def class_names(names: Sequence[str]) -> str:
     """Return class names in a line, the middle of many left out."""
     shown = list(names) if len(names) <= 12 else [*names[:10], f"... ({len(names)})"]
     return " ".join(shown)
 
 
-def _ms(us: float) -> str:
+def ms(us: float) -> str:
     return f"{us / 1000:.1f} ms"
 
 

@@ -1,6 +1,6 @@
 """The words of the planner as frozen data, and their files."""
 
-from planner.schema.base import Frozen, nearest, read_document, sha256_of, to_json, write_document
+from planner.schema.base import Frozen, read_document, sha256_of, to_json, write_document
 from planner.schema.bundle import Manifest
 from planner.schema.card import Architecture, ModelCard, Origin, Training, numbered
 from planner.schema.data import Data, IdxFiles, ImageFolders, NpzFiles, Preprocessing, SklearnDigits
@@ -19,10 +19,13 @@ from planner.schema.probe import (
     ProbeTiming,
 )
 from planner.schema.profile import FusedAccuracy, Importance, LatencyRow, Profile, Recovery, Width
+from planner.schema.scenario import TODAY, GoalChanges, Quantity, ScenarioEntry, ScenarioFile, Setting
+from planner.schema.sentences import nearest
 
 __all__ = [
     "BYTES_PER_PARAM",
     "FORMATS",
+    "TODAY",
     "Architecture",
     "Assignment",
     "Data",
@@ -35,6 +38,7 @@ __all__ = [
     "FusedAccuracy",
     "FusionCost",
     "Goal",
+    "GoalChanges",
     "GoalFile",
     "IdxFiles",
     "ImageFolders",
@@ -60,7 +64,11 @@ __all__ = [
     "ProbeResult",
     "ProbeTiming",
     "Profile",
+    "Quantity",
     "Recovery",
+    "ScenarioEntry",
+    "ScenarioFile",
+    "Setting",
     "Size",
     "SklearnDigits",
     "SolverRun",

@@ -3,8 +3,6 @@
 Every complaint about a file is one sentence: file, place in it, what must hold, what was got.
 """
 
-import contextlib
-import difflib
 import errno
 import hashlib
 import json
@@ -12,15 +10,14 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
-from pydantic_core import ErrorDetails
 
 from planner.errors import InputError
+from planner.schema.sentences import nearest, sentence
 
 SCHEMA_VERSION = 1
 
@@ -35,11 +32,46 @@ _FACTORS: dict[str, int] = {"B": 1} | {
 }
 
 
+M = TypeVar("M", bound="Frozen")
+
+
 class Frozen(BaseModel):
     """Base of everything that is read from or written to JSON."""
 
     # The text beneath a field is its description: for readers of the code, of docs/formats.md, and in editors.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    def __init__(self, /, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise InputError(f"{type(self).__name__}: {sentence(error, fields, type(self))}") from None
+
+    # What is read from a file is validated without this __init__, and complained about with the file's name.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    def replace(self: M, **changes: Any) -> M:
+        """Return the same with some fields replaced, validated as if it were read from a file.
+
+        Args:
+            changes: New values by field, as objects or as in the file: `memory_budget="512KiB"`.
+
+        Raises:
+            InputError: If there is no such field, or the result is not valid: the sentence that a file would get.
+        """
+        model, known = type(self), type(self).model_fields
+        for key in changes:
+            if key not in known:
+                raise InputError(f"{model.__name__}: unknown key {key!r}{nearest(key, known) or '.'}")
+        data = {field.alias or key: changes.get(key, getattr(self, key)) for key, field in known.items()}
+        try:
+            # Through JSON, so that what is refused in a file is refused here, in the same words.
+            text = json.dumps(data, default=_plain)
+            return model.model_validate_json(text, strict=True)
+        except TypeError as error:
+            raise InputError(f"{model.__name__}: values must be what a file can hold ({error}).") from None
+        except ValidationError as error:
+            raise InputError(f"{model.__name__}: {sentence(error, json.loads(text), model)}") from None
 
 
 class Document(Frozen):
@@ -51,7 +83,17 @@ class Document(Frozen):
     """Where an editor finds the JSON Schema; the planner does not read it."""
 
 
-M = TypeVar("M", bound=Frozen)
+def _plain(value: Any) -> Any:
+    """Return what JSON knows of a value: the fields of our own models, the number in a numpy scalar.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if isinstance(value, Frozen):
+        return value.model_dump(mode="json")
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"got {value!r}")
 
 
 def size_schema(least: int, most: int) -> WithJsonSchema:
@@ -83,12 +125,6 @@ def _parse_size(value: Any) -> Fraction | None:
     if match is None:
         raise ValueError(f'must be a number of bytes or a size such as "512MiB", got {value!r}')
     return Fraction(match[1]) * _FACTORS[match[2]]
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the known word most like this one, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def sha256_of(model: Frozen) -> str:
@@ -138,7 +174,7 @@ def read_document(path: Path, model: type[M]) -> M:
     try:
         return model.model_validate_json(text, strict=True)
     except ValidationError as error:
-        raise InputError(f"{path}: {_sentence(error, data, model)}") from None
+        raise InputError(f"{path}: {sentence(error, data, model)}") from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -205,92 +241,3 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"numbers must be finite, got {name}")
-
-
-def _sentence(error: ValidationError, data: Any, model: type[BaseModel]) -> str:
-    """Return the first problem as a sentence, and how many more there are."""
-    # What may have one of several forms fails as each: of those, the one that goes furthest into the data counts.
-    found: dict[tuple[int | str, ...], ErrorDetails] = {}
-    for problem in error.errors():
-        found.setdefault(_steps(problem, data), problem)
-    problems = [loc for loc in found if not any(loc == other[: len(loc)] for other in found if other != loc)]
-    # A misspelled key also makes a missing one: name the misspelling.
-    problems.sort(key=lambda loc: found[loc]["type"] != "extra_forbidden")
-    first, rest = found[problems[0]], len(problems) - 1
-    *parents, key = problems[0] or ("",)
-    if first["type"] not in ("extra_forbidden", "missing") and isinstance(key, int):
-        parents, key = [*parents, key], ""
-    place = _place(parents, data)
-    what = _what(first, str(key), data, model)
-    more = f" ({rest} more like this.)" if rest else ""
-    return (f"{place}: " if place else "") + what + more
-
-
-def _steps(problem: ErrorDetails, data: Any) -> tuple[int | str, ...]:
-    """Return the path to a problem, without the names that pydantic gives to the forms that a value may have."""
-    *parents, last = problem["loc"] or ("",)
-    steps = []
-    for step in parents:
-        # A form's name is no key of the data.
-        with contextlib.suppress(KeyError, IndexError, TypeError):
-            data = data[step]
-            steps.append(step)
-    if problem["type"] == "missing" or (isinstance(data, (dict, list)) and _holds(data, last)):
-        steps.append(last)
-    return tuple(steps)
-
-
-def _holds(data: Any, step: int | str) -> bool:
-    return step in data if isinstance(data, dict) else isinstance(step, int) and step < len(data)
-
-
-def _place(parents: list[int | str], data: Any) -> str:
-    """Return "devices[1] 'pi'" for ("devices", 1): the path, with names where there are any."""
-    text = ""
-    for step in parents:
-        text += f"[{step}]" if isinstance(step, int) else (f".{step}" if text else step)
-        try:
-            data = data[step]
-        except (KeyError, IndexError, TypeError):
-            continue
-        if isinstance(data, dict) and isinstance(data.get("name"), str):
-            text += f" {data['name']!r}"
-    return text
-
-
-def _what(error: ErrorDetails, key: str, data: Any, model: type[BaseModel]) -> str:
-    kind, got, limits = error["type"], error.get("input"), error.get("ctx", {})
-    shown = json.dumps(got, ensure_ascii=False, default=str)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    if kind == "extra_forbidden":
-        return f"unknown key {key!r}{nearest(key, _known_keys(model)) or '.'}"
-    if kind == "missing":
-        return f"{key} is missing."
-    bounds = {"greater_than": (">", "gt"), "greater_than_equal": (">=", "ge")}
-    bounds |= {"less_than": ("<", "lt"), "less_than_equal": ("<=", "le")}
-    if kind in bounds:
-        sign, name = bounds[kind]
-        limit = f"{limits[name]:g}" if isinstance(limits[name], float) else limits[name]
-        return f"{key} must be {sign} {limit}, got {shown}.".lstrip()
-    if kind == "json_invalid":
-        return f"not JSON ({limits['error']})."
-    if kind in ("union_tag_not_found", "union_tag_invalid"):
-        tag = f"{key}.{limits['discriminator'][1:-1]}"
-        known = limits.get("expected_tags")
-        return f"{tag} must be one of {known}, got {limits['tag']!r}." if known else f"{tag} is missing."
-    if kind == "too_short":
-        return f"{key} must have at least {limits['min_length']} entry, got {limits['actual_length']}."
-    if kind == "value_error":
-        message = str(limits["error"])
-        return (f"{key} {message}" if message.startswith("must ") and key else message).rstrip(".") + "."
-    _, _, text = error["msg"].partition(" should ")
-    return f"{key} must {text}, got {shown}.".lstrip()
-
-
-def _known_keys(model: type[BaseModel]) -> set[str]:
-    """Return every key that a file of this format may hold, at any depth."""
-    keys: set[str] = set()
-    schema = model.model_json_schema()
-    for part in [schema, *schema.get("$defs", {}).values()]:
-        keys |= set(part.get("properties", {}))
-    return keys

@@ -185,4 +185,4 @@ class ModelCard(Document):
         """Return the same card with the paths of its data seen from where its folder is seen."""
         if self.data is None:
             return self
-        return ModelCard.model_validate(self.model_dump() | {"data": self.data.seen_from(folder).model_dump()})
+        return self.replace(data=self.data.seen_from(folder))

@@ -74,9 +74,8 @@ class _Files(Frozen):
 
     def seen_from(self: S, folder: Path) -> S:
         """Return the same source with its paths seen from where a card's folder is seen."""
-        fields = self.model_dump()
-        paths = {key: str(folder / fields[key]) for key in (*self.train_paths, *self.test_paths) if fields[key]}
-        return self.model_validate(fields | paths)
+        paths = {key: getattr(self, key) for key in (*self.train_paths, *self.test_paths)}
+        return self.replace(**{key: str(folder / path) for key, path in paths.items() if path})
 
 
 class IdxFiles(_Files):

@@ -15,6 +15,7 @@ from planner.schema.goal import GoalFile
 from planner.schema.plan import Plan
 from planner.schema.probe import ProbeManifest, ProbeResult
 from planner.schema.profile import Profile
+from planner.schema.scenario import ScenarioFile
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -31,6 +32,7 @@ class FileFormat:
 FORMATS = {
     "devices": FileFormat(Fleet, "devices.json", "You write it; `planner solve --devices` and most others read it."),
     "goal": FileFormat(GoalFile, "goal.json", "You write it; `planner solve --goal` reads it, and flags win over it."),
+    "scenarios": FileFormat(ScenarioFile, "scenarios.json", "You write it; `planner what-if --scenarios` reads it."),
     "plan": FileFormat(Plan, "plan.json", "`planner solve --out` writes it; `check`, `show` and `execute` read it."),
     "profile": FileFormat(Profile, "profile.json", "`planner profile` writes it; `--profile` reads it."),
     "card": FileFormat(

@@ -161,9 +161,11 @@ def _option(
 ) -> Option:
     time, width, bytes_per_param = at.time, at.width, BYTES_PER_PARAM[at.precision]
     ticks = _common_scale([time.fixed, time.attention, time.mlp, *time.head, *time.channel])
-    unit_ticks = [
-        _scaled_up((time.head if is_head else time.channel)[l] * size, ticks) for l, is_head, size in _rows(units)
-    ]
+    # Units alike take the same time.
+    ticks_of = lru_cache(maxsize=None)(
+        lambda l, is_head, size: _scaled_up((time.head if is_head else time.channel)[l] * size, ticks)
+    )
+    unit_ticks = [ticks_of(*row) for row in _rows(units)]
     per_head = links.rational(width.head_activation_bytes)
     per_channel = links.rational(width.channel_activation_bytes)
     fixed = links.rational(width.fixed_activation_bytes)

@@ -13,6 +13,7 @@ from planner.schema import Fleet, Goal
 from planner.schema.fleet import LARGEST_BYTES
 from planner.solver.build import build
 from planner.solver.clock import Clock
+from planner.solver.experience import Experience
 from planner.solver.instance import NEVER, Instance
 from planner.solver.objectives import Search, quietly
 from planner.solver.promise import Judge
@@ -22,15 +23,19 @@ _FINE = 0.005
 
 
 class Asked:
-    """Whether there are plans, asked again and again; `sure` until an answer could not be had."""
+    """Whether there are plans, asked again and again; `sure` until an answer could not be had.
 
-    def __init__(self, clock: Clock) -> None:
-        self.clock, self.sure = clock, True
+    What one answer taught serves the next.
+    """
+
+    def __init__(self, clock: Clock, experience: Experience) -> None:
+        self.clock, self.experience, self.sure = clock, experience, True
 
     def has_plan(self, instance: Instance) -> bool | None:
         """Say whether there is any plan; None if time ran out before that was known."""
-        search = Search(instance, self.clock)
+        search = Search(instance, self.clock, self.experience)
         found = search.run(Judge(instance, "devices"), quietly, enough=NEVER - 1)
+        self.experience = search.experience
         if found.placed is not None:
             return True
         if found.bound is None:
@@ -157,7 +162,7 @@ def _later(instance: Instance, asked: Asked) -> str | None:
     if instance.goal.max_latency_ms is None:
         return None
     free = changed(instance, max_latency_ms=None)
-    found = Search(free, asked.clock).run(Judge(free), quietly)
+    found = Search(free, asked.clock, asked.experience).run(Judge(free), quietly)
     return None if found.placed is None else f"--max-latency-ms {free.fleet_latency_us(found.placed) / 1000:.10g}"
 
 
@@ -166,7 +171,7 @@ def _more_energy(instance: Instance, asked: Asked) -> str | None:
         return None
     # A limit beyond any plan's: with no limit at all, energies would not be looked at.
     free = changed(instance, max_energy_mj=1e12)
-    found = Search(free, asked.clock).run(Judge(free, "energy"), quietly)
+    found = Search(free, asked.clock, asked.experience).run(Judge(free, "energy"), quietly)
     if found.placed is None:
         return None
     return f"--max-energy-mj {math.ceil(free.energy(found.placed) / free.energy_scale) / 1000:.10g}"

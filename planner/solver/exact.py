@@ -60,9 +60,12 @@ def search(
         best = earlier if value < NEVER else None
     try:
         while True:
-            promise = promises.best(clock)
-            if promise is None:
+            promise = promises.best(clock, value)
+            if promise is None and best is None:
                 return Found(None, None)
+            if promise is None:
+                progress(value, value)
+                return Found(best, value)
             bound = max(bound, promise.value)
             for pick, needed_us in _unbuilt(knowledge, promise):
                 knowledge.examine(pick, clock, needed_us)

@@ -8,28 +8,45 @@ are those of `changes`.
 from collections.abc import Iterator
 from typing import Any
 
-from planner.schema import Goal
+from planner.schema import Goal, Precision
 from planner.solver import submodel
 from planner.solver.changes import Asked, changed, demands_of_goal, mib, smallest_changes
 from planner.solver.clock import Clock
+from planner.solver.experience import Experience
 from planner.solver.instance import NEVER, Instance, Placed
 
+# The smallest sub-model for one class, by class, embed dim and precision.
+Built = dict[tuple[int, int, Precision], tuple[int, ...] | None]
 
-def why_not(instance: Instance, clock: Clock) -> str:
-    """Say why there is no plan, and the smallest changes that work."""
-    reason = _reason(instance, Asked(clock.part(clock.left() / 2)))
-    asked = Asked(clock)
+
+def why_not(instance: Instance, clock: Clock, experience: Experience, advice: bool = True) -> str:
+    """Say why there is no plan, and, as advice, the smallest changes that work."""
+    first = Asked(clock.part(clock.left() / 2), experience)
+    reason = _reason(instance, first)
+    if not advice:
+        return f"No plan: {reason}"
+    asked = Asked(clock, first.experience)
     return f"No plan: {reason} {_advice(list(smallest_changes(instance, asked)), asked)}"
 
 
-def too_slow(instance: Instance, bound_us: int, best: tuple[Placed, ...] | None, clock: Clock) -> str:
-    """Say that no plan is within the latency limit, and what is."""
+def too_slow(
+    instance: Instance,
+    bound_us: int,
+    best: tuple[Placed, ...] | None,
+    clock: Clock,
+    experience: Experience,
+    advice: bool = True,
+) -> str:
+    """Say that no plan is within the latency limit, and, as advice, what is."""
+    limit = f"{instance.goal.max_latency_ms:.10g} ms"
+    reason = f"No plan within {limit}: no plan takes less than {bound_us / 1000:.3f} ms."
+    if not advice:
+        return reason
     changes = [] if best is None else [f"--max-latency-ms {instance.fleet_latency_us(best) / 1000:.10g}"]
-    asked = Asked(clock)
+    asked = Asked(clock, experience)
     others = smallest_changes(instance, asked)
     changes += [change for change in others if best is None or not change.startswith("--max-latency-ms")]
-    limit = f"{instance.goal.max_latency_ms:.10g} ms"
-    return f"No plan within {limit}: no plan takes less than {bound_us / 1000:.3f} ms. {_advice(changes, asked)}"
+    return f"{reason} {_advice(changes, asked)}"
 
 
 def _advice(changes: list[str], asked: Asked) -> str:
@@ -86,7 +103,8 @@ def _memory(instance: Instance, clock: Clock) -> str:
     if not instance.options:
         return "every device is left out."
     # For each class, the option that is nearest to holding it: (missing bytes, needed bytes, option).
-    nearest = [(*min(_missing(instance, c, clock)), c) for c in range(instance.num_classes)]
+    built: Built = {}
+    nearest = [(*min(_missing(instance, c, built, clock)), c) for c in range(instance.num_classes)]
     missing, needed, o, c = max(nearest)
     if missing >= NEVER and not clock.expired():
         return f"class {names[c]!r} does not reach its floor on any device, even if nothing is pruned."
@@ -110,9 +128,13 @@ def _memory(instance: Instance, clock: Clock) -> str:
     )
 
 
-def _missing(instance: Instance, c: int, clock: Clock) -> Iterator[tuple[int, int, int]]:
+def _missing(instance: Instance, c: int, built: Built, clock: Clock) -> Iterator[tuple[int, int, int]]:
     for o, option in enumerate(instance.options):
-        kept = submodel.smallest(instance, option, (c,), clock).kept
+        # What is smallest is the same on all devices.
+        key = (c, option.embed_dim, option.at.precision)
+        if key not in built:
+            built[key] = submodel.smallest(instance, option, (c,), clock).kept
+        kept = built[key]
         if kept is not None:
             needed = instance.memory_bytes(option, kept)
             yield needed - option.device.memory_budget_bytes, needed, o

@@ -1,22 +1,27 @@
 """What is known of t(o, S), the least cost of a sub-model for class subset S on option o.
 
 For up to a dozen classes, every subset has a row: a proven bound, and the best sub-model built
-so far. Both are filled lazily, and what is learned of one subset is a bound for others.
+so far. Both are filled lazily, and what is learned of one subset is a bound for others. What
+another search learned is where it begins (see `experience`).
 """
 
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.solver import submodel
-from planner.solver.assign import Candidate
+from planner.solver.assign import Candidate, classes_of
 from planner.solver.clock import Clock
-from planner.solver.instance import NEVER, Instance, Ints
-from planner.solver.submodel import Answer, LinearBound
+from planner.solver.experience import Experience, Lessons, as_demanding, fingerprint, lessons_of
+from planner.solver.instance import NEVER, Instance, Ints, Option
+from planner.solver.submodel import Answer, Cut, LinearBound
 
 # About what a linear relaxation takes [s], where work is counted.
 LP_S = 5e-4
+
+Bools = NDArray[np.bool_]
 
 
 class Cost(Protocol):
@@ -40,11 +45,26 @@ class ComputeTime:
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
-        self._relaxations = [submodel.Relaxation(instance, option) for option in instance.options]
+        self._relaxations: dict[tuple[int, bool], submodel.Relaxation] = {}
 
     def bound(self, option: int, classes: tuple[int, ...]) -> LinearBound | None:
         """See `Cost`."""
-        return self._relaxations[option].bound(classes)
+        of_time = self._relaxation(option, False).bound(classes)
+        if of_time is not None:
+            return of_time
+        # Too little memory: how much is needed says for which others there is too little as well.
+        of_memory = self._relaxation(option, True).bound(classes)
+        free_grains = self._instance.options[option].free_grains
+        if of_memory is None or of_memory.by_count[len(classes) - 1] <= free_grains:
+            return None
+        never = np.where(of_memory.by_count > free_grains, NEVER, 0)
+        return LinearBound(of_memory.binding, never, of_memory.cut)
+
+    def _relaxation(self, option: int, of_memory: bool) -> submodel.Relaxation:
+        key = option, of_memory
+        if key not in self._relaxations:
+            self._relaxations[key] = submodel.Relaxation(self._instance, self._instance.options[option], of_memory)
+        return self._relaxations[key]
 
     def least(self, option: int, classes: tuple[int, ...], clock: Clock, enough: int) -> Answer:
         """See `Cost`."""
@@ -58,9 +78,9 @@ class ComputeTime:
 class Knowledge:
     """What is known of t(o, S) for every option o and class subset S: bounds and sub-models."""
 
-    def __init__(self, instance: Instance, cost: Cost) -> None:
+    def __init__(self, instance: Instance, cost: Cost, experience: Experience) -> None:
         self.instance = instance
-        self._cost = cost
+        self._cost, self._experience = cost, experience
         num_classes = instance.num_classes
         shape = (len(instance.options), 2**num_classes)
         self.masks = np.arange(shape[1])
@@ -68,11 +88,58 @@ class Knowledge:
         self.low: Ints = np.zeros(shape, dtype=np.int64)
         self.high: Ints = np.full(shape, NEVER, dtype=np.int64)
         self.kept: dict[Candidate, tuple[int, ...]] = {}
-        self._bounded: NDArray[np.bool_] = np.zeros(shape, dtype=bool)
+        self._bounded: Bools = np.zeros(shape, dtype=bool)
+        self.num_bounded = 0
+        self._costs = [fingerprint(instance.units, option) for option in instance.options]
+        # What was learned here, of each option.
+        self._cuts: list[list[tuple[int, Cut]]] = [[] for _ in instance.options]
+        self._proofs: list[dict[int, int]] = [{} for _ in instance.options]
         for o, option in enumerate(instance.options):
-            self.low[o, ~_allowed(instance, option.group, self.masks)] = NEVER
-            for c in range(num_classes):
+            self.low[o, ~_allowed(instance, option.group, self.masks) | self._unreachable(option)] = NEVER
+            earlier = experience.of(self._costs[o])
+            for lessons in earlier:
+                self._recall(o, lessons)
+            for c in range(0 if earlier else num_classes):
                 self.bound(Candidate(o, 1 << c))
+
+    def _unreachable(self, option: Option) -> Bools:
+        """Return which class subsets have a class that needs more than there is, (2^C,)."""
+        too_much = option.need > self.instance.units.importance.sum(axis=1)[:, None]  # (C, C)
+        holds = self.masks[:, None] >> np.arange(self.instance.num_classes) & 1 > 0  # (2^C, C)
+        found: Bools = np.asarray(np.any(holds & too_much.T[self.sizes - 1], axis=1))
+        return found
+
+    def experience(self) -> Experience:
+        """Return what is known, for other searches to begin with."""
+        known, num_units = self._experience, len(self.instance.units)
+        sub_models: list[list[tuple[int, bytes]]] = [[] for _ in self.instance.options]
+        for i, kept in self.kept.items():
+            chosen = np.zeros(num_units, dtype=bool)
+            chosen[list(kept)] = True
+            sub_models[i.option].append((i.mask, np.packbits(chosen).tobytes()))
+        learned = [
+            lessons_of(costs, option, self._cuts[o], self._proofs[o], sub_models[o], known.of(costs))
+            for o, (costs, option) in enumerate(zip(self._costs, self.instance.options, strict=True))
+        ]
+        return known.and_then(learned)
+
+    def _recall(self, o: int, lessons: Lessons) -> None:
+        """Begin with what was learned of an option of the same costs."""
+        option, num_classes = self.instance.options[o], self.instance.num_classes
+        binding = (lessons.prices > 0) @ (1 << np.arange(num_classes))
+        held = np.zeros((len(self.masks), num_classes), dtype=np.int64)
+        np.maximum.at(held, binding, lessons.by_count(option))
+        for below, above in halves(held.reshape((2,) * num_classes + (num_classes,)), num_classes):
+            np.maximum(above, below, out=above)
+        self.low[o, 1:] = np.maximum(self.low[o, 1:], held[self.masks[1:], self.sizes[1:] - 1])
+        self._bounded[o, lessons.masks[lessons.exact_at(option)]] = True
+        for mask, bound in lessons.proofs:
+            self._raise_low(Candidate(o, mask), bound, lessons.stricter(mask, option))
+        for mask, packed in lessons.sub_models:
+            bits = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=len(self.instance.units))
+            kept = tuple(np.flatnonzero(bits).tolist())
+            if self.instance.meets_floors(option, classes_of(mask), kept) and self.instance.fits(option, kept):
+                self.add(Candidate(o, mask), kept)
 
     def within(self, limits: Ints, clock: Clock) -> list[Candidate]:
         """Return each option's largest class subsets that may cost this little, as far as relaxations tell.
@@ -80,22 +147,18 @@ class Knowledge:
         Raises:
             TimeoutError: If time runs out on the way.
         """
-        candidates = []
-        for o, (row, limit) in enumerate(zip(self.low, limits.tolist(), strict=True)):
-            while True:
-                masks = _largest(row <= limit)
-                unbounded = masks[~self._bounded[o, masks]]
-                if not len(unbounded):
-                    break
-                for mask in unbounded.tolist():
-                    if clock.expired():
-                        raise TimeoutError
-                    # What was learned of one may have settled the next.
-                    if row[mask] <= limit:
-                        clock.spend(LP_S)
-                        self.bound(Candidate(o, mask))
-            candidates += [Candidate(o, mask) for mask in masks.tolist()]
-        return candidates
+        while True:
+            largest = _largest(self.low <= limits[:, None])
+            unbounded = np.argwhere(largest & ~self._bounded).tolist()
+            if not unbounded:
+                return [Candidate(o, mask) for o, mask in np.argwhere(largest).tolist()]
+            for o, mask in unbounded:
+                if clock.expired():
+                    raise TimeoutError
+                # What was learned of one may have settled the next.
+                if self.low[o, mask] <= limits[o]:
+                    clock.spend(LP_S)
+                    self.bound(Candidate(o, mask))
 
     def is_bounded(self, candidate: Candidate) -> bool:
         """Say whether the candidate's own relaxation was solved."""
@@ -104,7 +167,7 @@ class Knowledge:
     def examine(self, candidate: Candidate, clock: Clock, enough: int = 0) -> None:
         """Build the candidate's cheapest sub-model, or one that is cheap enough, or learn that there is none."""
         answer = self._cost.least(candidate.option, candidate.classes, clock, enough)
-        self._raise_low(candidate, NEVER if answer.bound is None else answer.bound)
+        self._prove(candidate, NEVER if answer.bound is None else answer.bound)
         if answer.kept is not None:
             self.add(candidate, answer.kept)
 
@@ -119,33 +182,51 @@ class Knowledge:
     def bound(self, candidate: Candidate) -> None:
         """Bound a class subset, and all others that hold the classes which make it dear."""
         self._bounded[candidate.option, candidate.mask] = True
+        self.num_bounded += 1
         bound = self._cost.bound(candidate.option, candidate.classes)
         if bound is None:
-            self._raise_low(candidate, NEVER)
+            self._prove(candidate, NEVER)
             return
+        if bound.cut is not None:
+            self._cuts[candidate.option].append((candidate.mask, bound.cut))
         binding = sum(1 << c for c in bound.binding)
         holding = self.masks[((self.masks & binding) == binding) & (self.masks > 0)]
         row = self.low[candidate.option]
         row[holding] = np.maximum(row[holding], bound.by_count[self.sizes[holding] - 1])
 
-    def _raise_low(self, candidate: Candidate, cost: int) -> None:
-        """Raise the bound of a class subset and of its supersets with no lower floor."""
-        mask, by_count = candidate.mask, self.instance.floor.by_count
-        n = mask.bit_count()
-        stricter = np.array(
-            [False] + [k >= n and by_count[k - 1] >= by_count[n - 1] for k in range(1, len(by_count) + 1)]
-        )
-        row = self.low[candidate.option]
-        supersets = ((self.masks & mask) == mask) & stricter[self.sizes]
+    def _prove(self, candidate: Candidate, cost: int) -> None:
+        """Remember what a class subset costs at least; so do its supersets with no lower floor."""
+        proofs = self._proofs[candidate.option]
+        proofs[candidate.mask] = max(cost, proofs.get(candidate.mask, 0))
+        option, classes = self.instance.options[candidate.option], list(candidate.classes)
+        stricter = as_demanding(option, classes, option.need[classes, len(classes) - 1])
+        self._raise_low(candidate, cost, stricter)
+
+    def _raise_low(self, candidate: Candidate, cost: int, stricter: Bools) -> None:
+        """Raise the bound of a class subset and its supersets, those with a number of classes that is `stricter`."""
+        row, mask = self.low[candidate.option], candidate.mask
+        supersets = ((self.masks & mask) == mask) & np.append(stricter, False)[self.sizes - 1]
         row[supersets] = np.maximum(row[supersets], cost)
 
 
-def _allowed(instance: Instance, group: int, masks: Ints) -> NDArray[np.bool_]:
+def halves(table: NDArray[Any], num_classes: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Yield, for each class, views of a table's rows for the class subsets without it, and of those with it.
+
+    Args:
+        table: Its first axes, one for each class, are the class subsets.
+        num_classes: So many axes.
+    """
+    for axis in range(num_classes):
+        without, with_class = np.moveaxis(table, axis, 0)
+        yield without, with_class
+
+
+def _allowed(instance: Instance, group: int, masks: Ints) -> Bools:
     """Return which class subsets the demands let a device of this group serve."""
     must, never = (
         sum(1 << c for c in classes) for classes in (instance.groups[group].must, instance.groups[group].never)
     )
-    allowed: NDArray[np.bool_] = (masks > 0) & ((masks & must) == must) & ((masks & never) == 0)
+    allowed: Bools = (masks > 0) & ((masks & must) == must) & ((masks & never) == 0)
     for classes in instance.together:
         both = sum(1 << c for c in classes)
         allowed &= ((masks & both) == 0) | ((masks & both) == both)
@@ -155,15 +236,15 @@ def _allowed(instance: Instance, group: int, masks: Ints) -> NDArray[np.bool_]:
     return allowed
 
 
-def _largest(member: NDArray[np.bool_]) -> Ints:
-    """Return the masks that are members and have no larger member above them."""
-    num_classes = len(member).bit_length() - 1
-    masks = np.arange(len(member))
-    lower = [masks[(masks >> c & 1) == 0] for c in range(num_classes)]
-    above = member.copy()  # the mask itself or a superset is a member
-    for c in range(num_classes):
-        above[lower[c]] |= above[lower[c] | 1 << c]
-    largest = member.copy()
-    for c in range(num_classes):
-        largest[lower[c]] &= ~above[lower[c] | 1 << c]
-    return np.flatnonzero(largest)
+def _largest(member: Bools) -> Bools:
+    """Return which masks of each row are members and have no larger member above them, (O, 2^C)."""
+    num_classes = member.shape[1].bit_length() - 1
+    shape = (2,) * num_classes + (len(member),)
+    largest = member.T.reshape(shape).copy()
+    above = largest.copy()  # the mask itself or a superset is a member
+    for without, with_class in halves(above, num_classes):
+        without |= with_class
+    for (lower, _), (_, upper) in zip(halves(largest, num_classes), halves(above, num_classes), strict=True):
+        lower &= ~upper
+    found: Bools = largest.reshape(-1, len(member)).T
+    return found

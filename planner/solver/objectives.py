@@ -14,6 +14,7 @@ from planner.cost import retention
 from planner.solver import exact, many, submodel
 from planner.solver.build import build
 from planner.solver.clock import Clock
+from planner.solver.experience import NONE, Experience
 from planner.solver.instance import DEVICES, EMBED_DIMS, NEVER, Found, Instance, Ints, Placed, Progress
 from planner.solver.knowledge import ComputeTime, Knowledge
 from planner.solver.promise import Judge
@@ -39,10 +40,15 @@ class Outcome:
 class Search:
     """One instance's searches, which share what they learn."""
 
-    def __init__(self, instance: Instance, clock: Clock) -> None:
-        self.instance, self._clock = instance, clock
-        small = instance.num_classes <= exact.MOST_CLASSES
-        self.knowledge = Knowledge(instance, ComputeTime(instance)) if small and instance.options else None
+    def __init__(self, instance: Instance, clock: Clock, experience: Experience = NONE) -> None:
+        self.instance, self._clock, self._experience = instance, clock, experience
+        small = instance.num_classes <= exact.MOST_CLASSES and instance.options
+        self.knowledge = Knowledge(instance, ComputeTime(instance), experience) if small else None
+
+    @property
+    def experience(self) -> Experience:
+        """What is known by now, for other searches to begin with."""
+        return self._experience if self.knowledge is None else self.knowledge.experience()
 
     def run(
         self,
@@ -69,7 +75,13 @@ class Search:
         return Found(some.placed, max(found.bound, some.bound))
 
 
-def optimise(instance: Instance, clock: Clock, progress: Progress, earlier: tuple[Placed, ...] = ()) -> Outcome:
+def optimise(
+    instance: Instance,
+    clock: Clock,
+    progress: Progress,
+    earlier: tuple[Placed, ...] = (),
+    experience: Experience = NONE,
+) -> Outcome:
     """Return the best plan for the instance's objective, with its bound.
 
     Args:
@@ -77,12 +89,13 @@ def optimise(instance: Instance, clock: Clock, progress: Progress, earlier: tupl
         clock: When to stop.
         progress: Called with the best objective so far and the bound, in the units of the plan's file.
         earlier: Sub-models to begin with, of an earlier plan.
+        experience: What is known already.
     """
     objective = instance.goal.objective
     if objective == "accuracy":
-        return _most_accurate(instance, clock, progress, earlier)
+        return _most_accurate(instance, clock, progress, earlier, experience)
     scale = 1000 * instance.energy_scale if objective == "energy" else 1
-    search = Search(instance, clock)
+    search = Search(instance, clock, experience)
     if instance.max_energy is not None and objective != "energy":
         # A plan within the energy limit is easier found by looking for little energy.
         frugal = search.run(Judge(instance, "energy"), quietly, earlier, enough=instance.max_energy)
@@ -101,21 +114,23 @@ def optimise(instance: Instance, clock: Clock, progress: Progress, earlier: tupl
     return Outcome(instance, placed, found.bound, search.knowledge)
 
 
-def _most_accurate(instance: Instance, clock: Clock, progress: Progress, earlier: tuple[Placed, ...]) -> Outcome:
+def _most_accurate(
+    instance: Instance, clock: Clock, progress: Progress, earlier: tuple[Placed, ...], experience: Experience
+) -> Outcome:
     """Raise the floors until no plan is within the latency limit."""
     limit_us = instance.goal.max_latency_us
     assert limit_us is not None
 
-    def within_limit(raised: Instance, begin: tuple[Placed, ...] = ()) -> tuple[Found, Knowledge | None]:
-        search = Search(raised, clock)
+    def within_limit(raised: Instance, known: Experience, begin: tuple[Placed, ...] = ()) -> tuple[Found, Search]:
+        search = Search(raised, clock, known)
         found = search.run(Judge(raised), quietly, begin, enough=limit_us, give_up=limit_us + 1)
         if found.placed is not None and raised.fleet_latency_us(found.placed) > limit_us:
             found = Found(None, found.bound)
-        return found, search.knowledge
+        return found, search
 
-    found, knowledge = within_limit(instance, earlier)
+    found, search = within_limit(instance, experience, earlier)
     if found.placed is None:
-        return Outcome(instance, None, found.bound, knowledge)
+        return Outcome(instance, None, found.bound, search.knowledge)
     best, low, high = found.placed, 0, PPM
     while True:
         best = _levelled(instance, best, limit_us, clock)
@@ -126,7 +141,7 @@ def _most_accurate(instance: Instance, clock: Clock, progress: Progress, earlier
         # The last step is the hardest to prove: it is taken when nothing else is left.
         middle = (low + high + 1) // 2
         raised = build(instance.profile, instance.fleet, instance.goal, middle / PPM)
-        found, _ = within_limit(raised)
+        found, search = within_limit(raised, search.experience)
         if found.placed is not None:
             best = _onto(instance, raised, found.placed)
             if _lowest_ppm(instance, best) < middle:
@@ -137,7 +152,8 @@ def _most_accurate(instance: Instance, clock: Clock, progress: Progress, earlier
         else:
             break
     reached = build(instance.profile, instance.fleet, instance.goal, low / PPM)
-    return Outcome(reached, _onto(reached, instance, best), max(low, high), Search(reached, clock).knowledge)
+    knowledge = Search(reached, clock, search.experience).knowledge
+    return Outcome(reached, _onto(reached, instance, best), max(low, high), knowledge)
 
 
 def quietly(best: float | None, bound: float) -> None:

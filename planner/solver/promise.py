@@ -6,10 +6,14 @@ of each resource, at least so much and at most so much is used. Delays are compu
 least, which makes the answer a bound for the box; where it uses more than the least, and is
 slower for it than it seemed, the box is split there, and the halves are searched, the more
 promising first. (Branch and bound; without media it is done after a split or two.)
+
+Where only embed dims are shared, the best assignment of a box is found by `partition`, else by
+CP-SAT (`assign`), beginning where `partition` says that none can be before.
 """
 
 import heapq
 import itertools
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +25,7 @@ from planner.solver.clock import Clock
 from planner.solver.columns import cheapest_cover
 from planner.solver.instance import DEVICES, EMBED_DIMS, MEDIA, NEVER, Instance, Ints, Option, Placed
 from planner.solver.knowledge import Knowledge
+from planner.solver.partition import Partition
 
 
 class Judge:
@@ -75,9 +80,11 @@ class Promises:
         # What cannot be stays so, since bounds only rise: (limits, most), and the least bottleneck of a box.
         self._hopeless: list[tuple[Ints, Ints]] = []
         self._floors: dict[bytes, int] = {}
+        self._settled: dict[bytes, list[Candidate]] = {}
+        self._partition = Partition(knowledge)
 
-    def best(self, clock: Clock) -> Promise | None:
-        """Return the best promise; None if not even promises make a plan.
+    def best(self, clock: Clock, below: int = NEVER) -> Promise | None:
+        """Return the best promise below a value; None if not even promises make such a plan.
 
         Raises:
             TimeoutError: If it was not found in time.
@@ -87,7 +94,6 @@ class Promises:
         best: Promise | None = None
         while boxes:
             bound, _, least, most = heapq.heappop(boxes)
-            below = NEVER if best is None else best.value
             if bound >= below:
                 break
             relaxed = self._relaxed(least, most, below, clock)
@@ -96,7 +102,7 @@ class Promises:
             bound, picks = relaxed
             promise = self._promise(picks)
             if promise.value < below:
-                best = promise
+                best, below = promise, promise.value
             if promise.value > bound:
                 for child in self._halves(least, most, picks):
                     later_us = self._fusion_us(child[0]) - self._fusion_us(least)
@@ -169,16 +175,18 @@ class Promises:
         """Return the least latency of the slowest device at which all classes can be served, and by what."""
         box = least[MEDIA:].tobytes() + most.tobytes()
         from_us = self._floors.get(box, 0)
+        if self._partition.is_quick and from_us <= to_us:
+            from_us = max(from_us, self._partition.slowest_us(paths_us, clock))
         if to_us < from_us:
             return None
+        if self._partition.decides(most) and not self._judge.with_energy:
+            return self._by_partition(box, from_us, paths_us, most, to_us, clock)
 
         def picks_at(latency_us: int) -> list[Candidate] | None:
             return self._cover(latency_us - paths_us, most, clock)
 
         def levels(above_us: int, up_to_us: int) -> list[int]:
-            times = self._knowledge.low + paths_us[:, None]
-            between: list[int] = np.unique(times[(times > above_us) & (times <= up_to_us)]).tolist()
-            return between
+            return self._levels(paths_us, above_us, up_to_us)
 
         # The answer is most often the first level: gallop from there, then halve. Bounds rise as
         # they are looked at, so the levels between are asked for anew each time.
@@ -199,6 +207,46 @@ class Promises:
                 level, picks = middle, fewer
         self._floors[box] = level
         return level, picks
+
+    def _by_partition(
+        self, box: bytes, from_us: int, paths_us: Ints, most: Ints, to_us: int, clock: Clock
+    ) -> tuple[int, list[Candidate]] | None:
+        """Do as `_least_bottleneck`, where devices share nothing but embed dims."""
+        level, picks = from_us, self._settled.get(box, [])
+        # Bounds only rise: what was best is so while it is still promised.
+        if picks and all(self._knowledge.low[i.option, i.mask] + paths_us[i.option] <= level for i in picks):
+            return level, picks
+        while not clock.expired():
+            if self._partition.embed_dims(level - paths_us, clock) > most[EMBED_DIMS]:
+                level = self._least_within(level, paths_us, most, to_us, clock)
+            self._floors[box] = level
+            if level > to_us:
+                return None
+            # What is promised at this level is looked at more closely, and then may no longer be.
+            before = self._knowledge.num_bounded
+            self._knowledge.within(level - paths_us, clock)
+            if self._knowledge.num_bounded == before:
+                self._settled[box] = self._partition.picks(level - paths_us, clock)
+                return level, self._settled[box]
+            level = max(level, self._partition.slowest_us(paths_us, clock))
+        raise TimeoutError
+
+    def _least_within(self, failed: int, paths_us: Ints, most: Ints, to_us: int, clock: Clock) -> int:
+        """Return the least latency [us] at which few enough embed dims may do; more than `to_us` if there is none."""
+        levels = [*self._levels(paths_us, failed, to_us), to_us + 1]
+        return levels[
+            bisect_left(
+                levels[:-1],
+                x=True,
+                key=lambda us: self._partition.embed_dims(us - paths_us, clock) <= most[EMBED_DIMS],
+            )
+        ]
+
+    def _levels(self, paths_us: Ints, above_us: int, up_to_us: int) -> list[int]:
+        """Return the latencies [us] between these that some sub-model has, as far as is known."""
+        times = self._knowledge.low + paths_us[:, None]
+        between: list[int] = np.unique(times[(times > above_us) & (times <= up_to_us)]).tolist()
+        return between
 
     def _cover(self, limits: Ints, most: Ints, clock: Clock) -> list[Candidate] | None:
         """Return the best assignment of what computes within these limits [us] of each option."""

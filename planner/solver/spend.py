@@ -10,18 +10,20 @@ time, each filled greedily), the units of each device by an integer program. The
 is never touched: its proof stands. Where energy has a say, nothing is free, and nothing is spent.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from planner.solver import submodel
-from planner.solver.assign import Candidate, mask_of, richest_cover
+from planner.solver.assign import Candidate, classes_of, mask_of, richest_cover
 from planner.solver.clock import Clock
 from planner.solver.instance import DEVICES, EMBED_DIMS, IMPORTANCE_SCALE, Instance, Ints, Option, Placed
 from planner.solver.knowledge import Knowledge
 
 # Rounds in which a greedy filling gives more weight to the classes that fell short.
 _ROUNDS = 4
+# Class subsets that are filled at once.
+_AT_ONCE = 256
 
 
 def spend(
@@ -70,31 +72,25 @@ def _more_classes(
         largest = knowledge.within(limits, clock)
     except TimeoutError:
         return placed
-    for candidate in largest:
+    for o, option in enumerate(instance.options):
         if clock.expired():
             break
-        option, limit_us = instance.options[candidate.option], int(limits[candidate.option])
-        for mask in _itself_or_smaller(candidate.mask):
-            smaller = Candidate(candidate.option, mask)
-            if not instance.allows(option.group, smaller.classes):
-                continue
-            kept = greedy(instance, option, smaller.classes, limit_us)
-            if kept is not None:
-                pool.setdefault(smaller, kept)
-                break
+        whole = [i.mask for i in largest if i.option == o]
+        smaller = {mask: [mask & ~(1 << c) for c in classes_of(mask) if mask != 1 << c] for mask in whole}
+        found = _greedy(instance, option, whole, int(limits[o]))
+        found |= _greedy(
+            instance, option, {m for mask in whole if mask not in found for m in smaller[mask]}, int(limits[o])
+        )
+        for mask in whole:
+            best = next((m for m in (mask, *smaller[mask]) if m in found), None)
+            if best is not None:
+                pool.setdefault(Candidate(o, best), found[best])
     candidates = sorted(pool)
     retention = [_retention_ppm(instance, i, pool[i]) for i in candidates]
     chosen = richest_cover(instance, candidates, retention, most, clock)
     if chosen is None:
         return placed
     return [Placed(instance.options[i.option], i.classes, pool[i]) for i in chosen]
-
-
-def _itself_or_smaller(mask: int) -> Iterable[int]:
-    yield mask
-    for c in range(mask.bit_length()):
-        if mask >> c & 1 and mask != 1 << c:
-            yield mask & ~(1 << c)
 
 
 def _most(instance: Instance, placed: Sequence[Placed]) -> Ints:
@@ -118,29 +114,54 @@ def _retention_ppm(instance: Instance, candidate: Candidate, kept: Sequence[int]
     return {c: int(shares[c] * have[c] * 10**6 / IMPORTANCE_SCALE) for c in candidate.classes}
 
 
-def greedy(instance: Instance, option: Option, classes: Sequence[int], compute_us: int) -> tuple[int, ...] | None:
-    """Return a sub-model that is full and meets the floors, taking the units of most value per time."""
-    importance = instance.units.importance[list(classes)]
-    need = option.need[list(classes), len(classes) - 1]
-    weight = np.ones(len(classes))
+def _greedy(instance: Instance, option: Option, masks: Iterable[int], compute_us: int) -> dict[int, tuple[int, ...]]:
+    """Return the full sub-models of most value per time, for those class subsets whose floors they meet."""
+    found: dict[int, tuple[int, ...]] = {}
+    allowed = [mask for mask in masks if instance.allows(option.group, classes_of(mask))]
+    for at in range(0, len(allowed), _AT_ONCE):
+        some = allowed[at : at + _AT_ONCE]
+        for mask, kept in zip(some, _filled(instance, option, some, compute_us), strict=True):
+            if kept is not None:
+                found[mask] = kept
+    return found
+
+
+def _filled(
+    instance: Instance, option: Option, masks: Sequence[int], compute_us: int
+) -> Iterator[tuple[int, ...] | None]:
+    """Yield a sub-model for each class subset, or None where none that meets the floors was found."""
+    importance = instance.units.importance
+    member = np.array(
+        [[mask >> c & 1 for c in range(instance.num_classes)] for mask in masks], dtype=np.int64
+    )  # (B, C)
+    need = option.need[:, member.sum(axis=1) - 1].T * member  # (B, C)
+    weight = member.astype(np.float64)
+    kept = np.zeros((len(masks), len(instance.units)), dtype=bool)
+    done = np.zeros(len(masks), dtype=bool)
     for _ in range(_ROUNDS):
-        density = (weight @ importance) / np.maximum(1, option.unit_ticks)
-        order = np.argsort(-density, kind="stable")
-        kept = order[: _most_that_fit(instance, option, order, compute_us)]
-        have = importance[:, kept].sum(axis=1)
-        if (have >= need).all():
-            return tuple(sorted(kept.tolist()))
-        weight[have < need] *= 2
-    return None
+        left = np.flatnonzero(~done)
+        order = np.argsort(-(weight[left] @ importance) / np.maximum(1, option.unit_ticks), axis=1, kind="stable")
+        taken = np.arange(order.shape[1]) < _most_that_fit(instance, option, order, compute_us)[:, None]
+        tried = np.zeros(order.shape, dtype=bool)
+        np.put_along_axis(tried, order, taken, axis=1)
+        short = tried @ importance.T < need[left]
+        done[left] = ~short.any(axis=1)
+        kept[left] = tried
+        weight[left] *= np.where(short, 2, 1)
+    for row, is_done in zip(kept, done, strict=True):
+        yield tuple(np.flatnonzero(row).tolist()) if is_done else None
 
 
-def _most_that_fit(instance: Instance, option: Option, order: Ints, compute_us: int) -> int:
-    fits, fails = 0, len(order) + 1
-    while fails - fits > 1:
-        middle = (fits + fails) // 2
-        kept = order[:middle].tolist()
-        if instance.fits(option, kept) and instance.compute_us(option, kept) <= compute_us:
-            fits = middle
-        else:
-            fails = middle
+def _most_that_fit(instance: Instance, option: Option, order: Ints, compute_us: int) -> Ints:
+    """Return how many of the units, taken in these orders (B, U), fit into the time and the memory, (B,)."""
+    units = instance.units
+    half = units.block * 2 + units.is_head
+    in_half = np.eye(2 * units.depth, dtype=np.int64)[half]  # (U, H)
+    switches = np.where(np.arange(2 * units.depth) % 2 == 1, option.attention_ticks, option.mlp_ticks)
+    activations = units.size * np.where(units.is_head, option.head_grains, option.channel_grains)
+    opened = np.cumsum(in_half[order], axis=1) > 0  # (B, U, H)
+    ticks = option.fixed_ticks + np.cumsum(option.unit_ticks[order], axis=1) + opened @ switches
+    peaks = np.cumsum((in_half * activations[:, None])[order], axis=1).max(axis=2)
+    grains = np.cumsum(option.unit_grains[order], axis=1) + peaks
+    fits: Ints = ((ticks <= compute_us * option.ticks_per_us) & (grains <= option.free_grains)).sum(axis=1)
     return fits

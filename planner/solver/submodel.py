@@ -32,7 +32,7 @@ from ortools.linear_solver import pywraplp
 from ortools.sat.python import cp_model
 
 from planner.solver.clock import Clock
-from planner.solver.instance import IMPORTANCE_SCALE, Instance, Option
+from planner.solver.instance import IMPORTANCE_SCALE, Instance, Ints, Option
 
 _NO_PRICE = 1e-9
 
@@ -46,11 +46,27 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """A dual solution of the relaxation: a bound at any needs and any free memory.
+
+    No sub-model for classes that hold those with a price is below
+    constant + per_grain free + sum_c prices_c need[c, n]: in time [us] or, where it is of memory, in
+    memory [grains].
+    """
+
+    prices: tuple[float, ...]  # (C,) of a whole model's importance
+    per_grain: float  # not above 0
+    constant: float
+    of_memory: bool
+
+
+@dataclass(frozen=True)
 class LinearBound:
     """A bound on every class subset of n classes that holds all of `binding`: by_count[n - 1]."""
 
     binding: tuple[int, ...]
-    by_count: NDArray[np.int64]
+    by_count: Ints
+    cut: Cut | None  # None where the relaxation was not solved to the end
 
 
 class Relaxation:
@@ -62,7 +78,7 @@ class Relaxation:
     def __init__(self, instance: Instance, option: Option, of_memory: bool = False) -> None:
         units = instance.units
         lp = pywraplp.Solver.CreateSolver("GLOP")
-        self._option, self._lp = option, lp
+        self._option, self._lp, self._of_memory = option, lp, of_memory
         self._y = [lp.NumVar(0, 1, "") for _ in range(len(units))]
         activations = lp.NumVar(0, lp.infinity(), "")
         switches = {
@@ -76,7 +92,10 @@ class Relaxation:
                 row.SetCoefficient(y, share)
             self._floors.append(row)
         scale = max(1, abs(option.free_grains))
-        memory = lp.Constraint(-lp.infinity(), lp.infinity() if of_memory else option.free_grains / scale)  # (2)
+        self._memory_scale = scale
+        self._memory = memory = lp.Constraint(
+            -lp.infinity(), lp.infinity() if of_memory else option.free_grains / scale
+        )  # (2)
         memory.SetCoefficient(activations, 1 / scale)
         objective = lp.Objective()
         cost = option.unit_grains if of_memory else option.unit_ticks / option.ticks_per_us
@@ -110,15 +129,29 @@ class Relaxation:
         if status == pywraplp.Solver.INFEASIBLE:
             return None
         if status != pywraplp.Solver.OPTIMAL:
-            return LinearBound((), np.zeros(len(needs), dtype=np.int64))
+            return LinearBound((), np.zeros(len(needs), dtype=np.int64), None)
         prices = {c: self._floors[c].dual_value() for c in classes}
         binding = tuple(c for c, price in prices.items() if price > _NO_PRICE)
         # The value at other needs: linear in them, by duality, since the prices stay feasible.
         now = self._option.need[binding, len(classes) - 1]
         dearer = (self._option.need[binding, :].T - now) / IMPORTANCE_SCALE  # (C, binding)
-        values = self._lp.Objective().Value() + dearer @ np.array([prices[c] for c in binding])
-        # GLOP's own tolerance is 1e-7: loosened by more, the bound holds.
-        return LinearBound(binding, np.maximum(0, np.ceil(values * (1 - 1e-6) - 1e-6)).astype(np.int64))
+        binding_prices = np.array([prices[c] for c in binding])
+        value = self._lp.Objective().Value()
+        per_grain = min(0.0, self._memory.dual_value()) / self._memory_scale
+        cut = Cut(
+            prices=tuple(prices[c] if c in binding else 0.0 for c in range(len(needs))),
+            per_grain=per_grain,
+            constant=value - float(binding_prices @ (now / IMPORTANCE_SCALE)) - per_grain * self._option.free_grains,
+            of_memory=self._of_memory,
+        )
+        return LinearBound(binding, whole(value + dearer @ binding_prices), cut)
+
+
+def whole(bounds: NDArray[np.float64]) -> Ints:
+    """Return bounds as whole numbers, as safe as they were proven."""
+    # GLOP's own tolerance is 1e-7: loosened by more, the bound holds.
+    found: Ints = np.maximum(0, np.ceil(bounds * (1 - 1e-6) - 1e-6)).astype(np.int64)
+    return found
 
 
 def cheapest(

@@ -8,8 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import planner
 from planner.errors import InputError, PlannerError
+from planner.version import __version__
 from planner.workers.base import Submit
 
 PATIENCE_S = 10
@@ -138,7 +138,7 @@ def _call(task: Callable[..., Any], carried: object, args: tuple[Any, ...]) -> A
 
 
 def _versions(alike: Sequence[str]) -> dict[str, str]:
-    return {"planner": planner.__version__} | {name: version(name) for name in alike}
+    return {"planner": __version__} | {name: version(name) for name in alike}
 
 
 def _check_workers(found: dict[str, dict[str, str]], ours: dict[str, str]) -> None:

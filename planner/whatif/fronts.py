@@ -1,0 +1,164 @@
+"""Questions that are a few scenarios each: what latency costs, and what to buy or upgrade."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import pandas as pd
+
+from planner.errors import InfeasibleError, InputError
+from planner.schema import Fleet
+from planner.shipped import load_kinds
+from planner.whatif.changes import DEFAULT_LINK, Ask, Change, Scale
+from planner.whatif.flags import Scenario, added
+from planner.whatif.rows import Row, frame_of
+from planner.whatif.run import Today, all_rows, answer
+from planner.whatif.scenarios import posed
+from planner.workers import Workers
+
+Against = Literal["accuracy", "memory", "energy"]
+
+DEFAULT_POINTS = 8
+# How closely the least memory that has a plan is found, as a share of all budgets.
+_LEAST_STEP = 1 / 128
+# Longer than any plan takes.
+_NO_LIMIT_MS = 1e9
+_COLUMNS = ["against", "limit", "value", "latency_us", "bound_us", "gap", "status"]
+
+
+def pareto(
+    today: Today, against: Against, points: int = DEFAULT_POINTS, workers: Workers | None = None
+) -> pd.DataFrame:
+    """Return the least latency beside what it costs; a row for each point that no other beats in both.
+
+    Columns: against; limit (the accuracy drop that is allowed; the factor on all memory budgets; the energy limit
+    [mJ]); value (what the plan has: predicted fused accuracy or, where the profile predicts none, 1 - limit; bytes
+    on all used devices; energy [mJ]); latency_us, bound_us, gap, status.
+
+    Args:
+        today: The fleet, its profile and goal; the goal's objective is taken to be latency.
+        against: accuracy (each drop that the profile was calibrated for), memory (from the least that has a plan to
+            what there is), or energy (from the least possible to that of the fastest plan).
+        points: How many limits of memory or energy are tried.
+        workers: Who solves; this process unless given.
+
+    Raises:
+        InputError: If the profile or the fleet does not say what is needed.
+        InfeasibleError: If there is no plan to begin with.
+    """
+    if points < 2:
+        raise InputError(f"--points must be at least 2, got {points}.")
+    limits = {"accuracy": _drops, "memory": _factors, "energy": _energies}[against](today, points)
+    made = [Scenario(f"{against} {limit!r}", (*_changes(against, limit), *_for_latency(today))) for limit in limits]
+    rows = all_rows(today, posed([tuple(made)], today.case), workers)[1:]
+    found = [
+        (against, limit, value, row.latency_us, row.bound_us, row.gap, row.status)
+        for limit, row in zip(limits, rows, strict=True)
+        if row.latency_us is not None and (value := _value(against, limit, row)) is not None
+    ]
+    frame = pd.DataFrame(found, columns=_COLUMNS)
+    # To be high, or to be low.
+    cost = -frame["value"] if against == "accuracy" else frame["value"]
+    kept = [not _dominated(i, list(zip(frame["latency_us"], cost, strict=True))) for i in range(len(frame))]
+    table: pd.DataFrame = frame[kept].reset_index(drop=True)
+    return table
+
+
+def next_best(today: Today, kinds: Sequence[str] | None = None, workers: Workers | None = None) -> pd.DataFrame:
+    """Return what each purchase or upgrade would gain, solved and not guessed; the best first.
+
+    One more device of each kind, each device's memory doubled, each one's links doubled in bandwidth (and with them
+    whatever shares the medium).
+
+    Columns: those of `frame_of`, and gain_us (latency saved; NaN where today's fleet has no plan, or the changed one).
+
+    Raises:
+        InputError: If a kind is not known.
+    """
+    unique = {one.key: one for one in reversed(posed([tuple(_candidates(today.fleet, kinds))], today.case))}
+    rows = all_rows(today, list(unique.values())[::-1], workers)[1:]
+    frame = frame_of(sorted(rows, key=_order))
+    frame["gain_us"] = -frame["change_us"]
+    return frame
+
+
+def _order(row: Row) -> tuple[float, str]:
+    return math.inf if row.latency_us is None else row.latency_us, row.scenario
+
+
+def _candidates(fleet: Fleet, kinds: Sequence[str] | None) -> Iterable[Scenario]:
+    own = {device.kind for device in fleet.devices if device.kind is not None}
+    for kind in sorted({*load_kinds(), *own}) if kinds is None else kinds:
+        yield added(kind, 1, f"--kinds {kind}")
+    for device in fleet.devices:
+        yield Scenario(f"{device.name}.memory x2", (Scale("memory", 2, device.name),))
+    for device in fleet.devices:
+        names = {device.name, *fleet.member_names[device.name]}
+        if fleet.aggregator in names:
+            continue
+        linked = any(names.intersection(link.between) for link in fleet.links)
+        name = device.name if linked else DEFAULT_LINK
+        yield Scenario(f"{name}.bandwidth x2", (Scale("bandwidth", 2, name),))
+
+
+def _changes(against: Against, limit: float) -> tuple[Change, ...]:
+    if against == "memory":
+        return (Scale("memory", limit),)
+    return (Ask((({"accuracy": "max_accuracy_drop", "energy": "max_energy_mj"}[against], limit),)),)
+
+
+def _value(against: Against, limit: float, row: Row) -> float | None:
+    if against == "accuracy":
+        return 1 - limit if row.predicted_accuracy is None else row.predicted_accuracy
+    return row.memory_bytes if against == "memory" else row.energy_mj
+
+
+def _for_latency(today: Today) -> tuple[Change, ...]:
+    return () if today.goal.objective == "latency" else (Ask((("objective", "latency"),)),)
+
+
+def _dominated(i: int, points: Sequence[tuple[float, float]]) -> bool:
+    """Say whether another point is as good in both, and better in one; of equal points the first stays."""
+    x, y = points[i]
+    return any(a <= x and b <= y and ((a, b) != (x, y) or j < i) for j, (a, b) in enumerate(points) if j != i)
+
+
+def _drops(today: Today, points: int) -> list[float]:
+    drops = sorted(row.max_accuracy_drop for row in today.profile.recovery)
+    if not drops:
+        raise InputError(f"profile {today.profile.model!r} has no recovery rows: no accuracy to set latency against.")
+    return drops
+
+
+def _factors(today: Today, points: int) -> list[float]:
+    _solved(today, *_for_latency(today))
+    least, none = 1.0, 0.0
+    while least - none > _LEAST_STEP:
+        middle = (least + none) / 2
+        row = answer(today, Scenario("", (Scale("memory", middle), *_for_latency(today))))
+        least, none = (least, middle) if row.latency_us is None else (middle, none)
+    return _steps(least, 1.0, points)
+
+
+def _energies(today: Today, points: int) -> list[float]:
+    limit = today.goal.max_latency_ms or _NO_LIMIT_MS
+    fastest = _solved(today, Ask((("objective", "latency"),)))
+    least = _solved(today, Ask((("max_latency_ms", limit), ("objective", "energy"))))
+    assert least.energy_mj is not None
+    if fastest.energy_mj is None:
+        raise InputError("active_power_w must be known of every device that is used, to set latency against energy.")
+    ends = [math.ceil(energy * 1e4 + 0.01) / 1e4 for energy in (least.energy_mj, fastest.energy_mj)]
+    return [math.ceil(energy * 1e4 - 0.01) / 1e4 for energy in _steps(ends[0], ends[1], points)]
+
+
+def _solved(today: Today, *changes: Change) -> Row:
+    row = answer(today, Scenario("", changes))
+    if row.latency_us is None:
+        raise InfeasibleError(row.reason or "No plan.")
+    return row
+
+
+def _steps(first: float, last: float, points: int) -> list[float]:
+    if first >= last:
+        return [last]
+    return [first + (last - first) * i / (points - 1) for i in range(points - 1)] + [last]

@@ -1,0 +1,126 @@
+"""The answer to a scenario: a row of numbers, without the plan that they come from."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+import pandas as pd
+
+from planner.moves import moved
+from planner.schema import Plan, Profile
+
+Status = Literal["optimal", "feasible", "impossible", "unknown"]
+
+# Given only where some goal's objective is not latency.
+_OBJECTIVE = ("objective_value", "objective_bound")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A scenario's plan in numbers; None where there is no plan, or it has no such number.
+
+    What moves is counted from today's plan.
+    """
+
+    scenario: str
+    status: Status
+    latency_us: int | None = None
+    change_us: int | None = None  # against today's latency
+    bound_us: int | None = None
+    gap: float | None = None
+    bottleneck: str | None = None
+    devices_used: int | None = None
+    memory_bytes: int | None = None  # of all used devices together
+    energy_mj: float | None = None
+    lowest_retention: float | None = None
+    predicted_accuracy: float | None = None
+    classes_moved: int | None = None
+    bytes_to_send: int | None = None
+    reason: str | None = None  # why there is no plan
+    seconds: float = 0.0
+    objective_value: float | None = None
+    objective_bound: float | None = None
+
+
+def row_of(scenario: str, plan: Plan, today: Plan | None, profile: Profile, seconds: float) -> Row:
+    """Return a plan's row; what moves, and the change, are against today's plan, where there is one."""
+    moves = None if today is None else moved(today, plan, profile)
+    return Row(
+        scenario=scenario,
+        status=plan.status,
+        latency_us=plan.latency_us,
+        change_us=None if today is None else plan.latency_us - today.latency_us,
+        bound_us=plan.bound_us,
+        gap=plan.gap,
+        bottleneck=plan.bottleneck.device,
+        devices_used=len(plan.assignments),
+        memory_bytes=sum(a.memory_bytes for a in plan.assignments),
+        energy_mj=None if plan.energy_mj is None else round(plan.energy_mj, 6),
+        lowest_retention=plan.lowest_retention,
+        predicted_accuracy=None if plan.predicted_accuracy is None else plan.predicted_accuracy.accuracy,
+        classes_moved=None if moves is None else moves.classes,
+        bytes_to_send=None if moves is None else moves.bytes_to_send,
+        seconds=round(seconds, 3),
+        objective_value=plan.objective_value,
+        objective_bound=plan.objective_bound,
+    )
+
+
+def renamed(row: Row, scenario: str) -> Row:
+    """Return a row as the answer to a scenario that is the same."""
+    return replace(row, scenario=scenario)
+
+
+def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return rows as dicts by column; the columns of other objectives only where there is one."""
+    latency_only = all(getattr(row, key) is None for row in rows for key in _OBJECTIVE)
+    left_out = _OBJECTIVE if latency_only else ()
+    return [{key: value for key, value in asdict(row).items() if key not in left_out} for row in rows]
+
+
+def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return a table with a row for each scenario, by its name; missing numbers are NaN.
+
+    Columns: those of `Row`; objective_value and objective_bound only where some objective is not latency.
+    """
+    data = records(rows) or [asdict(Row("", "unknown"))]
+    frame = pd.DataFrame(data).head(len(rows))
+    for key in frame.columns.difference(["scenario", "status", "bottleneck", "reason"]):
+        frame[key] = pd.to_numeric(frame[key])
+    for key in ("bottleneck", "reason"):
+        frame[key] = frame[key].astype(object).where(frame[key].notna(), None)
+    table: pd.DataFrame = frame.set_index("scenario")
+    return table
+
+
+def to_json(rows: Sequence[Row]) -> str:
+    """Return rows as JSON, a list of objects, one on each line."""
+    lines = [json.dumps(record, ensure_ascii=False) for record in records(rows)]
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """Return rows as CSV with a header; what is missing is empty."""
+    data = records(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(data[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(data)
+    return text.getvalue()
+
+
+def to_line(row: Row) -> dict[str, Any]:
+    """Return a row as JSON that `from_line` reads."""
+    return asdict(row)
+
+
+def from_line(data: Any) -> Row | None:
+    """Return the row that was written; None for anything else."""
+    known = {f.name for f in fields(Row)}
+    if not isinstance(data, dict) or set(data) != known:
+        return None
+    return Row(**data) if isinstance(data["seconds"], float) and math.isfinite(data["seconds"]) else None
