@@ -5,6 +5,7 @@ brute force), and brute force itself for what is learned.
 """
 
 import dataclasses
+import itertools
 import pickle
 from functools import lru_cache
 
@@ -17,12 +18,15 @@ from planner.errors import InfeasibleError
 from planner.schema import Fleet, Goal, Plan, Profile
 from planner.shipped import folder, load_fleet, load_profile
 from planner.solver import Experience, solve, solve_and_learn
+from planner.solver.assign import Candidate, classes_of
 from planner.solver.build import build
 from planner.solver.clock import Clock
+from planner.solver.experience import fingerprint
 from planner.solver.instance import NEVER, Instance
 from planner.solver.knowledge import ComputeTime, Knowledge
 from planner.solver.objectives import Search, quietly
 from planner.solver.promise import Judge
+from planner.solver.submodel import Relaxation
 
 # What a plan is worth, and what is proven of it; or that there is none.
 Verdict = tuple[str, float, float, int] | None
@@ -99,7 +103,7 @@ def test_other_devices_and_links(seed: int) -> None:
 def test_experience_of_any_other_fleet_and_goal() -> None:
     """All objectives and demands, after a solve with others: the same value and bound, or no plan."""
     verdicts: list[Verdict] = []
-    for seed in range(7000, 7024):
+    for seed in range(7000, 7014):
         drawn = random_profile(seed, num_classes=3, penalties=seed % 2 == 0)
         on = random_fleet(drawn, seed, tightness=1.5, meshed=seed % 3 > 0, choices=True)
         other = random_fleet(drawn, seed, tightness=1.0, choices=True)
@@ -107,7 +111,7 @@ def test_experience_of_any_other_fleet_and_goal() -> None:
         goal = random_goal(drawn, on, seed)
         verdicts.append(judged(drawn, on, goal, experience=known))
         assert verdicts[-1] == judged(drawn, on, goal)
-    assert 4 <= sum(verdict is None for verdict in verdicts) <= 18
+    assert 3 <= sum(verdict is None for verdict in verdicts) <= 11
 
 
 @pytest.mark.parametrize("seed", range(0, 60, 3))
@@ -155,6 +159,40 @@ def test_what_is_recalled_holds(seed: int, factor: float) -> None:
             <= instance.compute_us(instance.options[i.option], kept)
         )
         assert recalled.high[i.option, i.mask] < NEVER
+
+
+def heavy_heads() -> Profile:
+    """Return a profile whose heads take little time and much memory, so that memory has a price."""
+    drawn = random_profile(11, num_classes=4, num_groups=6)
+    widths = [w | {"head_params": [900, 900], "head_macs": [200, 200]} for w in drawn.model_dump(mode="json")["widths"]]
+    return changed(drawn, widths=widths)
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.1, 1.6])
+@pytest.mark.parametrize("drop", [0.02, 0.05])
+def test_cuts_hold_where_memory_has_a_price(factor: float, drop: float) -> None:
+    """At other budgets, no cut is above the relaxation solved there; and at the same budget, it is its value."""
+    drawn = heavy_heads()
+    priced = 0
+    for seed in range(6):
+        on = random_fleet(drawn, seed, tightness=0.6)
+        then, now = build(drawn, on, Goal()), build(drawn, scaled(on, factor), Goal(max_accuracy_drop=drop))
+        known = knowledge_of(then, Experience())
+        for o, mask in itertools.product(range(len(then.options)), range(1, 16)):
+            known.bound(Candidate(o, mask))
+        for before, option in zip(then.options, now.options, strict=True):
+            relaxation = Relaxation(now, option)
+            for lessons in known.experience().of(fingerprint(now.units, option)):
+                there, here = lessons.by_count(before), lessons.by_count(option)
+                priced += int((lessons.per_grain * option.free_grains < -1).sum())
+                for k, mask in enumerate(lessons.masks.tolist()):
+                    size = mask.bit_count() - 1
+                    solved = relaxation.bound(classes_of(mask))
+                    assert here[k, size] <= (NEVER if solved is None else solved.by_count[size] + 1)
+                    if lessons.same_terms(before):
+                        own = Relaxation(then, before).bound(classes_of(mask))
+                        assert there[k, size] == (NEVER if own is None else own.by_count[size])
+    assert priced > 25
 
 
 def demo() -> tuple[Profile, Fleet]:

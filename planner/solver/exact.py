@@ -69,6 +69,9 @@ def search(
             bound = max(bound, promise.value)
             for pick, needed_us in _unbuilt(knowledge, promise):
                 knowledge.examine(pick, clock, needed_us)
+                if best is not None and knowledge.low[pick.option, pick.mask] > needed_us:
+                    # The promise is broken, whatever the others hold; a first plan would want them all.
+                    break
             if all(pick in knowledge.kept for pick in promise.picks):
                 placed = placed_of(knowledge, promise.picks)
                 if judge.value_of(placed) < value:
