@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import found, parse
+from click.testing import CliRunner
+from commands import ROOT, found, parse
 from drawn_plan import drawn, drawn_plan, many
 from frames import front, what_ifs
 from hostile import CLASSES, DEVICES, hostile
 from pencil import fleet, profile
+from test_check import tight_fleet
 from test_cli import DEVICES as DEMO
 from test_cli import planner, refused
 
+from planner.cli import page as report_command
 from planner.goals import groups, placements, read_goal
 from planner.report.commands import commands, goal_file
 from planner.report.page import page
@@ -216,6 +219,10 @@ def test_the_command_writes_the_page(tmp_path: Path) -> None:
     parts = Parts((tmp_path / "page" / "plan.html").read_text(encoding="utf-8"))
     flags = "--max-accuracy-drop=0.05 --leave-idle"
     assert f"planner solve --devices devices.json --profile profile.json {flags} --out plan.json" in parts.text
+    # The plan is one of the front's points, and losing what it uses is told in a row each.
+    assert {"without-heading", "front-accuracy-heading"} < {a.get("id") for t, a in parts.tags if t == "h2"}
+    for name in {a.device for a in plan.assignments}:
+        assert f"without {name}" in parts.text
 
 
 def test_a_plan_for_another_fleet_has_no_page(tmp_path: Path) -> None:
@@ -226,3 +233,20 @@ def test_a_plan_for_another_fleet_has_no_page(tmp_path: Path) -> None:
     refused(result, "the plan is for another profile")
     assert not out.exists()
     refused(planner("report", plan, "--devices", DEMO, "--out", tmp_path), "must be a file, got a folder")
+
+
+def test_of_many_devices_the_slowest_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for one loss, it is the bottleneck's; the page says that there are more."""
+    plan = solve(profile(), tight_fleet(), Goal(leave_idle=True))
+    assert len(plan.assignments) == 2
+    for name, document in (("plan", plan), ("profile", profile()), ("devices", tight_fleet())):
+        write_document(tmp_path / f"{name}.json", document)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(report_command, "_MOST_LOST", 1)
+    result = CliRunner().invoke(ROOT, ["report", "plan.json", "--profile", "profile.json", "--jobs", "1"])
+    assert result.exit_code == 0, result.output
+    text = Parts((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert "Asked for the 1 slowest of 2 devices in use." in text
+    slowest, other = sorted(plan.assignments, key=lambda a: -a.latency_us)
+    assert f"without {slowest.device}" in text
+    assert f"without {other.device}" not in text

@@ -1,13 +1,23 @@
 """The command that writes a plan's page."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from planner import terminal
 from planner.cli.app import checked_fleet, command, refuse_folder
-from planner.options import Devices, PlanFile, ProfileName
+from planner.options import Devices, PlanFile, ProfileName, Solvers, TimeLimit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from planner.schema import Fleet, Plan, Profile
+    from planner.whatif import Today
+    from planner.workers import Workers
+
+# Each is solved for itself: of larger fleets, the slowest devices are lost.
+_MOST_LOST = 24
 
 
 @command
@@ -15,11 +25,14 @@ def report(
     plan: PlanFile,
     devices: Devices = Path("devices.json"),
     profile: ProfileName = "digits-vit",
+    jobs: Solvers = None,
+    time_limit: TimeLimit = 30,
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
 ) -> None:
     """Write a plan as a page of pictures, to look at and to send.
 
-    Also on the page: tables, certificate, and how to make the plan again. It loads nothing from anywhere.
+    Also on the page: tables, certificate, what the loss of each device would mean, what accuracy costs, and how to make
+    the plan again. It loads nothing from anywhere. The time limit is that of each loss and each point.
 
     Example: planner report plan.json --devices devices.json --out report.html
     """
@@ -27,11 +40,47 @@ def report(
     from planner.report.page import page
     from planner.schema.base import write_text
     from planner.shipped import load_plan, load_profile
+    from planner.whatif import today_of
+    from planner.workers import chosen
 
     refuse_folder(out)
     loaded, model_profile = load_plan(plan), load_profile(profile)
     fleet = checked_fleet(loaded, model_profile, devices)
+    with chosen(jobs) as workers:
+        with terminal.status("reading today's plan"):
+            seed = loaded.solver.seed
+            today = today_of(model_profile, fleet, start=loaded, seed=seed, time_limit_s=time_limit)
+        without = _without(today, loaded, model_profile, fleet, workers)
+        fronts = _fronts(today, model_profile, workers)
     with terminal.status("drawing"):
-        text = page(loaded, model_profile, fleet, without=None, fronts=())
+        text = page(loaded, model_profile, fleet, without=without, fronts=fronts)
     write_text(out, text)
     typer.echo(f"{out}: page of {plan}, {len(text.encode()) / 1e6:.1f} MB; open it in a browser.")
+
+
+def _without(today: "Today", plan: "Plan", profile: "Profile", fleet: "Fleet", workers: "Workers") -> "pd.DataFrame":
+    """Return today's row and one for the loss of each device that the plan uses or sends messages over."""
+    from planner.report.graph import graph_of
+    from planner.whatif import Asked, answers, axes_of, frame_of, posed
+
+    nodes = graph_of(plan, profile, fleet).nodes
+    needed = {name for _, node in nodes(data=True) for path in ("path", "return_path") for name in node[path]}
+    slowest = sorted(needed, key=lambda name: (-nodes[name]["latency_us"], name))[:_MOST_LOST]
+    lost = posed(axes_of(Asked(drop=slowest), fleet), today.case)
+    rows = {}
+    with terminal.progress() as progress:
+        task = progress.add_task("lose each device", total=len(lost))
+        for i, row in answers(today, lost, workers):
+            rows[i] = row
+            progress.update(task, completed=len(rows))
+    return frame_of([today.row, *(rows[i] for i in sorted(rows))])
+
+
+def _fronts(today: "Today", profile: "Profile", workers: "Workers") -> "list[pd.DataFrame]":
+    """Return latency against accuracy, where the profile says what an accuracy drop allows."""
+    from planner.whatif import pareto
+
+    if not profile.recovery:
+        return []
+    with terminal.status("latency against accuracy"):
+        return [pareto(today, "accuracy", workers=workers)]
