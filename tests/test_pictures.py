@@ -344,7 +344,7 @@ def test_the_printed_time_line_has_the_same_bars() -> None:
     (axes,) = figures.timeline(drawn_plan()).axes
     bars = [(round(p.get_x(), 3), round(p.get_width(), 3)) for p in axes.patches if p.get_width()]
     assert bars == [(0, 2), (2, 3), (0, 5), (5, 1.5), (6.5, 0.5)]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["▶ far", "gateway", "fusion on gateway"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["▶ far: a b", "gateway: a", "fusion on gateway"]
 
 
 @pytest.mark.parametrize("module", ["pictures.times", "page"])

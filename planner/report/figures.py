@@ -23,9 +23,7 @@ _MOST_ROWS = 40
 def timeline(plan: Plan) -> "Figure":
     """Return what happens when to one image, a bar for each used device (the 40 slowest) and one for the fusion.
 
-    Beside each device are its classes.
-
-    Save it with `figure.savefig("timeline.png", dpi=160)`.
+    Beside each device are its classes. Save it with `figure.savefig("timeline.png", dpi=160)`.
 
     Raises:
         PlannerError: If matplotlib is not installed.
@@ -39,7 +37,7 @@ def timeline(plan: Plan) -> "Figure":
     frame = times_frame(plan)
     frame = frame[frame["latency_us"] > 0].iloc[:_MOST_ROWS]
     served = {a.device: " ".join(a.classes) for a in plan.assignments}
-    names = [short(f"{name}: {served[str(name)]}", 32) for name in frame.index]
+    names = [f"{short(str(name), 24)}: {short(served[str(name)], 24)}" for name in frame.index]
     figure = Figure(figsize=(8, 1.3 + 0.38 * (len(frame) + 1)), layout="constrained")
     axes = figure.subplots()
     rows = range(len(frame))
