@@ -33,25 +33,24 @@ class AgainstName(str, Enum):
     energy = "energy"
 
 
-class FormatName(str, Enum):
-    """The files that have a schema."""
-
-    devices = "devices"
-    goal = "goal"
-    scenarios = "scenarios"
-    plan = "plan"
-    profile = "profile"
-    card = "card"
-    kind = "kind"
-    bundle = "bundle"
-    evaluation = "evaluation"
-    probes = "probes"
-    timings = "timings"
-
+# The files that have a schema; `planner.schema.FORMATS` has them, too, but takes long to import.
+FORMATS = (
+    "devices",
+    "goal",
+    "scenarios",
+    "plan",
+    "profile",
+    "card",
+    "kind",
+    "bundle",
+    "evaluation",
+    "probes",
+    "timings",
+)
 
 Format = Annotated[
-    FormatName,
-    typer.Argument(metavar="FORMAT", help=f"Which file's: {', '.join(name.value for name in FormatName)}."),
+    str,
+    typer.Argument(metavar="FORMAT", help=f"Which file's: {', '.join(FORMATS)}."),
 ]
 Devices = Annotated[Path, typer.Option("--devices", "-d", help="The fleet: a devices.json.")]
 ProfileName = Annotated[str, typer.Option("--profile", "-p", help="A shipped profile's name, or a profile.json.")]

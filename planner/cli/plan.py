@@ -7,7 +7,9 @@ import typer
 
 from planner import terminal
 from planner.cli.app import checked_fleet, command, print_plan, refuse_folder
+from planner.errors import InputError
 from planner.options import (
+    FORMATS,
     Apart,
     Deterministic,
     Devices,
@@ -157,7 +159,9 @@ def schema(format: Format) -> None:
     """
     import json
 
-    from planner.schema import json_schema
+    from planner.schema import json_schema, nearest
     from planner.shipped import load_kinds
 
-    typer.echo(json.dumps(json_schema(format.value, load_kinds()), indent=1))
+    if format not in FORMATS:
+        raise InputError(f"FORMAT must be one of {', '.join(FORMATS)}, got {format!r}{nearest(format, FORMATS) or '.'}")
+    typer.echo(json.dumps(json_schema(format, load_kinds()), indent=1))
