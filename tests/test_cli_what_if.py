@@ -44,7 +44,7 @@ def test_a_table_of_scenarios(flags: list[str], tmp_path: Path) -> None:
     result = planner("what-if", *flags, "--drop-each", "--scenarios", path, "--jobs", "1")
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[0].startswith("random-2: what if (moved: classes, bytes to send)")
+    assert lines[0].startswith("random-2: what if (times in ms; moved: classes, bytes to send)")
     assert lines[2].split() == ["scenario", "latency", "change", "gap", "bottleneck", "used", "moved"]
     assert [line.split("  ")[0].strip() for line in lines[4:6]] == ["today", ""]
     assert "all roomy" in result.stdout
@@ -151,7 +151,7 @@ def test_another_objective_has_its_column() -> None:
     rows = [replace(row, bytes_to_send=123_456) for row in rows]
     lines = shown(what_if_text(frame_of(rows), "greenhouse")).splitlines()
     assert lines[2].split() == ["scenario", "latency", "change", "objective", "gap", "bottleneck", "moved"]
-    assert lines[4].split() == ["today", "16.2", "ms", "same", "3.447", "0.0%", "vent-1", "0,", "121", "KiB"]
+    assert lines[4].split() == ["today", "16.2", "same", "3.447", "0.0%", "vent-1", "0,", "121", "KiB"]
     assert max(map(len, lines)) <= 80
 
 

@@ -12,6 +12,8 @@ from planner.report.text import kib, table
 
 # Longer names are cut in the middle: the table stays one.
 _LONGEST = 60
+# As narrow as a latency.
+_WITHOUT = {"impossible": "no plan"}
 
 
 def what_if_text(frame: pd.DataFrame, fleet: str) -> RenderableType:
@@ -26,12 +28,12 @@ def what_if_text(frame: pd.DataFrame, fleet: str) -> RenderableType:
     # Eight columns would not fit.
     extra, used = (["objective"], []) if other else ([], ["used"])
     names = ("scenario", "latency", "change", *extra, "gap", "bottleneck", *used, "moved")
-    shown = _narrow(f"{visible(fleet)}: what if (moved: classes, bytes to send)", *names)
-    ms = _in_ms(frame)
+    shown = _narrow(f"{visible(fleet)}: what if (times in ms; moved: classes, bytes to send)", *names)
+    ms = _in_ms(frame, unit="")
     for i, (name, row) in enumerate(frame.iterrows()):
         first = [Text(visible(str(name)))]
         if pd.isna(row["latency_us"]):
-            shown.add_row(*first, Text(str(row["status"]), style="bold"), style="dim")
+            shown.add_row(*first, Text(_WITHOUT.get(str(row["status"]), str(row["status"])), style="bold"), style="dim")
         else:
             objective = [f"{row['objective_value']:.4g}"] if other else []
             moved = "" if pd.isna(row["bytes_to_send"]) else f"{row['classes_moved']:.0f}, {kib(row['bytes_to_send'])}"
@@ -120,8 +122,8 @@ def _reasons(frame: pd.DataFrame) -> list[Text]:
     return lines
 
 
-def _in_ms(frame: pd.DataFrame) -> Callable[..., str]:
+def _in_ms(frame: pd.DataFrame, unit: str = " ms") -> Callable[..., str]:
     """Return a function that writes times with three digits of the table's shortest latency."""
     least = frame["latency_us"].min()
     decimals = 1 if least >= 10_000 else 2 if least >= 1000 else 3
-    return lambda us, sign="": f"{us / 1000:{sign}.{decimals}f} ms"
+    return lambda us, sign="": f"{us / 1000:{sign}.{decimals}f}{unit}"
