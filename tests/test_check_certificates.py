@@ -6,6 +6,7 @@ import pytest
 from paper_plans import INT8, complains, lossy, paper, precise
 from pencil import Json, profile
 
+from planner.errors import InputError
 from planner.schema import Goal
 
 
@@ -131,5 +132,5 @@ def test_the_latency_limit_holds_with_every_objective(objective: str) -> None:
 def test_the_goal_of_these_tests_is_a_goal() -> None:
     """Accuracy and energy are nothing without a latency limit."""
     for objective in ("accuracy", "energy"):
-        with pytest.raises(ValueError, match=f"objective '{objective}' must have max_latency_ms beside it, got none"):
+        with pytest.raises(InputError, match=f"objective '{objective}' must have max_latency_ms beside it, got none"):
             Goal(objective=objective)
