@@ -17,8 +17,7 @@ test: $(VENV)/.ready-dev
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
-	$(BIN)/pytest -m trial
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # The notebooks executed anew and stored with their outputs and pictures (a minute or two; needs Chromium).
 notebooks: $(VENV)/.ready-dev

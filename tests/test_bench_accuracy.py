@@ -1,7 +1,5 @@
-"""The accuracy benchmark: what is computed from its results, what its ablations change, and a trial run."""
+"""The accuracy benchmark: what is computed from its results, and what its ablations change."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -340,18 +338,3 @@ def test_results_outlive_a_changed_comment(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / "code.py").write_text(text)
         keys.append(code_of(["*.py"]))
     assert keys[0] == keys[1] != keys[2]
-
-
-@pytest.mark.trial
-def test_a_trial_run(tmp_path: Path) -> None:
-    """Digits, one fleet, one seed: a page with a row for each method; run again, nothing is done again."""
-    environment = {"PLANNER_CACHE": str(tmp_path / "cache"), "PATH": "", "HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "benchmarks.accuracy", "--small", "--jobs", "1", "--out", str(tmp_path / "out")]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=300)
-    text = (tmp_path / "out" / "accuracy.md").read_text()
-    for row in ("pruned", "devit", "ed-vit", "ours", "whole", ablations.NO_TEACHER):
-        assert f"| {row} |" in text
-    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.json")}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=60)
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.json")} == files
-    assert (tmp_path / "out" / "accuracy.md").read_text() == text
