@@ -28,6 +28,14 @@ def progress() -> "Progress":
     return Progress(*columns, console=console, disable=not sys.stderr.isatty(), speed_estimate_period=3600)
 
 
+@contextmanager
+def counting(text: str) -> "Iterator[Callable[[int, int], None]]":
+    """Show how many of a number of things are done, on stderr, with the time left."""
+    with progress() as bars:
+        task = bars.add_task(text, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
 def status(text: str) -> Any:
     """Return a context in which stderr says what is being done; silent where it is not a terminal."""
     from rich.console import Console

@@ -168,7 +168,7 @@ def test_pareto_and_next(flags: list[str]) -> None:
     """A front against memory, what to buy: tables, and JSON with the columns of the frames."""
     result = planner("pareto", *flags, "--against", "memory", "--points", "3", "--jobs", "1")
     assert result.stdout.splitlines()[0].startswith("random-2: latency against memory")
-    assert result.stdout.splitlines()[2].split() == ["all", "budgets", "memory", "latency", "bound", "gap"]
+    assert result.stdout.splitlines()[2].split() == ["all", "budgets", "granted", "latency", "bound", "gap"]
     points = json.loads(planner("pareto", *flags, "--json", "--jobs", "1").stdout)
     assert list(points[0]) == ["against", "limit", "value", "latency_us", "bound_us", "gap", "status"]
     result = planner("next", *flags, "--kinds", "raspberry-pi-5, d1", "--jobs", "1")

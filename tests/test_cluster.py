@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +10,7 @@ import pytest
 
 from planner.errors import InputError, PlannerError
 from planner.executor.side_by_side import SideBySide
-from planner.workers import Cluster, cluster, connected
+from planner.workers import Cluster, cluster, connected, results, watch
 from tests.small_order import Ordered, contents, small_order
 from tests.test_side_by_side import carry_out, metrics
 
@@ -36,7 +35,7 @@ def test_workers_die_and_the_bundle_is_that_of_one_process(order: Ordered, tmp_p
         assert means.width == 2
 
         def kill(seen: int) -> None:
-            pids = list(workers.client.run(os.getpid).values()) if seen in (2, 4) else []
+            pids = list(workers.client.run(os.getpid, on_error="ignore").values()) if seen in (2, 4) else []
             for pid in pids[: 1 if seen == 2 else 2]:
                 os.kill(pid, signal.SIGKILL)
 
@@ -62,9 +61,6 @@ class _Client:
     def __init__(self, error: Exception) -> None:
         self.error, self.workers = error, True
 
-    def get_executor(self, pure: bool) -> "_Client":
-        return self
-
     def nthreads(self) -> dict[str, int]:
         return {"tcp://x:2": 1}
 
@@ -75,10 +71,8 @@ class _Client:
     def scatter(self, value: object, **options: object) -> SimpleNamespace:
         return SimpleNamespace(status="finished", release=lambda: None)
 
-    def submit(self, *call: object) -> "Future[bytes]":
-        future: Future[bytes] = Future()
-        future.set_exception(self.error)
-        return future
+    def submit(self, *call: object, pure: bool) -> SimpleNamespace:
+        return SimpleNamespace(status="error", key="task", exception=lambda timeout: self.error)
 
 
 def test_another_version_is_refused() -> None:
@@ -99,3 +93,33 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
             connected(address, None),
         ):
             pass
+
+
+class _Silent(_Client):
+    """A client that says nothing of its first tasks, at which nobody works, and answers the others."""
+
+    def __init__(self, silent: int) -> None:
+        super().__init__(ValueError())
+        self.silent, self.sent = silent, 0
+
+    def scatter(self, value: object, **options: object) -> SimpleNamespace:
+        self.sent += 1
+        return super().scatter(value, **options)
+
+    def processing(self) -> dict[str, list[str]]:
+        return {"tcp://x:2": ["somebody else's"]}
+
+    def submit(self, *call: object, pure: bool) -> SimpleNamespace:
+        self.silent -= 1
+        status = "finished" if self.silent < 0 else "pending"
+        return SimpleNamespace(status=status, key="ours", result=lambda timeout: 7, cancel=lambda: None)
+
+
+def test_calls_that_nobody_works_at_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster that does not tell that calls are lost: they are sent again, with what they need; not for ever."""
+    monkeypatch.setattr(watch, "_ASK_S", 0.05)
+    client = _Silent(2)
+    assert sorted(results(Cluster(client, "tcp://x:1"), max, 1, [(2,), (3,)], "kept")) == [(0, 7), (1, 7)]
+    assert client.sent == 2
+    with pytest.raises(PlannerError, match=r"call 0: whoever ran it died, 4 times"):
+        list(results(Cluster(_Silent(99), "tcp://x:1"), max, 1, [(2,)], "kept"))

@@ -53,6 +53,8 @@ def test_every_point_is_a_solve_and_none_is_beaten(seed: int, against: Against) 
     for point in front.itertuples():
         plan = asked(profile, fleet, against, point.limit)
         assert (point.latency_us, point.bound_us, point.status) == (plan.latency_us, plan.bound_us, plan.status)
+        if against == "memory":
+            assert point.value == sum(int(member.memory_budget * point.limit) for member in fleet.members)
     paid = -front["value"] if against == "accuracy" else front["value"]
     points = sorted(zip(paid, front["latency_us"], strict=True))
     assert all(a[0] < b[0] and a[1] > b[1] for a, b in itertools.pairwise(points))

@@ -61,19 +61,14 @@ def report(
 def _without(today: "Today", plan: "Plan", profile: "Profile", fleet: "Fleet", workers: "Workers") -> "pd.DataFrame":
     """Return today's row and one for the loss of each device that the plan uses or sends messages over."""
     from planner.report.graph import graph_of
-    from planner.whatif import Asked, answers, axes_of, frame_of, posed
+    from planner.whatif import Asked, all_rows, axes_of, frame_of, posed
 
     nodes = graph_of(plan, profile, fleet).nodes
     needed = {name for _, node in nodes(data=True) for path in ("path", "return_path") for name in node[path]}
     slowest = sorted(needed, key=lambda name: (-nodes[name]["latency_us"], name))[:_MOST_LOST]
     lost = posed(axes_of(Asked(drop=slowest), fleet), today.case)
-    rows = {}
-    with terminal.progress() as progress:
-        task = progress.add_task("lose each device", total=len(lost))
-        for i, row in answers(today, lost, workers):
-            rows[i] = row
-            progress.update(task, completed=len(rows))
-    return frame_of([today.row, *(rows[i] for i in sorted(rows))])
+    with terminal.counting("lose each device") as on_row:
+        return frame_of(all_rows(today, lost, workers, on_row))
 
 
 def _fronts(today: "Today", profile: "Profile", workers: "Workers") -> "list[pd.DataFrame]":
@@ -82,5 +77,5 @@ def _fronts(today: "Today", profile: "Profile", workers: "Workers") -> "list[pd.
 
     if not profile.recovery:
         return []
-    with terminal.status("latency against accuracy"):
-        return [pareto(today, "accuracy", workers=workers)]
+    with terminal.counting("latency against accuracy") as on_row:
+        return [pareto(today, "accuracy", workers=workers, on_row=on_row)]

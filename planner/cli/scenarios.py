@@ -8,7 +8,7 @@ import typer
 
 from planner import terminal
 from planner.cli.app import command, refuse_folder
-from planner.errors import InputError
+from planner.errors import InputError, PlannerError
 from planner.options import (
     AddEach,
     Adds,
@@ -139,15 +139,16 @@ def what_if(
     rows = {}
     with chosen(jobs, scheduler, tls_of(tls_ca, tls_cert, tls_key), alike=("ortools",)) as workers:
         today = given.today(seed, time_limit, kept)
-        stopped = False
+        stopped: BaseException | None = None
         try:
-            with terminal.progress() as progress:
-                task = progress.add_task("scenarios", total=len(found))
+            with terminal.counting("scenarios") as on_row:
+                on_row(0, len(found))
                 for i, row in answers(today, found, workers, kept, hint=go_on):
                     rows[i] = row
-                    progress.update(task, completed=len(rows))
-        except KeyboardInterrupt:
-            stopped = True
+                    on_row(len(rows), len(found))
+        except (KeyboardInterrupt, PlannerError) as error:
+            # What is solved is shown all the same.
+            stopped = error
     shown = [today.row, *(rows[i] for i in sorted(rows))]
     if out is not None and not stopped:
         write_text(out, to_csv(shown) if out.suffix == ".csv" else to_json(shown))
@@ -156,6 +157,8 @@ def what_if(
         typer.echo(to_json(shown) if json else to_csv(shown), nl=False)
     else:
         terminal.console().print(what_if_text(frame_of(shown), given.fleet.name))
+    if isinstance(stopped, PlannerError):
+        raise stopped
     if stopped:
         missing = len(found) - len(rows)
         typer.echo(f"Stopped: {missing} of {len(found)} scenarios are missing; {go_on}.", err=True)
@@ -188,8 +191,8 @@ def pareto(
     given = _Given.of(devices, profile, goal)
     with chosen(jobs) as workers:
         today = given.today(seed, time_limit)
-        with terminal.status("solving along the front"):
-            frame = front_of(today, against.value, points, workers)
+        with terminal.counting("solving along the front") as on_row:
+            frame = front_of(today, against.value, points, workers, on_row)
     _print_frame(frame, pareto_text(frame, given.fleet.name), json, csv, index=False)
 
 
@@ -221,8 +224,9 @@ def next_(
     given = _Given.of(devices, profile, goal, start)
     with chosen(jobs) as workers:
         today = given.today(seed, time_limit)
-        with terminal.status("solving each change"):
-            frame = next_best(today, None if kinds is None else [kind.strip() for kind in kinds.split(",")], workers)
+        with terminal.counting("solving each change") as on_row:
+            bought = None if kinds is None else [kind.strip() for kind in kinds.split(",")]
+            frame = next_best(today, bought, workers, on_row)
     _print_frame(frame, next_text(frame, given.fleet.name), json, csv, index=True)
 
 

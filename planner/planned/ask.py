@@ -170,7 +170,8 @@ def pareto(
 
     Returns:
         Columns: against, limit (the accuracy drop that is allowed; the factor on all memory budgets; the energy limit
-        [mJ]), value (what the plan has), latency_us, bound_us, gap, status.
+        [mJ]), value (the plan's predicted accuracy; the bytes that all devices grant; its energy [mJ]), latency_us,
+        bound_us, gap, status.
 
     Raises:
         InputError: If the profile or the fleet does not say what is needed.

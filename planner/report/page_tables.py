@@ -152,7 +152,7 @@ def front_table(frame: pd.DataFrame) -> Table:
     against = str(frame["against"].iloc[0])
     limit, value, show = {
         "accuracy": ("allowed drop", "predicted accuracy", "{:.1%}".format),
-        "memory": ("budgets times", "memory in use", size),
+        "memory": ("budgets times", "memory granted", size),
         "energy": ("at most [mJ]", "energy [mJ]", "{:,.2f}".format),
     }[against]
     return _table(

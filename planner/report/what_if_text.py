@@ -75,7 +75,8 @@ def pareto_text(frame: pd.DataFrame, fleet: str) -> RenderableType:
     """Return a Pareto front as a table; its columns are those of the frame."""
     against = str(frame["against"].iloc[0])
     heads = {"accuracy": "allowed drop", "memory": "all budgets", "energy": "limit"}
-    shown = _narrow(f"{visible(fleet)}: latency against {against}", heads[against], against, "latency", "bound", "gap")
+    value = "granted" if against == "memory" else against
+    shown = _narrow(f"{visible(fleet)}: latency against {against}", heads[against], value, "latency", "bound", "gap")
     ms = _in_ms(frame)
     for _, row in frame.iterrows():
         limit, value = _amounts(against, row["limit"], row["value"])

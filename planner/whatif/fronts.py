@@ -9,10 +9,10 @@ import pandas as pd
 from planner.errors import InfeasibleError, InputError
 from planner.schema import Fleet
 from planner.shipped import load_kinds
-from planner.whatif.changes import DEFAULT_LINK, Ask, Change, Scale
+from planner.whatif.changes import DEFAULT_LINK, Ask, Change, Scale, applied
 from planner.whatif.flags import Scenario, added
 from planner.whatif.rows import Row, frame_of
-from planner.whatif.run import Today, all_rows, answer
+from planner.whatif.run import OnRow, Today, all_rows, answer, quietly
 from planner.whatif.scenarios import posed
 from planner.workers import Workers
 
@@ -27,13 +27,17 @@ _COLUMNS = ["against", "limit", "value", "latency_us", "bound_us", "gap", "statu
 
 
 def pareto(
-    today: Today, against: Against, points: int = DEFAULT_POINTS, workers: Workers | None = None
+    today: Today,
+    against: Against,
+    points: int = DEFAULT_POINTS,
+    workers: Workers | None = None,
+    on_row: OnRow = quietly,
 ) -> pd.DataFrame:
     """Return the least latency beside what it costs; a row for each point that no other beats in both.
 
     Columns: against; limit (the accuracy drop that is allowed; the factor on all memory budgets; the energy limit
-    [mJ]); value (what the plan has: predicted fused accuracy or, where the profile predicts none, 1 - limit; bytes
-    on all used devices; energy [mJ]); latency_us, bound_us, gap, status.
+    [mJ]); value (what is had for it, or paid: predicted fused accuracy or, where the profile predicts none, 1 - limit;
+    bytes that all devices grant together; energy [mJ]); latency_us, bound_us, gap, status.
 
     Args:
         today: The fleet, its profile and goal; the goal's objective is taken to be latency.
@@ -41,6 +45,7 @@ def pareto(
             what there is), or energy (from the least possible to that of the fastest plan).
         points: How many limits of memory or energy are tried.
         workers: Who solves; this process unless given.
+        on_row: Called as points are solved.
 
     Raises:
         InputError: If the profile or the fleet does not say what is needed.
@@ -50,11 +55,11 @@ def pareto(
         raise InputError(f"--points must be at least 2, got {points}.")
     limits = {"accuracy": _drops, "memory": _factors, "energy": _energies}[against](today, points)
     made = [Scenario(f"{against} {limit!r}", (*_changes(against, limit), *_for_latency(today))) for limit in limits]
-    rows = all_rows(today, posed([tuple(made)], today.case), workers)[1:]
+    rows = all_rows(today, posed([tuple(made)], today.case), workers, on_row)[1:]
     found = [
         (against, limit, value, row.latency_us, row.bound_us, row.gap, row.status)
         for limit, row in zip(limits, rows, strict=True)
-        if row.latency_us is not None and (value := _value(against, limit, row)) is not None
+        if row.latency_us is not None and (value := _value(today, against, limit, row)) is not None
     ]
     frame = pd.DataFrame(found, columns=_COLUMNS)
     # To be high, or to be low.
@@ -64,7 +69,9 @@ def pareto(
     return table
 
 
-def next_best(today: Today, kinds: Sequence[str] | None = None, workers: Workers | None = None) -> pd.DataFrame:
+def next_best(
+    today: Today, kinds: Sequence[str] | None = None, workers: Workers | None = None, on_row: OnRow = quietly
+) -> pd.DataFrame:
     """Return what each purchase or upgrade would gain, solved and not guessed; the best first.
 
     One more device of each kind, each device's memory doubled, each one's links doubled in bandwidth (and with them
@@ -76,7 +83,7 @@ def next_best(today: Today, kinds: Sequence[str] | None = None, workers: Workers
         InputError: If a kind is not known.
     """
     unique = {one.key: one for one in reversed(posed([tuple(_candidates(today.fleet, kinds))], today.case))}
-    rows = all_rows(today, list(unique.values())[::-1], workers)[1:]
+    rows = all_rows(today, list(unique.values())[::-1], workers, on_row)[1:]
     frame = frame_of(sorted(rows, key=_order))
     frame["gain_us"] = -frame["change_us"]
     return frame
@@ -107,10 +114,13 @@ def _changes(against: Against, limit: float) -> tuple[Change, ...]:
     return (Ask((({"accuracy": "max_accuracy_drop", "energy": "max_energy_mj"}[against], limit),)),)
 
 
-def _value(against: Against, limit: float, row: Row) -> float | None:
+def _value(today: Today, against: Against, limit: float, row: Row) -> float | None:
     if against == "accuracy":
         return 1 - limit if row.predicted_accuracy is None else row.predicted_accuracy
-    return row.memory_bytes if against == "memory" else row.energy_mj
+    if against == "energy":
+        return row.energy_mj
+    # What is granted, not what is in use: a plan fills what is left over, for accuracy.
+    return sum(member.memory_budget for member in applied(today.case, _changes(against, limit)).fleet.members)
 
 
 def _for_latency(today: Today) -> tuple[Change, ...]:

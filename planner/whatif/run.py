@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -22,6 +22,13 @@ from planner.whatif.kept import Kept
 from planner.whatif.rows import Row, Status, renamed, row_of
 from planner.whatif.scenarios import Posed, key_of
 from planner.workers import Here, Workers, results
+
+# Called with the number of scenarios that are solved, and of all.
+OnRow = Callable[[int, int], None]
+
+
+def quietly(done: int, total: int) -> None:
+    """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +139,15 @@ def answers(
         yield waiting[position], row
 
 
-def all_rows(today: Today, scenarios: Sequence[Posed], workers: Workers | None = None) -> list[Row]:
+def all_rows(
+    today: Today, scenarios: Sequence[Posed], workers: Workers | None = None, on_row: OnRow = quietly
+) -> list[Row]:
     """Return today's row and that of each scenario, in their order."""
-    found = dict(answers(today, scenarios, workers))
+    found: dict[int, Row] = {}
+    on_row(0, len(scenarios))
+    for i, row in answers(today, scenarios, workers):
+        found[i] = row
+        on_row(len(found), len(scenarios))
     return [today.row, *(found[i] for i in range(len(scenarios)))]
 
 

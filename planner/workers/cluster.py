@@ -11,6 +11,7 @@ from typing import Any
 from planner.errors import InputError, PlannerError
 from planner.version import __version__
 from planner.workers.base import Submit
+from planner.workers.watch import Watch
 
 PATIENCE_S = 10
 
@@ -41,15 +42,15 @@ class Cluster:
         import dask
         from distributed import KilledWorker
 
-        executor = self.client.get_executor(pure=False)
         sent = self._send(carried, kept)
+        watch = Watch(self.client)
 
         def submit(task: Callable[..., Any], *args: Any) -> "Future[Any]":
             nonlocal sent
-            if sent.status != "finished":
+            if sent.status != "finished" or watch.silent_loss:
                 sent = self._send(carried, kept)
-            future: Future[Any] = executor.submit(_call, task, sent, args)
-            return future
+                watch.silent_loss = False
+            return watch.follow(self.client.submit(_call, task, sent, args, pure=False))
 
         try:
             # Arguments may be large, and lie with the task lest they are lost with a worker.
@@ -61,6 +62,7 @@ class Cluster:
                 f"{error.last_worker.address}, perhaps for want of memory; {kept}."
             ) from None
         finally:
+            watch.end()
             sent.release()
 
     def _send(self, carried: object, kept: str) -> Any:

@@ -12,7 +12,7 @@ from planner.report.words import counted, ms, percent, size
 # What a front is against, as an axis.
 _AXES = {
     "accuracy": "predicted fused accuracy [%]",
-    "memory": "memory in use on all devices [MiB]",
+    "memory": "memory that all devices grant [MiB]",
     "energy": "energy of one image [mJ]",
 }
 # How a point's limit is written beside it.
@@ -84,7 +84,7 @@ def _hover(against: str, row: "pd.Series[Any]") -> str:
 
 
 def _title(against: str, known: pd.DataFrame) -> str:
-    name = {"accuracy": "predicted accuracy", "memory": "memory in use", "energy": "energy"}[against]
+    name = {"accuracy": "predicted accuracy", "memory": "memory granted", "energy": "energy"}[against]
     if not len(known):
         return f"No plan at any limit of {against}"
     by_latency = known.sort_values("latency_us", kind="stable")
