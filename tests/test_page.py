@@ -21,9 +21,9 @@ from test_cli import planner, refused
 
 from planner.cli import page as report_command
 from planner.goals import groups, placements, read_goal
-from planner.report.commands import commands, goal_file
 from planner.report.page import page
 from planner.report.page_tables import devices_table, scenarios_table, times_table
+from planner.report.reproduce import commands, goal_file
 from planner.schema import Goal, GoalFile, sha256_of, write_document
 from planner.solver import solve
 

@@ -121,8 +121,7 @@ def what_if(
     from planner.whatif import Asked, Case, Kept, answers, axes_of, frame_of, posed, to_csv, to_json
     from planner.workers import chosen, tls_of
 
-    if json and csv:
-        raise InputError("--json and --csv both say what is printed: give one of them.")
+    _refuse_both(json, csv)
     refuse_folder(out)
     if out is not None and out.suffix not in (".csv", ".json"):
         raise InputError(f"--out {out}: must be a .csv or .json file, got {out.suffix or 'no ending'!r}.")
@@ -188,6 +187,7 @@ def pareto(
     from planner.whatif import pareto as front_of
     from planner.workers import chosen
 
+    _refuse_both(json, csv)
     given = _Given.of(devices, profile, goal)
     with chosen(jobs) as workers:
         today = given.today(seed, time_limit)
@@ -221,6 +221,7 @@ def next_(
     from planner.whatif import next_best
     from planner.workers import chosen
 
+    _refuse_both(json, csv)
     given = _Given.of(devices, profile, goal, start)
     with chosen(jobs) as workers:
         today = given.today(seed, time_limit)
@@ -273,9 +274,13 @@ def diff(
     terminal.console().print(moves_text(earlier, later, model_profile))
 
 
-def _print_frame(frame: "pd.DataFrame", text: "RenderableType", json: bool, csv: bool, index: bool) -> None:
+def _refuse_both(json: bool, csv: bool) -> None:
+    """Notice before the work that two results are asked for."""
     if json and csv:
         raise InputError("--json and --csv both say what is printed: give one of them.")
+
+
+def _print_frame(frame: "pd.DataFrame", text: "RenderableType", json: bool, csv: bool, index: bool) -> None:
     if json:
         data = frame.reset_index() if index else frame
         typer.echo(data.to_json(orient="records", indent=1, force_ascii=False))

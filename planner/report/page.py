@@ -13,7 +13,6 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from planner.report.commands import commands, goal_file
 from planner.report.graph import graph_of
 from planner.report.page_tables import (
     MOST_IDLE,
@@ -39,6 +38,7 @@ from planner.report.pictures import (
     what_if,
 )
 from planner.report.pictures.style import plotly_script, untitled
+from planner.report.reproduce import commands, goal_file
 from planner.report.text import headline
 from planner.report.words import counted, ms, percent, short, visible
 from planner.schema import Fleet, Goal, Plan, Profile, sha256_of, to_json

@@ -4,9 +4,7 @@ import shlex
 from collections.abc import Iterator
 
 from planner.schema import Goal, GoalFile, Plan, to_json
-
-# The default of `planner solve --time-limit` [s].
-_TIME_LIMIT_S = 30
+from planner.solver import DEFAULT_TIME_LIMIT_S
 
 
 def commands(plan: Plan, profile: str) -> str:
@@ -19,7 +17,7 @@ def commands(plan: Plan, profile: str) -> str:
     on = f"--devices devices.json --profile {shlex.quote(profile)}"
     goal = "--goal goal.json" if goal_file(plan.goal) else " ".join(map(shlex.quote, _flags(plan.goal)))
     # Out of time, a plan is what was best so far: again as much time is needed.
-    limit = f"--time-limit {plan.solver.seconds:.0f}" if plan.solver.seconds > _TIME_LIMIT_S + 1 else ""
+    limit = f"--time-limit {plan.solver.seconds:.0f}" if plan.solver.seconds > DEFAULT_TIME_LIMIT_S + 1 else ""
     solve = ["planner solve", on, goal, f"--seed {plan.solver.seed}" * (plan.solver.seed > 0), limit]
     return "\n".join(
         (
