@@ -62,6 +62,22 @@ def loads(transfers: Sequence[Transfer], num_media: int) -> list[int]:
     return load_bytes
 
 
+def hops_of(fleet: Fleet) -> nx.MultiGraph:
+    """Return single devices and the hops between them; the default link is none of them.
+
+    Edges: latency [ms] and bandwidth [Mbit/s], exact; medium (its number, -1 if it is not shared).
+    """
+    hops = nx.MultiGraph()
+    hops.add_nodes_from(member.name for member in fleet.members)
+    for link, medium in zip(fleet.links, _medium_numbers(fleet), strict=False):
+        speed = {"latency": rational(link.latency_ms), "bandwidth": rational(link.bandwidth_mbps)}
+        for a in fleet.member_names[link.between[0]]:
+            for b in fleet.member_names[link.between[1]]:
+                if a != b:
+                    hops.add_edge(a, b, **speed, medium=medium)
+    return hops
+
+
 def router(fleet: Fleet) -> Callable[[str, int], Transfer]:
     """Return a function (device, bytes) -> `Transfer` over the fastest path.
 
@@ -71,15 +87,7 @@ def router(fleet: Fleet) -> Callable[[str, int], Transfer]:
     Raises:
         InputError: If a device cannot be reached from the aggregator.
     """
-    numbers = _medium_numbers(fleet)
-    hops = nx.MultiGraph()
-    hops.add_nodes_from(member.name for member in fleet.members)
-    for link, medium in zip(fleet.links, numbers, strict=False):
-        for a in fleet.member_names[link.between[0]]:
-            for b in fleet.member_names[link.between[1]]:
-                if a != b:
-                    speed = {"latency": rational(link.latency_ms), "bandwidth": rational(link.bandwidth_mbps)}
-                    hops.add_edge(a, b, **speed, medium=medium)
+    numbers, hops = _medium_numbers(fleet), hops_of(fleet)
     # (bandwidth, {device: latency}, {device: path}) for each bandwidth that some link has, the widest first.
     levels = []
     for bandwidth in sorted({b for *_, b in hops.edges(data="bandwidth")}, reverse=True):

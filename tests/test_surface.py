@@ -1,4 +1,4 @@
-"""The planner in Python: few names, loaded when used; plans that know what they were made of; changes by validation."""
+"""The planner in Python: few names, loaded when used; plans that know what they were made of."""
 
 import ast
 import copy
@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pencil
 import pytest
 
@@ -18,8 +17,7 @@ from planner.check import check
 from planner.errors import InputError
 from planner.planned import Planned
 from planner.report.frames import devices_frame
-from planner.schema import Device, Fleet, Goal, Link, Plan, sha256_of, to_json
-from planner.shipped import load_fleet
+from planner.schema import Goal, Plan, sha256_of, to_json
 
 ROOT = Path(__file__).parent.parent
 
@@ -241,164 +239,6 @@ def test_plans_of_different_profiles_are_not_compared(plan: Planned) -> None:
     other = planner.solve(pencil.profile(model="other"), plan.fleet)
     with pytest.raises(InputError, match=r"plans must be of one profile, got [0-9a-f]{12}\.\.\. and [0-9a-f]{12}"):
         planner.diff(plan, other)
-
-
-# --- changing ---
-
-
-def test_a_changed_fleet_is_a_new_one() -> None:
-    """Sizes may be written as in a file, objects and numpy numbers are taken, the old fleet stays as it was."""
-    fleet = pencil.fleet()
-    gateway, near, far = fleet.devices
-    bigger = fleet.replace(devices=[gateway.replace(memory_budget="3KiB"), near, far.replace(count=np.int64(2))])
-    assert [m.memory_budget for m in bigger.members] == [3072, 2000, 2000, 2000]
-    assert [m.name for m in bigger.members] == ["gateway", "near", "far-1", "far-2"]
-    assert fleet == pencil.fleet()
-    assert fleet.replace() == fleet
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"memory_budget": -1}, r"^Device: memory_budget must be > 0, got -1\.$"),
-        (
-            {"memory_budget": "3 kilo"},
-            r'^Device: memory_budget must be a number of bytes or a size such as "512MiB", got',
-        ),
-        ({"memroy_budget": 1}, r"^Device: unknown key 'memroy_budget'; did you mean 'memory_budget'\?$"),
-        ({"count": "2"}, r'^Device: count must be a valid integer, got "2"\.$'),
-        ({"active_power_w": float("nan")}, "^Device: active_power_w must be a finite number, got NaN"),
-        ({"name": object()}, r"^Device: values must be what a file can hold \(got <object"),
-    ],
-)
-def test_a_change_is_validated_like_a_file(changes: dict, message: str) -> None:
-    """An unknown key names the nearest; a value that a file may not have is refused in the file's words."""
-    with pytest.raises(InputError, match=message):
-        pencil.fleet().devices[0].replace(**changes)
-
-
-def test_the_sentence_is_the_file_s(tmp_path: Path) -> None:
-    """What is wrong deep inside is said as of a file, with its place."""
-    devices = pencil.fleet_data()["devices"]
-    devices[1]["count"] = 0
-    path = tmp_path / "devices.json"
-    path.write_text(json.dumps(pencil.fleet_data() | {"devices": devices}))
-    with pytest.raises(InputError, match=r"devices\[1\] 'near': count must be >= 1, got 0") as of_file:
-        load_fleet(path)
-    with pytest.raises(InputError, match=r"^Fleet: devices\[1\] 'near'") as of_change:
-        pencil.fleet().replace(devices=devices)
-    assert str(of_change.value).removeprefix("Fleet: ") == str(of_file.value).removeprefix(f"{path}: ")
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (
-            lambda: Goal(max_acuracy_drop=0.1),
-            r"^Goal: unknown key 'max_acuracy_drop'; did you mean 'max_accuracy_drop'",
-        ),
-        (lambda: Goal(max_accuracy_drop=2), r"^Goal: max_accuracy_drop must be <= 1, got 2\.$"),
-        (
-            lambda: Goal(objective="energy"),
-            r"^Goal: objective 'energy' must have max_latency_ms beside it, got none\.$",
-        ),
-        (lambda: Device(name="a", memory_budget=1), r"^Device: a device must have a kind or its own macs_per_second"),
-        (lambda: Link(between=("a", "b"), latency_ms=1), r"^Link: bandwidth_mbps is missing\.$"),
-        (
-            lambda: Fleet(aggregator="b", devices=[{"name": "a", "kind": "x", "memory_budget": 1}]),
-            r"^Fleet: aggregator must be one of the devices, got 'b'",
-        ),
-    ],
-)
-def test_what_is_built_by_hand_is_validated_the_same(make, message: str) -> None:
-    """A wrong argument is one sentence, never a page of validation."""
-    with pytest.raises(InputError, match=message):
-        make()
-
-
-# --- asking ---
-
-
-def test_without_a_change_there_is_today(plan: Planned) -> None:
-    """The first row is the plan as it is."""
-    rows = planner.what_if(plan)
-    assert list(rows.index) == ["today"]
-    today = rows.loc["today"]
-    assert (today["latency_us"], today["bound_us"], today["status"]) == (plan.latency_us, plan.bound_us, plan.status)
-    assert (today["change_us"], today["bytes_to_send"]) == (0, 0)
-
-
-def test_a_row_is_the_plan_of_its_fleet(plan: Planned) -> None:
-    """The same words as on the command line, and the same as solving the changed fleet oneself."""
-    rows = planner.what_if(plan, set=["near.memory_budget=3KiB", "far.bandwidth_mbps=1"], scale="memory=2")
-    assert list(rows.index) == ["today", "near.memory_budget 3KiB", "far.bandwidth_mbps 1", "memory x2"]
-    gateway, near, far = plan.fleet.devices
-    bigger = plan.fleet.replace(devices=[gateway, near.replace(memory_budget="3KiB"), far])
-    assert rows.loc["near.memory_budget 3KiB", "latency_us"] == planner.solve(plan.profile, bigger).latency_us
-    first, second = plan.fleet.links
-    slower = plan.fleet.replace(links=[first, second.replace(bandwidth_mbps=1.0)])
-    assert rows.loc["far.bandwidth_mbps 1", "latency_us"] == planner.solve(plan.profile, slower).latency_us
-    doubled = plan.fleet.replace(devices=[d.replace(memory_budget=2 * d.memory_budget) for d in plan.fleet.devices])
-    assert rows.loc["memory x2", "latency_us"] == planner.solve(plan.profile, doubled).latency_us
-
-
-def test_changes_may_be_one_text_or_several_and_combined(plan: Planned) -> None:
-    """A text is a list of one; with `cross` there is a row for each combination."""
-    once = planner.what_if(plan, drop="far", sweep="max-accuracy-drop=0.05")
-    assert list(once.index) == ["today", "without far", "max-accuracy-drop 0.05"]
-    crossed = planner.what_if(plan, drop=("far",), sweep=["max-accuracy-drop=0.05"], cross=True)
-    assert set(crossed.index) == {*once.index, "without far, max-accuracy-drop 0.05"}
-    lost = planner.what_if(plan, drop_each=True)
-    assert lost.loc["without gateway", "status"] == "impossible"
-    assert "joins the features" in lost.loc["without gateway", "reason"]
-
-
-def test_scenarios_come_from_a_file(plan: Planned, tmp_path: Path) -> None:
-    """Named scenarios, as `planner schema scenarios` describes them."""
-    path = tmp_path / "scenarios.json"
-    path.write_text(json.dumps({"schema_version": 1, "scenarios": [{"name": "storm", "drop": ["far"]}]}))
-    assert list(planner.what_if(plan, scenarios=str(path)).index) == ["today", "storm"]
-
-
-def test_a_front_begins_and_ends_with_plans(plan: Planned) -> None:
-    """Each point of the front agrees with a separate solve at its accuracy drop."""
-    front = planner.pareto(plan, "accuracy")
-    assert not front.empty
-    for _, point in front.iterrows():
-        goal = Goal(max_accuracy_drop=point["limit"])
-        assert planner.solve(plan.profile, plan.fleet, goal).latency_us == point["latency_us"]
-
-
-def test_what_to_buy_is_sorted_and_exact(plan: Planned) -> None:
-    """The largest gain first; that of a board that is there already is the one of the fleet with two of them."""
-    best = planner.next_best(plan, kinds=["board"])
-    assert list(best["gain_us"]) == sorted(best["gain_us"], reverse=True)
-    gateway, near, far = plan.fleet.devices
-    more = [*plan.fleet.links, plan.fleet.links[0].replace(between=("gateway", "new"))]
-    larger = plan.fleet.replace(devices=[gateway, near, far, near.replace(name="new")], links=more)
-    gain = plan.latency_us - planner.solve(plan.profile, larger).latency_us
-    assert best.loc["+ board", "gain_us"] == gain
-
-
-@pytest.mark.parametrize(
-    ("ask", "message"),
-    [
-        (lambda p: planner.what_if(p, drop="fare"), r"--drop fare: .*'fare'.*did you mean 'far'"),
-        (lambda p: planner.what_if(p, set="far.memory=1"), r"--set far\.memory=1: .*did you mean 'memory_budget'"),
-        (lambda p: planner.what_if(p, scale="memory=2..1/3"), r"--scale memory=2\.\.1/3: a range A\.\.B/N must rise"),
-        (lambda p: planner.what_if(p, time_limit_s=-1), r"^time_limit_s must be >= 0, got -1\.$"),
-        (lambda p: planner.what_if(Plan.model_validate(p.model_dump())), r"^plan must be a Planned \(planner\.solve"),
-        (
-            lambda p: planner.pareto(p, "energie"),
-            r"^against must be one of accuracy, memory, energy, got 'energie'; did",
-        ),
-        (lambda p: planner.next_best(p, "esp32s3"), r"--kinds esp32s3: .*did you mean 'esp32-s3'"),
-    ],
-)
-def test_wrong_questions_are_one_sentence(plan: Planned, ask, message: str) -> None:
-    """What was meant is named, before anything is solved."""
-    with pytest.raises(InputError, match=message):
-        ask(plan)
 
 
 # --- showing ---

@@ -13,6 +13,7 @@ from typing import Any
 import networkx as nx
 
 from planner.errors import InputError, PlannerError
+from planner.links import hops_of
 from planner.schema import Device, Fleet, Goal, Link, Profile, nearest
 from planner.shipped import load_kinds
 
@@ -126,11 +127,7 @@ def cut_off(fleet: Fleet, lost: Iterable[str]) -> set[str]:
     """Return the devices that cannot be reached once these are lost."""
     if fleet.default_link is not None:
         return set()
-    hops = nx.Graph()
-    hops.add_nodes_from(member.name for member in fleet.members)
-    for link in fleet.links:
-        first, second = (fleet.member_names[end] for end in link.between)
-        hops.add_edges_from((a, b) for a in first for b in second)
+    hops = hops_of(fleet)
     before = set(nx.node_connected_component(hops, fleet.aggregator))
     hops.remove_nodes_from(set(lost))
     return before - set(lost) - set(nx.node_connected_component(hops, fleet.aggregator))
