@@ -24,9 +24,9 @@ import torch
 from planner.network.checkpoint import load_card, whole_shape
 from planner.network.vit import Shape
 from planner.network.widths import embed_widths
-from planner.profiler.design import CHANNEL_MULTIPLE, NUM_NETWORKS, design
-from planner.profiler.fit import Fit, Timed, fit
-from planner.profiler.probes import MANIFEST, PRECISIONS, SCRIPT, write_networks, write_script
+from planner.profiler.device.latency_fit import Fit, Timed, fit_latency
+from planner.profiler.device.probe_design import CHANNEL_MULTIPLE, NUM_NETWORKS, design_probes
+from planner.profiler.device.probe_folder import MANIFEST, PRECISIONS, SCRIPT, write_networks, write_script
 from planner.schema import Precision, ProbeResult, read_document
 from planner.schema.base import write_text
 
@@ -93,7 +93,7 @@ def measure(name: str, whole: Shape, seconds: float) -> ProbeResult:
     """Time the probes and the random sub-models of a model, in the same rounds."""
     folder = WORK / name.replace(" ", "-")
     if not (folder / MANIFEST).exists():
-        shapes = [*design(whole, embed_widths(whole), 0), *random_sub_models(whole)]
+        shapes = [*design_probes(whole, embed_widths(whole), 0), *random_sub_models(whole)]
         write_networks(name, whole, shapes, folder, PRECISIONS, 0, lambda done, n: print(name, done, n, flush=True))
     write_script(folder)
     out, threads = folder / "latency.json", ",".join(map(str, THREADS))
@@ -135,7 +135,7 @@ def row(result: ProbeResult, precision: Precision, threads: int, of_rounds: Call
         Timed(n.embed_dim, n.num_heads, n.hidden_dim, of_rounds(timings[n.name].rounds_us))
         for n in result.manifest.networks
     ]
-    fitted = fit(timed[:NUM_NETWORKS])
+    fitted = fit_latency(timed[:NUM_NETWORKS])
     return Row(
         precision=precision,
         threads=threads,

@@ -16,10 +16,10 @@ from planner.errors import InfeasibleError
 from planner.executor.bundle import read_bundle
 from planner.executor.evaluate import evaluate
 from planner.executor.execute import execute
+from planner.library import load_fleet, load_profile
 from planner.report.text import kib
 from planner.schema import Fleet, Goal, Plan, Profile, write_document
 from planner.schema.base import sha256_of_json, write_text
-from planner.shipped import load_fleet, load_profile
 from planner.solver import solve
 
 ROOT = Path(__file__).parent.parent

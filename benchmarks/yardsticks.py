@@ -15,15 +15,15 @@ from pathlib import Path
 
 import torch
 
-from planner import cost
 from planner.errors import PlannerError
 from planner.executor.bundle import read_bundle
 from planner.executor.evaluate import evaluate
 from planner.executor.execute import execute
-from planner.profiler import latency
+from planner.library import load_fleet, load_profile
+from planner.profiler.device import local_latency
+from planner.rules import cost
 from planner.schema import Device, Fleet, Goal, Plan, Profile
 from planner.schema.base import write_text
-from planner.shipped import load_fleet, load_profile
 from planner.solver import solve
 
 ROOT = Path(__file__).parent.parent
@@ -79,14 +79,14 @@ def _row(name: str, plan: Plan, profile: Profile, out: Path, epochs: int) -> str
     return f"| {name} | {plan.latency_us / 1000:.1f} | {accuracy} | {worst:.1%} | {seconds:.0f} |"
 
 
-def _timings(plan: Plan, profile: Profile, sub_models: list[latency.VisionTransformer]) -> list[str]:
+def _timings(plan: Plan, profile: Profile, sub_models: list[local_latency.VisionTransformer]) -> list[str]:
     """Each sub-model timed on this machine, against the `local` latency table."""
-    here = Device(name="here", kind=latency.KIND, memory_budget=2**40)
+    here = Device(name="here", kind=local_latency.KIND, memory_budget=2**40)
     fleet = Fleet.model_validate({"aggregator": "here", "devices": [here.model_dump()]})
     (device,) = cost.device_costs(profile, fleet)
     lines = [
         f"Sub-models of our plan on this machine; the table was fitted with a held-out error of "
-        f"{profile.latency[latency.KIND][0].mape:.1%}.",
+        f"{profile.latency[local_latency.KIND][0].mape:.1%}.",
         "",
         "| device | predicted [us] | measured [us] | ratio |",
         "|---|---|---|---|",
@@ -97,7 +97,7 @@ def _timings(plan: Plan, profile: Profile, sub_models: list[latency.VisionTransf
         predicted = at.time.compute_us(*cost.kept_counts(profile, a.kept_heads, a.kept_channel_groups))
         shape = sub_model.shape
         image = torch.zeros(1, shape.in_channels, shape.image_size, shape.image_size)
-        measured = latency.time_us(sub_model, image)
+        measured = local_latency.shortest_time_us(sub_model, image)
         lines.append(f"| {a.device} | {predicted} | {measured:.0f} | {predicted / measured:.2f} |")
     return lines
 

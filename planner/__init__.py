@@ -23,15 +23,15 @@ from planner.version import __version__
 
 if TYPE_CHECKING:
     from planner.errors import InfeasibleError, InputError, PlannerError, TimeLimitError
-    from planner.planned import diff, load_plan, next_best, pareto, solve, what_if
+    from planner.library import load_fleet, load_profile
+    from planner.api import diff, load_plan, next_best, pareto, solve, what_if
     from planner.schema import Device, Fleet, Goal, Link, Plan, Profile
-    from planner.shipped import load_fleet, load_profile
 
 _HOMES = {
     "errors": ("InfeasibleError", "InputError", "PlannerError", "TimeLimitError"),
-    "planned": ("diff", "load_plan", "next_best", "pareto", "solve", "what_if"),
+    "api": ("diff", "load_plan", "next_best", "pareto", "solve", "what_if"),
     "schema": ("Device", "Fleet", "Goal", "Link", "Plan", "Profile"),
-    "shipped": ("load_fleet", "load_profile"),
+    "library": ("load_fleet", "load_profile"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -10,7 +10,7 @@ from solver_instances import best_of, latency_of, small
 from planner.errors import InfeasibleError
 from planner.schema import Fleet, Goal, Profile
 from planner.solver import solve
-from planner.solver.changes import with_more_memory, with_one_more
+from planner.solver.infeasible.repair import with_more_memory, with_one_more
 
 UNITS = {"KiB": 2**10, "MiB": 2**20}
 FLOORS = "the retention floors"

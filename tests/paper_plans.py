@@ -10,7 +10,7 @@ from typing import Any
 
 from pencil import Json, fleet, fleet_data, profile
 
-from planner.check import check
+from planner.rules.check import check
 from planner.schema import Fleet, Plan, Profile, sha256_of
 
 COMPUTE_US = {"gateway": 564, "near": 29, "far": 29}

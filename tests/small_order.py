@@ -8,8 +8,8 @@ from sklearn.datasets import load_digits
 
 from planner.executor.bundle import METRICS
 from planner.executor.execute import execute
+from planner.library import folder, load_profile
 from planner.schema import Device, Fleet, Goal, ModelCard, Plan, Profile, read_document, write_document
-from planner.shipped import folder, load_profile
 from planner.solver import solve
 
 

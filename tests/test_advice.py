@@ -12,7 +12,7 @@ from solver_instances import best_of, infeasible, small
 from planner.errors import InfeasibleError
 from planner.schema import Fleet, Goal, Profile
 from planner.solver import solve
-from planner.solver.changes import mib, with_more_memory, with_one_more
+from planner.solver.infeasible.repair import mib, with_more_memory, with_one_more
 
 
 def test_more_memory_goes_to_one_device_of_a_count() -> None:

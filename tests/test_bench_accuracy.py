@@ -18,15 +18,15 @@ from benchmarks.accuracy.results import Cell, Costs, Reached, Study, WholeModel,
 from benchmarks.accuracy.runner import in_order
 from benchmarks.accuracy.settings import SMALL
 from benchmarks.accuracy.store import code_of
-from planner.cost import device_costs
 from planner.errors import InfeasibleError
+from planner.library import load_profile
+from planner.network.distillation_data import Batch
 from planner.network.fusion import Fusion
-from planner.network.joint import FusedAndOwn, Joint
-from planner.network.lessons import Batch
-from planner.network.objectives import LabelsAndSoft, OwnOrOther, OwnOrOtherAndSoft, Relations
+from planner.network.joint_model import JointLoss, JointModel
+from planner.network.losses import DistillationLoss, FusionLoss, OwnOrOtherLoss, RelationLoss
 from planner.network.vit import Shape, VisionTransformer
+from planner.rules.cost import device_costs
 from planner.schema import Assignment, FusionCost, Goal, Plan, Profile, SolverRun
-from planner.shipped import load_profile
 
 ROOT = Path(__file__).parent.parent
 
@@ -256,7 +256,7 @@ def model_of(seed: int) -> VisionTransformer:
 def test_own_alone_is_a_softmax_over_own_classes_of_own_images() -> None:
     """By hand: images 0, 2, 3 and 5 of classes 0, 2 are looked at, and logits 0 and 2 alone, at temperature 2."""
     batch, model = batch_of(0), model_of(0)
-    value = ablations.without_other(OwnOrOtherAndSoft((0, 2), 4))(model, batch, torch.Generator())
+    value = ablations.without_other(DistillationLoss((0, 2), 4))(model, batch, torch.Generator())
     logits = model(batch.inputs).detach().numpy()[[0, 2, 4, 5]][:, [0, 2]].astype(float)
     taught = batch.answers.numpy()[[0, 2, 4, 5]][:, [0, 2]].astype(float)
     labels = [0, 1, 0, 1]
@@ -284,12 +284,12 @@ def test_without_teacher_its_answers_do_not_matter() -> None:
     batch = batch_of(0)
     other = batch._replace(answers=-batch.answers)
     model, fusion = model_of(0), Fusion((8, 8), 4, 4).eval()
-    joint = Joint([model, model_of(1)], fusion).eval()
+    joint = JointModel([model, model_of(1)], fusion).eval()
     features = batch._replace(inputs=torch.randn(6, 16))
     for objective, module, given in (
-        (OwnOrOtherAndSoft((0, 2), 4), model, batch),
-        (LabelsAndSoft(), fusion, features),
-        (FusedAndOwn([(0, 2), (1, 3)], 4, 0.3), joint, batch),
+        (DistillationLoss((0, 2), 4), model, batch),
+        (FusionLoss(), fusion, features),
+        (JointLoss([(0, 2), (1, 3)], 4, 0.3), joint, batch),
     ):
         changed = ablations.without_teacher(objective)
         values = [
@@ -303,10 +303,10 @@ def test_together_without_teacher_is_labels_fused_and_own() -> None:
     """The fused cross-entropy, and 0.3 times the mean of the sub-models' own-or-other losses."""
     batch, models, fusion = batch_of(0), [model_of(0), model_of(1)], Fusion((8, 8), 4, 4)
     own = [(0, 2), (1, 3)]
-    joint = Joint(models, fusion).eval()
-    value = ablations.without_teacher(FusedAndOwn(own, 4, 0.3))(joint, batch, torch.Generator())
+    joint = JointModel(models, fusion).eval()
+    value = ablations.without_teacher(JointLoss(own, 4, 0.3))(joint, batch, torch.Generator())
     fused = fusion(torch.cat([m.features(batch.inputs) for m in models], 1))
-    apart = [OwnOrOther(o, 4)(m, batch, torch.Generator()) for o, m in zip(own, models, strict=True)]
+    apart = [OwnOrOtherLoss(o, 4)(m, batch, torch.Generator()) for o, m in zip(own, models, strict=True)]
     expected = F.cross_entropy(fused, batch.labels) + 0.3 * (apart[0] + apart[1]) / 2
     assert value.item() == pytest.approx(expected.item(), rel=1e-5)
 
@@ -315,7 +315,7 @@ def test_an_objective_that_ablations_do_not_know_is_refused() -> None:
     """A recipe that was changed must not pass for its own ablation."""
     for change in (ablations.without_teacher, ablations.without_other):
         with pytest.raises(TypeError, match="no other form of objective Relations"):
-            change(Relations((0,), model_of(0)))
+            change(RelationLoss((0,), model_of(0)))
 
 
 def test_two_twelfths_of_a_small_model() -> None:

@@ -12,13 +12,13 @@ from random_instances import random_fleet, random_goal, random_profile
 from solver_instances import best_of, sharpened
 
 from planner.schema import Fleet, Goal, Profile
-from planner.solver import many
-from planner.solver.blocks import Blocks
-from planner.solver.bounds import Bounds, solo_us
-from planner.solver.build import build
-from planner.solver.clock import Clock
-from planner.solver.instance import NEVER, Instance, Ints
-from planner.solver.promise import Judge
+from planner.solver.exact.master import ObjectiveFunction
+from planner.solver.large import search
+from planner.solver.large.class_bounds import ClassBounds, solo_us
+from planner.solver.large.interval_dp import IntervalDP
+from planner.solver.problem.build import build_instance
+from planner.solver.problem.clock import Clock
+from planner.solver.problem.instance import NEVER, Instance, Ints
 
 SEEDS = range(180)
 
@@ -54,7 +54,7 @@ def best(seed: int) -> Best | None:
 @lru_cache
 def instance_of(seed: int) -> Instance:
     """Return `drawn` ready for solving."""
-    return build(*drawn(seed))
+    return build_instance(*drawn(seed))
 
 
 def feasible() -> list[int]:
@@ -96,7 +96,7 @@ def test_what_a_class_takes_by_itself_by_hand() -> None:
     groups 0.1 for 10, 0.2 for 20, 0.1 for 20, then a quarter of 0.1 for 40: 0.4 + 0.1 for 50 + 40 MACs.
     """
     alone = fleet(devices=fleet_data()["devices"][:1], links=[])
-    instance = build(profile(), alone, Goal(min_retention=0.5))
+    instance = build_instance(profile(), alone, Goal(min_retention=0.5))
     wide = next(option for option in instance.options if option.embed_dim == 8)
     assert solo_us(instance, wide).tolist() == [[373, 373], [364, 364]]
 
@@ -129,15 +129,15 @@ def test_the_bounds_are_below_the_best_plan(first: int) -> None:
         latency = best_of(of, on, Goal.model_validate(goal.model_dump() | {"objective": "latency"}))
         assert latency is not None
         instance, found_us = instance_of(seed), slowest_us(seed)
-        bounds = Bounds(instance)
-        by_flow, by_blocks = bounds.slowest_us(Clock(60)), Blocks(instance, bounds).slowest_us(Clock(60))
+        bounds = ClassBounds(instance)
+        by_flow, by_blocks = bounds.slowest_us(Clock(60)), IntervalDP(instance, bounds).slowest_us(Clock(60))
         assert by_flow is not None
         assert by_blocks is not None
         assert max(by_flow, by_blocks) <= found_us
         found = best(seed)
         assert found is not None
         assert bounds.fusion_us(found_us) <= found.latency_us - found_us
-        bound_us = many.latency_bound_us(instance)
+        bound_us = search.latency_bound_us(instance)
         assert bound_us is not None
         assert bound_us <= latency.latency_us <= found.latency_us
 
@@ -149,7 +149,7 @@ def test_the_flow_is_below_the_best_plan(first: int) -> None:
         instance, found = instance_of(seed), best(seed)
         assert found is not None
         used = [pick for pick in found.picks if pick is not None]
-        bounds, within_us = Bounds(instance), slowest_us(seed)
+        bounds, within_us = ClassBounds(instance), slowest_us(seed)
         dims, devices = bounds.relaxed(within_us, "latency"), bounds.relaxed(within_us, "devices")
         assert dims is not None
         assert devices is not None
@@ -168,12 +168,12 @@ def test_fewer_devices_are_heeded(first: int) -> None:
         instance, found = instance_of(seed), best(seed)
         assert found is not None
         used = sum(pick is not None for pick in found.picks)
-        bounds = Bounds(instance, used)
+        bounds = ClassBounds(instance, used)
         assert bounds.relaxed(slowest_us(seed), "latency") is not None
-        assert Blocks(instance, bounds, used).possible(slowest_us(seed))
+        assert IntervalDP(instance, bounds, used).possible(slowest_us(seed))
         copies = max(rule.least for rule in instance.survivors)
         if copies > 1:
-            assert Bounds(instance, copies - 1).relaxed(bounds.longest_us, "latency") is None
+            assert ClassBounds(instance, copies - 1).relaxed(bounds.longest_us, "latency") is None
 
 
 @pytest.mark.parametrize("objective", ["latency", "energy", "devices"])
@@ -186,11 +186,11 @@ def test_bounds_of_each_objective(objective: str) -> None:
         asked = Goal.model_validate(goal.model_dump() | changes)
         found = best_of(of, on, asked)
         assert found is not None
-        instance = build(of, on, asked)
-        bounds, judge = Bounds(instance), Judge(instance, asked.objective)
+        instance = build_instance(of, on, asked)
+        bounds, judge = ClassBounds(instance), ObjectiveFunction(instance, asked.objective)
         slowest = bounds.slowest_us(Clock(60))
         assert slowest is not None
-        bound = many._bound(instance, bounds, judge, slowest, NEVER)
+        bound = search._bound(instance, bounds, judge, slowest, NEVER)
         assert bound is not None
         value = float(found.value) * (1000 * instance.energy_scale if objective == "energy" else 1)
         assert bound <= value + 1e-6
@@ -201,14 +201,14 @@ def test_bounds_of_each_objective(objective: str) -> None:
 # --- tables of blocks
 
 
-def tiny(seed: int) -> tuple[Instance, Blocks]:
+def tiny(seed: int) -> tuple[Instance, IntervalDP]:
     """Return 3 to 5 classes on 2 to 4 devices in groups, some of which must survive."""
     of = random_profile(seed, num_classes=3 + seed % 3)
     data = random_fleet(of, seed, num_devices=1 + seed % 3).model_dump(mode="json")
     data["devices"][-1]["count"] = 1 + seed % 2 + (len(data["devices"]) < 2)
     data["links"], data["aggregator"] = [], "d0" if len(data["devices"]) > 1 else "d0-1"
-    instance = build(of, Fleet.model_validate(data), Goal(survive=int(seed % 5 == 0)))
-    return instance, Blocks(instance, Bounds(instance))
+    instance = build_instance(of, Fleet.model_validate(data), Goal(survive=int(seed % 5 == 0)))
+    return instance, IntervalDP(instance, ClassBounds(instance))
 
 
 def sequences(instance: Instance) -> Iterator[tuple[int, ...]]:
@@ -276,9 +276,9 @@ def test_neighbours_are_enough(seed: int) -> None:
 def test_the_flow_says_an_order_where_tables_are_too_large(seed: int) -> None:
     """By the flow alone, what the best plan does is possible too; no group has more devices than there are."""
     instance = instance_of(seed)
-    blocks = Blocks(instance, Bounds(instance))
+    blocks = IntervalDP(instance, ClassBounds(instance))
     blocks.exact = False
     assert blocks.possible(slowest_us(seed))
-    found = blocks.sequence(Bounds(instance).served(slowest_us(seed)), slowest_us(seed))
+    found = blocks.sequence(ClassBounds(instance).served(slowest_us(seed)), slowest_us(seed))
     assert found is not None
     assert all(found.count(g) <= len(group.names) for g, group in enumerate(instance.groups))

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from planner.errors import InputError
-from planner.executor import budget
+from planner.executor import time_budget
 from planner.executor.execute import cut_parts
 from planner.network import data
 from planner.network.checkpoint import load_model
-from planner.network.recipes import RECIPES, Job
+from planner.network.recipes import RECIPES, RecoveryTask
 from tests.small_order import Ordered, carry_out, contents, small_order, stop
 
 
@@ -51,7 +51,7 @@ def test_a_trial_counts_what_a_run_trains(order: Ordered, tmp_path: Path, recipe
     parts = cut_parts(whole, order.profile, order.plan)
     before = [p.clone() for part in parts for p in part.sub_model.parameters()]
     samples, jitter = data.load(card, "train"), data.Jitter.of(card.training)
-    trial = budget.attempt(RECIPES[recipe], parts, whole, samples, jitter, order.profile.fusion_hidden, 0)
+    trial = time_budget.time_recipe(RECIPES[recipe], parts, whole, samples, jitter, order.profile.fusion_hidden, 0)
     assert all(map(torch.equal, before, (p for part in parts for p in part.sub_model.parameters())))
     bundle = carry_out(order, tmp_path, recipe=recipe, epochs=3)
     lines = [json.loads(line) for line in (bundle / "metrics.jsonl").read_text().splitlines()]
@@ -66,7 +66,7 @@ def test_most_epochs_is_the_last_that_fits() -> None:
         train([_training(job.epochs), _training(job.epochs)])
         train([_training(job.epochs)])
 
-    trial = budget.Trial(recipe, _job(), 1.0, [[2.0, 3.0], [4.0]], 8)
+    trial = time_budget.TimedRecipe(recipe, _job(), 1.0, [[2.0, 3.0], [4.0]], 8)
     # One after the other (1 + 2 + 3 + 4) n; two at a time (1 + 3 + 4) n; past 8 epochs, no more copies.
     assert [trial.seconds(n, 1) for n in (1, 8, 9)] == [10, 80, 89]
     assert [trial.seconds(n, 2) for n in (1, 8, 9)] == [8, 64, 71]
@@ -81,4 +81,4 @@ def _training(epochs: int) -> object:
 
 
 def _job() -> object:
-    return Job((), None, None, None, 0, 1, 0)
+    return RecoveryTask((), None, None, None, 0, 1, 0)

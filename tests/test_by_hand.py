@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from scipy.optimize import linprog
 
-from planner.check import check
+from planner.library import load_fleet, load_plan, load_profile
+from planner.rules.check import check
 from planner.schema import Fleet, Plan, read_document
-from planner.shipped import load_fleet, load_plan, load_profile
 from planner.solver import solve
 
 ROOT = Path(__file__).parent.parent

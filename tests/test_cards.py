@@ -5,11 +5,11 @@ import json
 import pytest
 
 from planner.errors import InputError
+from planner.library import DEFAULT_PROFILE, folder
 from planner.network import audit, counts
 from planner.network.checkpoint import load_card, load_model, whole_shape
 from planner.network.vit import VisionTransformer
 from planner.schema import ModelCard, numbered, read_document, write_document
-from planner.shipped import DEFAULT_PROFILE, folder
 
 ARCHITECTURE = {
     "image_size": 4,

@@ -9,8 +9,8 @@ import pytest
 from pencil import fleet, fleet_data, profile
 from random_instances import random_fleet, random_profile
 
-from planner.check import check, gap_of, status_of
 from planner.errors import InputError
+from planner.rules.check import check, gap_of, status_of
 from planner.schema import Fleet, Goal, Plan, sha256_of
 from planner.solver import solve
 

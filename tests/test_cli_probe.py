@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from planner.cli import app
 from planner.network.vit import Shape
-from planner.profiler import probes, timings
+from planner.profiler.device import latency_table, probe_folder
 from planner.schema import Profile, read_document
 from planner.schema.base import write_text
 from tests.pencil import Json, profile_data
@@ -108,11 +108,11 @@ def test_from_a_model_to_its_latency_on_a_device(tmp_path: Path, monkeypatch: py
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     whole = Shape(4, 2, 1, 2, embed_dim=8, head_dim=4, num_heads=(2,), hidden_dim=(16,))
-    monkeypatch.setattr(probes, "whole_shape", lambda card: whole)
-    monkeypatch.setattr(probes, "NUM_NETWORKS", 3)
+    monkeypatch.setattr(probe_folder, "whole_shape", lambda card: whole)
+    monkeypatch.setattr(probe_folder, "NUM_NETWORKS", 3)
     # So few networks cannot foretell each other.
-    monkeypatch.setattr(timings, "SPARE_NETWORKS", 0)
-    monkeypatch.setattr(timings, "_REFUSE_MAPE", 1e9)
+    monkeypatch.setattr(latency_table, "SPARE_NETWORKS", 0)
+    monkeypatch.setattr(latency_table, "_REFUSE_MAPE", 1e9)
     folder = tmp_path / "probes"
     made = planner("probe", "make", "digits-vit", "--out", folder)
     assert made.exit_code == 0, made.output

@@ -19,7 +19,7 @@ from what_if_instances import by_hand, files, instance
 from planner.report.what_if_text import next_text, visible, what_if_text
 from planner.schema import Fleet, Goal, ScenarioFile, to_json
 from planner.solver import solve
-from planner.whatif import Row, frame_of
+from planner.whatif import ScenarioRow, frame_of
 
 Json = dict[str, Any]
 
@@ -126,11 +126,12 @@ HOSTILE = ["<script>alert(1)</script>", "\x1b[31mred\n\ttab", "[bold]markup[/bol
 
 def test_hostile_names_are_shown_and_do_nothing() -> None:
     """Tags, escape sequences, markup, emoji and 200 characters: within 80 columns, each on its row."""
-    rows = [Row("today", "optimal", 9000, 0, 9000, 0.0, HOSTILE[1], 2, 1000, classes_moved=0, bytes_to_send=0)]
+    rows = [ScenarioRow("today", "optimal", 9000, 0, 9000, 0.0, HOSTILE[1], 2, 1000, classes_moved=0, bytes_to_send=0)]
     rows += [
-        Row(f"without {n}", "optimal", 9000, 1, 9000, 0.0, n, 2, 9, classes_moved=1, bytes_to_send=9) for n in HOSTILE
+        ScenarioRow(f"without {n}", "optimal", 9000, 1, 9000, 0.0, n, 2, 9, classes_moved=1, bytes_to_send=9)
+        for n in HOSTILE
     ]
-    rows += [Row(f"+ {n}", "impossible", reason=f"No plan: {n}.") for n in HOSTILE]
+    rows += [ScenarioRow(f"+ {n}", "impossible", reason=f"No plan: {n}.") for n in HOSTILE]
     text = shown(what_if_text(frame_of(rows), HOSTILE[1]))
     # An emoji takes two columns.
     assert max(len(line) + line.count("🦔") for line in text.splitlines()) <= 80
@@ -146,8 +147,12 @@ def test_hostile_names_are_shown_and_do_nothing() -> None:
 def test_another_objective_has_its_column() -> None:
     """Least energy: its values stand beside the latencies, within 80 columns."""
     numbers = {"devices_used": 2, "objective_value": 3.4472, "objective_bound": 3.4472}
-    rows = [Row("today", "optimal", 16_170, 0, 9000, 0.0, "vent-1", classes_moved=0, bytes_to_send=0, **numbers)]
-    rows += [Row("pump.memory_budget 512KiB", "optimal", 16_172, 2, 9, 0.0, "b" * 20, classes_moved=10, **numbers)]
+    rows = [
+        ScenarioRow("today", "optimal", 16_170, 0, 9000, 0.0, "vent-1", classes_moved=0, bytes_to_send=0, **numbers)
+    ]
+    rows += [
+        ScenarioRow("pump.memory_budget 512KiB", "optimal", 16_172, 2, 9, 0.0, "b" * 20, classes_moved=10, **numbers)
+    ]
     rows = [replace(row, bytes_to_send=123_456) for row in rows]
     lines = shown(what_if_text(frame_of(rows), "greenhouse")).splitlines()
     assert lines[2].split() == ["scenario", "latency", "change", "objective", "gap", "bottleneck", "moved"]
@@ -158,8 +163,8 @@ def test_another_objective_has_its_column() -> None:
 def test_reasons_that_are_the_same_are_said_once() -> None:
     """Five scenarios with one reason: two are named, three counted."""
     rows = [
-        Row("today", "unknown", reason="No time."),
-        *(Row(f"s{i}", "impossible", reason="Too big.") for i in range(5)),
+        ScenarioRow("today", "unknown", reason="No time."),
+        *(ScenarioRow(f"s{i}", "impossible", reason="Too big.") for i in range(5)),
     ]
     assert "s0; s1 and 3 more: Too big." in shown(what_if_text(frame_of(rows), "f"))
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from planner.errors import InputError, PlannerError
-from planner.executor.side_by_side import SideBySide
-from planner.workers import Cluster, cluster, connected, results, watch
+from planner.executor.trainers import ParallelTrainer
+from planner.workers import DaskExecutor, cluster, connect, results, watch
 from tests.small_order import Ordered, contents, small_order
 from tests.test_side_by_side import carry_out, metrics
 
@@ -29,9 +29,9 @@ def test_workers_die_and_the_bundle_is_that_of_one_process(order: Ordered, tmp_p
     arguments = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
     with (
         distributed.LocalCluster(**arguments, silence_logs=50) as local,
-        connected(local.scheduler_address, None, ("torch",)) as workers,
+        connect(local.scheduler_address, None, ("torch",)) as workers,
     ):
-        means = SideBySide(workers)
+        means = ParallelTrainer(workers)
         assert means.width == 2
 
         def kill(seen: int) -> None:
@@ -49,10 +49,10 @@ def test_what_a_cluster_cannot_do_is_one_sentence(order: Ordered, tmp_path: Path
     died = distributed.KilledWorker("task", SimpleNamespace(address="tcp://x:2"), 3)
     client = _Client(died)
     with pytest.raises(PlannerError, match=r"tcp://x:1: 4 workers died in the same call, the last at tcp://x:2.*on"):
-        carry_out(order, tmp_path, SideBySide(Cluster(client, "tcp://x:1")))
+        carry_out(order, tmp_path, ParallelTrainer(DaskExecutor(client, "tcp://x:1")))
     client.workers = False
     with pytest.raises(PlannerError, match=r"tcp://x:1: the cluster must have a worker, got none for.*goes on from"):
-        carry_out(order, tmp_path, SideBySide(Cluster(client, "tcp://x:1")))
+        carry_out(order, tmp_path, ParallelTrainer(DaskExecutor(client, "tcp://x:1")))
 
 
 class _Client:
@@ -90,7 +90,7 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     for address in (f"tcp://127.0.0.1:{port}", "nowhere://x"):
         with (
             pytest.raises(InputError, match=f"--scheduler {address}: a Dask scheduler must answer there within"),
-            connected(address, None),
+            connect(address, None),
         ):
             pass
 
@@ -119,7 +119,7 @@ def test_calls_that_nobody_works_at_are_made_again(monkeypatch: pytest.MonkeyPat
     """A cluster that does not tell that calls are lost: they are sent again, with what they need; not for ever."""
     monkeypatch.setattr(watch, "_ASK_S", 0.05)
     client = _Silent(2)
-    assert sorted(results(Cluster(client, "tcp://x:1"), max, 1, [(2,), (3,)], "kept")) == [(0, 7), (1, 7)]
+    assert sorted(results(DaskExecutor(client, "tcp://x:1"), max, 1, [(2,), (3,)], "kept")) == [(0, 7), (1, 7)]
     assert client.sent == 2
     with pytest.raises(PlannerError, match=r"call 0: whoever ran it died, 4 times"):
-        list(results(Cluster(_Silent(99), "tcp://x:1"), max, 1, [(2,)], "kept"))
+        list(results(DaskExecutor(_Silent(99), "tcp://x:1"), max, 1, [(2,)], "kept"))

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from pencil import MIB, fleet, fleet_data, profile, profile_data
 
-from planner import cost
-from planner.cost import DeviceCost, TimeModel
 from planner.errors import InputError
-from planner.links import rational
+from planner.rules import cost
+from planner.rules.cost import DeviceCost, TimeModel
+from planner.rules.links import rational
 from planner.schema import DeviceKind, Fleet, Profile
 
 HEADS, CHANNELS = [2, 0], [1, 3]

@@ -11,7 +11,7 @@ from planner.errors import InputError
 from planner.network import data
 from planner.network.checkpoint import load_card, load_model
 from planner.network.data import Jitter, Samples
-from planner.network.evaluate import accuracy
+from planner.network.evaluation import accuracy
 
 
 def generator(seed=0):

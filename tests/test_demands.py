@@ -12,8 +12,8 @@ from brute_force import Best
 from pencil import fleet, fleet_data, profile
 from random_instances import random_fleet, random_goal, random_profile
 
-from planner.check import check
 from planner.errors import InfeasibleError, InputError, PlannerError
+from planner.rules.check import check
 from planner.schema import Fleet, Goal, Plan, Profile
 from planner.solver import solve
 

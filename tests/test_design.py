@@ -8,8 +8,8 @@ import pytest
 from planner.network import counts
 from planner.network.vit import Shape
 from planner.network.widths import embed_widths
-from planner.profiler.design import NUM_NETWORKS, design
-from planner.profiler.fit import Timed, num_parameters
+from planner.profiler.device.latency_fit import Timed, num_parameters
+from planner.profiler.device.probe_design import NUM_NETWORKS, design_probes
 from tests.timed_networks import DIGITS
 
 TINY = Shape(224, 16, 3, 1000, 192, 64, (3,) * 12, (768,) * 12)
@@ -23,7 +23,7 @@ def test_the_networks_tell_all_parameters_apart(name: str) -> None:
     """24 networks of whole depth: the widths take turns, channels come in eights, ten parameters can be found."""
     whole = WHOLES[name]
     widths = embed_widths(whole)
-    shapes = design(whole, widths, seed=0)
+    shapes = design_probes(whole, widths, seed=0)
     assert len(shapes) == len(set(shapes)) == NUM_NETWORKS
     assert {s.depth for s in shapes} == {whole.depth}
     per_width = [sum(s.embed_dim == e for s in shapes) for e in widths]
@@ -36,7 +36,7 @@ def test_the_networks_tell_all_parameters_apart(name: str) -> None:
 def test_a_small_device_can_hold_each_network(name: str) -> None:
     """No network has more than 96 MiB of float32 weights; a model that is smaller than that is itself among them."""
     whole = WHOLES[name]
-    shapes = design(whole, embed_widths(whole), seed=0)
+    shapes = design_probes(whole, embed_widths(whole), seed=0)
     assert max(counts.exact(s).params * 4 for s in shapes) <= 96 * 2**20
     assert (whole in shapes) == (counts.exact(whole).params * 4 <= 96 * 2**20)
 
@@ -50,7 +50,7 @@ def test_no_network_stands_alone(name: str) -> None:
     whole = WHOLES[name]
     E = whole.embed_dim
     rows = []
-    for s in design(whole, embed_widths(whole), seed=0):
+    for s in design_probes(whole, embed_widths(whole), seed=0):
         halves = sum(h > 0 for h in s.num_heads), sum(c > 0 for c in s.hidden_dim)
         counted = np.array([1, halves[0], sum(s.num_heads), halves[1], sum(s.hidden_dim)])
         rows.append(np.concatenate([counted, counted * s.embed_dim / E]))
@@ -64,12 +64,16 @@ def test_no_network_stands_alone(name: str) -> None:
 def test_the_seed_decides() -> None:
     """The same seed gives the same networks, another one others."""
     widths = embed_widths(DIGITS)
-    assert design(DIGITS, widths, seed=1) == design(DIGITS, widths, seed=1) != design(DIGITS, widths, seed=2)
+    assert (
+        design_probes(DIGITS, widths, seed=1)
+        == design_probes(DIGITS, widths, seed=1)
+        != design_probes(DIGITS, widths, seed=2)
+    )
 
 
 def test_the_smallest_model_has_probes_too() -> None:
     """One block, one head, four channels, one width: networks from nothing to all of it."""
     whole = replace(DIGITS, embed_dim=8, num_heads=(1,), hidden_dim=(4,))
-    shapes = design(whole, embed_widths(whole), seed=0)
+    shapes = design_probes(whole, embed_widths(whole), seed=0)
     assert len(shapes) == NUM_NETWORKS
     assert {s.hidden_dim for s in shapes} <= {(0,), (4,)}

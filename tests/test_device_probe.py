@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from planner.profiler import device_probe
+from planner.profiler.device import probe_script
 from planner.schema import ProbeManifest, ProbeResult, read_document, sha256_of, write_document
 from planner.schema.base import write_text
 from tests.timed_networks import manifest_data
 
-SCRIPT = Path(device_probe.__file__)
+SCRIPT = Path(probe_script.__file__)
 
 # What a session does is written in its network's file: a time [s] to run, or what goes wrong.
 PLAYED = """
@@ -179,7 +179,7 @@ def test_it_opens_networks_as_the_runtime_does(monkeypatch: pytest.MonkeyPatch, 
 
     opened: list[tuple[Any, dict[str, Any]]] = []
     monkeypatch.setattr(onnxruntime, "InferenceSession", lambda path, options, **more: opened.append((options, more)))
-    device_probe.open_session(tmp_path / "network.onnx", 3)
+    probe_script.open_session(tmp_path / "network.onnx", 3)
     session.open_session(tmp_path / "network.onnx", 3)
     names = [n for n in dir(opened[0][0]) if not n.startswith("_") and not callable(getattr(opened[0][0], n))]
     assert "intra_op_num_threads" in names

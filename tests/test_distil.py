@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from planner.network.distil import distillation_loss, log_own_and_other, own_and_other_labels, soft_loss
+from planner.network.distillation_losses import distillation_loss, log_own_and_other, own_and_other_labels, soft_loss
 from planner.network.fusion import Fusion
 
 

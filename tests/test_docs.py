@@ -9,8 +9,8 @@ import pytest
 from commands import lines_of, mentions, parse, unknown_flags
 from test_cli import planner
 
+from planner.library import folder, load_fleet, load_profile
 from planner.schema import Fleet, ModelCard
-from planner.shipped import folder, load_fleet, load_profile
 from planner.solver import solve
 
 ROOT = Path(__file__).parent.parent

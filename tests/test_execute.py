@@ -11,10 +11,10 @@ from planner.errors import InputError, PlannerError
 from planner.executor.bundle import read_bundle
 from planner.executor.evaluate import evaluate, planned_equals_realised
 from planner.executor.execute import cut_out, execute
+from planner.library import load_profile
 from planner.network import data
 from planner.network.checkpoint import load_model
 from planner.schema import Assignment, Fleet, Goal, Plan, Profile
-from planner.shipped import load_profile
 from planner.solver import solve
 from tests.small_order import boards, contents
 

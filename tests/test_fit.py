@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from planner.profiler.fit import Fit, Timed, fit, num_parameters
+from planner.profiler.device.latency_fit import Fit, Timed, fit_latency, num_parameters
 from tests.timed_networks import WIDTHS, coefficients, time_us, timed_design
 
 # Sub-models that no design has.
@@ -24,7 +24,7 @@ def errors(fitted: Fit) -> np.ndarray:
 
 def test_exact_timings_give_the_coefficients_of_every_width() -> None:
     """All five coefficients come back at all five widths, and no error is held out."""
-    fitted = fit(timed_design())
+    fitted = fit_latency(timed_design())
     for e in WIDTHS:
         row = fitted.row(e, "int8", "a test")
         found = (row.fixed_us, row.attention_us, row.head_us, row.mlp_us, row.channel_us)
@@ -34,19 +34,19 @@ def test_exact_timings_give_the_coefficients_of_every_width() -> None:
 
 def test_a_width_between_those_timed_is_foretold() -> None:
     """At 40, which was not timed, the row is that of the formula."""
-    assert fit(timed_design()).row(40, "float32", "").channel_us == pytest.approx(coefficients(40)[4], abs=1e-3)
+    assert fit_latency(timed_design()).row(40, "float32", "").channel_us == pytest.approx(coefficients(40)[4], abs=1e-3)
 
 
 def test_one_width_alone_can_be_fitted() -> None:
     """Where only the full width is timed, five parameters can be told apart, and they are right there."""
     only = [Timed(64, t.num_heads, t.hidden_dim, time_us(64, t.num_heads, t.hidden_dim)) for t in timed_design()]
     assert num_parameters(only) == 5
-    assert fit(only).row(64, "float32", "").head_us == pytest.approx(coefficients(64)[2], abs=1e-3)
+    assert fit_latency(only).row(64, "float32", "").head_us == pytest.approx(coefficients(64)[2], abs=1e-3)
 
 
 def test_noise_of_a_tenth_is_averaged_and_stated() -> None:
     """From times that are 10 % off, new sub-models are foretold to 6 % on average; the stated error covers that."""
-    fits = [fit(timed_design(noise=0.1, seed=seed)) for seed in range(6)]
+    fits = [fit_latency(timed_design(noise=0.1, seed=seed)) for seed in range(6)]
     assert np.mean([np.abs(errors(f)).mean() for f in fits]) < 0.06
     for f in fits:
         assert np.abs(errors(f)).mean() < f.mape < 0.25
@@ -55,7 +55,7 @@ def test_noise_of_a_tenth_is_averaged_and_stated() -> None:
 
 def test_noise_does_not_make_the_model_too_fast() -> None:
     """Over many noisy devices the mean error of new sub-models is near zero, not the square of the noise below."""
-    means = [errors(fit(timed_design(noise=0.1, seed=seed))).mean() for seed in range(12)]
+    means = [errors(fit_latency(timed_design(noise=0.1, seed=seed))).mean() for seed in range(12)]
     assert np.mean(means) == pytest.approx(0, abs=0.015)
 
 
@@ -65,7 +65,7 @@ def test_wild_times_hardly_move_the_fit(factor: float) -> None:
     timed = timed_design(noise=0.1, seed=3)
     for i in (4, 13):
         timed[i] = Timed(timed[i].embed_dim, timed[i].num_heads, timed[i].hidden_dim, timed[i].time_us * factor)
-    fitted = fit(timed)
+    fitted = fit_latency(timed)
     assert np.abs(errors(fitted)).mean() < 0.10
     assert sorted(np.argsort(np.abs(fitted.residuals))[-2:].tolist()) == [4, 13]
 
@@ -74,6 +74,6 @@ def test_no_coefficient_is_below_zero() -> None:
     """Pure noise around one time for all gives a fixed time and nothing negative."""
     rng = np.random.default_rng(0)
     flat = [Timed(t.embed_dim, t.num_heads, t.hidden_dim, float(rng.normal(100, 5))) for t in timed_design()]
-    fitted = fit(flat)
+    fitted = fit_latency(flat)
     assert min(fitted.constant.min(), fitted.slope.min()) >= 0
     assert fitted.row(64, "float32", "").fixed_us == pytest.approx(100, abs=15)

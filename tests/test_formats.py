@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from planner import options
+from planner.cli import options
+from planner.library import folder, load_kinds
 from planner.schema import FORMATS, Evaluation, Manifest, json_schema, read_document
-from planner.shipped import folder, load_kinds
 
 Json = dict[str, Any]
 
@@ -152,7 +152,7 @@ def test_sizes_are_what_the_planner_reads(size: object, is_one: bool) -> None:
 
 def test_every_format_has_its_schema_printed() -> None:
     """`planner schema` knows each format, by the same names."""
-    assert list(options.FORMATS) == list(FORMATS)
+    assert list(options.FORMAT_NAMES) == list(FORMATS)
 
 
 def test_what_is_only_written_can_be_read(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from drawn_plan import drawn, drawn_plan
 from pencil import fleet, fleet_data, profile
 
+from planner.library import load_fleet, load_profile
 from planner.report.graph import graph_of
 from planner.schema import Goal
-from planner.shipped import load_fleet, load_profile
 from planner.solver import solve
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "devices.json"

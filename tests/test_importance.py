@@ -15,11 +15,11 @@ from planner.errors import InputError
 from planner.network.data import Samples
 from planner.network.surgery import cut
 from planner.network.vit import Shape
-from planner.profiler import gates, kl
-from planner.profiler.groups import group_channels, group_size
-from planner.profiler.importance import EXPONENTS, Method, measure
-from planner.profiler.shares import embed_order, embed_retention, normalised
-from planner.profiler.units import UnitImportance
+from planner.profiler import gradient_importance, kl_importance
+from planner.profiler.grouping import group_channels, group_size
+from planner.profiler.importance import EXPONENTS, ImportanceMethod, measure_importance
+from planner.profiler.importance_shares import embed_order, embed_retention, normalised
+from planner.profiler.importance_sums import UnitImportance
 
 SHAPE = Shape(4, 2, 1, 3, embed_dim=8, head_dim=4, num_heads=(2, 2), hidden_dim=(5, 5))
 LABELS = torch.tensor([0, 2, 1, 2, 0, 2])
@@ -85,7 +85,7 @@ def test_derivatives_equal_one_gate_at_a_time(samples, method, of):
         units = heads.sum() + channels.sum()
         for sums, share in zip(expected, (heads / units, channels / units, dims / dims.sum()), strict=True):
             sums[label] += weight * share
-    got = measure(method, model, samples)
+    got = measure_importance(method, model, samples)
     for kind, values in zip(KINDS, expected, strict=True):
         np.testing.assert_allclose(getattr(got, kind), values, rtol=1e-3, atol=1e-6)
 
@@ -95,7 +95,7 @@ def test_thinned_networks_equal_one_gate_at_a_time(samples):
     model = random_model(SHAPE)
     rises, squares = (
         of(model, samples.images[:2], LABELS[:2], torch.Generator().manual_seed(5))
-        for of in (gates.rises, gates.thinned_squares)
+        for of in (gradient_importance.rises, gradient_importance.thinned_squares)
     )
     generator = torch.Generator().manual_seed(5)
     # A head and a channel mask for each block, then one for the embed dims; never quite 0, at which the oracle would
@@ -114,8 +114,8 @@ def test_thinned_networks_equal_one_gate_at_a_time(samples):
 def test_shapley_is_the_mean_of_rises(samples):
     """The importance is the mean over a class's images, below zero where a unit does harm."""
     model = random_model(SHAPE)
-    rises = gates.rises(model, samples.images, LABELS, torch.Generator().manual_seed(7 * 1_000_003))
-    got = measure("shapley", model, samples, seed=7)
+    rises = gradient_importance.rises(model, samples.images, LABELS, torch.Generator().manual_seed(7 * 1_000_003))
+    got = measure_importance("shapley", model, samples, seed=7)
     for kind in KINDS:
         mean = torch.stack([getattr(rises, kind)[c == LABELS].mean(0) for c in range(3)])
         np.testing.assert_allclose(getattr(got, kind), mean, rtol=1e-9)
@@ -129,7 +129,7 @@ def test_kl_equals_masking(samples):
         return plain_logits(model, samples.images, heads, channels, dims).log_softmax(1)
 
     whole = log_answer(*all_open())
-    got = measure("kl", model, samples)
+    got = measure_importance("kl", model, samples)
     for kind, size in enumerate(ALL_KINDS):
         for index in np.ndindex(size):
             masks = all_open()
@@ -143,10 +143,10 @@ def test_kl_equals_masking(samples):
 def test_kl_takes_a_few_images_of_each_class():
     """Of 20 and 3 images of two classes, 8 and 3 are drawn; another seed draws others."""
     labels = torch.tensor([0] * 20 + [1] * 3)
-    drawn = kl.sample(Samples(torch.zeros(23, 1), labels), seed=0)
+    drawn = kl_importance.sample(Samples(torch.zeros(23, 1), labels), seed=0)
     assert torch.bincount(labels[drawn]).tolist() == [8, 3]
     assert drawn.tolist() == sorted(set(drawn.tolist()))
-    assert drawn.tolist() != kl.sample(Samples(torch.zeros(23, 1), labels), seed=1).tolist()
+    assert drawn.tolist() != kl_importance.sample(Samples(torch.zeros(23, 1), labels), seed=1).tolist()
 
 
 def squared_norm(model):
@@ -159,7 +159,7 @@ def squared_norm(model):
 def test_magnitude_is_the_norm_that_a_cut_takes(samples):
     """A unit's importance is what the squared norm of all matrices loses when it is cut, for every class."""
     model = random_model(SHAPE)
-    got = measure("magnitude", model, samples)
+    got = measure_importance("magnitude", model, samples)
     keep = [[0, 1], [0, 1]], [list(range(5))] * 2, list(range(8))
     without_head = cut(model, [[0, 1], [1]], keep[1])
     without_channel = cut(model, keep[0], [[0, 1, 3, 4], keep[1][1]])
@@ -175,7 +175,7 @@ def test_a_distilled_model_is_measured_too():
     shape = Shape(4, 2, 1, 3, embed_dim=8, head_dim=4, num_heads=(2, 2), hidden_dim=(5, 5), distilled=True)
     samples = Samples(random_images(shape, 6), LABELS)
     for method in EXPONENTS:
-        got = measure(method, random_model(shape), samples)
+        got = measure_importance(method, random_model(shape), samples)
         assert [getattr(got, kind).shape for kind in KINDS] == [(3, *size) for size in ALL_KINDS]
         assert got.embed_dims.any(axis=1).all()
 
@@ -183,7 +183,7 @@ def test_a_distilled_model_is_measured_too():
 def test_batches_do_not_matter(samples):
     """Fifty times the same images, more than fit a batch, give what they give once."""
     model = random_model(SHAPE)
-    once, often = (measure("fisher", model, s) for s in (samples, samples.take(torch.arange(300) % 6)))
+    once, often = (measure_importance("fisher", model, s) for s in (samples, samples.take(torch.arange(300) % 6)))
     for kind in KINDS:
         np.testing.assert_allclose(getattr(often, kind), getattr(once, kind), rtol=1e-4, atol=1e-9)
 
@@ -191,7 +191,9 @@ def test_batches_do_not_matter(samples):
 def test_the_order_of_the_images_does_not_matter(samples):
     """The same images backwards give the same importance."""
     model = random_model(SHAPE)
-    forwards, backwards = (measure("fisher", model, s) for s in (samples, samples.take(torch.arange(5, -1, -1))))
+    forwards, backwards = (
+        measure_importance("fisher", model, s) for s in (samples, samples.take(torch.arange(5, -1, -1)))
+    )
     for kind in KINDS:
         np.testing.assert_allclose(getattr(backwards, kind), getattr(forwards, kind), rtol=1e-4, atol=1e-9)
 
@@ -203,7 +205,7 @@ def test_a_unit_that_says_nothing_has_no_importance(samples, method):
     with torch.no_grad():
         model.blocks[0].attn.proj.weight[:, 4:8] = 0  # head 1
         model.blocks[1].mlp.fc2.weight[:, 3] = 0
-    importance = measure(method, model, samples)
+    importance = measure_importance(method, model, samples)
     assert importance.heads[:, 0, 1] == pytest.approx(np.zeros(3), abs=1e-9)
     assert importance.channels[:, 1, 3] == pytest.approx(np.zeros(3), abs=1e-9)
     assert abs(importance.heads[:, 0, 0]).max() > 1e-6
@@ -213,7 +215,7 @@ def test_a_unit_that_says_nothing_has_no_importance(samples, method):
 def test_measuring_leaves_the_model_as_it_is(samples, method):
     """Measuring changes no weight and leaves no gradient behind."""
     model = random_model(SHAPE)
-    measure(method, model, samples)
+    measure_importance(method, model, samples)
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), random_model(SHAPE).parameters(), strict=True))
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
@@ -225,10 +227,10 @@ class Stop(KeyboardInterrupt):
 @pytest.mark.parametrize("method", ["thinned", "fisher", "kl"])
 def test_an_interrupted_measurement_goes_on(samples, method, tmp_path, monkeypatch):
     """Stopped after two batches of three and started again, it ends bit for bit as an unbroken one."""
-    monkeypatch.setattr(gates, "_MOST_IMAGES", 2)
-    monkeypatch.setattr(kl, "_MOST_IMAGES", 2)
+    monkeypatch.setattr(gradient_importance, "_MOST_IMAGES", 2)
+    monkeypatch.setattr(kl_importance, "_MOST_IMAGES", 2)
     model, state, seen = random_model(SHAPE), tmp_path / "state.safetensors", []
-    unbroken = measure(method, model, samples)
+    unbroken = measure_importance(method, model, samples)
 
     def stop_after_four(done, total):
         seen.append((done, total))
@@ -236,11 +238,11 @@ def test_an_interrupted_measurement_goes_on(samples, method, tmp_path, monkeypat
             raise Stop(f"after {done} of {total}")
 
     with pytest.raises(Stop, match="after 4 of 6"):
-        measure(method, model, samples, stop_after_four, state)
+        measure_importance(method, model, samples, stop_after_four, state)
     assert seen == [(2, 6), (4, 6)]
-    resumed = measure(method, model, samples, lambda done, total: seen.append((done, total)), state)
+    resumed = measure_importance(method, model, samples, lambda done, total: seen.append((done, total)), state)
     assert seen == [(2, 6), (4, 6), (6, 6)]
-    finished = measure(method, model, samples, lambda done, total: seen.append((done, total)), state)
+    finished = measure_importance(method, model, samples, lambda done, total: seen.append((done, total)), state)
     assert len(seen) == 3
     for kind in KINDS:
         assert np.array_equal(getattr(resumed, kind), getattr(unbroken, kind))
@@ -250,8 +252,8 @@ def test_an_interrupted_measurement_goes_on(samples, method, tmp_path, monkeypat
 def test_another_measurement_s_state_is_refused(samples, tmp_path):
     """Other weights, images, labels, another method or seed: one sentence says which, and what to do."""
     model, state = random_model(SHAPE), tmp_path / "state.safetensors"
-    measure("fisher", model, samples, state=state)
-    others: list[tuple[str, Method, object, Samples, int]] = [
+    measure_importance("fisher", model, samples, state=state)
+    others: list[tuple[str, ImportanceMethod, object, Samples, int]] = [
         ("weights must be", "fisher", random_model(SHAPE, seed=1), samples, 0),
         ('method must be "taylor", got "fisher"', "taylor", model, samples, 0),
         ("number of images must be 5, got 6", "fisher", model, samples.take(torch.arange(5)), 0),
@@ -260,32 +262,32 @@ def test_another_measurement_s_state_is_refused(samples, tmp_path):
     ]
     for message, method, other, images, seed in others:
         with pytest.raises(InputError, match=f"another measurement: {message}.*; delete it to begin again"):
-            measure(method, other, images, state=state, seed=seed)
+            measure_importance(method, other, images, state=state, seed=seed)
     state.write_bytes(b"no tensors")
     with pytest.raises(InputError, match=r"not a state of measured importance \(.*\); delete it to begin again"):
-        measure("fisher", model, samples, state=state)
+        measure_importance("fisher", model, samples, state=state)
 
 
 def test_a_class_without_images_is_refused(samples):
     """There is nothing to measure its needs on."""
     with pytest.raises(InputError, match="every class must have images to measure importance on, class 1 has none"):
-        measure("fisher", random_model(SHAPE), samples.take(torch.tensor([0, 1, 3])))
+        measure_importance("fisher", random_model(SHAPE), samples.take(torch.tensor([0, 1, 3])))
 
 
 def test_an_image_that_is_not_finite_is_refused(samples):
     """A pixel that is no number would make everything nothing."""
     samples.images[4, 0, 1, 1] = torch.nan
     with pytest.raises(InputError, match="must have finite derivatives, got a loss of nan for 6 images"):
-        measure("fisher", random_model(SHAPE), samples)
+        measure_importance("fisher", random_model(SHAPE), samples)
 
 
 _THOUSAND = """
 import resource, torch
 from planner.network.data import Samples
 from planner.network.vit import Shape, VisionTransformer, initialise
-from planner.profiler.groups import group_channels
+from planner.profiler.grouping import group_channels
 from planner.profiler.importance import measure
-from planner.profiler.shares import normalised
+from planner.profiler.importance_shares import normalised
 
 torch.set_num_threads(1)
 model = VisionTransformer(Shape(4, 2, 1, 1000, 16, 8, (2,) * 2, (1024,) * 2))
@@ -310,8 +312,8 @@ def test_batches_are_small_enough_for_a_large_model():
     """A ViT-Base's batch keeps about a gibibyte, a tiny model's is as large as any."""
     base = Shape(224, 16, 3, 1000, 768, 64, (12,) * 12, (3072,) * 12)
     # By hand: 197 tokens x 4 bytes x 12 blocks x (10 x 768 + 4 x 3072) = 189 MB for each image.
-    assert gates.batch_size(base) == 5
-    assert gates.batch_size(SHAPE) == 128
+    assert gradient_importance.gradient_batch_size(base) == 5
+    assert gradient_importance.gradient_batch_size(SHAPE) == 128
 
 
 def random_importance(seed, num_channels=12):
@@ -440,7 +442,7 @@ def test_embed_retention_is_rounded_down():
 @pytest.mark.parametrize("method", list(EXPONENTS))
 def test_importance_of_a_real_network_is_a_share(samples, method):
     """What is measured of a network can be grouped and normalised: every number within 0 and 1."""
-    importance = measure(method, random_model(SHAPE), samples)
+    importance = measure_importance(method, random_model(SHAPE), samples)
     heads, groups = normalised(importance, group_channels(importance, 2))
     assert np.shape(groups) == (3, 2, 3)
     for shares in (heads, groups, embed_retention(importance, embed_order(importance), 4)):

@@ -7,8 +7,16 @@ import torch
 from plain_vit import random_images, random_model
 
 from planner.network.data import Jitter, Samples
-from planner.network.data.jitter import moved
-from planner.network.lessons import Features, Lessons, copied, draw_moves, find_features, prepare_lessons, split
+from planner.network.data.jitter import move_images
+from planner.network.distillation_data import (
+    DistillationData,
+    FeatureData,
+    distillation_data,
+    draw_moves,
+    find_features,
+    moved_copies,
+    split_validation,
+)
 from planner.network.vit import Shape
 
 SHAPE = Shape(4, 2, 2, 3, embed_dim=8, head_dim=4, num_heads=(2, 1), hidden_dim=(5, 3))
@@ -30,7 +38,7 @@ def rows(*move, count=6):
 
 def test_a_mirrored_copy_is_flipped():
     """Left is right, and up stays up."""
-    torch.testing.assert_close(moved(IMAGES, rows(0, 0, 0, 1)), IMAGES.flip(3), rtol=0, atol=1e-5)
+    torch.testing.assert_close(move_images(IMAGES, rows(0, 0, 0, 1)), IMAGES.flip(3), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("x", "y"), [(1, 0), (0, 1), (-2, 1)])
@@ -38,24 +46,24 @@ def test_a_shift_by_whole_pixels_is_a_roll(x, y):
     """Each pixel comes from so many to the right and below; beyond the border, the border's are repeated."""
     across, down = (torch.arange(4) + x).clamp(0, 3), (torch.arange(4) + y).clamp(0, 3)
     expected = IMAGES[:, :, down][:, :, :, across]
-    torch.testing.assert_close(moved(IMAGES, rows(0, x, y, 0)), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(move_images(IMAGES, rows(0, x, y, 0)), expected, rtol=0, atol=1e-5)
 
 
 def test_a_mirrored_copy_is_shifted_in_the_mirror():
     """Mirrored and moved by one pixel, a column comes from one to the left of where the mirror has it."""
     across = (3 - torch.arange(4) - 1).clamp(0, 3)
-    torch.testing.assert_close(moved(IMAGES, rows(0, 1, 0, 1)), IMAGES[:, :, :, across], rtol=0, atol=1e-5)
+    torch.testing.assert_close(move_images(IMAGES, rows(0, 1, 0, 1)), IMAGES[:, :, :, across], rtol=0, atol=1e-5)
 
 
 def test_a_quarter_turn_is_a_rotation():
     """A positive angle turns against the clock: what was at the bottom right is at the top right."""
-    turned = moved(IMAGES, rows(math.pi / 2, 0, 0, 0))
+    turned = move_images(IMAGES, rows(math.pi / 2, 0, 0, 0))
     torch.testing.assert_close(turned, torch.rot90(IMAGES, 1, (2, 3)), rtol=0, atol=1e-4)
 
 
 def test_what_does_not_move_is_the_same_to_the_bit():
     """The first copy of an image is the image."""
-    assert torch.equal(copied(IMAGES, rows(0, 0, 0, 0)), IMAGES)
+    assert torch.equal(moved_copies(IMAGES, rows(0, 0, 0, 0)), IMAGES)
 
 
 def test_moves_are_drawn_within_their_reach():
@@ -89,13 +97,13 @@ def counted(copies=3, images=6, labels=None):
     moves[1, :, 3] = 1
     said = (100 * torch.arange(copies)[:, None] + torch.arange(images)).float()
     labels = torch.arange(images) % 3 if labels is None else labels
-    return Lessons(random_images(SHAPE, images), labels, moves, said[..., None], said[..., None] + 0.5)
+    return DistillationData(random_images(SHAPE, images), labels, moves, said[..., None], said[..., None] + 0.5)
 
 
 def test_a_batch_holds_what_belongs_together():
     """Each image comes in the copy that the teacher's answer, its token and its features are about."""
     lessons, indices = counted(), torch.tensor([4, 0, 4, 2])
-    features = Features(lessons, lessons.answers.expand(-1, -1, 2) + 7)
+    features = FeatureData(lessons, lessons.answers.expand(-1, -1, 2) + 7)
     seen = set()
     for seed in range(20):
         batch = lessons.batch(indices, generator(seed))
@@ -119,10 +127,10 @@ def test_the_teacher_is_asked_about_each_copy():
     """Its logits and its class token are those of the image as moved; told copy by copy."""
     teacher, told = random_model(SHAPE), []
     samples = Samples(IMAGES, torch.arange(6) % 3)
-    lessons = prepare_lessons(teacher, samples, Jitter(1.0, 9.0, True), 5, 3, lambda *done: told.append(done))
+    lessons = distillation_data(teacher, samples, Jitter(1.0, 9.0, True), 5, 3, lambda *done: told.append(done))
     assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
     for k in range(3):
-        images = moved(IMAGES, lessons.moves[k])
+        images = move_images(IMAGES, lessons.moves[k])
         torch.testing.assert_close(lessons.answers[k], teacher(images).detach(), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(lessons.tokens[k], teacher.features(images).detach(), rtol=1e-4, atol=1e-4)
     small = random_model(SHAPE, 1)
@@ -140,7 +148,7 @@ def test_a_split_holds_out_a_tenth_of_each_class(sizes):
     labels = torch.cat([torch.full((n,), c) for c, n in enumerate(sizes)])
     labels = labels[torch.randperm(len(labels), generator=generator())]
     lessons = counted(images=len(labels), labels=labels)
-    learned, held = split(lessons, seed=3)
+    learned, held = split_validation(lessons, seed=3)
     assert torch.bincount(held.labels, minlength=len(sizes)).tolist() == [round(n / 10) for n in sizes]
     numbers = torch.cat([learned.answers[0, :, 0], held.answers[0, :, 0]]).int()
     assert sorted(numbers.tolist()) == list(range(len(labels)))
@@ -154,7 +162,7 @@ def test_a_split_holds_out_a_tenth_of_each_class(sizes):
 
 def test_a_large_share_leaves_one_of_each_class():
     """Even if all are asked for."""
-    learned, held = split(counted(images=6), share=1.0, seed=0)
+    learned, held = split_validation(counted(images=6), share=1.0, seed=0)
     assert sorted(learned.labels.tolist()) == [0, 1, 2]
     assert sorted(held.labels.tolist()) == [0, 1, 2]
 
@@ -162,6 +170,6 @@ def test_a_large_share_leaves_one_of_each_class():
 def test_a_split_is_the_seeds():
     """The same seed holds out the same images, another seed others."""
     lessons = counted(images=100, labels=torch.arange(100) % 2)
-    first, again, other = (split(lessons, seed=seed)[1].answers[0] for seed in (1, 1, 2))
+    first, again, other = (split_validation(lessons, seed=seed)[1].answers[0] for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

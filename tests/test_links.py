@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pencil import fleet, fleet_data, profile
 
-from planner import cost
-from planner.links import loads, media, router
+from planner.rules import cost
+from planner.rules.links import loads, media, router
 from planner.schema import Fleet
 
 Json = dict[str, Any]

@@ -10,12 +10,7 @@ from plain_vit import random_model
 
 from planner.network.export import export_onnx
 from planner.network.vit import Shape
-from planner.profiler.memory import (
-    ARENA,
-    CONVOLUTION_BYTES,
-    Activations,
-    measure,
-)
+from planner.profiler.memory import ARENA, CONVOLUTION_BYTES, Activations, measure_memory
 
 DIGITS = Shape(8, 2, 1, 10, embed_dim=64, head_dim=16, num_heads=(4,) * 4, hidden_dim=(256,) * 4)
 # Tokens and widths of ViT-Tiny, but two blocks.
@@ -86,7 +81,7 @@ def test_coefficients_by_hand():
     less the head's 120, or 40 + 40 - 60, or 40 of the embedding; columns of fc1 and qkv padded by at most 15 x 8 each,
     those of proj and fc2 by 8 x (8 + 16): 432 numbers.
     """
-    line = measure(SMALLEST)
+    line = measure_memory(SMALLEST)
     assert (line.per_head, line.per_channel) == (960, 80)
     assert line.fixed == 64 + 2 * 160 + 1728
     assert (ARENA, CONVOLUTION_BYTES) == (2, 65536)
@@ -94,7 +89,7 @@ def test_coefficients_by_hand():
 
 def test_scores_count_where_there_are_many_tokens():
     """With 65 tokens and heads of 4: Q, K, V and scores, 3 x 65 x 4 + 65 x 65 = 5,005 numbers for each head."""
-    assert measure(MANY_TOKENS).per_head == 2 * 4 * 5005
+    assert measure_memory(MANY_TOKENS).per_head == 2 * 4 * 5005
 
 
 def test_a_wide_stream_counts_where_heads_are_narrow():
@@ -102,19 +97,19 @@ def test_a_wide_stream_counts_where_heads_are_narrow():
 
     A head counts 3 x 65 x 8 + 65 x 65 = 5,785 numbers; 512 is a multiple of 16, so only fc1 and qkv are padded.
     """
-    assert measure(WIDE).fixed == 4 * (16 * 16 + 2 * (3 * 65 * 512 - 5785) + 2 * 15 * 512)
+    assert measure_memory(WIDE).fixed == 4 * (16 * 16 + 2 * (3 * 65 * 512 - 5785) + 2 * 15 * 512)
 
 
 def test_each_further_block_is_padding():
     """Tensors of one block are freed before the next: three blocks more add what packing pads of them."""
-    one, four = measure(SMALLEST), measure(replace(SMALLEST, num_heads=(2,) * 4, hidden_dim=(16,) * 4))
+    one, four = measure_memory(SMALLEST), measure_memory(replace(SMALLEST, num_heads=(2,) * 4, hidden_dim=(16,) * 4))
     assert four.fixed - one.fixed == 3 * 1728
     assert (four.per_head, four.per_channel) == (one.per_head, one.per_channel)
 
 
 def test_heads_of_whole_columns_are_not_padded():
     """Heads of 16 dims fill the kernels' columns: only fc1 is padded, by 15 x 64 numbers in each block."""
-    narrower = measure(replace(DIGITS, head_dim=15)).fixed - measure(DIGITS).fixed
+    narrower = measure_memory(replace(DIGITS, head_dim=15)).fixed - measure_memory(DIGITS).fixed
     assert narrower > 4 * 4 * 15 * 64 - 2 * 4 * 17 * 64
 
 
@@ -127,7 +122,7 @@ def test_prediction_by_hand():
 def test_a_large_model_takes_no_time(embed_dim):
     """ViT-Large at any width: coefficients are whole bytes, and the fixed part falls with the width."""
     large = Shape(224, 16, 3, 1000, embed_dim, 64, (16,) * 24, (4096,) * 24)
-    line = measure(large)
+    line = measure_memory(large)
     assert all(isinstance(n, int) and n > 0 for n in (line.fixed, line.per_head, line.per_channel))
     assert line.fixed < 3 * 197 * embed_dim * 4 * 4 + 24 * 2**20
 
@@ -148,7 +143,7 @@ def test_never_under_what_lives_at_once(tmp_path, shape):
     export_onnx(random_model(shape), tmp_path / "model.onnx")
     most = most_alive(tmp_path / "model.onnx", image_bytes(shape))
     whole = replace(shape, num_heads=(max(shape.num_heads),) * shape.depth)
-    line = measure(whole)
+    line = measure_memory(whole)
     need = predicted(line, shape)
     assert most <= need
     assert most - image_bytes(shape) <= (need - image_bytes(shape)) / ARENA + CONVOLUTION_BYTES

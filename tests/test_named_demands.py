@@ -6,8 +6,8 @@ import pytest
 from pencil import fleet, fleet_data, profile
 from random_instances import random_profile
 
-from planner.demands import Demands, demands_of, dependent, relay_sets
 from planner.errors import InputError
+from planner.rules.demands import Demands, demands_of, dependent, relay_sets
 from planner.schema import Fleet, Goal
 
 

@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from planner import cost
-from planner.check import check
 from planner.errors import InputError
 from planner.executor.bundle import read_bundle
 from planner.executor.evaluate import evaluate
 from planner.executor.execute import cut_out, execute
+from planner.library import load_profile
 from planner.network import audit, counts
 from planner.network.checkpoint import load_card, load_model, whole_shape
 from planner.network.surgery import cut
 from planner.network.vit import VisionTransformer
+from planner.rules import cost
+from planner.rules.check import check
 from planner.schema import Assignment, Fleet, Goal, Profile
-from planner.shipped import load_profile
 from planner.solver import solve
 
 # ED-ViT's claim is one sub-model of ten classes against the whole model.

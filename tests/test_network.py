@@ -7,7 +7,7 @@ import torch
 from plain_vit import ones, plain_features, plain_logits, random_images, random_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from planner.network.evaluate import batched, share_right, share_right_by_class
+from planner.network.evaluation import batched, share_right, share_right_by_class
 from planner.network.vit import Attention, Shape, VisionTransformer, initialise
 
 SHAPE = Shape(4, 2, 2, 3, embed_dim=8, head_dim=4, num_heads=(2, 0, 1), hidden_dim=(5, 3, 0))

@@ -10,19 +10,19 @@ import pytest
 import torch
 from plain_vit import random_images, random_model
 
-from planner.network.distil import hard_loss, relation_loss
+from planner.network.distillation_data import Batch
+from planner.network.distillation_losses import hard_loss, relation_loss
 from planner.network.fusion import Fusion
-from planner.network.joint import FusedAndOwn, Joint, Matched, TokenMatching
-from planner.network.lessons import Batch
-from planner.network.objectives import (
+from planner.network.joint_model import JointLoss, JointModel, MatchedJointModel, TokenMatchingLoss
+from planner.network.losses import (
     DROPPED,
-    Labels,
-    LabelsAndSoft,
-    OwnOrOther,
-    OwnOrOtherAndSoft,
-    Relations,
+    DistillationLoss,
+    FusionLoss,
+    LabelLoss,
+    OwnOrOtherLoss,
+    RelationLoss,
+    device_dropout,
     middle_block,
-    present,
     qkv,
 )
 from planner.network.vit import Shape
@@ -98,9 +98,9 @@ def test_own_or_other_is_the_likelihood_of_the_lumped_labels(own):
     data, model = batch(), random_model(SHAPE, 4)
     logits = numbers(model(data.inputs))
     hard = own_or_other(logits, LABELS.tolist(), own)
-    assert OwnOrOther(own, 4)(model, data, generator()).item() == pytest.approx(hard, rel=1e-4)
+    assert OwnOrOtherLoss(own, 4)(model, data, generator()).item() == pytest.approx(hard, rel=1e-4)
     both = 0.5 * hard + 0.5 * soft(logits, data.answers.numpy())
-    assert OwnOrOtherAndSoft(own, 4)(model, data, generator()).item() == pytest.approx(both, rel=1e-4)
+    assert DistillationLoss(own, 4)(model, data, generator()).item() == pytest.approx(both, rel=1e-4)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -148,7 +148,7 @@ def test_dekd_adds_the_relations_of_the_middle_block():
     ):
         p, q = (relations(numbers(x), 4) for x in (theirs, mine))
         expected += weight / 2 * (p * np.log(p / q)).sum(-1).mean()
-    assert Relations([0, 3], TEACHER)(student, data, generator()).item() == pytest.approx(expected, rel=1e-4)
+    assert RelationLoss([0, 3], TEACHER)(student, data, generator()).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_q_k_and_v_are_those_of_the_block():
@@ -175,7 +175,7 @@ def test_without_heads_only_labels_are_learned():
     student = random_model(Shape(4, 2, 2, 4, embed_dim=8, head_dim=4, num_heads=(0, 0), hidden_dim=(5, 3)))
     data = batch()
     expected = hard_loss(student(data.inputs), data.answers, data.labels, torch.ones(4).bool(), 0.1).item()
-    assert Relations([0, 1, 2, 3], TEACHER)(student, data, generator()).item() == pytest.approx(expected)
+    assert RelationLoss([0, 1, 2, 3], TEACHER)(student, data, generator()).item() == pytest.approx(expected)
 
 
 def test_a_shallower_teacher_is_asked_as_far_in():
@@ -183,7 +183,7 @@ def test_a_shallower_teacher_is_asked_as_far_in():
     shape = Shape(4, 2, 2, 4, embed_dim=8, head_dim=4, num_heads=(0,) * 7 + (1,), hidden_dim=(2,) * 8)
     student, data, seen = random_model(shape), batch(), []
     hook = TEACHER.blocks[1].attn.qkv.register_forward_hook(lambda module, args, out: seen.append(out))
-    assert torch.isfinite(Relations([0, 1, 2, 3], TEACHER)(student, data, generator()))
+    assert torch.isfinite(RelationLoss([0, 1, 2, 3], TEACHER)(student, data, generator()))
     hook.remove()
     assert len(seen) == 1
 
@@ -197,27 +197,27 @@ def test_a_fusion_learns_labels_or_labels_and_answers():
     data = batch(torch.randn(5, 5, generator=generator()))
     _, logits = fused(fusion, data.inputs.numpy())
     hard = cross_entropy(logits, LABELS.tolist())
-    assert Labels()(fusion, data, generator()).item() == pytest.approx(hard, rel=1e-4)
+    assert LabelLoss()(fusion, data, generator()).item() == pytest.approx(hard, rel=1e-4)
     both = 0.5 * hard + 0.5 * soft(logits, data.answers.numpy())
-    assert LabelsAndSoft()(fusion, data, generator()).item() == pytest.approx(both, rel=1e-4)
+    assert FusionLoss()(fusion, data, generator()).item() == pytest.approx(both, rel=1e-4)
 
 
 def test_devices_are_left_out_while_a_fusion_learns():
     """About a tenth of all answers, drawn by the generator; none where nothing is learned."""
     fusion = random_fusion([3, 2])
     data = batch(torch.zeros(4000, 5), torch.zeros(4000, dtype=torch.long))
-    assert present(fusion, data, generator()) is None
-    drawn = present(fusion.train(), data, generator())
+    assert device_dropout(fusion, data, generator()) is None
+    drawn = device_dropout(fusion.train(), data, generator())
     assert drawn.shape == (4000, 2)
     assert set(drawn.flatten().tolist()) == {0.0, 1.0}
     assert 1 - drawn.mean(0).numpy() == pytest.approx(DROPPED, abs=0.02)
-    assert torch.equal(drawn, present(fusion, data, generator()))
+    assert torch.equal(drawn, device_dropout(fusion, data, generator()))
 
 
 def test_together_each_sub_model_has_a_lesson_of_its_own():
     """The fused answer's loss, and a weight of 0.3 shared out over two sub-models' own lessons."""
     models, owns = [random_model(SHAPE, seed) for seed in (4, 5)], [[0, 2], [1, 3]]
-    joint, data = Joint(models, random_fusion([8, 8])).eval(), batch()
+    joint, data = JointModel(models, random_fusion([8, 8])).eval(), batch()
     features = np.hstack([numbers(model.features(data.inputs)) for model in models])
     _, logits = fused(joint.fusion, features)
     answers, labels = data.answers.numpy(), LABELS.tolist()
@@ -225,13 +225,13 @@ def test_together_each_sub_model_has_a_lesson_of_its_own():
     for model, own in zip(models, owns, strict=True):
         mine = numbers(model(data.inputs))
         expected += 0.3 / 2 * (0.5 * own_or_other(mine, labels, own) + 0.5 * soft(mine, answers))
-    assert FusedAndOwn(owns, 4, 0.3)(joint, data, generator()).item() == pytest.approx(expected, rel=1e-4)
+    assert JointLoss(owns, 4, 0.3)(joint, data, generator()).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_hidden_units_match_the_teachers_token():
     """Mean square error of the matched hidden units, half the labels, half the teacher's favourite class."""
     models = [random_model(SHAPE, seed) for seed in (4, 5)]
-    joint, data = Matched(models, random_fusion([8, 8]), teacher_dim=8).eval(), batch()
+    joint, data = MatchedJointModel(models, random_fusion([8, 8]), teacher_dim=8).eval(), batch()
     torch.nn.init.normal_(joint.match.weight, generator=generator(6))
     torch.nn.init.normal_(joint.match.bias, generator=generator(7))
     features = np.hstack([numbers(model.features(data.inputs)) for model in models])
@@ -240,4 +240,4 @@ def test_hidden_units_match_the_teachers_token():
     expected = np.mean((matched - data.tokens.numpy()) ** 2)
     expected += 0.5 * cross_entropy(logits, LABELS.tolist())
     expected += 0.5 * cross_entropy(logits, data.answers.numpy().argmax(1))
-    assert TokenMatching()(joint, data, generator()).item() == pytest.approx(expected, rel=1e-4)
+    assert TokenMatchingLoss()(joint, data, generator()).item() == pytest.approx(expected, rel=1e-4)

@@ -17,7 +17,7 @@ from planner.executor.evaluate import evaluate
 from planner.executor.execute import recipe_of
 from planner.network import data
 from planner.network.checkpoint import load_model
-from planner.network.objectives import LabelsAndSoft
+from planner.network.losses import FusionLoss
 from planner.network.recipes import RECIPES
 from planner.schema import Goal, ModelCard, read_document, write_document
 from planner.solver import solve
@@ -120,8 +120,8 @@ def test_a_loss_that_is_no_number_ends_the_run(
     order: Ordered, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One sentence names the training and its epoch; without what caused it, the same command finishes."""
-    loss = LabelsAndSoft.forward
-    monkeypatch.setattr(LabelsAndSoft, "forward", lambda *given: loss(*given) * torch.nan)
+    loss = FusionLoss.forward
+    monkeypatch.setattr(FusionLoss, "forward", lambda *given: loss(*given) * torch.nan)
     with pytest.raises(PlannerError, match=r"training 'fusion': the loss became nan in epoch 1"):
         carry_out(order, tmp_path)
     monkeypatch.undo()

@@ -20,7 +20,7 @@ from test_cli import DEVICES as DEMO
 from test_cli import planner, refused
 
 from planner.cli import page as report_command
-from planner.goals import groups, placements, read_goal
+from planner.cli.goal_flags import groups, placements, read_goal
 from planner.report.page import page
 from planner.report.page_tables import devices_table, scenarios_table, times_table
 from planner.report.reproduce import commands, goal_file

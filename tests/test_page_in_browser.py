@@ -11,7 +11,7 @@ from hostile import CLASSES, DEVICES, LONG, hostile
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from planner.report.page import page as page_of
-from planner.report.words import short
+from planner.units import short
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 FLAGS += ("--disable-component-update", "--disable-sync")

@@ -16,9 +16,18 @@ from hostile import hostile
 from pencil import fleet, fleet_data, profile, profile_data
 
 from planner.report import figures
-from planner.report.pictures import classes, fleet_graph, importance, kept, memory, pareto, timeline, what_if
-from planner.report.pictures.style import literal, untitled
-from planner.report.words import ms, percent, short, size
+from planner.report.plots import (
+    classes_plot,
+    fleet_graph_plot,
+    importance_plot,
+    kept_plot,
+    memory_plot,
+    pareto_plot,
+    timeline_plot,
+    what_if_plot,
+)
+from planner.report.plots.style import literal, untitled
+from planner.units import ms, percent, short, size
 
 
 def title(figure: go.Figure) -> str:
@@ -33,8 +42,13 @@ def trace(figure: go.Figure, name: str) -> Any:
 
 def seven(plan: Any, model: Any, devices: Any) -> list[go.Figure]:
     """Return every picture of a plan, and importance."""
-    of_plan = [timeline(plan, model, devices), kept(plan, model), memory(plan, model, devices), classes(plan, model)]
-    return [*of_plan, fleet_graph(plan, model, devices), importance(model)]
+    of_plan = [
+        timeline_plot(plan, model, devices),
+        kept_plot(plan, model),
+        memory_plot(plan, model, devices),
+        classes_plot(plan, model),
+    ]
+    return [*of_plan, fleet_graph_plot(plan, model, devices), importance_plot(model)]
 
 
 # --- the time line
@@ -42,7 +56,7 @@ def seven(plan: Any, model: Any, devices: Any) -> list[go.Figure]:
 
 def test_bars_of_the_time_line_are_the_plans_times() -> None:
     """`far` on top: 2 + 3 + 1.5 ms, one after the other; `gateway` computes 5; fusion from 6.5 ms on."""
-    figure = timeline(*drawn())
+    figure = timeline_plot(*drawn())
     assert [label.startswith("<b>▶ far</b>") for label in figure.layout.yaxis.ticktext] == [True, False]
     for name, rows, starts, times in (
         ("send", (0,), (0,), (2,)),
@@ -60,7 +74,7 @@ def test_bars_of_the_time_line_are_the_plans_times() -> None:
 
 def test_the_bottleneck_is_marked_by_more_than_its_colour() -> None:
     """Its bars have a thicker edge, and what is sent and returned has a pattern."""
-    figure = timeline(*drawn())
+    figure = timeline_plot(*drawn())
     for name, widths in (("send", [2.5]), ("compute", [2.5, 0.5]), ("return", [2.5])):
         assert list(trace(figure, name).marker.line.width) == widths
     assert [trace(figure, n).marker.pattern.shape for n in ("send", "compute", "return", "fusion")] == [
@@ -74,7 +88,7 @@ def test_the_bottleneck_is_marked_by_more_than_its_colour() -> None:
 def test_an_aggregator_without_a_sub_model_still_fuses() -> None:
     """Its row has no bar but the fusion's."""
     far = drawn_plan().model_dump(mode="json")["assignments"][1]
-    figure = timeline(drawn_plan(assignments=[far], idle=["gateway", "near"]), profile(), fleet())
+    figure = timeline_plot(drawn_plan(assignments=[far], idle=["gateway", "near"]), profile(), fleet())
     assert figure.layout.yaxis.ticktext[1] == "gateway<br>fusion only"
     assert tuple(trace(figure, "compute").x) == (3,)
     assert tuple(trace(figure, "fusion").x) == (0.5,)
@@ -86,7 +100,7 @@ def test_an_aggregator_without_a_sub_model_still_fuses() -> None:
 
 def test_the_map_of_what_is_kept_counts_heads_and_channels() -> None:
     """`far`: heads 0 and 1 of 2; channels 1 (group 1 of block 0) and 0 of 3. `gateway`: 1, 2; 2, 3."""
-    figure = kept(drawn_plan(), profile())
+    figure = kept_plot(drawn_plan(), profile())
     heads, channels = figure.data
     assert heads.text == (["0", "1"], ["1", "2"])
     assert channels.text == (["1", "0"], ["2", "3"])
@@ -99,7 +113,7 @@ def test_the_map_of_what_is_kept_counts_heads_and_channels() -> None:
 
 def test_the_map_of_classes_shows_retention() -> None:
     """a on both devices, b on `far` only, where it is retained least."""
-    figure = classes(drawn_plan(), profile())
+    figure = classes_plot(drawn_plan(), profile())
     (cells,) = figure.data
     assert np.allclose(cells.z, [[0.6, 0.5], [0.7, NONE]], equal_nan=True)
     assert cells.text == (["60", "50"], ["70", ""])
@@ -116,7 +130,7 @@ def test_many_classes_go_down_the_page() -> None:
     model = profile(**data | {"classes": names, "recovery": []})
     first = drawn_plan().model_dump(mode="json")["assignments"][0]
     held = first | {"classes": names, "retention": {name: 0.3 + i / 100 for i, name in enumerate(names)}}
-    figure = classes(drawn_plan(assignments=[held], idle=["near", "far"]), model)
+    figure = classes_plot(drawn_plan(assignments=[held], idle=["near", "far"]), model)
     assert list(figure.layout.yaxis.ticktext) == names
     assert np.allclose(figure.data[0].z[:, 0], [0.3 + i / 100 for i in range(20)])
     assert title(figure) == "20 classes on one device; class c0 keeps least, 30% on gateway"
@@ -124,7 +138,7 @@ def test_many_classes_go_down_the_page() -> None:
 
 def test_importance_is_summed_over_each_half_block() -> None:
     """Class a: heads 0.3 + 0.1 and 0.2, channels 0.2 and 0.2; class b: 0.1 and 0.4, 0.3 and 0.2."""
-    figure = importance(profile())
+    figure = importance_plot(profile())
     heads, channels = figure.data
     assert np.allclose(heads.z, [[0.4, 0.2], [0.1, 0.4]])
     assert np.allclose(channels.z, [[0.2, 0.2], [0.3, 0.2]])
@@ -137,7 +151,7 @@ def test_importance_is_summed_over_each_half_block() -> None:
 
 def test_memory_is_set_against_every_budget() -> None:
     """1500 and 1200 of 2000 bytes, the fullest first; the idle device's budget is there too."""
-    figure = memory(*drawn())
+    figure = memory_plot(*drawn())
     assert list(trace(figure, "budget").x) == [2000 / 1024] * 3
     used = trace(figure, "in use").x
     assert list(used[:2]) == [1500 / 1024, 1200 / 1024]
@@ -151,7 +165,7 @@ def test_unlike_budgets_are_on_a_logarithmic_axis() -> None:
     """Budgets 31 times apart are in bytes, on an axis that says so and holds every bar."""
     devices = fleet_data()["devices"]
     devices[1]["memory_budget"] = 62_001
-    figure = memory(drawn_plan(), profile(), fleet(devices=devices))
+    figure = memory_plot(drawn_plan(), profile(), fleet(devices=devices))
     assert figure.layout.xaxis.type == "log"
     assert "logarithmic" in figure.layout.xaxis.title.text
     assert sorted(trace(figure, "budget").x) == [2000, 2000, 62_001]
@@ -165,7 +179,7 @@ def test_unlike_budgets_are_on_a_logarithmic_axis() -> None:
 
 def test_the_graph_shows_times_on_links_and_devices() -> None:
     """`far` hangs on `near`, which hangs on `gateway`; its messages are on its last hop."""
-    figure = fleet_graph(*drawn())
+    figure = fleet_graph_plot(*drawn())
     assert trace(figure, "send_us").text == ("→ 2.0 ms",)
     assert trace(figure, "return_us").text == ("← 1.5 ms",)
     assert trace(figure, "aggregator").text == ("  gateway<br>  compute 5.0 ms, fusion 0.5 ms",)
@@ -202,7 +216,7 @@ def test_of_many_devices_the_slowest_are_shown(num_devices: int, num_used: int) 
 
 def test_scenarios_are_sorted_by_their_change() -> None:
     """-2 ms first, then no change, then 2.5 ms, then the impossible one with its reason."""
-    figure = what_if(what_ifs())
+    figure = what_if_plot(what_ifs())
     assert [label.replace("<br>", " ") for label in figure.layout.yaxis.ticktext] == [
         "+ 2 b",
         "without c",
@@ -222,7 +236,7 @@ def test_scenarios_are_sorted_by_their_change() -> None:
 def test_of_many_scenarios_the_ends_are_shown() -> None:
     """Of 104 the 20 greatest gains and the 20 at the other end."""
     more = [(f"s{i}", "optimal", 10_000.0 + i, float(i), None) for i in range(1, 101)]
-    figure = what_if(what_ifs(*more))
+    figure = what_if_plot(what_ifs(*more))
     assert len(figure.layout.yaxis.ticktext) == 40
     assert "40 most different of 104 scenarios" in figure.layout.meta["note"]
 
@@ -231,7 +245,7 @@ def test_of_many_impossible_scenarios_some_are_shown() -> None:
     """Of 60 impossible and 60 possible ones, ten and the ends: the best and the worst are among them."""
     more = [(f"s{i}", "optimal", 10_000.0 + i, float(i), None) for i in range(1, 58)]
     more += [(f"n{i}", "impossible", NONE, NONE, "why") for i in range(59)]
-    figure = what_if(what_ifs(*more))
+    figure = what_if_plot(what_ifs(*more))
     assert len(trace(figure, "no plan").y) == 10
     labels = figure.layout.yaxis.ticktext
     assert (labels[0], labels[29], len(labels)) == ("+ 2 b", "without a", 40)
@@ -241,7 +255,7 @@ def test_where_today_has_no_plan_scenarios_that_have_one_say_so() -> None:
     """There is no change to be drawn; the latency is told instead."""
     rows = what_ifs().assign(change_us=NONE)
     rows.loc["today", ["status", "latency_us"]] = ["impossible", NONE]
-    figure = what_if(rows)
+    figure = what_if_plot(rows)
     texts = dict(zip(figure.layout.yaxis.ticktext, trace(figure, "no plan").text, strict=True))
     assert texts["+ 2 b"] == "✓ a plan, 8.0 ms"
     assert texts["without d"].startswith("✕ impossible: d has")
@@ -251,7 +265,7 @@ def test_where_today_has_no_plan_scenarios_that_have_one_say_so() -> None:
 def test_nothing_possible_is_drawn_too() -> None:
     """A frame of impossible scenarios has reasons and no bars."""
     rows = what_ifs()
-    figure = what_if(rows[rows.index.isin(["today", "without d"])])
+    figure = what_if_plot(rows[rows.index.isin(["today", "without d"])])
     assert [len(t.x) for t in figure.data if t.name in ("faster", "slower")] == [0, 0]
     assert title(figure) == "Today 10.0 ms; 1 of 1 scenario without a plan"
 
@@ -266,7 +280,7 @@ def test_nothing_possible_is_drawn_too() -> None:
 )
 def test_points_lie_above_their_bounds(against: str, values: list[float], limits: tuple[str, ...]) -> None:
     """4, 6 and 9 ms with bounds of 4, 5 and 9; the one that is not proven is hollow."""
-    figure = pareto(front(against))
+    figure = pareto_plot(front(against))
     plans, bounds = trace(figure, "plan"), trace(figure, "bound")
     assert plans.x == bounds.x == pytest.approx(values)
     assert (tuple(plans.y), tuple(bounds.y)) == ((4, 6, 9), (4, 5, 9))
@@ -284,7 +298,7 @@ def test_points_lie_above_their_bounds(against: str, values: list[float], limits
 def test_names_are_text_in_every_picture() -> None:
     """Of all that plotly takes for markup, only our own bold and line breaks are left."""
     rows = what_ifs(("<b>x</b>", "impossible", NONE, NONE, "<i>no</i> $x$"))
-    for figure in (*seven(*hostile()), what_if(rows)):
+    for figure in (*seven(*hostile()), what_if_plot(rows)):
         figure.update_layout(meta=None)
         own = re.compile(r"</?b>|<br>")
         for text in strings(json.loads(figure.to_json())):
@@ -331,7 +345,7 @@ def test_numbers_have_units() -> None:
 
 def test_a_page_can_show_the_title_itself() -> None:
     """Without it a figure is shorter, and what it shows is the same."""
-    figure = timeline(*drawn())
+    figure = timeline_plot(*drawn())
     bare = untitled(figure)
     assert bare.layout.title.text is None
     assert bare.layout.height < figure.layout.height
@@ -341,7 +355,7 @@ def test_a_page_can_show_the_title_itself() -> None:
 
 def test_the_printed_time_line_has_the_same_bars() -> None:
     """matplotlib's bars: far's 2, 3 and 1.5 ms, the gateway's 5, and the fusion."""
-    (axes,) = figures.timeline(drawn_plan()).axes
+    (axes,) = figures.print_timeline(drawn_plan()).axes
     bars = [(round(p.get_x(), 3), round(p.get_width(), 3)) for p in axes.patches if p.get_width()]
     assert bars == [(0, 2), (2, 3), (0, 5), (5, 1.5), (6.5, 0.5)]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["▶ far: a b", "gateway: a", "fusion on gateway"]

@@ -5,8 +5,8 @@ import math
 import pytest
 from pencil import fleet, profile
 
-from planner.check import check
-from planner.predict import class_errors, predicted_accuracy, retained_by
+from planner.rules.accuracy import class_errors, predicted_accuracy, retained_by
+from planner.rules.check import check
 from planner.schema import Goal, Plan, SubModel
 from planner.solver import solve
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from planner.errors import InputError
+from planner.library import load_profile
 from planner.network import audit
 from planner.network.checkpoint import find_card, load_card, load_model, whole_shape
-from planner.profiler import build, latency, recovery
+from planner.profiler import build, trial_plans
 from planner.profiler.build import Options, Stage, build_profile
+from planner.profiler.device import local_latency
 from planner.schema import Profile
-from planner.shipped import load_profile
 
 OPTIONS = Options(images_per_class=30, num_probes=3)
 STAGE = "probe what accuracy survives"
@@ -23,9 +24,9 @@ STAGE = "probe what accuracy survives"
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a profile of few and short probes."""
-    monkeypatch.setattr(recovery, "EPOCHS", 1)
-    monkeypatch.setattr(latency, "_ROUNDS", 1)
-    monkeypatch.setattr(latency, "_SECONDS_PER_ROUND", 0.001)
+    monkeypatch.setattr(trial_plans, "EPOCHS", 1)
+    monkeypatch.setattr(local_latency, "_ROUNDS", 1)
+    monkeypatch.setattr(local_latency, "_SECONDS_PER_ROUND", 0.001)
 
 
 def test_an_interrupted_profile_goes_on(quick: None, tmp_path: Path) -> None:
@@ -38,15 +39,15 @@ def test_an_interrupted_profile_goes_on(quick: None, tmp_path: Path) -> None:
         if stage.name == STAGE and stage.done == of_first + 1:
             raise StoppedError
 
-    of_first = recovery.num_epochs(recovery.designs(10, {64: 1.0}, OPTIONS.seed)[:1])
+    of_first = trial_plans.num_epochs(trial_plans.trial_designs(10, {64: 1.0}, OPTIONS.seed)[:1])
     unbroken = build_profile("digits-vit", tmp_path / "unbroken", OPTIONS)
     work = tmp_path / "broken"
     with pytest.raises(StoppedError):
         build_profile("digits-vit", work, OPTIONS, stop)
     made = []
-    original = recovery.run_probe
+    original = trial_plans.run_trial
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recovery, "run_probe", lambda *args: made.append(len(args[1])) or original(*args))
+        patch.setattr(trial_plans, "run_probe", lambda *args: made.append(len(args[1])) or original(*args))
         resumed = build_profile("digits-vit", work, OPTIONS)
     assert made == [1, 5]
     without_timing = [p.model_dump(exclude={"latency"}) for p in (resumed, unbroken)]

@@ -8,8 +8,8 @@ import pencil
 import pytest
 
 from planner.errors import InputError
+from planner.library import load_fleet
 from planner.schema import Device, Fleet, Goal, Link
-from planner.shipped import load_fleet
 
 ROOT = Path(__file__).parent.parent
 

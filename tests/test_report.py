@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
+from planner.library import load_fleet, load_profile
 from planner.report.frames import classes_frame, devices_frame, sizes_frame
 from planner.report.text import evaluation_text, plan_text
 from planner.schema import Evaluation, Fleet, Goal, Plan, Profile, Size
-from planner.shipped import load_fleet, load_profile
 from planner.solver import solve
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "devices.json"

@@ -7,9 +7,9 @@ from pencil import profile
 from rich.console import Console
 from test_predict import MODEL
 
+from planner.library import load_profile
 from planner.report import profile_frames
 from planner.report.profile_text import profile_text
-from planner.shipped import load_profile
 
 
 def page(shown, width: int = 80) -> str:

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from planner.errors import InputError, PlannerError
-from planner.executor.epochs import Means, OnEpoch, train_by_epochs
+from planner.executor.epoch_tasks import OnEpoch, Trainer, train_by_epochs
 from planner.executor.execute import execute
-from planner.executor.side_by_side import Here, SideBySide, chosen
-from planner.network.training import Training
+from planner.executor.trainers import InlineTrainer, ParallelTrainer, make_trainer
+from planner.network.training import TrainingTask
 from planner.schema import write_document
-from planner.workers import Processes, tls_of, usable_cores
+from planner.workers import ProcessExecutor, tls_of, usable_cores
 from tests.small_order import Ordered, contents, small_order
 
 EPOCHS = 4
@@ -34,7 +34,7 @@ def order(tmp_path_factory: pytest.TempPathFactory) -> Ordered:
     return small_order(tmp_path_factory.mktemp("order"))
 
 
-def carry_out(order: Ordered, out: Path, means: Means | None = None, on_epoch: Callable[[int], None] = id) -> None:
+def carry_out(order: Ordered, out: Path, means: Trainer | None = None, on_epoch: Callable[[int], None] = id) -> None:
     """Execute the order; `on_epoch` is called with the number of epochs so far."""
     seen = -1
 
@@ -100,8 +100,8 @@ def test_one_of_two_processes_is_killed(order: Ordered, unbroken: Path, tmp_path
             multiprocessing.active_children()[0].kill()
 
     with pytest.raises(PlannerError, match=r"One of 2 processes was killed.*finished epochs, with fewer --jobs"):
-        carry_out(order, tmp_path, SideBySide(Processes(2)), kill_one)
-    carry_out(order, tmp_path, SideBySide(Processes(2)))
+        carry_out(order, tmp_path, ParallelTrainer(ProcessExecutor(2)), kill_one)
+    carry_out(order, tmp_path, ParallelTrainer(ProcessExecutor(2)))
     assert contents(tmp_path) == contents(unbroken)
     assert metrics(tmp_path) == metrics(unbroken)
 
@@ -163,7 +163,7 @@ def test_an_epoch_that_is_always_lost_ends_the_run(order: Ordered, tmp_path: Pat
         width, device = 1, "cpu"
         begun = 0
 
-        def __call__(self, trainings: Sequence[Training], states: Sequence[Path], on_epoch: OnEpoch) -> None:
+        def __call__(self, trainings: Sequence[TrainingTask], states: Sequence[Path], on_epoch: OnEpoch) -> None:
             def submit(i: int, state: bytes | None) -> "Future[bytes]":
                 self.begun += state is None
                 future: Future[bytes] = Future()
@@ -181,11 +181,11 @@ def test_an_epoch_that_is_always_lost_ends_the_run(order: Ordered, tmp_path: Pat
 
 def test_who_trains_is_decided_once() -> None:
     """One job is this process, more are processes; what does not go together is refused."""
-    with chosen(jobs=1) as means:
-        assert means == Here()
-    with chosen(jobs=3) as means:
-        assert means == SideBySide(Processes(3))
-    with chosen() as means:
+    with make_trainer(jobs=1) as means:
+        assert means == InlineTrainer()
+    with make_trainer(jobs=3) as means:
+        assert means == ParallelTrainer(ProcessExecutor(3))
+    with make_trainer() as means:
         assert means.width == usable_cores()
     for refused, match in (
         ({"scheduler": "tcp://x:1", "jobs": 2}, "give it without --jobs"),
@@ -193,7 +193,7 @@ def test_who_trains_is_decided_once() -> None:
         ({"device": "cuda:99"}, "device 'cuda:99': must be there"),
         ({"device": "tpu"}, "must be cpu, cuda or cuda:n"),
     ):
-        with pytest.raises(InputError, match=match), chosen(**refused):
+        with pytest.raises(InputError, match=match), make_trainer(**refused):
             pass
 
 

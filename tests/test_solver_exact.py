@@ -9,8 +9,8 @@ from pencil import fleet, fleet_data, profile
 from random_instances import random_fleet, random_profile
 from solver_instances import CHANGED, SMALL, latency_of, middling, middling_us, small, small_best
 
-from planner.check import check
 from planner.errors import InfeasibleError
+from planner.rules.check import check
 from planner.schema import Goal, Plan
 from planner.solver import solve
 

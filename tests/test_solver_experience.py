@@ -13,20 +13,20 @@ import pytest
 from random_instances import random_fleet, random_goal, random_profile
 from solver_instances import CHANGED, Json, changed, middling, small, with_device
 
-from planner.check import check
 from planner.errors import InfeasibleError
+from planner.library import folder, load_fleet, load_profile
+from planner.rules.check import check
 from planner.schema import Fleet, Goal, Plan, Profile
-from planner.shipped import folder, load_fleet, load_profile
-from planner.solver import Experience, solve, solve_and_learn
-from planner.solver.assign import Candidate, classes_of
-from planner.solver.build import build
-from planner.solver.clock import Clock
-from planner.solver.experience import fingerprint
-from planner.solver.instance import NEVER, Instance
-from planner.solver.knowledge import ComputeTime, Knowledge
-from planner.solver.objectives import Search, quietly
-from planner.solver.promise import Judge
-from planner.solver.submodel import Relaxation
+from planner.solver import WarmStart, solve, solve_and_learn
+from planner.solver.exact.assignment import Column, classes_of
+from planner.solver.exact.master import ObjectiveFunction
+from planner.solver.exact.subset_costs import ComputeTime, SubsetCosts
+from planner.solver.exact.warm_start import fingerprint
+from planner.solver.optimise import InstanceSearch, no_progress
+from planner.solver.problem.build import build_instance
+from planner.solver.problem.clock import Clock
+from planner.solver.problem.instance import NEVER, Instance
+from planner.solver.submodels.knapsack import Relaxation
 
 # What a plan is worth, and what is proven of it; or that there is none.
 Verdict = tuple[str, float, float, int] | None
@@ -42,16 +42,16 @@ def judged(drawn: Profile, on: Fleet, goal: Goal | None = None, **begin: Json) -
     return plan.status, plan.value, plan.bound, plan.latency_us
 
 
-def learned_of(drawn: Profile, on: Fleet, goal: Goal | None = None) -> Experience:
+def learned_of(drawn: Profile, on: Fleet, goal: Goal | None = None) -> WarmStart:
     """Return what a solve learned; nothing where there is no plan."""
     try:
         return solve_and_learn(drawn, on, goal)[1]
     except InfeasibleError:
-        return Experience()
+        return WarmStart()
 
 
 @lru_cache
-def learned(seed: int) -> Experience:
+def learned(seed: int) -> WarmStart:
     """Return what the solve of `middling` learned."""
     return learned_of(*middling(seed))
 
@@ -62,9 +62,9 @@ def scaled(on: Fleet, factor: float) -> Fleet:
     return changed(on, devices=[d | {"memory_budget": round(factor * d["memory_budget"])} for d in devices])
 
 
-def knowledge_of(instance: Instance, experience: Experience) -> Knowledge:
+def knowledge_of(instance: Instance, experience: WarmStart) -> SubsetCosts:
     """Return what is known before a search begins."""
-    return Knowledge(instance, ComputeTime(instance), experience)
+    return SubsetCosts(instance, ComputeTime(instance), experience)
 
 
 # --- the same answers
@@ -145,8 +145,8 @@ def test_demands_do_not_leak(demand: Json) -> None:
 def test_what_is_recalled_holds(seed: int, factor: float) -> None:
     """At other budgets, each recalled bound is at most the exact least time, and each sub-model is one."""
     drawn, on = middling(seed)
-    instance = build(drawn, scaled(on, factor), Goal(min_retention=0.5) if seed % 2 else Goal())
-    recalled, anew = knowledge_of(instance, learned(seed)), knowledge_of(instance, Experience())
+    instance = build_instance(drawn, scaled(on, factor), Goal(min_retention=0.5) if seed % 2 else Goal())
+    recalled, anew = knowledge_of(instance, learned(seed)), knowledge_of(instance, WarmStart())
     for i, kept in recalled.kept.items():
         option = instance.options[i.option]
         assert instance.fits(option, kept)
@@ -176,10 +176,13 @@ def test_cuts_hold_where_memory_has_a_price(factor: float, drop: float) -> None:
     priced = 0
     for seed in range(6):
         on = random_fleet(drawn, seed, tightness=0.6)
-        then, now = build(drawn, on, Goal()), build(drawn, scaled(on, factor), Goal(max_accuracy_drop=drop))
-        known = knowledge_of(then, Experience())
+        then, now = (
+            build_instance(drawn, on, Goal()),
+            build_instance(drawn, scaled(on, factor), Goal(max_accuracy_drop=drop)),
+        )
+        known = knowledge_of(then, WarmStart())
         for o, mask in itertools.product(range(len(then.options)), range(1, 16)):
-            known.bound(Candidate(o, mask))
+            known.bound(Column(o, mask))
         for before, option in zip(then.options, now.options, strict=True):
             relaxation = Relaxation(now, option)
             for lessons in known.experience().of(fingerprint(now.units, option)):
@@ -201,7 +204,7 @@ def demo() -> tuple[Profile, Fleet]:
 
 
 @lru_cache
-def demo_learned() -> tuple[Plan, Experience]:
+def demo_learned() -> tuple[Plan, WarmStart]:
     """Return the demo's plan, and what its solve learned."""
     return solve_and_learn(*demo())
 
@@ -239,14 +242,14 @@ def test_what_was_learned_need_not_be_learned_again(monkeypatch: pytest.MonkeyPa
 def test_experience_of_many_budgets_does_not_grow_without_end() -> None:
     """Handed on from solve to solve, it keeps the lessons of a few budgets for each kind of device."""
     drawn, on = middling(CHANGED[1])
-    known = Experience()
+    known = WarmStart()
     sizes = []
     for step in range(24):
         fleet = scaled(on, 1.0 + step / 50)
         known = solve_and_learn(drawn, fleet, experience=known)[1]
         sizes.append(len(known.lessons))
         assert judged(drawn, fleet, experience=known) == judged(drawn, fleet)
-    assert sizes[-1] == sizes[12] <= 8 * len(build(drawn, on, Goal()).options)
+    assert sizes[-1] == sizes[12] <= 8 * len(build_instance(drawn, on, Goal()).options)
 
 
 def test_nothing_is_learned_of_many_classes() -> None:
@@ -259,7 +262,7 @@ def test_nothing_is_learned_of_many_classes() -> None:
 def test_a_search_out_of_time_still_hands_on_what_it_knows() -> None:
     """With no time at all, what was given is there afterwards."""
     drawn, on = middling(CHANGED[0])
-    instance = build(drawn, on, Goal())
-    search = Search(instance, Clock(0), learned(CHANGED[0]))
-    search.run(Judge(instance), quietly)
+    instance = build_instance(drawn, on, Goal())
+    search = InstanceSearch(instance, Clock(0), learned(CHANGED[0]))
+    search.run(ObjectiveFunction(instance), no_progress)
     assert {one.costs for one in search.experience.lessons} >= {one.costs for one in learned(CHANGED[0]).lessons}

@@ -8,8 +8,8 @@ from pencil import fleet, fleet_data, profile
 from random_instances import random_fleet, random_profile
 from solver_instances import Json
 
-from planner.check import check
 from planner.errors import InfeasibleError, InputError, PlannerError
+from planner.rules.check import check
 from planner.schema import Fleet, Profile
 from planner.solver import solve
 

@@ -6,21 +6,22 @@ import pytest
 from random_instances import random_fleet, random_goal, random_profile
 from solver_instances import SMALL, Json, best_of, changed, sharpened, small, small_best
 
-from planner.check import check
 from planner.errors import InfeasibleError
+from planner.rules.check import check
 from planner.schema import Fleet, Goal, Plan, Profile
-from planner.solver import many, solve
-from planner.solver.build import build
-from planner.solver.clock import Clock
-from planner.solver.instance import Found, Instance
-from planner.solver.objectives import quietly
-from planner.solver.placed import is_plan
-from planner.solver.promise import Judge
+from planner.solver import solve
+from planner.solver.exact.master import ObjectiveFunction
+from planner.solver.large import search
+from planner.solver.optimise import no_progress
+from planner.solver.problem.build import build_instance
+from planner.solver.problem.clock import Clock
+from planner.solver.problem.instance import Instance, SearchResult
+from planner.solver.problem.placement import is_plan
 
 
-def searched(instance: Instance) -> Found:
+def searched(instance: Instance) -> SearchResult:
     """Return what the method for many classes finds."""
-    return many.search(instance, Clock(0.05), quietly, Judge(instance, instance.goal.objective))
+    return search.search_large(instance, Clock(0.05), no_progress, ObjectiveFunction(instance, instance.goal.objective))
 
 
 @pytest.mark.parametrize("seed", SMALL[::4])
@@ -28,7 +29,7 @@ def test_the_method_for_many_classes_is_sound_on_few(seed: int) -> None:
     """Its bound is below the best plan, its plan is no better, and it calls nothing impossible that is possible."""
     drawn, on, goal = small(seed)
     best = small_best(seed)
-    instance = build(drawn, on, goal)
+    instance = build_instance(drawn, on, goal)
     found = searched(instance)
     if best is None:
         assert found.placed is None
@@ -57,8 +58,8 @@ def test_it_is_sound_with_demands(first: int) -> None:
     possible, found_too = 0, 0
     for seed in range(first, first + 25):
         of, on, goal = drawn_with_demands(seed)
-        best, instance = best_of(of, on, goal), build(of, on, goal)
-        found, judge = searched(instance), Judge(instance, goal.objective)
+        best, instance = best_of(of, on, goal), build_instance(of, on, goal)
+        found, judge = searched(instance), ObjectiveFunction(instance, goal.objective)
         if best is None:
             assert found.placed is None or instance.fleet_latency_us(found.placed) > (goal.max_latency_us or 0)
             continue

@@ -6,7 +6,7 @@ import pytest
 from random_instances import random_fleet, random_profile
 from solver_instances import CHANGED, changed, latency_of, middling, middling_us, same, sharpened, with_device
 
-from planner.check import check
+from planner.rules.check import check
 from planner.schema import Fleet, Goal, Plan, Profile
 from planner.solver import solve
 

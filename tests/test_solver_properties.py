@@ -17,8 +17,8 @@ from solver_instances import (
     with_device,
 )
 
-from planner.check import check
 from planner.errors import InfeasibleError
+from planner.rules.check import check
 from planner.schema import Fleet, Goal, GoalFile, Plan, Profile, to_json
 from planner.solver import solve
 

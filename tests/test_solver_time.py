@@ -15,8 +15,8 @@ from random_instances import random_fleet, random_profile
 from solver_instances import DIGITS, changed, roomy, sharpened
 
 from benchmarks.solve.instances import Size, instance
-from planner.check import check
 from planner.errors import InfeasibleError, PlannerError, TimeLimitError
+from planner.rules.check import check
 from planner.schema import Fleet, Goal, Profile, to_json
 from planner.solver import solve
 

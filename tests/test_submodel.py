@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from random_instances import random_fleet, random_profile
 from solver_instances import DIGITS, changed, roomy, sharpened
 
-from planner.cost import retention
+from planner.rules.cost import retention
 from planner.schema import Goal
-from planner.solver import submodel
-from planner.solver.build import build
-from planner.solver.clock import Clock
-from planner.solver.instance import NEVER, Instance, Ints, Option
-from planner.solver.prices import Builder
-from planner.solver.submodel import Relaxation
+from planner.solver.problem.build import build_instance
+from planner.solver.problem.clock import Clock
+from planner.solver.problem.instance import NEVER, Instance, Ints, Option
+from planner.solver.submodels import knapsack
+from planner.solver.submodels.knapsack import Relaxation
+from planner.solver.submodels.lagrangian import LagrangianHeuristic
 
 SEEDS = range(24)
 NO_PLAN = 2 * NEVER
@@ -37,7 +37,7 @@ def instance_of(seed: int) -> Instance:
     )
     drawn = sharpened(drawn) if seed % 5 < 3 else drawn
     on = random_fleet(drawn, seed, tightness=(0.3, 0.5, 0.8, 2.0)[seed % 4], choices=seed % 2 == 0)
-    return build(drawn, on, Goal(min_retention=(0.3, 0.5, 0.7, 0.9)[seed // 4 % 4]) if seed % 2 else Goal())
+    return build_instance(drawn, on, Goal(min_retention=(0.3, 0.5, 0.7, 0.9)[seed // 4 % 4]) if seed % 2 else Goal())
 
 
 @lru_cache
@@ -151,7 +151,7 @@ def test_relaxations_of_memory_are_bounds(seed: int) -> None:
 def test_the_cheapest_is_the_cheapest(seed: int) -> None:
     """The same time as trying every set of units, proven; and none where there is none."""
     for instance, o, option, classes in cases(seed):
-        answer = submodel.cheapest(instance, option, classes, Clock(10))
+        answer = knapsack.cheapest(instance, option, classes, Clock(10))
         time_us = least(seed, o, classes)[0]
         if time_us == NO_PLAN:
             assert (answer.bound, answer.kept) == (None, None)
@@ -166,7 +166,7 @@ def test_the_cheapest_is_the_cheapest(seed: int) -> None:
 def test_the_smallest_is_the_smallest(seed: int) -> None:
     """The same memory as trying every set of units, whatever the budget."""
     for instance, o, option, classes in cases(seed):
-        answer = submodel.smallest(instance, option, classes, Clock(10))
+        answer = knapsack.smallest(instance, option, classes, Clock(10))
         size = least(seed, o, classes)[1]
         assert (answer.kept is None) == (size == NO_PLAN)
         if answer.kept is not None:
@@ -199,12 +199,12 @@ def test_time_to_spare_is_filled_and_levelled(seed: int) -> None:
         possible = kept_in_time(seed, o, classes, most_us)
         begun = next(kept for kept in possible if instance.compute_us(option, kept) == time_us)
         value = instance.units.importance[list(classes)].sum(axis=0)
-        filled = submodel.fill(instance, option, classes, most_us, begun, Clock(10))
+        filled = knapsack.richest(instance, option, classes, most_us, begun, Clock(10))
         assert filled in possible
         most = max(int(value[list(kept)].sum()) for kept in possible)
         assert int(value[list(filled)].sum()) >= most * 0.999
         assert all(value[list(filled)] > 0)
-        levelled = submodel.level(instance, option, classes, most_us, begun, Clock(10))
+        levelled = knapsack.most_even(instance, option, classes, most_us, begun, Clock(10))
         assert levelled in possible
         highest = max(min(shares(instance, option, classes, kept)) for kept in possible)
         assert min(shares(instance, option, classes, levelled)) == pytest.approx(highest, abs=1e-6)
@@ -217,11 +217,11 @@ def test_what_no_class_needs_is_not_kept() -> None:
     for heads in data["importance"]["heads"]:
         heads[0][0] += heads[0][1] + heads[1][1]
         heads[0][1] = heads[1][1] = 0.0
-    instance = build(type(drawn).model_validate(data), roomy(random_fleet(drawn, 1)), Goal(min_retention=0.5))
+    instance = build_instance(type(drawn).model_validate(data), roomy(random_fleet(drawn, 1)), Goal(min_retention=0.5))
     option = instance.options[0]
-    begun = submodel.cheapest(instance, option, (0, 1), Clock(10)).kept
+    begun = knapsack.cheapest(instance, option, (0, 1), Clock(10)).kept
     assert begun is not None
-    filled = submodel.fill(instance, option, (0, 1), 10**9, begun, Clock(10))
+    filled = knapsack.richest(instance, option, (0, 1), 10**9, begun, Clock(10))
     assert instance.units.blocks(filled, heads=True) == ((0,), (0,))
     assert instance.units.blocks(filled, heads=False) == ((0, 1), (0, 1))
 
@@ -233,7 +233,7 @@ def test_sub_models_by_prices_are_sub_models(seed: int) -> None:
     found = 0
     for o, option in enumerate(instance.options):
         wanted = subsets(instance)
-        built = Builder(instance, option).build(wanted)
+        built = LagrangianHeuristic(instance, option).build(wanted)
         for classes, time_us, row in zip(wanted, built.compute_us.tolist(), built.kept, strict=True):
             if time_us >= NEVER:
                 continue
@@ -256,7 +256,7 @@ def test_sub_models_by_prices_are_near_the_bound(kinds: tuple[str, ...], tightne
         widths = [w | {"head_params": [900] * 4, "head_macs": [200] * 4} for w in drawn.model_dump()["widths"]]
         drawn = changed(drawn, widths=widths)
     on = random_fleet(drawn, 11, num_devices=5, tightness=tightness)
-    instance, unbound = build(drawn, on, Goal()), build(drawn, roomy(on), Goal())
+    instance, unbound = build_instance(drawn, on, Goal()), build_instance(drawn, roomy(on), Goal())
     rng = np.random.default_rng(0)
     wanted = sorted({tuple(sorted(rng.permutation(12)[: 1 + i % 7].tolist())) for i in range(150)})
     off, missed, dearer = [], 0, 0
@@ -264,7 +264,7 @@ def test_sub_models_by_prices_are_near_the_bound(kinds: tuple[str, ...], tightne
         relaxation = Relaxation(instance, option)
         at_ease = next(o for o in unbound.options if o.device.name == option.device.name)
         free = Relaxation(unbound, at_ease)
-        built = Builder(instance, option).build(wanted)
+        built = LagrangianHeuristic(instance, option).build(wanted)
         for classes, time_us in zip(wanted, built.compute_us.tolist(), strict=True):
             bound, without_memory = relaxation.bound(classes), free.bound(classes)
             assert without_memory is not None
@@ -286,12 +286,12 @@ def test_sub_models_by_prices_are_near_the_bound(kinds: tuple[str, ...], tightne
 def test_out_of_time_nothing_is_claimed() -> None:
     """With no time at all there is a bound that holds, and perhaps a sub-model; never a wrong word."""
     drawn = random_profile(12, num_classes=10, **DIGITS)
-    instance = build(drawn, random_fleet(drawn, 12, tightness=0.6), Goal())
+    instance = build_instance(drawn, random_fleet(drawn, 12, tightness=0.6), Goal())
     option, classes = instance.options[0], tuple(range(4))
-    at_last = submodel.cheapest(instance, option, classes, Clock(60))
+    at_last = knapsack.cheapest(instance, option, classes, Clock(60))
     assert at_last.kept is not None
     assert at_last.bound is not None
-    at_once = submodel.cheapest(instance, option, classes, Clock(0))
+    at_once = knapsack.cheapest(instance, option, classes, Clock(0))
     assert at_once.bound is not None
     assert at_once.bound <= at_last.bound <= instance.compute_us(option, at_last.kept)
     assert math.isfinite(at_once.bound)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pencil
 import pytest
+from planner.report.planned import Planned
 
 import planner
-from planner.check import check
 from planner.errors import InputError
-from planner.planned import Planned
 from planner.report.frames import devices_frame
+from planner.rules.check import check
 from planner.schema import Goal, Plan, sha256_of, to_json
 
 ROOT = Path(__file__).parent.parent

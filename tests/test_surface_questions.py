@@ -8,7 +8,7 @@ import pytest
 
 import planner
 from planner.errors import InputError
-from planner.planned import Planned
+from planner.report.planned import Planned
 from planner.schema import Goal, Plan
 
 ROOT = Path(__file__).parent.parent

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from planner.errors import InputError
-from planner.profiler.timings import latency_table, with_table
+from planner.profiler.device.latency_table import latency_table, with_table
 from planner.schema import ProbeManifest, ProbeResult, read_document, sha256_of
 from planner.schema.base import write_text
 from tests.pencil import Json

@@ -26,19 +26,10 @@ from trainings import (
 
 from planner.errors import PlannerError
 from planner.network.data import Jitter, Samples
-from planner.network.evaluate import accuracy
-from planner.network.lessons import prepare_lessons
-from planner.network.objectives import Labels
-from planner.network.training import (
-    Schedule,
-    Training,
-    adopt,
-    fit,
-    history,
-    is_finished,
-    run_epoch,
-    train_here,
-)
+from planner.network.distillation_data import distillation_data
+from planner.network.evaluation import accuracy
+from planner.network.losses import LabelLoss
+from planner.network.training import Schedule, TrainingTask, adopt, history, is_finished, run_epoch, train, train_here
 from planner.network.vit import Shape, VisionTransformer, initialise
 
 # Resumed is unbroken
@@ -49,16 +40,16 @@ from planner.network.vit import Shape, VisionTransformer, initialise
 def test_an_interrupted_training_goes_on_as_if_unbroken(tmp_path, kind, held, died_after):
     """A run that died after an epoch and was started again ends, bit for bit, where an unbroken one does."""
     unbroken, said = fresh(kind, held), []
-    fit(unbroken, on_epoch=said.append)
+    train(unbroken, on_epoch=said.append)
 
     def die(epoch):
         if epoch.epoch == died_after:
             raise DiedError
 
     with pytest.raises(DiedError):
-        fit(fresh(kind, held), tmp_path / "state", die)
+        train(fresh(kind, held), tmp_path / "state", die)
     resumed, said_again = fresh(kind, held), []
-    fit(resumed, tmp_path / "state", said_again.append)
+    train(resumed, tmp_path / "state", said_again.append)
     assert_same(numbers(resumed.module), numbers(unbroken.module))
     assert without_seconds(said_again) == without_seconds(said)
     assert [epoch.epoch for epoch in said] == [1, 2, 3, 4][: len(said)]
@@ -68,10 +59,10 @@ def test_an_interrupted_training_goes_on_as_if_unbroken(tmp_path, kind, held, di
 def test_a_training_that_died_within_an_epoch_goes_on_from_the_last_whole_one(tmp_path):
     """Half an epoch is forgotten, and leaves no trace."""
     unbroken = fresh()
-    fit(unbroken)
+    train(unbroken)
     steps = iter(range(100))
 
-    class Dying(Labels):
+    class Dying(LabelLoss):
         def forward(self, module, batch, generator):
             # 20 samples in batches of 8 are 3 steps an epoch: step 7 is in the third.
             if next(steps) == 7:
@@ -79,9 +70,9 @@ def test_a_training_that_died_within_an_epoch_goes_on_from_the_last_whole_one(tm
             return super().forward(module, batch, generator)
 
     with pytest.raises(DiedError):
-        fit(replace(fresh(), objective=Dying()), tmp_path / "state")
+        train(replace(fresh(), objective=Dying()), tmp_path / "state")
     resumed = fresh()
-    fit(resumed, tmp_path / "state")
+    train(resumed, tmp_path / "state")
     assert_same(numbers(resumed.module), numbers(unbroken.module))
 
 
@@ -89,7 +80,7 @@ def test_a_training_that_died_within_an_epoch_goes_on_from_the_last_whole_one(tm
 def test_epochs_run_one_by_one_elsewhere_give_the_same_bits(kind):
     """A chain of epochs, each of a pickled copy, ends where a training in memory does, and changes nothing given."""
     here, said = real(kind), []
-    fit(here, on_epoch=said.append)
+    train(here, on_epoch=said.append)
     there, state = real(kind), None
     before = numbers(there.module), numbers(there.objective)
     while state is None or not is_finished(state):
@@ -120,7 +111,7 @@ def test_training_is_the_seeds():
 def test_trainings_here_come_one_after_the_other():
     """Each is trained as by itself, and its epochs are told under its name."""
     alone = fresh("vit")
-    fit(alone)
+    train(alone)
     both, told = [fresh("vit"), fresh("fusion")], []
     train_here(both, told.append)
     assert_same(numbers(both[0].module), numbers(alone.module))
@@ -134,8 +125,8 @@ def test_training_learns():
     initialise(model, generator())
     images = random_images(shape, 64)
     samples = Samples(images, (images.sum((1, 2, 3)) > 0).long())
-    known = prepare_lessons(model, samples, Jitter(0.0, 0.0), seed=0)
-    fit(Training("sign", model, Labels(), known, known.take(torch.arange(0)), Schedule(40, 16, 5e-3), seed=0))
+    known = distillation_data(model, samples, Jitter(0.0, 0.0), seed=0)
+    train(TrainingTask("sign", model, LabelLoss(), known, known.take(torch.arange(0)), Schedule(40, 16, 5e-3), seed=0))
     assert accuracy(model, samples) > 0.9
 
 
@@ -143,13 +134,13 @@ def test_what_is_frozen_stays_as_it_is():
     """The fusion's mean and spread are not trained and do not decay, and a teacher learns nothing."""
     training = fresh("fusion")
     before = numbers(training.module)
-    fit(training)
+    train(training)
     assert torch.equal(training.module.mean, before["mean"])
     assert torch.equal(training.module.std, before["std"])
     assert not torch.equal(training.module.fc1.weight, before["fc1.weight"])
     training = real("relations")
     before = numbers(training.objective)
-    fit(training)
+    train(training)
     assert_same(numbers(training.objective), before)
 
 
@@ -174,7 +165,7 @@ def test_the_best_epoch_remains(held_losses, lowest_so_far):
         told.append(epoch)
         weights.append(numbers(training.module))
 
-    fit(training, on_epoch=look)
+    train(training, on_epoch=look)
     assert len(told) == min(8, lowest_so_far[-1] + 2)
     assert [epoch.held_loss for epoch in told] == pytest.approx(held_losses[: len(told)])
     assert [epoch.epoch for epoch in told if epoch.best] == lowest_so_far
@@ -195,14 +186,14 @@ def test_the_held_loss_is_the_mean_over_held_samples_as_they_are_left():
         p = torch.tensor(logits).softmax(1)[range(6), training.held.labels]
         expected.append(-p.log().mean().item())
 
-    fit(training, on_epoch=look)
+    train(training, on_epoch=look)
     assert [epoch.held_loss for epoch in told] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_training_of_samples_alone_runs_all_epochs():
     """Where nothing is held out, no loss is measured and the last epoch is the best."""
     told = []
-    fit(fresh(schedule=Schedule(9, 8)), on_epoch=told.append)
+    train(fresh(schedule=Schedule(9, 8)), on_epoch=told.append)
     assert [(epoch.epoch, epoch.epochs, epoch.held_loss, epoch.best) for epoch in told] == [
         (n, 9, None, True) for n in range(1, 10)
     ]
@@ -217,7 +208,7 @@ def test_the_loss_of_an_epoch_is_the_mean_of_its_batches():
     """With a learning rate of nothing, the mean over batches is what the untrained network gives for each."""
     training, told = fresh(schedule=Schedule(1, 8, learning_rate=0.0)), []
     model = copy.deepcopy(training.module)
-    fit(training, on_epoch=told.append)
+    train(training, on_epoch=told.append)
     draw, losses = generator(3 * 1_000_003), []
     for indices in torch.randperm(20, generator=draw).split(8):
         noise = 0.1 * torch.randn(len(indices), 2, 4, 4, generator=draw)
@@ -232,7 +223,7 @@ def test_a_loss_that_is_no_number_stops_the_training(value):
     """The message says of what training, in which epoch, and at which learning rate."""
     steps = iter(range(100))
 
-    class Bursting(Labels):
+    class Bursting(LabelLoss):
         def forward(self, module, batch, generator):
             # Three steps an epoch: step 4 is in the second epoch, behind one step of warm-up out of 12.
             return super().forward(module, batch, generator) * (value if next(steps) == 4 else 1.0)
@@ -240,7 +231,7 @@ def test_a_loss_that_is_no_number_stops_the_training(value):
     rate = SCHEDULE.rate(4, 12)
     wanted = rf"training 'vit': the loss became {value} in epoch 2 at learning rate {rate:.2g}; look for extreme"
     with pytest.raises(PlannerError, match=wanted):
-        fit(replace(fresh(), objective=Bursting()))
+        train(replace(fresh(), objective=Bursting()))
 
 
 def test_the_learning_rate_warms_up_and_comes_down():

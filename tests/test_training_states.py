@@ -13,15 +13,7 @@ from trainings import REAL, Scripted, assert_same, fresh, numbers, real
 
 from planner.errors import InputError, PlannerError
 from planner.network import training as loop
-from planner.network.training import (
-    Schedule,
-    adopt,
-    check_device,
-    fit,
-    history,
-    is_finished,
-    run_epoch,
-)
+from planner.network.training import Schedule, adopt, check_device, history, is_finished, run_epoch, train
 from planner.schema.base import write_bytes
 
 # States
@@ -62,7 +54,7 @@ def test_a_damaged_state_is_refused(tmp_path, damage):
     state = damage(run_epoch(fresh(), None))
     (tmp_path / "state").write_bytes(state)
     with pytest.raises(PlannerError, match=r"state: not a training state .*delete it to begin again"):
-        fit(fresh(), tmp_path / "state")
+        train(fresh(), tmp_path / "state")
     for use in (adopt, run_epoch):
         with pytest.raises(PlannerError, match=r"training 'vit': not a training state .*delete it to begin again"):
             use(fresh(), state)
@@ -95,7 +87,7 @@ def test_a_state_of_another_training_is_refused():
 def test_a_state_that_is_a_folder_is_refused(tmp_path):
     """What cannot be read is named."""
     with pytest.raises(PlannerError, match=r"not a training state .*Is a directory"):
-        fit(fresh(), tmp_path)
+        train(fresh(), tmp_path)
 
 
 def test_a_state_holds_the_best_epoch_only_where_it_is_not_the_last():
@@ -112,7 +104,7 @@ def test_a_state_holds_the_best_epoch_only_where_it_is_not_the_last():
 
 def test_a_state_is_a_safetensors_file(tmp_path):
     """Any reader of the format can open it, and finds the epochs as JSON."""
-    fit(fresh(), tmp_path / "state")
+    train(fresh(), tmp_path / "state")
     with safe_open(tmp_path / "state", framework="pt") as file:
         assert len(json.loads(file.metadata()["training"])["history"]) == 4
         assert torch.equal(
@@ -137,7 +129,7 @@ def test_a_full_disk_leaves_the_last_state(tmp_path):
     try:
         wanted = r"state: cannot be written \(No space left on device\): needs [\d,]+ bytes\.\Z"
         with pytest.raises(InputError, match=wanted):
-            fit(fresh(), small / "state")
+            train(fresh(), small / "state")
         assert [path.name for path in small.iterdir()] == ["state"]
         state = (small / "state").read_bytes()
     finally:
@@ -145,8 +137,8 @@ def test_a_full_disk_leaves_the_last_state(tmp_path):
     assert len(history(state)) == 1
     (tmp_path / "state").write_bytes(state)
     resumed, unbroken = fresh(), fresh()
-    fit(resumed, tmp_path / "state")
-    fit(unbroken)
+    train(resumed, tmp_path / "state")
+    train(unbroken)
     assert_same(numbers(resumed.module), numbers(unbroken.module))
 
 
@@ -180,7 +172,7 @@ def test_a_device_must_be_there(monkeypatch):
     with pytest.raises(
         InputError, match=r"device 'cuda': must be there, got 0 CUDA devices that torch can use; try cpu"
     ):
-        fit(fresh(), device="cuda")
+        train(fresh(), device="cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(InputError, match="device 'cuda:2': must be there, got 2"):
         check_device("cuda:2")
@@ -192,10 +184,10 @@ def test_a_device_must_be_there(monkeypatch):
 def test_losses_may_be_computed_in_bfloat16(monkeypatch, kind):
     """As on a GPU, but here: the loss is about that of float32, and what is trained stays float32."""
     exact, rough = [], []
-    fit(real(kind), on_epoch=exact.append)
+    train(real(kind), on_epoch=exact.append)
     monkeypatch.setattr(loop, "autocast", lambda device: torch.autocast(device.type, torch.bfloat16))
     training = real(kind)
-    fit(training, on_epoch=rough.append)
+    train(training, on_epoch=rough.append)
     assert rough[0].loss == pytest.approx(exact[0].loss, rel=0.05)
     assert rough[0].loss != exact[0].loss
     assert {p.dtype for p in training.module.parameters()} == {torch.float32}

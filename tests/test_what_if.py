@@ -13,10 +13,22 @@ from solver_instances import best_of
 from what_if_instances import by_hand, feasible, instance, plan_of, rows_after, rows_of, timeless
 
 from planner.errors import InputError
-from planner.moves import moved
+from planner.rules.diff import plan_diff
 from planner.schema import Goal, Plan
-from planner.whatif import Asked, Kept, Row, Today, all_rows, answers, axes_of, frame_of, posed, run, today_of
-from planner.workers import Processes, connected
+from planner.whatif import (
+    ChangeRequest,
+    ResultCache,
+    ScenarioRow,
+    Today,
+    all_rows,
+    axes_of,
+    expand,
+    frame_of,
+    run,
+    solve_scenarios,
+    today_of,
+)
+from planner.workers import ProcessExecutor, connect
 
 COLUMNS = [
     *("status", "latency_us", "change_us", "bound_us", "gap", "bottleneck", "devices_used", "memory_bytes"),
@@ -39,7 +51,7 @@ def test_a_row_is_its_plan() -> None:
     assert today.plan is not None
     row = rows_after(today, set=["d0.memory_budget=1000000"])[1]
     plan = run.solve(profile, other, start=today.plan)
-    moves = moved(today.plan, plan, profile)
+    moves = plan_diff(today.plan, plan, profile)
     assert (row.status, row.latency_us, row.bound_us, row.gap) == (plan.status, plan.latency_us, plan.bound_us, 0.0)
     assert row.change_us == plan.latency_us - today.plan.latency_us
     assert (row.bottleneck, row.devices_used) == (plan.bottleneck.device, len(plan.assignments))
@@ -78,7 +90,7 @@ def test_no_change_is_todays_plan(seed: int) -> None:
     """Latency, bound, everything: and nothing moves."""
     today, same = rows_after(todays(seed), scale=["memory=1"])
     assert (same.change_us, same.classes_moved, same.bytes_to_send) == (0, 0, 0)
-    assert same == Row(**(vars(today) | {"scenario": "memory x1"}))
+    assert same == ScenarioRow(**(vars(today) | {"scenario": "memory x1"}))
 
 
 @pytest.mark.parametrize("seed", feasible(8))
@@ -134,12 +146,12 @@ def test_a_row_depends_on_no_other() -> None:
     """Alone, in another order, and on processes side by side: the same rows."""
     today = todays(2)
     flags = {"drop": ["d1", "d2"], "scale": ["memory=0.4..2/4"], "set": ["d1.memory_budget=900"]}
-    found = posed(axes_of(Asked(**flags), today.fleet), today.case)
+    found = expand(axes_of(ChangeRequest(**flags), today.fleet), today.case)
     expected = timeless(all_rows(today, found))
     backwards = timeless(all_rows(today, found[::-1]))
     assert [backwards[0], *backwards[:0:-1]] == expected
     assert timeless([all_rows(today, [one])[1] for one in found]) == expected[1:]
-    assert timeless(all_rows(today, found, Processes(2))) == expected
+    assert timeless(all_rows(today, found, ProcessExecutor(2))) == expected
 
 
 def test_impossible_rows_carry_their_reason() -> None:
@@ -158,7 +170,7 @@ def test_impossible_rows_carry_their_reason() -> None:
 
 def test_out_of_time_is_unknown() -> None:
     """No time proves nothing: the row says so, and today's does too."""
-    rows = all_rows(today := today_of(*instance(2), time_limit_s=0), posed([], today.case))
+    rows = all_rows(today := today_of(*instance(2), time_limit_s=0), expand([], today.case))
     assert rows[0].status == "unknown"
     assert rows[0].reason == "No plan found within 0 s (not proven impossible). Raise --time-limit."
 
@@ -206,7 +218,7 @@ FLAGS = {"scale": ["latency=0.5..3/6"]}
 
 def asked(today: Today) -> list[Any]:
     """Return six scenarios."""
-    return posed(axes_of(Asked(**FLAGS), today.fleet), today.case)
+    return expand(axes_of(ChangeRequest(**FLAGS), today.fleet), today.case)
 
 
 def test_stopped_rows_are_kept_and_the_rest_is_solved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,29 +226,29 @@ def test_stopped_rows_are_kept_and_the_rest_is_solved(tmp_path: Path, monkeypatc
     part = tmp_path / "rows.csv.part"
     whole = timeless(all_rows(today := todays(2), asked(today)))
     counted = _Counted(monkeypatch, stop_at=3)
-    kept = Kept(part)
+    kept = ResultCache(part)
     today = today_of(*instance(2), kept=kept)
     with pytest.raises(KeyboardInterrupt):
-        dict(answers(today, asked(today), kept=kept))
+        dict(solve_scenarios(today, asked(today), kept=kept))
     assert len(part.read_text().splitlines()) == 3
     # As if the power had gone while a line was written.
     part.write_text(part.read_text() + '{"key": "abc", "row": {"scen')
     counted = _Counted(monkeypatch)
-    kept = Kept(part)
+    kept = ResultCache(part)
     again = today_of(*instance(2), kept=kept)
-    rows = dict(answers(again, asked(again), kept=kept))
+    rows = dict(solve_scenarios(again, asked(again), kept=kept))
     assert counted.calls == 3
     assert timeless([again.row, *(rows[i] for i in range(6))]) == whole
-    assert len(Kept(part)._rows) == 5
+    assert len(ResultCache(part)._rows) == 5
     kept.done()
     assert not part.exists()
 
 
 def test_what_is_kept_is_for_the_same_question_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another time limit, seed, profile or fleet finds nothing of it."""
-    kept = Kept(tmp_path / "part")
+    kept = ResultCache(tmp_path / "part")
     today = todays(2)
-    dict(answers(today, asked(today), kept=kept))
+    dict(solve_scenarios(today, asked(today), kept=kept))
     counted = _Counted(monkeypatch)
     profile, fleet = instance(2)
     others = [
@@ -249,7 +261,7 @@ def test_what_is_kept_is_for_the_same_question_only(tmp_path: Path, monkeypatch:
     counted.calls = 0
     for solves, other in zip((5, 5, 5, 5, 0), others, strict=True):
         counted.calls = 0
-        dict(answers(other, asked(other), kept=Kept(tmp_path / "part")))
+        dict(solve_scenarios(other, asked(other), kept=ResultCache(tmp_path / "part")))
         assert counted.calls == solves
 
 
@@ -257,15 +269,15 @@ def test_a_dead_worker_loses_no_row() -> None:
     """One of two Dask workers is killed while it solves: all rows come, those of one process."""
     distributed = pytest.importorskip("distributed")
     today = todays(2)
-    found = posed(axes_of(Asked(scale=["latency=0.5..3/20"]), today.fleet), today.case)
+    found = expand(axes_of(ChangeRequest(scale=["latency=0.5..3/20"]), today.fleet), today.case)
     arguments = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
     with (
         distributed.LocalCluster(**arguments, silence_logs=50) as local,
-        connected(local.scheduler_address, None, ["ortools"]) as cluster,
+        connect(local.scheduler_address, None, ["ortools"]) as cluster,
     ):
         pids = list(cluster.client.run(os.getpid).values())
         rows = {}
-        for i, row in answers(today, found, cluster):
+        for i, row in solve_scenarios(today, found, cluster):
             rows[i] = row
             if len(rows) == 3:
                 os.kill(pids[0], signal.SIGKILL)
@@ -278,7 +290,7 @@ def test_a_thousand_scenarios_stay_small() -> None:
     today = todays(2)
     used = []
     for steps in (100, 1000):
-        found = posed(axes_of(Asked(scale=[f"latency=0.5..3/{steps}"]), today.fleet), today.case)
+        found = expand(axes_of(ChangeRequest(scale=[f"latency=0.5..3/{steps}"]), today.fleet), today.case)
         assert len(all_rows(today, found)) == steps + 1
         used.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     assert used[1] < 2 * 10**9

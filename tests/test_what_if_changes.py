@@ -7,8 +7,8 @@ import pytest
 from random_instances import random_fleet, random_profile
 from yard import FLEET, GOAL, MIB, PROFILE, WIRE, after, devices, fleet, links, names, scenarios
 
-from planner.cost import device_costs, transfers_us
 from planner.errors import InputError
+from planner.rules.cost import device_costs, transfers_us
 from planner.schema import Goal
 from planner.whatif import Case
 from planner.whatif.case import ImpossibleError, apart

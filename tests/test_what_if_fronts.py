@@ -8,7 +8,7 @@ import pytest
 from what_if_instances import by_hand, instance
 
 from planner.errors import InfeasibleError, InputError
-from planner.moves import Moves, moved, moves_frame
+from planner.rules.diff import PlanDiff, diff_frame, plan_diff
 from planner.schema import Fleet, Goal, Plan, Profile
 from planner.solver import solve
 from planner.whatif import Against, fronts, next_best, pareto, today_of
@@ -158,11 +158,11 @@ def test_moves_by_hand() -> None:
         len(profile.channel_groups[l][g]) * width.channel_params[l] for l in (0, 1) for g in a.kept_channel_groups[l]
     )
     params = width.fixed_params + sum(width.head_params[l] * len(a.kept_heads[l]) for l in (0, 1)) + sum(groups)
-    frame = moves_frame(before, after, profile)
+    frame = diff_frame(before, after, profile)
     expected = pd.DataFrame(
         [("d1", ("2",), ("1",), 4 * params), ("d3", ("1", "3"), (), 4 * params), ("d2", (), ("3",), 0)],
         columns=["device", "gains", "loses", "bytes_to_send"],
     )
     pd.testing.assert_frame_equal(frame, expected.set_index("device"))
-    assert moved(before, after, profile) == Moves(classes=3, bytes_to_send=8 * params, devices=3)
-    assert moved(before, before, profile) == Moves(0, 0, 0)
+    assert plan_diff(before, after, profile) == PlanDiff(classes=3, bytes_to_send=8 * params, devices=3)
+    assert plan_diff(before, before, profile) == PlanDiff(0, 0, 0)

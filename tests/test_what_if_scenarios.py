@@ -9,7 +9,7 @@ from yard import FLEET, PROFILE, WIRE, after, names, scenarios
 
 from planner.errors import InputError
 from planner.schema import Goal, ScenarioFile
-from planner.whatif import Asked, Case, axes_of, posed
+from planner.whatif import Case, ChangeRequest, axes_of, expand
 from planner.whatif.case import ImpossibleError
 from planner.whatif.changes import applied
 
@@ -67,7 +67,7 @@ def test_combinations() -> None:
         "without pi, memory x0.5",
     ]
     assert len(scenarios(drop_each=True, cross=True)) == 5
-    two = posed(axes_of(Asked(drop_each=True), FLEET) * 2, Case.of(PROFILE, FLEET, Goal()), cross=True)
+    two = expand(axes_of(ChangeRequest(drop_each=True), FLEET) * 2, Case.of(PROFILE, FLEET, Goal()), cross=True)
     assert len({one.key for one in two}) == len(two)
 
 

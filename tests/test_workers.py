@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from planner.errors import InputError, PlannerError
-from planner.workers import Here, Processes, Submit, Workers, chosen, results
+from planner.workers import Executor, InlineExecutor, ProcessExecutor, Submit, make_executor, results
 
 
 def product(carried: int, factor: int) -> int:
@@ -21,15 +21,15 @@ def product(carried: int, factor: int) -> int:
 CALLS = [(factor,) for factor in range(7)]
 
 
-@pytest.mark.parametrize("workers", [Here(), Processes(2)])
-def test_every_call_is_answered(workers: Workers) -> None:
+@pytest.mark.parametrize("workers", [InlineExecutor(), ProcessExecutor(2)])
+def test_every_call_is_answered(workers: Executor) -> None:
     """Seven products, each with its position."""
     assert sorted(results(workers, product, 3, CALLS, "kept")) == [(i, 3 * i) for i in range(7)]
     assert list(results(workers, product, 3, [], "kept")) == []
 
 
-@pytest.mark.parametrize("workers", [Here(), Processes(2)])
-def test_an_error_comes_back_as_it_is(workers: Workers) -> None:
+@pytest.mark.parametrize("workers", [InlineExecutor(), ProcessExecutor(2)])
+def test_an_error_comes_back_as_it_is(workers: Executor) -> None:
     """What a call raises is raised where its result is asked for."""
     with pytest.raises(InputError, match=r"factor must be >= 0, got -1\."):
         list(results(workers, product, 3, [(1,), (-1,)], "kept"))
@@ -38,7 +38,7 @@ def test_an_error_comes_back_as_it_is(workers: Workers) -> None:
 def test_here_a_call_is_made_when_its_result_is_wanted() -> None:
     """One after the other: whoever stops asking has no more calls made."""
     made: list[int] = []
-    answers = results(Here(), lambda carried, i: made.append(i), None, CALLS, "kept")
+    answers = results(InlineExecutor(), lambda carried, i: made.append(i), None, CALLS, "kept")
     next(answers)
     answers.close()
     assert made == [0]
@@ -76,9 +76,9 @@ def test_a_lost_call_is_made_again_but_not_for_ever() -> None:
 
 def test_who_works_is_decided_once() -> None:
     """One job is this process, more are processes; what does not go together is refused."""
-    with chosen(jobs=1) as workers:
-        assert workers == Here()
-    with chosen(jobs=3) as workers:
-        assert workers == Processes(3)
-    with pytest.raises(InputError, match="give it without --jobs"), chosen(jobs=2, scheduler="tcp://x:1"):
+    with make_executor(jobs=1) as workers:
+        assert workers == InlineExecutor()
+    with make_executor(jobs=3) as workers:
+        assert workers == ProcessExecutor(3)
+    with pytest.raises(InputError, match="give it without --jobs"), make_executor(jobs=2, scheduler="tcp://x:1"):
         pass

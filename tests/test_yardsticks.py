@@ -4,8 +4,8 @@ import pytest
 from random_instances import random_fleet, random_profile
 from solver_instances import DIGITS, Json, roomy
 
-from planner.check import check
 from planner.errors import InfeasibleError
+from planner.rules.check import check
 from planner.schema import Goal
 from planner.solver import solve
 

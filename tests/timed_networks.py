@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from planner.library import load_profile
 from planner.network.vit import Shape
 from planner.network.widths import embed_widths
-from planner.profiler.design import design
-from planner.profiler.fit import Timed
+from planner.profiler.device.latency_fit import Timed
+from planner.profiler.device.probe_design import design_probes
 from planner.schema import ProbeManifest, ProbeResult, Profile, sha256_of
-from planner.shipped import load_profile
 from tests.pencil import Json
 
 DIGITS = Shape(8, 2, 1, 10, embed_dim=64, head_dim=16, num_heads=(4,) * 4, hidden_dim=(256,) * 4)
@@ -46,7 +46,7 @@ def timed_design(noise: float = 0.0, seed: int = 0) -> list[Timed]:
             s.hidden_dim,
             time_us(s.embed_dim, s.num_heads, s.hidden_dim) * float(np.exp(noise * rng.standard_normal())),
         )
-        for s in design(DIGITS, WIDTHS, 0)
+        for s in design_probes(DIGITS, WIDTHS, 0)
     ]
 
 

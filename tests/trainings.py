@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from planner.network.data import Jitter, Samples
+from planner.network.distillation_data import Batch, distillation_data, find_features
 from planner.network.fusion import Fusion
-from planner.network.joint import FusedAndOwn, Joint, Matched, TokenMatching
-from planner.network.lessons import Batch, find_features, prepare_lessons
-from planner.network.objectives import Labels, LabelsAndSoft, Objective, OwnOrOther, OwnOrOtherAndSoft, Relations
-from planner.network.training import Schedule, Training
+from planner.network.joint_model import JointLoss, JointModel, MatchedJointModel, TokenMatchingLoss
+from planner.network.losses import DistillationLoss, FusionLoss, LabelLoss, Loss, OwnOrOtherLoss, RelationLoss
+from planner.network.training import Schedule, TrainingTask
 from planner.network.vit import Shape, VisionTransformer, initialise
 
 SHAPE = Shape(4, 2, 2, 3, embed_dim=8, head_dim=4, num_heads=(2, 0, 1), hidden_dim=(5, 3, 0))
@@ -43,7 +43,7 @@ class Noisy:
         return Batch(inputs + noise, self.labels[indices], silence, silence)
 
 
-class Scripted(Objective):
+class Scripted(Loss):
     """Labels while it is trained; in eval mode, one of these values after the other."""
 
     def __init__(self, values):
@@ -69,13 +69,15 @@ def fresh(kind="vit", held=0, schedule=SCHEDULE, seed=3):
                 p.normal_(generator=generator(5))
             model.standardise(inputs)
     learned = Noisy(inputs[: 20 - held], TARGETS[: 20 - held])
-    return Training(kind, model, Labels(), learned, Noisy(inputs[20 - held :], TARGETS[20 - held :]), schedule, seed)
+    return TrainingTask(
+        kind, model, LabelLoss(), learned, Noisy(inputs[20 - held :], TARGETS[20 - held :]), schedule, seed
+    )
 
 
 def lessons():
     """Return 20 images in three copies, with the answers of a random teacher, and the teacher."""
     teacher = random_model(SHAPE)
-    return prepare_lessons(teacher, Samples(IMAGES, TARGETS), Jitter(0.3, 5.0), seed=0, num_copies=3), teacher
+    return distillation_data(teacher, Samples(IMAGES, TARGETS), Jitter(0.3, 5.0), seed=0, num_copies=3), teacher
 
 
 def real(kind):
@@ -85,22 +87,22 @@ def real(kind):
     fusion = Fusion([8, 8], hidden=4, num_classes=3)
     for p in (*fusion.fc1.parameters(), *fusion.fc2.parameters()):
         nn.init.normal_(p, generator=generator(3))
-    matched = Matched(models, fusion, teacher.shape.embed_dim)
+    matched = MatchedJointModel(models, fusion, teacher.shape.embed_dim)
     nn.init.normal_(matched.match.weight, generator=generator(4))
     nn.init.zeros_(matched.match.bias)
     module, objective = {
-        "own or other": (models[0], OwnOrOther([0], 3)),
-        "own or other and soft": (models[0], OwnOrOtherAndSoft([0, 2], 3)),
-        "relations": (models[0], Relations([0, 1, 2], teacher)),
-        "fusion": (fusion, LabelsAndSoft()),
-        "fused and own": (Joint(models, fusion), FusedAndOwn([[0], [1, 2]], 3, 0.3)),
+        "own or other": (models[0], OwnOrOtherLoss([0], 3)),
+        "own or other and soft": (models[0], DistillationLoss([0, 2], 3)),
+        "relations": (models[0], RelationLoss([0, 1, 2], teacher)),
+        "fusion": (fusion, FusionLoss()),
+        "fused and own": (JointModel(models, fusion), JointLoss([[0], [1, 2]], 3, 0.3)),
         # Head layers of the sub-models are out of reach of this one.
-        "token matching": (matched, TokenMatching()),
+        "token matching": (matched, TokenMatchingLoss()),
     }[kind]
     data, held = known.take(torch.arange(15)), known.take(torch.arange(15, 20))
     if kind == "fusion":
         data, held = (find_features(models, part) for part in (data, held))
-    return Training(kind, module, objective, data, held, Schedule(3, 8, 1e-2), seed=3)
+    return TrainingTask(kind, module, objective, data, held, Schedule(3, 8, 1e-2), seed=3)
 
 
 REAL = ["own or other", "own or other and soft", "relations", "fusion", "fused and own", "token matching"]

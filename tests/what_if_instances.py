@@ -10,7 +10,7 @@ from solver_instances import best_of
 from planner.errors import InfeasibleError
 from planner.schema import Fleet, Goal, Plan, Profile, to_json
 from planner.solver import solve
-from planner.whatif import Asked, Row, Today, all_rows, axes_of, posed, today_of
+from planner.whatif import ChangeRequest, ScenarioRow, Today, all_rows, axes_of, expand, today_of
 
 Json = dict[str, Any]
 
@@ -29,14 +29,14 @@ def plan_of(profile: Profile, fleet: Fleet, goal: Goal | None = None) -> Plan | 
         return None
 
 
-def rows_of(profile: Profile, fleet: Fleet, cross: bool = False, **flags: Any) -> list[Row]:
+def rows_of(profile: Profile, fleet: Fleet, cross: bool = False, **flags: Any) -> list[ScenarioRow]:
     """Return today's row and those that the flags ask for."""
     return rows_after(today_of(profile, fleet), cross, **flags)
 
 
-def rows_after(today: Today, cross: bool = False, **flags: Any) -> list[Row]:
+def rows_after(today: Today, cross: bool = False, **flags: Any) -> list[ScenarioRow]:
     """Return today's row and those that the flags ask for."""
-    return all_rows(today, posed(axes_of(Asked(**flags), today.fleet), today.case, cross))
+    return all_rows(today, expand(axes_of(ChangeRequest(**flags), today.fleet), today.case, cross))
 
 
 def feasible(count: int, **arguments: Any) -> list[int]:
@@ -45,9 +45,9 @@ def feasible(count: int, **arguments: Any) -> list[int]:
     return [seed for seed, _ in zip(seeds, range(count), strict=False)]
 
 
-def timeless(rows: list[Row]) -> list[Row]:
+def timeless(rows: list[ScenarioRow]) -> list[ScenarioRow]:
     """Return rows without how long they took."""
-    return [Row(**(vars(row) | {"seconds": 0.0})) for row in rows]
+    return [ScenarioRow(**(vars(row) | {"seconds": 0.0})) for row in rows]
 
 
 def by_hand(fleet: Fleet, change: Any) -> Fleet:

@@ -6,7 +6,7 @@ from typing import Any
 import pencil
 
 from planner.schema import Fleet, Goal
-from planner.whatif import Asked, Case, Posed, axes_of, posed
+from planner.whatif import Case, ChangeRequest, ExpandedScenario, axes_of, expand
 from planner.whatif.changes import applied
 
 PROFILE = pencil.profile()
@@ -40,12 +40,12 @@ FLEET = fleet()
 GOAL = Goal(pin={"a": ("pi",)}, forbid={"b": ("pi-1",)}, leave_out=("shed",))
 
 
-def scenarios(on: Fleet = FLEET, goal: Goal | None = None, cross: bool = False, **flags: Any) -> list[Posed]:
+def scenarios(on: Fleet = FLEET, goal: Goal | None = None, cross: bool = False, **flags: Any) -> list[ExpandedScenario]:
     """Return what the flags come to."""
-    return posed(axes_of(Asked(**flags), on), Case.of(PROFILE, on, goal or Goal()), cross)
+    return expand(axes_of(ChangeRequest(**flags), on), Case.of(PROFILE, on, goal or Goal()), cross)
 
 
-def names(posed_: list[Posed]) -> list[str]:
+def names(posed_: list[ExpandedScenario]) -> list[str]:
     """Return the names of scenarios."""
     return [one.scenario.name for one in posed_]
 

@@ -23,7 +23,7 @@ from benchmarks.accuracy.settings import BUDGETS, SMALL, SUBJECTS
 from benchmarks.accuracy.store import kept, key_of, read_json
 from benchmarks.accuracy.subjects import DIGITS, card_of
 from benchmarks.data_sets import ROOT
-from planner import terminal
+from planner.cli import terminal
 from planner.schema import write_document
 from planner.schema.base import write_text
 

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from planner.network.distil import log_own_and_other, own_and_other_labels, soft_loss
+from planner.network.distillation_data import Batch
+from planner.network.distillation_losses import log_own_and_other, own_and_other_labels, soft_loss
 from planner.network.fusion import Fusion
-from planner.network.joint import FusedAndOwn, Joint
-from planner.network.lessons import Batch
-from planner.network.objectives import TEMPERATURE, LabelsAndSoft, Objective, OwnOrOther, OwnOrOtherAndSoft, present
-from planner.network.recipes import RECIPES, Job, Recipe
-from planner.network.training import Train, Training
+from planner.network.joint_model import JointLoss, JointModel
+from planner.network.losses import TEMPERATURE, DistillationLoss, FusionLoss, Loss, OwnOrOtherLoss, device_dropout
+from planner.network.recipes import RECIPES, Recipe, RecoveryTask
+from planner.network.training import TrainFunction, TrainingTask
 from planner.network.vit import VisionTransformer
 from planner.schema import Plan, Profile
 
@@ -87,12 +87,12 @@ def random_subsets(plan: Plan, seed: int) -> Subsets:
 
 def recipe_of(name: str) -> Recipe:
     """Return a recipe of the library, or one of the ablations'."""
-    swaps: dict[str, Callable[[Objective], Objective]] = {NO_TEACHER: without_teacher, NO_OTHER: without_other}
+    swaps: dict[str, Callable[[Loss], Loss]] = {NO_TEACHER: without_teacher, NO_OTHER: without_other}
     if name not in swaps:
         return RECIPES[name]
 
-    def swapped(job: Job, train: Train) -> Fusion:
-        def train_others(trainings: Sequence[Training]) -> None:
+    def swapped(job: RecoveryTask, train: TrainFunction) -> Fusion:
+        def train_others(trainings: Sequence[TrainingTask]) -> None:
             train([replace(t, objective=swaps[name](t.objective)) for t in trainings])
 
         return RECIPES["default"](job, train_others)
@@ -100,39 +100,39 @@ def recipe_of(name: str) -> Recipe:
     return swapped
 
 
-def without_teacher(objective: Objective) -> Objective:
+def without_teacher(objective: Loss) -> Loss:
     """Return the objective that learns from labels alone."""
-    if isinstance(objective, OwnOrOtherAndSoft):
-        return OwnOrOther(_indices(objective.own), len(objective.own))
-    if isinstance(objective, LabelsAndSoft):
+    if isinstance(objective, DistillationLoss):
+        return OwnOrOtherLoss(_indices(objective.own), len(objective.own))
+    if isinstance(objective, FusionLoss):
         return DroppedLabels()
-    if isinstance(objective, FusedAndOwn):
+    if isinstance(objective, JointLoss):
         own = [_indices(mask) for mask in objective.own]
         return FusedAndOwnLabels(own, objective.own.shape[1], objective.own_weight)
     raise _unknown(objective)
 
 
-def without_other(objective: Objective) -> Objective:
+def without_other(objective: Loss) -> Loss:
     """Return the objective whose sub-models are asked of their own classes' images alone, which is which."""
-    if isinstance(objective, OwnOrOtherAndSoft):
+    if isinstance(objective, DistillationLoss):
         return OwnAlone(objective.own)
-    if isinstance(objective, LabelsAndSoft):
+    if isinstance(objective, FusionLoss):
         return objective
-    if isinstance(objective, FusedAndOwn):
+    if isinstance(objective, JointLoss):
         own = [_indices(mask) for mask in objective.own]
         return FusedAndOwnAlone(own, objective.own.shape[1], objective.own_weight)
     raise _unknown(objective)
 
 
-class DroppedLabels(Objective):
+class DroppedLabels(Loss):
     """A fusion of frozen features: the labels; devices are dropped at random."""
 
     def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         assert isinstance(module, Fusion)
-        return F.cross_entropy(module(batch.inputs, present(module, batch, generator)), batch.labels)
+        return F.cross_entropy(module(batch.inputs, device_dropout(module, batch, generator)), batch.labels)
 
 
-class OwnAlone(Objective):
+class OwnAlone(Loss):
     """Labels and the teacher's soft answers, among the own classes and for their images."""
 
     own: Tensor
@@ -145,7 +145,7 @@ class OwnAlone(Objective):
         return own_alone_loss(module(batch.inputs), batch, self.own)
 
 
-class _FusedAnd(FusedAndOwn):
+class _FusedAnd(JointLoss):
     """The fused answer and each sub-model's lesson, both of another kind."""
 
     def fused_loss(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -157,9 +157,11 @@ class _FusedAnd(FusedAndOwn):
         raise NotImplementedError
 
     def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-        assert isinstance(module, Joint)
+        assert isinstance(module, JointModel)
         prefixes = module.prefixes(batch.inputs)
-        fused = module.fusion(torch.cat([p.mean(1) for p in prefixes], 1), present(module.fusion, batch, generator))
+        fused = module.fusion(
+            torch.cat([p.mean(1) for p in prefixes], 1), device_dropout(module.fusion, batch, generator)
+        )
         loss = self.fused_loss(fused, batch)
         for model, own, prefix in zip(module.sub_models, self.own, prefixes, strict=True):
             assert isinstance(model, VisionTransformer)
@@ -202,5 +204,5 @@ def _indices(mask: Tensor) -> list[int]:
     return found
 
 
-def _unknown(objective: Objective) -> TypeError:
+def _unknown(objective: Loss) -> TypeError:
     return TypeError(f"the ablation knows no other form of objective {type(objective).__name__}")

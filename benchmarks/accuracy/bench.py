@@ -10,15 +10,15 @@ from benchmarks.accuracy import fleets, timing
 from benchmarks.accuracy.settings import IMPORTANCE_IMAGES, Budget
 from benchmarks.accuracy.store import code_of, key_of
 from benchmarks.accuracy.subjects import DIGITS, cache
-from planner import cost
+from planner.library import load_profile
 from planner.network import counts
 from planner.network.checkpoint import load_card, whole_shape
 from planner.network.vit import Shape
 from planner.network.widths import embed_widths
-from planner.profiler.design import design
-from planner.profiler.timings import latency_table, with_table
+from planner.profiler.device.latency_table import latency_table, with_table
+from planner.profiler.device.probe_design import design_probes
+from planner.rules import cost
 from planner.schema import ModelCard, Profile, read_document, write_document
-from planner.shipped import load_profile
 
 _THREADS = 1
 _PROFILER = ("planner/profiler/*.py",)
@@ -83,7 +83,9 @@ def make_ready(subject: str, card_path: Path, budget: Budget, progress: Progress
     shape = whole_shape(card)
     profile = _untimed(subject, card, card_path)
     folder = folder_of(subject) / f"table-{key_of(card.architecture.model_dump(), budget.networks)}"
-    result = timing.probe(card.model, shape, design(shape, embed_widths(shape), 0, budget.networks), folder, on_network)
+    result = timing.probe(
+        card.model, shape, design_probes(shape, embed_widths(shape), 0, budget.networks), folder, on_network
+    )
     table = latency_table(result, profile, _THREADS)
     profile = fleets.slower(with_table(profile, fleets.HERE, table.rows))
     progress.remove_task(task)

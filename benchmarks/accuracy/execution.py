@@ -17,12 +17,12 @@ from benchmarks.accuracy.store import code_of, key_of, write_json
 from planner.executor.bundle import kept_channels, planned_shape
 from planner.network import counts, data
 from planner.network.checkpoint import load_card, load_model, whole_shape
-from planner.network.evaluate import batched, share_right, share_right_by_class
+from planner.network.distillation_data import NUM_COPIES, DistillationData, distillation_data, split_validation
+from planner.network.evaluation import batched, share_right, share_right_by_class
 from planner.network.fusion import Fusion
-from planner.network.lessons import NUM_COPIES, Lessons, prepare_lessons, split
-from planner.network.recipes import Job, Part
+from planner.network.recipes import RecoveryTask, SubModelPart
 from planner.network.surgery import cut
-from planner.network.training import Epoch, Training, fit
+from planner.network.training import Epoch, TrainingTask, train
 from planner.network.vit import VisionTransformer
 from planner.schema import Plan, Profile, read_document
 from planner.schema.base import write_bytes
@@ -94,7 +94,7 @@ def prepare(card_path: str, budget: Budget, path: Path, on_copy: Callable[[int, 
     card, whole = load_model(card_path)
     samples = data.load(card, "train", budget.per_class)
     copies = min(NUM_COPIES, budget.epochs)
-    lessons = prepare_lessons(whole, samples, data.Jitter.of(card.training), 0, copies, on_copy)
+    lessons = distillation_data(whole, samples, data.Jitter.of(card.training), 0, copies, on_copy)
     tensors = {"moves": lessons.moves, "answers": lessons.answers, "tokens": lessons.tokens}
     write_bytes(path, save(tensors))
 
@@ -108,13 +108,15 @@ def measure_whole(card_path: str) -> dict[str, Any]:
 
 
 @lru_cache
-def _taught(card_path: str, per_class: int | None, path: Path) -> tuple[VisionTransformer, Lessons, Lessons]:
+def _taught(
+    card_path: str, per_class: int | None, path: Path
+) -> tuple[VisionTransformer, DistillationData, DistillationData]:
     """Return the teacher, and the lessons that are learned and held out."""
     card, whole = load_model(card_path)
     samples = data.load(card, "train", per_class)
     known = load_file(path)
-    lessons = Lessons(samples.images, samples.labels, known["moves"], known["answers"], known["tokens"])
-    return (whole, *split(lessons))
+    lessons = DistillationData(samples.images, samples.labels, known["moves"], known["answers"], known["tokens"])
+    return (whole, *split_validation(lessons))
 
 
 def execute(job: Execution) -> None:
@@ -123,7 +125,7 @@ def execute(job: Execution) -> None:
     plan, profile = read_document(job.plan, Plan), read_document(job.profile, Profile)
     teacher, lessons, held = _taught(job.card, job.budget.per_class, job.lessons)
     parts = tuple(
-        Part(
+        SubModelPart(
             a.device,
             cut(teacher, a.kept_heads, kept_channels(profile, a), profile.kept_embed_dims(a.embed_dim)),
             tuple(profile.classes.index(name) for name in a.classes),
@@ -133,23 +135,25 @@ def execute(job: Execution) -> None:
     images: Counter[str] = Counter()
     start = time.perf_counter()
     recipe = recipe_of(job.recipe)
-    task = Job(parts, teacher, lessons, held, profile.fusion_hidden, job.budget.epochs, job.seed)
+    task = RecoveryTask(parts, teacher, lessons, held, profile.fusion_hidden, job.budget.epochs, job.seed)
     fusion = recipe(task, lambda trainings: _train(trainings, [p.device for p in parts], images))
     seconds = time.perf_counter() - start
     write_json(job.out, asdict(_judged(job.card, parts, fusion, dict(images), seconds)))
 
 
-def _train(trainings: Sequence[Training], devices: list[str], images: Counter[str]) -> None:
+def _train(trainings: Sequence[TrainingTask], devices: list[str], images: Counter[str]) -> None:
     for training in trainings:
         epochs: list[Epoch] = []
-        fit(training, on_epoch=epochs.append)
+        train(training, on_epoch=epochs.append)
         # What is not one device's alone is all sub-models' together, but for a fusion of features.
         of = [training.name] if training.name in devices else devices
         if not isinstance(training.module, Fusion):
             images.update({device: len(epochs) * len(training.data) for device in of})
 
 
-def _judged(card_path: str, parts: tuple[Part, ...], fusion: Fusion, images: dict[str, int], seconds: float) -> Outcome:
+def _judged(
+    card_path: str, parts: tuple[SubModelPart, ...], fusion: Fusion, images: dict[str, int], seconds: float
+) -> Outcome:
     test = data.load(load_card(card_path), "test")
     features = torch.cat([batched(part.sub_model.features, test.images) for part in parts], dim=1)
     logits = batched(fusion, features)

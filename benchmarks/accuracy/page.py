@@ -22,7 +22,7 @@ from benchmarks.accuracy.settings import (
     SHARE_OF_LATENCY,
     SWEEP,
 )
-from planner.profiler.device_probe import cpu_name, num_cores
+from planner.profiler.device.probe_script import cpu_name, num_cores
 
 NONE = "-"
 

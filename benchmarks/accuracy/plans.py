@@ -17,10 +17,10 @@ from benchmarks.accuracy.settings import BY_COUNT, LIMIT, MAIN_FLEET, SEEDS, SWE
 from benchmarks.accuracy.store import code_of, key_of
 from planner.errors import InfeasibleError, TimeLimitError
 from planner.executor.bundle import planned_shape
+from planner.library import load_plan
 from planner.network.vit import Shape
 from planner.schema import Assignment, Fleet, Goal, Plan, Profile, sha256_of, write_document
 from planner.schema.base import read_text, write_text
-from planner.shipped import load_plan
 from planner.solver import solve
 
 WHOLE, PRUNED, DEVIT, ED_VIT, OURS = "whole", "pruned", "devit", "ed-vit", "ours"
@@ -33,7 +33,7 @@ RECIPE_OF |= {ablations.NO_OTHER: ablations.NO_OTHER, **ablations.OTHER_RECIPES}
 PLANNED_APART = (*YARDSTICKS, ablations.ALIKE, ablations.ONE_DEVICE, ablations.RANDOM_GROUPS)
 DRAWN = (*YARDSTICKS, ablations.RANDOM_GROUPS)
 
-_CODE = ("planner/solver/*.py", "planner/cost.py", "planner/floor.py", "benchmarks/accuracy/plans.py")
+_CODE = ("planner/solver/*.py", "planner/rules/cost.py", "planner/rules/floors.py", "benchmarks/accuracy/plans.py")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from benchmarks.accuracy.subjects import CIFAR, DIGITS, FASHION
-from planner.profiler.design import NUM_NETWORKS
+from planner.profiler.device.probe_design import NUM_NETWORKS
 
 SUBJECTS = (DIGITS, FASHION, CIFAR)
 

@@ -13,7 +13,7 @@ from statistics import median
 
 from benchmarks.accuracy.store import key_of, read_json, write_json
 from planner.network.vit import Shape
-from planner.profiler.probes import MANIFEST, SCRIPT, write_networks
+from planner.profiler.device.probe_folder import MANIFEST, SCRIPT, write_networks
 from planner.schema import ProbeResult, read_document
 
 TIMES = "times.json"

@@ -16,8 +16,8 @@ import torch
 from benchmarks.importance import grouping, page, trials
 from benchmarks.importance.subjects import ROOT, WORK, Subject, subjects
 from benchmarks.importance.trials import REMOVED, RETRAINED, Store
-from planner.profiler.importance import DEFAULT, EXPONENTS, measure
-from planner.profiler.units import UnitImportance
+from planner.profiler.importance import DEFAULT, EXPONENTS, measure_importance
+from planner.profiler.importance_sums import UnitImportance
 from planner.schema.base import write_text
 
 
@@ -59,7 +59,7 @@ def _report(subject: Subject, store: Store) -> page.Report:
 
 def _measured(subject: Subject, method: str, store: Store) -> tuple[UnitImportance, float]:
     start = time.perf_counter()
-    importance = measure(method, subject.model, subject.train, state=WORK / f"{subject.name}-{method}.state")
+    importance = measure_importance(method, subject.model, subject.train, state=WORK / f"{subject.name}-{method}.state")
     seconds = time.perf_counter() - start
     return importance, store.result(f"seconds of {method}", lambda: seconds)
 

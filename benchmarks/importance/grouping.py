@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from benchmarks.importance.subjects import Subject
-from planner.network.evaluate import batched
+from planner.network.evaluation import batched
 from planner.network.surgery import cut
-from planner.profiler.groups import group_channels
-from planner.profiler.units import UnitImportance
+from planner.profiler.grouping import group_channels
+from planner.profiler.importance_sums import UnitImportance
 
 Floats = NDArray[np.float64]
 Groups = list[list[list[int]]]

@@ -16,9 +16,9 @@ from benchmarks.data_sets import ROOT, data_folder
 from planner.network import data
 from planner.network.checkpoint import load_model
 from planner.network.data import Jitter, Samples
-from planner.network.lessons import prepare_lessons
-from planner.network.objectives import Labels
-from planner.network.training import Schedule, Training, fit
+from planner.network.distillation_data import distillation_data
+from planner.network.losses import LabelLoss
+from planner.network.training import Schedule, TrainingTask
 from planner.network.vit import Shape, VisionTransformer, initialise
 
 WORK = ROOT / "build" / "bench-importance"
@@ -63,10 +63,10 @@ def _fashion(folder: Path) -> Subject:
     initialise(model, torch.Generator().manual_seed(0))
 
     # Of the labels alone, and of all images: the model is no teacher, and nothing is held out.
-    lessons = prepare_lessons(model, train, Jitter(0.0, 0.0), seed=0)
+    lessons = distillation_data(model, train, Jitter(0.0, 0.0), seed=0)
     nothing = lessons.take(torch.arange(0))
-    training = Training("fashion-mnist", model, Labels(), lessons, nothing, _SCHEDULE, seed=0)
-    fit(training, WORK / "fashion-mnist.safetensors")
+    training = TrainingTask("fashion-mnist", model, LabelLoss(), lessons, nothing, _SCHEDULE, seed=0)
+    train(training, WORK / "fashion-mnist.safetensors")
     return Subject("Fashion-MNIST", model, _first(train, _MEASURED_PER_CLASS), _first(test, _TESTED_PER_CLASS))
 
 

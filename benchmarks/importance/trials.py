@@ -16,14 +16,14 @@ from scipy.stats import spearmanr
 
 from benchmarks.importance.subjects import Subject
 from planner.network.data import Jitter
-from planner.network.evaluate import batched, share_right_by_class
-from planner.network.lessons import Lessons, prepare_lessons
-from planner.network.objectives import OwnOrOtherAndSoft
+from planner.network.distillation_data import DistillationData, distillation_data
+from planner.network.evaluation import batched, share_right_by_class
+from planner.network.losses import DistillationLoss
 from planner.network.surgery import cut
-from planner.network.training import Schedule, Training, fit
+from planner.network.training import Schedule, TrainingTask, train
 from planner.network.vit import Shape, VisionTransformer
-from planner.profiler import shares
-from planner.profiler.units import UnitImportance
+from planner.profiler import importance_shares
+from planner.profiler.importance_sums import UnitImportance
 from planner.schema.base import write_text
 
 Floats = NDArray[np.float64]
@@ -114,7 +114,7 @@ def _kept(rng: np.random.Generator, num_blocks: int, units: int, removed: float)
 def losses(subject: Subject, cuts: list[Cut], retrained: bool) -> Losses:
     """Cut each set from the model and see what each class loses on the test images."""
     whole = _by_class(subject, subject.model)
-    lessons = prepare_lessons(subject.model, subject.train, Jitter(0.0, 0.0), seed=0) if retrained else None
+    lessons = distillation_data(subject.model, subject.train, Jitter(0.0, 0.0), seed=0) if retrained else None
     lost = []
     for one in cuts:
         small = cut(subject.model, one.heads, one.channels, one.embed_dims)
@@ -125,12 +125,12 @@ def losses(subject: Subject, cuts: list[Cut], retrained: bool) -> Losses:
     return Losses(probability, accuracy)
 
 
-def _retrain(small: VisionTransformer, lessons: Lessons, epochs: int) -> None:
+def _retrain(small: VisionTransformer, lessons: DistillationData, epochs: int) -> None:
     """Train what is left, by distillation on all classes."""
     classes = small.shape.num_classes
     nothing = lessons.take(torch.arange(0))
-    objective = OwnOrOtherAndSoft(range(classes), classes)
-    fit(Training("retrained", small, objective, lessons, nothing, Schedule(epochs, learning_rate=1e-3), seed=0))
+    objective = DistillationLoss(range(classes), classes)
+    train(TrainingTask("retrained", small, objective, lessons, nothing, Schedule(epochs, learning_rate=1e-3), seed=0))
 
 
 def _by_class(subject: Subject, model: VisionTransformer) -> Floats:
@@ -147,7 +147,7 @@ def removed_shares(importance: UnitImportance, cuts: list[Cut]) -> Floats:
     C, L, c = importance.channels.shape
     E = importance.embed_dims.shape[1]
     neighbours = [[list(range(i, i + GROUP_SIZE)) for i in range(0, c, GROUP_SIZE)]] * L
-    heads, groups = (np.array(of_units) for of_units in shares.normalised(importance, neighbours))
+    heads, groups = (np.array(of_units) for of_units in importance_shares.normalised(importance, neighbours))
     lost = np.ones((len(cuts), C))
     for s, one in enumerate(cuts):
         kept = sum(heads[:, l, block].sum(1) for l, block in enumerate(one.heads))
@@ -155,7 +155,7 @@ def removed_shares(importance: UnitImportance, cuts: list[Cut]) -> Floats:
             groups[:, l, [i // GROUP_SIZE for i in block[::GROUP_SIZE]]].sum(1) for l, block in enumerate(one.channels)
         )
         order = [*one.embed_dims, *sorted(set(range(E)) - set(one.embed_dims))]
-        lost[s] -= kept * shares.embed_retention(importance, order, len(one.embed_dims))
+        lost[s] -= kept * importance_shares.embed_retention(importance, order, len(one.embed_dims))
     return lost
 
 

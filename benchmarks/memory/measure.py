@@ -73,7 +73,7 @@ def row(name: str, whole: Shape, shape: Shape, overhead: int, folder: Path, int8
         quantise_int8(path, folder / "int8.onnx")
         path = folder / "int8.onnx"
     weights = params(shape) * (1 if int8 else 4)
-    line = memory.measure(replace(whole, embed_dim=shape.embed_dim))
+    line = memory.measure_memory(replace(whole, embed_dim=shape.embed_dim))
     blocks = zip(shape.num_heads, shape.hidden_dim, strict=True)
     found = peaks(path, "ours", PROCESSES)
     return Row(

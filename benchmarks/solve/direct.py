@@ -1,7 +1,7 @@
 """The whole problem as one model, for CP-SAT and for HiGHS: what the planner's solver is measured against.
 
 It shares no code with the planner's solver, and what it finds is made a plan that must pass
-`planner.check`. It is for the plain problem: least latency, one width and precision for each
+`planner.rules.check`. It is for the plain problem: least latency, one width and precision for each
 device, no shared media, no demands beside the floors. The mathematics is in `formulation`.
 """
 
@@ -11,10 +11,10 @@ from importlib.metadata import version
 
 from benchmarks.solve.formulation import Formulation
 from benchmarks.solve.linear import Backend, Solution, cp_sat, highs
-from planner import cost
-from planner.check import check, gap_of, status_of
 from planner.errors import TimeLimitError
-from planner.links import media
+from planner.rules import cost
+from planner.rules.check import check, gap_of, status_of
+from planner.rules.links import media
 from planner.schema import Assignment, Fleet, Goal, Plan, Profile, sha256_of
 
 TIME_LIMIT_S = 60.0

@@ -37,10 +37,10 @@ from fractions import Fraction
 import numpy as np
 
 from benchmarks.solve.linear import Model
-from planner import cost
-from planner.cost import DeviceCost
-from planner.floor import RETENTION_TOLERANCE, floor_of
-from planner.links import rational
+from planner.rules import cost
+from planner.rules.cost import DeviceCost
+from planner.rules.floors import RETENTION_TOLERANCE, floors_of
+from planner.rules.links import rational
 from planner.schema import BYTES_PER_PARAM, Fleet, Goal, Profile
 
 _IMPORTANCE_SCALE = 10**9
@@ -106,7 +106,7 @@ class Formulation:
 
     def _needs(self, share: Sequence[float]) -> list[list[int]]:
         """Return the importance each class needs beside k - 1 others, [c][k - 1]."""
-        floor = floor_of(self.profile, self.goal)
+        floor = floors_of(self.profile, self.goal)
         C = range(len(self.profile.classes))
 
         def need(c: int, k: int) -> int:

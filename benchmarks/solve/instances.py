@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.library import load_fleet, load_profile
 from planner.schema import Fleet, Profile
-from planner.shipped import load_fleet, load_profile
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -17,7 +17,12 @@ WORK = ROOT / "build" / "bench-solve"
 # Beyond its time limit a job may take so long [s]: to read, to build a model, to check.
 _GRACE_S = 240.0
 
-_COMMON = ("benchmarks/solve/instances.py", "planner/cost.py", "planner/links.py", "planner/floor.py")
+_COMMON = (
+    "benchmarks/solve/instances.py",
+    "planner/rules/cost.py",
+    "planner/rules/links.py",
+    "planner/rules/floors.py",
+)
 _OF_DIRECT = ("benchmarks/solve/formulation.py", "benchmarks/solve/linear.py", "benchmarks/solve/direct.py")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ParamSpec
 
 import typer
 
-from planner import terminal
+from planner.cli import terminal
 from planner.errors import InputError, PlannerError
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def print_plan(plan: "Plan", profile: "Profile", fleet: "Fleet", json: bool) -> 
 
 def checked_fleet(plan: "Plan", profile: "Profile", devices: Path) -> "Fleet":
     """Return the fleet, if the plan is a valid plan for it."""
-    from planner.check import check as check_plan
-    from planner.shipped import load_fleet
+    from planner.library import load_fleet
+    from planner.rules.check import check as check_plan
 
     fleet = load_fleet(devices)
     problems = check_plan(plan, profile, fleet)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from planner import terminal
+from planner.cli import terminal
 from planner.cli.app import command
 from planner.errors import InputError
 

@@ -5,11 +5,10 @@ from typing import Annotated
 
 import typer
 
-from planner import terminal
+from planner.cli import terminal
 from planner.cli.app import checked_fleet, command, print_plan, refuse_folder
-from planner.errors import InputError
-from planner.options import (
-    FORMATS,
+from planner.cli.options import (
+    FORMAT_NAMES,
     Apart,
     Deterministic,
     Devices,
@@ -22,9 +21,9 @@ from planner.options import (
     MaxAccuracyDrop,
     MaxEnergyMj,
     MaxLatencyMs,
-    Method,
+    MethodOption,
     MinRetention,
-    Objective,
+    ObjectiveOption,
     Pins,
     PlanFile,
     ProfileName,
@@ -34,6 +33,7 @@ from planner.options import (
     TimeLimit,
     Together,
 )
+from planner.errors import InputError
 
 
 @command
@@ -41,7 +41,7 @@ def solve(
     devices: Devices = Path("devices.json"),
     profile: ProfileName = "digits-vit",
     goal: GoalPath = None,
-    objective: Objective = None,
+    objective: ObjectiveOption = None,
     max_accuracy_drop: MaxAccuracyDrop = None,
     min_retention: MinRetention = None,
     max_latency_ms: MaxLatencyMs = None,
@@ -54,7 +54,7 @@ def solve(
     leave_out: LeaveOut = None,
     leave_idle: LeaveIdle = False,
     start: Start = None,
-    method: Method = None,
+    method: MethodOption = None,
     time_limit: TimeLimit = 30,
     deterministic: Deterministic = False,
     seed: Seed = 0,
@@ -67,9 +67,9 @@ def solve(
 
     Example: planner solve --devices devices.json --out plan.json
     """
-    from planner.goals import groups, placements, read_goal
+    from planner.cli.goal_flags import groups, placements, read_goal
+    from planner.library import load_fleet, load_plan, load_profile
     from planner.schema import write_document
-    from planner.shipped import load_fleet, load_plan, load_profile
     from planner.solver import solve as solve_plan
 
     refuse_folder(out)
@@ -121,8 +121,8 @@ def check(plan: PlanFile, devices: Devices = Path("devices.json"), profile: Prof
 
     Example: planner check plan.json --devices devices.json
     """
-    from planner.check import check as check_plan
-    from planner.shipped import load_fleet, load_plan, load_profile
+    from planner.library import load_fleet, load_plan, load_profile
+    from planner.rules.check import check as check_plan
 
     problems = check_plan(load_plan(plan), load_profile(profile), load_fleet(devices))
     for problem in problems:
@@ -143,7 +143,7 @@ def show(
 
     Example: planner show plan.json --devices devices.json
     """
-    from planner.shipped import load_plan, load_profile
+    from planner.library import load_plan, load_profile
 
     loaded, model_profile = load_plan(plan), load_profile(profile)
     print_plan(loaded, model_profile, checked_fleet(loaded, model_profile, devices), json)
@@ -159,9 +159,11 @@ def schema(format: Format) -> None:
     """
     import json
 
+    from planner.library import load_kinds
     from planner.schema import json_schema, nearest
-    from planner.shipped import load_kinds
 
-    if format not in FORMATS:
-        raise InputError(f"FORMAT must be one of {', '.join(FORMATS)}, got {format!r}{nearest(format, FORMATS) or '.'}")
+    if format not in FORMAT_NAMES:
+        raise InputError(
+            f"FORMAT must be one of {', '.join(FORMAT_NAMES)}, got {format!r}{nearest(format, FORMAT_NAMES) or '.'}"
+        )
     typer.echo(json.dumps(json_schema(format, load_kinds()), indent=1))

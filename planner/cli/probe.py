@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from planner import terminal
+from planner.cli import terminal
 from planner.cli.app import app, as_printed, command_of, refuse_folder
-from planner.options import Seed
+from planner.cli.options import Seed
 
 _HELP = """Measure a device's latency on the device itself.
 
@@ -39,7 +39,7 @@ def make(
 
     Example: planner probe make digits-vit --out probes/
     """
-    from planner.profiler.probes import SCRIPT, make_probes, parse_precisions
+    from planner.profiler.device.probe_folder import SCRIPT, make_probes, parse_precisions
 
     precisions = parse_precisions(precision)
     terminal.one_thread()
@@ -72,10 +72,10 @@ def add(
     Example: planner probe add latency.json --profile profile.json --kind my-board
     """
     from planner.errors import InputError
-    from planner.profiler.timings import latency_table, with_table
+    from planner.library import load_kinds, load_profile
+    from planner.profiler.device.latency_table import latency_table, with_table
     from planner.report.latency import table_text
     from planner.schema import ProbeResult, nearest, read_document, write_document
-    from planner.shipped import load_kinds, load_profile
 
     refuse_folder(out)
     if out is None and not profile.endswith(".json") and "/" not in profile:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from planner import terminal
+from planner.cli import terminal
 from planner.cli.app import command, refuse_folder
-from planner.options import Json, Seed
+from planner.cli.options import Json, Seed
 
 
 class ImportanceName(str, Enum):
@@ -79,8 +79,8 @@ def profile(
 
 
 def _show(name: str, json: bool) -> None:
+    from planner.library import load_profile
     from planner.schema import to_json
-    from planner.shipped import load_profile
 
     loaded = load_profile(name)
     if json:

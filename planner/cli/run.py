@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from planner import terminal
+from planner.cli import terminal
 from planner.cli.app import checked_fleet, command, print_plan
-from planner.options import (
+from planner.cli.options import (
     Epochs,
     Jobs,
     Json,
@@ -54,13 +54,16 @@ def execute(
     Example: planner execute plan.json --out bundle/ --minutes 10
     """
     from planner.executor.execute import execute as execute_plan
-    from planner.executor.side_by_side import chosen
-    from planner.shipped import load_plan, load_profile
+    from planner.executor.trainers import make_trainer
+    from planner.library import load_plan, load_profile
     from planner.workers import tls_of
 
     terminal.one_thread()
     loaded, model_profile = load_plan(plan), load_profile(profile)
-    with chosen(jobs, scheduler, tls_of(tls_ca, tls_cert, tls_key), device) as means, terminal.progress() as progress:
+    with (
+        make_trainer(jobs, scheduler, tls_of(tls_ca, tls_cert, tls_key), device) as means,
+        terminal.progress() as progress,
+    ):
         task: TaskID | None = None
 
         def on_progress(what: str, done: float, total: float) -> None:

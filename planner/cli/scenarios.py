@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from planner import terminal
+from planner.cli import terminal
 from planner.cli.app import command, refuse_folder
-from planner.errors import InputError, PlannerError
-from planner.options import (
+from planner.cli.options import (
     AddEach,
     Adds,
     AgainstName,
@@ -28,20 +27,21 @@ from planner.options import (
     Sets,
     Solvers,
     SolvingScheduler,
+    StartPlan,
     Sweeps,
     TimeLimit,
     TlsCa,
     TlsCert,
     TlsKey,
-    Today,
 )
+from planner.errors import InputError, PlannerError
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
 
     from planner.schema import Fleet, Goal, Plan, Profile
-    from planner.whatif import Kept
+    from planner.whatif import ResultCache
     from planner.whatif import Today as WhatIfToday
 
 
@@ -56,8 +56,8 @@ class _Given:
 
     @classmethod
     def of(cls, devices: Path, profile: str, goal: Path | None, start: Path | None = None) -> "_Given":
-        from planner.goals import read_goal
-        from planner.shipped import load_fleet, load_plan, load_profile
+        from planner.cli.goal_flags import read_goal
+        from planner.library import load_fleet, load_plan, load_profile
 
         if goal is not None and start is not None:
             raise InputError("--goal and --start both say what plans must hold: a plan has its goal, give one of them.")
@@ -65,7 +65,7 @@ class _Given:
         asked = read_goal(goal, {}) if plan is None else plan.goal
         return cls(load_profile(profile), load_fleet(devices), asked, plan)
 
-    def today(self, seed: int, time_limit_s: float, kept: "Kept | None" = None) -> "WhatIfToday":
+    def today(self, seed: int, time_limit_s: float, kept: "ResultCache | None" = None) -> "WhatIfToday":
         from planner.whatif import today_of
 
         with terminal.status("solving today's plan"):
@@ -85,7 +85,7 @@ def what_if(
     devices: Devices = Path("devices.json"),
     profile: ProfileName = "digits-vit",
     goal: GoalPath = None,
-    start: Today = None,
+    start: StartPlan = None,
     drop: Drops = None,
     drop_each: DropEach = False,
     add: Adds = None,
@@ -118,8 +118,18 @@ def what_if(
     from planner.report.what_if_text import what_if_text
     from planner.schema import ScenarioFile, read_document
     from planner.schema.base import write_text
-    from planner.whatif import Asked, Case, Kept, answers, axes_of, frame_of, posed, to_csv, to_json
-    from planner.workers import chosen, tls_of
+    from planner.whatif import (
+        Case,
+        ChangeRequest,
+        ResultCache,
+        axes_of,
+        expand,
+        frame_of,
+        rows_to_csv,
+        rows_to_json,
+        solve_scenarios,
+    )
+    from planner.workers import make_executor, tls_of
 
     _refuse_both(json, csv)
     refuse_folder(out)
@@ -127,22 +137,22 @@ def what_if(
         raise InputError(f"--out {out}: must be a .csv or .json file, got {out.suffix or 'no ending'!r}.")
     file = None if scenarios is None else read_document(scenarios, ScenarioFile)
     given = _Given.of(devices, profile, goal, start)
-    asked = Asked(
+    asked = ChangeRequest(
         drop or (), drop_each, add or (), add_each or (), set or (), scale or (), sweep or (), file, str(scenarios)
     )
-    found = posed(axes_of(asked, given.fleet), Case.of(given.profile, given.fleet, given.goal), cross)
+    found = expand(axes_of(asked, given.fleet), Case.of(given.profile, given.fleet, given.goal), cross)
     if not found:
         raise InputError("Nothing to ask: give --drop, --drop-each, --add, --set, --scale, --sweep or --scenarios.")
-    kept = Kept(None if out is None else out.with_name(f"{out.name}.part"))
+    kept = ResultCache(None if out is None else out.with_name(f"{out.name}.part"))
     go_on = "the same command goes on from there" if out else "with --out, rows are kept"
     rows = {}
-    with chosen(jobs, scheduler, tls_of(tls_ca, tls_cert, tls_key), alike=("ortools",)) as workers:
+    with make_executor(jobs, scheduler, tls_of(tls_ca, tls_cert, tls_key), alike=("ortools",)) as workers:
         today = given.today(seed, time_limit, kept)
         stopped: BaseException | None = None
         try:
             with terminal.counting("scenarios") as on_row:
                 on_row(0, len(found))
-                for i, row in answers(today, found, workers, kept, hint=go_on):
+                for i, row in solve_scenarios(today, found, workers, kept, hint=go_on):
                     rows[i] = row
                     on_row(len(rows), len(found))
         except (KeyboardInterrupt, PlannerError) as error:
@@ -150,10 +160,10 @@ def what_if(
             stopped = error
     shown = [today.row, *(rows[i] for i in sorted(rows))]
     if out is not None and not stopped:
-        write_text(out, to_csv(shown) if out.suffix == ".csv" else to_json(shown))
+        write_text(out, rows_to_csv(shown) if out.suffix == ".csv" else rows_to_json(shown))
         kept.done()
     if json or csv:
-        typer.echo(to_json(shown) if json else to_csv(shown), nl=False)
+        typer.echo(rows_to_json(shown) if json else rows_to_csv(shown), nl=False)
     else:
         terminal.console().print(what_if_text(frame_of(shown), given.fleet.name))
     if isinstance(stopped, PlannerError):
@@ -185,11 +195,11 @@ def pareto(
     """
     from planner.report.what_if_text import pareto_text
     from planner.whatif import pareto as front_of
-    from planner.workers import chosen
+    from planner.workers import make_executor
 
     _refuse_both(json, csv)
     given = _Given.of(devices, profile, goal)
-    with chosen(jobs) as workers:
+    with make_executor(jobs) as workers:
         today = given.today(seed, time_limit)
         with terminal.counting("solving along the front") as on_row:
             frame = front_of(today, against.value, points, workers, on_row)
@@ -201,7 +211,7 @@ def next_(
     devices: Devices = Path("devices.json"),
     profile: ProfileName = "digits-vit",
     goal: GoalPath = None,
-    start: Today = None,
+    start: StartPlan = None,
     kinds: Annotated[
         str | None, typer.Option(help="KIND,KIND,...: what could be bought.  [default: every known kind]")
     ] = None,
@@ -219,11 +229,11 @@ def next_(
     """
     from planner.report.what_if_text import next_text
     from planner.whatif import next_best
-    from planner.workers import chosen
+    from planner.workers import make_executor
 
     _refuse_both(json, csv)
     given = _Given.of(devices, profile, goal, start)
-    with chosen(jobs) as workers:
+    with make_executor(jobs) as workers:
         today = given.today(seed, time_limit)
         with terminal.counting("solving each change") as on_row:
             bought = None if kinds is None else [kind.strip() for kind in kinds.split(",")]
@@ -242,10 +252,10 @@ def diff(
 
     Example: planner diff plan-a.json plan-b.json
     """
-    from planner.check import check_sub_models
-    from planner.moves import moves_frame
+    from planner.library import load_plan, load_profile
+    from planner.rules.check import check_sub_models
+    from planner.rules.diff import diff_frame
     from planner.schema import sha256_of
-    from planner.shipped import load_plan, load_profile
 
     model_profile = load_profile(profile)
     earlier, later = load_plan(before), load_plan(after)
@@ -258,7 +268,7 @@ def diff(
             )
         if problems := check_sub_models(plan, model_profile):
             raise InputError(f"{path}: {problems[0]}.")
-    frame = moves_frame(earlier, later, model_profile)
+    frame = diff_frame(earlier, later, model_profile)
     if json:
         import json as json_
 

@@ -17,14 +17,14 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import nn
 
-from planner.check import check_sub_models
 from planner.errors import InputError
+from planner.library import load_plan
 from planner.network.checkpoint import load_model, load_weights, whole_shape
 from planner.network.fusion import Fusion
 from planner.network.vit import Shape, VisionTransformer
+from planner.rules.check import check_sub_models
 from planner.schema import Manifest, ModelCard, Plan, Profile, SubModel, read_document, sha256_of, to_json
 from planner.schema.base import write_bytes, write_text
-from planner.shipped import load_plan
 
 MANIFEST, PLAN, PROFILE, FUSION = "manifest.json", "plan.json", "profile.json", "fusion.safetensors"
 METRICS, WORK = "metrics.jsonl", "work"

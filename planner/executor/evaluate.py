@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from planner import cost
 from planner.errors import PlannerError
 from planner.executor.bundle import Bundle, kept_channels
 from planner.network import audit, counts, data
-from planner.network.evaluate import batched, share_right, share_right_by_class
+from planner.network.evaluation import batched, share_right, share_right_by_class
 from planner.network.vit import Block, VisionTransformer
+from planner.rules import cost
 from planner.schema import Assignment, Evaluation, Profile, Size
 
 

@@ -8,21 +8,28 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from planner.check import check_sub_models
 from planner.errors import InputError
-from planner.executor.budget import Efforts, attempt
 from planner.executor.bundle import MANIFEST, WORK, kept_channels, write_bundle
-from planner.executor.epochs import Means
-from planner.executor.side_by_side import Here
-from planner.executor.work import LESSONS, ORDER, Kept, Order, begun, kept_lessons
+from planner.executor.checkpoints import (
+    LESSONS,
+    ORDER,
+    CheckpointedTrainer,
+    RunConfig,
+    checkpointed_distillation_data,
+    run_config_of,
+)
+from planner.executor.epoch_tasks import Trainer
+from planner.executor.time_budget import Efforts, time_recipe
+from planner.executor.trainers import InlineTrainer
 from planner.network import data
 from planner.network.checkpoint import load_model
-from planner.network.lessons import split
-from planner.network.recipes import RECIPES, Job, Part, Recipe
+from planner.network.distillation_data import split_validation
+from planner.network.recipes import RECIPES, Recipe, RecoveryTask, SubModelPart
 from planner.network.recipes.job import EPOCHS
 from planner.network.surgery import cut
 from planner.network.training import Epoch
 from planner.network.vit import VisionTransformer
+from planner.rules.check import check_sub_models
 from planner.schema import Assignment, ModelCard, Plan, Profile, nearest, sha256_of
 from planner.schema.base import write_document
 
@@ -41,7 +48,7 @@ def execute(
     minutes: float | None = None,
     seed: int = 0,
     teacher: str | None = None,
-    means: Means | None = None,
+    means: Trainer | None = None,
     on_progress: OnProgress = lambda what, done, total: None,
     on_budget: Callable[[int], None] = lambda epochs: None,
 ) -> None:
@@ -67,7 +74,7 @@ def execute(
         InputError: If the plan, the profile, the model and the teacher do not go together, the folder holds
             something else, or the minutes are too few.
     """
-    told, means = recipe_of(recipe), means or Here()
+    told, means = recipe_of(recipe), means or InlineTrainer()
     if epochs is not None and minutes is not None:
         raise InputError("--epochs and --minutes both set the budget: give one of them.")
     _check_plan(plan, profile)
@@ -76,8 +83,8 @@ def execute(
     model = _absolute(model or profile.model)
     card, whole = _whole(model, profile)
     teacher_card, teaching = _taught_by(teacher, card) if teacher else (card, whole)
-    before = begun(out)
-    order = Order(
+    before = run_config_of(out)
+    order = RunConfig(
         plan_sha256=sha256_of(plan),
         weights_sha256=profile.weights_sha256,
         teacher_sha256=str(teacher_card.weights_sha256),
@@ -93,17 +100,19 @@ def execute(
             return
     samples, jitter = data.load(card, "train"), data.Jitter.of(card.training)
     parts = cut_parts(whole, profile, plan)
-    trial = attempt(told, parts, teaching, samples, jitter, profile.fusion_hidden, seed, means.device)
+    trial = time_recipe(told, parts, teaching, samples, jitter, profile.fusion_hidden, seed, means.device)
     if before is None:
         if minutes is not None:
             order = order.replace(epochs=trial.most_epochs(minutes, means.width))
             on_budget(order.epochs)
         write_document(out / WORK / ORDER, order)
     progress = _Progress(trial.efforts(order.epochs), trial.outside_seconds(order.epochs), on_progress)
-    lessons = kept_lessons(out / WORK / LESSONS, teaching, samples, jitter, seed, order.epochs, progress.on_copy)
-    learned, held = split(lessons, seed=seed)
-    job = Job(parts, teaching, learned, held, profile.fusion_hidden, order.epochs, seed)
-    fusion = told(job, Kept(out, means, progress))
+    lessons = checkpointed_distillation_data(
+        out / WORK / LESSONS, teaching, samples, jitter, seed, order.epochs, progress.on_copy
+    )
+    learned, held = split_validation(lessons, seed=seed)
+    job = RecoveryTask(parts, teaching, learned, held, profile.fusion_hidden, order.epochs, seed)
+    fusion = told(job, CheckpointedTrainer(out, means, progress))
     made = {"model": model, **order.model_dump(include={"recipe", "epochs", "seed", "teacher_sha256"})}
     write_bundle(out, plan, profile, made, job.sub_models, fusion)
     shutil.rmtree(out / WORK)
@@ -161,10 +170,10 @@ def _shown(value: object) -> str:
     return text if len(text) <= 100 else text[:97] + "..."
 
 
-def cut_parts(whole: VisionTransformer, profile: Profile, plan: Plan) -> tuple[Part, ...]:
+def cut_parts(whole: VisionTransformer, profile: Profile, plan: Plan) -> tuple[SubModelPart, ...]:
     """Return each device's sub-model, as cut and not yet retrained, and its classes."""
     return tuple(
-        Part(a.device, cut_out(whole, profile, a), tuple(profile.classes.index(name) for name in a.classes))
+        SubModelPart(a.device, cut_out(whole, profile, a), tuple(profile.classes.index(name) for name in a.classes))
         for a in plan.assignments
     )
 

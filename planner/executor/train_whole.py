@@ -19,10 +19,10 @@ from planner.errors import InputError
 from planner.network import data
 from planner.network.checkpoint import WEIGHTS, whole_shape
 from planner.network.data import Jitter, Samples
-from planner.network.evaluate import accuracy
-from planner.network.lessons import Batch
-from planner.network.objectives import Objective
-from planner.network.training import Schedule, Training, fit
+from planner.network.distillation_data import Batch
+from planner.network.evaluation import accuracy
+from planner.network.losses import Loss
+from planner.network.training import Schedule, TrainingTask, train
 from planner.network.vit import VisionTransformer, initialise
 from planner.schema import ModelCard, read_document, write_document
 from planner.schema.base import write_bytes
@@ -30,7 +30,7 @@ from planner.schema.base import write_bytes
 STATE = "training.safetensors"
 
 
-class SmoothedLabels(Objective):
+class SmoothedLabels(Loss):
     """Cross-entropy with labels of which a share is spread over all classes."""
 
     def __init__(self, smoothing: float) -> None:
@@ -76,10 +76,10 @@ def train_whole(card_path: Path, progress: Progress) -> ModelCard:
     nothing = Jittered(samples.take(torch.arange(0)), jitter)
     schedule = Schedule(training.epochs, training.batch_size, training.learning_rate, training.weight_decay)
     objective = SmoothedLabels(training.label_smoothing)
-    order = Training(card.model, model, objective, Jittered(samples, jitter), nothing, schedule, training.seed)
+    order = TrainingTask(card.model, model, objective, Jittered(samples, jitter), nothing, schedule, training.seed)
     task = progress.add_task(f"train {card.model}", total=training.epochs)
     state = card_path.parent / STATE
-    fit(order, state, lambda epoch: progress.advance(task))
+    train(order, state, lambda epoch: progress.advance(task))
     content = save(model.state_dict())
     measured = {
         "weights": WEIGHTS,

@@ -24,7 +24,7 @@ from planner.network import counts
 from planner.network.counts import Counts
 from planner.network.vit import Shape, VisionTransformer
 
-# What counts nothing by convention (see `planner.cost`).
+# What counts nothing by convention (see `planner.rules.cost`).
 _UNCOUNTED = {
     "aten::add",
     "aten::gelu",

@@ -20,10 +20,10 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from planner.errors import InputError
-from planner.network.names import Scheme, check_map, renamed, scheme_of
+from planner.library import folder
+from planner.network.naming_schemes import Scheme, check_map, rename_tensors, scheme_of
 from planner.network.vit import Shape, VisionTransformer
 from planner.schema import ModelCard, nearest, read_document
-from planner.shipped import folder
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
@@ -111,7 +111,7 @@ def load_weights(path: Path, model: nn.Module, sha256: str, names: str | Scheme 
         names = scheme_of(names, state)
     else:
         check_map(names, expected)
-    model.load_state_dict(renamed(path, state, expected, names))
+    model.load_state_dict(rename_tensors(path, state, expected, names))
     model.eval()
 
 

@@ -1,6 +1,6 @@
 """MACs and parameters of a network from its shape alone: the closed form.
 
-The convention is that of `planner.cost`: 1 MAC is one multiply-accumulate, a layer norm counts
+The convention is that of `planner.rules.cost`: 1 MAC is one multiply-accumulate, a layer norm counts
 5 per element (as fvcore counts it), softmax, GELU and additions count nothing. ViT-Tiny at 224
 has 1.258 GMACs in it.
 """

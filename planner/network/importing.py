@@ -16,7 +16,7 @@ from torch import Tensor
 
 from planner.errors import InputError
 from planner.network.checkpoint import CARD, WEIGHTS, parse, read_content, whole_shape
-from planner.network.names import Scheme, in_file, renamed, scheme_of
+from planner.network.naming_schemes import Scheme, in_file, rename_tensors, scheme_of
 from planner.network.vit import VisionTransformer
 from planner.schema import ModelCard, Origin, numbered, write_document
 from planner.schema.base import write_bytes
@@ -75,7 +75,7 @@ def import_checkpoint(
     except ValidationError as error:
         raise _complaint(source, error) from None
     model = VisionTransformer(whole_shape(card))
-    model.load_state_dict(renamed(source, state, model.state_dict(), names))
+    model.load_state_dict(rename_tensors(source, state, model.state_dict(), names))
     _try(source, model.eval())
     return _written(out, card, model)
 

@@ -20,23 +20,23 @@ import torch
 from torch import Tensor, nn
 
 from planner.errors import PlannerError
-from planner.network.device import autocast, check_device
-from planner.network.lessons import Data
-from planner.network.objectives import Objective
+from planner.network.compute_device import autocast, check_device
+from planner.network.distillation_data import BatchSource
+from planner.network.losses import Loss
 from planner.network.training_state import Epoch, State, from_bytes, history, is_finished, refusing, to_bytes
 from planner.schema.base import write_bytes
 
 __all__ = [
     "Epoch",
     "Schedule",
-    "Train",
-    "Training",
+    "TrainFunction",
+    "TrainingTask",
     "adopt",
     "check_device",
-    "fit",
     "history",
     "is_finished",
     "run_epoch",
+    "train",
     "train_here",
 ]
 
@@ -65,28 +65,28 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingTask:
     """A network, what it is to minimise, and on what data."""
 
     name: str
     # Its trainable parameters are changed in place.
     module: nn.Module
-    objective: Objective
-    data: Data
+    objective: Loss
+    data: BatchSource
     # Not learned from: when to stop is decided on these, and if there are none, at the end.
-    held: Data
+    held: BatchSource
     schedule: Schedule
     seed: int
 
 
-class Train(Protocol):
+class TrainFunction(Protocol):
     """Who trains: here or elsewhere, one after the other or side by side."""
 
-    def __call__(self, trainings: Sequence[Training]) -> None:
+    def __call__(self, trainings: Sequence[TrainingTask]) -> None:
         """Train all modules in place; they are independent of each other, and are left in eval mode."""
 
 
-def run_epoch(training: Training, state: bytes | None, device: str = "cpu") -> bytes:
+def run_epoch(training: TrainingTask, state: bytes | None, device: str = "cpu") -> bytes:
     """Return the state after one more epoch; nothing that is given is changed.
 
     Args:
@@ -107,7 +107,7 @@ def run_epoch(training: Training, state: bytes | None, device: str = "cpu") -> b
     return to_bytes(run.state())
 
 
-def adopt(training: Training, state: bytes) -> None:
+def adopt(training: TrainingTask, state: bytes) -> None:
     """Put the best epoch's weights into the module, in place, and leave it in eval mode.
 
     Raises:
@@ -119,8 +119,8 @@ def adopt(training: Training, state: bytes) -> None:
     training.module.eval()
 
 
-def fit(
-    training: Training,
+def train(
+    training: TrainingTask,
     checkpoint: Path | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     device: str = "cpu",
@@ -154,17 +154,17 @@ def fit(
 
 
 def train_here(
-    trainings: Sequence[Training], on_epoch: Callable[[Epoch], None] = lambda epoch: None, device: str = "cpu"
+    trainings: Sequence[TrainingTask], on_epoch: Callable[[Epoch], None] = lambda epoch: None, device: str = "cpu"
 ) -> None:
     """Train one after the other in this process: the plainest `Train`."""
     for training in trainings:
-        fit(training, None, on_epoch, device)
+        train(training, None, on_epoch, device)
 
 
 class _Run:
     """A training in memory."""
 
-    def __init__(self, training: Training, module: nn.Module, device: torch.device) -> None:
+    def __init__(self, training: TrainingTask, module: nn.Module, device: torch.device) -> None:
         self.training, self.device = training, device
         # In place, and before the optimizer is told of its parameters.
         self.module = module.to(device)
@@ -227,7 +227,7 @@ class _Run:
                 total += len(indices) * self._loss(held, indices, generator, rate).item()
         return total / len(held)
 
-    def _loss(self, data: Data, indices: Tensor, generator: torch.Generator, rate: float) -> Tensor:
+    def _loss(self, data: BatchSource, indices: Tensor, generator: torch.Generator, rate: float) -> Tensor:
         batch = data.batch(indices, generator).to(self.device)
         with autocast(self.device):
             value: Tensor = self.objective(self.module, batch, generator)
@@ -272,7 +272,7 @@ class _Run:
         self.optimizer.state[p] = {key: place.detach().copy_(moments[f"{key}.{name}"]) for key, place in places.items()}
 
 
-def _checked(training: Training, content: bytes) -> State:
+def _checked(training: TrainingTask, content: bytes) -> State:
     """Return a state that is this training's."""
     found = from_bytes(content)
     ours = (training.name, training.schedule.epochs)

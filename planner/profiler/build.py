@@ -19,9 +19,10 @@ from planner.network.checkpoint import load_card, load_model, whole_shape
 from planner.network.counts import Counts
 from planner.network.vit import Shape
 from planner.network.widths import embed_widths
-from planner.profiler import accuracy, groups, importance, latency, memory, recovery, shares
-from planner.profiler.importance import Method
-from planner.profiler.units import UnitImportance
+from planner.profiler import grouping, importance, importance_shares, memory, trial_plans, whole_accuracy
+from planner.profiler.device import local_latency
+from planner.profiler.importance import ImportanceMethod
+from planner.profiler.importance_sums import UnitImportance
 from planner.schema import ModelCard, Profile
 
 IMAGES_PER_CLASS = 200
@@ -45,9 +46,9 @@ OnStage = Callable[[Stage], None]
 class Options:
     """How thoroughly to measure."""
 
-    method: Method = importance.DEFAULT
+    method: ImportanceMethod = importance.DEFAULT
     images_per_class: int = IMAGES_PER_CLASS
-    num_probes: int = recovery.NUM_PROBES
+    num_probes: int = trial_plans.NUM_PROBES
     multiple: int = 8  # what the devices' kernels like: channels of a group
     seed: int = 0
 
@@ -78,7 +79,7 @@ def build_profile(
             "class needs what; got none."
         )
     samples = data.load(card, "train", options.images_per_class)
-    found = importance.measure(
+    found = importance.measure_importance(
         options.method,
         whole,
         samples,
@@ -90,7 +91,7 @@ def build_profile(
     fields = _measured(card, needs, options, on_stage)
     if options.num_probes == 0:
         return Profile.model_validate(fields)
-    accuracies = accuracy.measure(
+    accuracies = whole_accuracy.measure_accuracy(
         Profile.model_validate(fields),
         card,
         whole,
@@ -116,11 +117,11 @@ class _Needs:
 
 
 def _needs(found: UnitImportance, shape: Shape, options: Options, said: str) -> _Needs:
-    size = groups.group_size(shape.hidden_dim[0], options.multiple)
-    grouped = groups.group_channels(found, size)
-    heads, channel_groups = shares.normalised(found, grouped)
-    order = shares.embed_order(found)
-    rho = {e: shares.embed_retention(found, order, e) for e in embed_widths(shape)}
+    size = grouping.group_size(shape.hidden_dim[0], options.multiple)
+    grouped = grouping.group_channels(found, size)
+    heads, channel_groups = importance_shares.normalised(found, grouped)
+    order = importance_shares.embed_order(found)
+    rho = {e: importance_shares.embed_retention(found, order, e) for e in embed_widths(shape)}
     return _Needs(grouped, heads, channel_groups, order, rho, said)
 
 
@@ -148,9 +149,9 @@ def _measured(card: ModelCard, needs: _Needs, options: Options, on_stage: OnStag
     def on_timed() -> None:
         nonlocal timed
         timed += 1
-        on_stage(Stage("time this machine", timed, latency.num_probes()))
+        on_stage(Stage("time this machine", timed, local_latency.num_probes()))
 
-    rows = latency.measure(shape, widths, options.seed, on_timed)
+    rows = local_latency.measure_local_latency(shape, widths, options.seed, on_timed)
     return {
         "model": card.model,
         "weights_sha256": card.weights_sha256 or "none",
@@ -166,7 +167,7 @@ def _measured(card: ModelCard, needs: _Needs, options: Options, on_stage: OnStag
         "widths": entries,
         "embed_dim_order": needs.embed_order,
         "importance": {"heads": needs.heads, "channel_groups": needs.channel_groups},
-        "latency": {latency.KIND: [row.model_dump() for row in rows]},
+        "latency": {local_latency.KIND: [row.model_dump() for row in rows]},
         "provenance": {
             "counts": "fvcore, equal to the closed form and to torch's counter",
             "activations": "closed form of what ONNX Runtime holds at its peak, float32, one image",
@@ -178,7 +179,7 @@ def _measured(card: ModelCard, needs: _Needs, options: Options, on_stage: OnStag
 def _width(shape: Shape, retained: Sequence[float]) -> dict[str, Any]:
     """Return what a profile holds of one embed width."""
     fixed, head, channel = audit.audit(shape)
-    activations = memory.measure(shape)
+    activations = memory.measure_memory(shape)
     return {
         "embed_dim": shape.embed_dim,
         **_counted("macs", shape.depth, fixed, head, channel),

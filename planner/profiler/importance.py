@@ -1,8 +1,8 @@
 """How much each class needs each head, hidden channel and embed dim.
 
 The story: a method gives every image's numbers for every unit; they are added up class by class, batch by batch,
-and become means. `planner.profiler.groups` then puts channels together that the same classes need,
-`planner.profiler.shares` turns importance into the shares that a profile holds.
+and become means. `planner.profiler.grouping` then puts channels together that the same classes need,
+`planner.profiler.importance_shares` turns importance into the shares that a profile holds.
 
 The methods, compared in docs/importance.md:
 
@@ -29,15 +29,23 @@ from torch import Tensor
 from planner.errors import InputError
 from planner.network.data import Samples
 from planner.network.vit import VisionTransformer
-from planner.profiler import gates, kl
-from planner.profiler.units import Floats, Identity, Sums, UnitImportance, UnitValues, labels_hash, weights_hash
+from planner.profiler import gradient_importance, kl_importance
+from planner.profiler.importance_sums import (
+    Floats,
+    Identity,
+    Sums,
+    UnitImportance,
+    UnitValues,
+    labels_hash,
+    weights_hash,
+)
 
-Method = Literal["thinned", "shapley", "fisher", "taylor", "kl", "magnitude"]
+ImportanceMethod = Literal["thinned", "shapley", "fisher", "taylor", "kl", "magnitude"]
 
-DEFAULT: Method = "thinned"
+DEFAULT: ImportanceMethod = "thinned"
 
 # What of roots and squares predicts better; see `UnitImportance`.
-EXPONENTS: dict[Method, float] = {
+EXPONENTS: dict[ImportanceMethod, float] = {
     "thinned": 1.0,
     "shapley": 1.0,
     "fisher": 1.0,
@@ -47,8 +55,8 @@ EXPONENTS: dict[Method, float] = {
 }
 
 
-def measure(
-    method: Method,
+def measure_importance(
+    method: ImportanceMethod,
     model: VisionTransformer,
     samples: Samples,
     on_images: Callable[[int, int], None] = lambda num_done, num_total: None,
@@ -74,8 +82,8 @@ def measure(
         raise InputError(f"every class must have images to measure importance on, class {counts.argmin()} has none.")
     if method == "magnitude":
         return magnitude(model)
-    chosen = kl.sample(samples, seed) if method == "kl" else torch.arange(len(samples))
-    size = (kl if method == "kl" else gates).batch_size(model.shape)
+    chosen = kl_importance.sample(samples, seed) if method == "kl" else torch.arange(len(samples))
+    size = (kl_importance if method == "kl" else gradient_importance).batch_size(model.shape)
     identity = state and Identity(weights_hash(model), method, len(samples), labels_hash(samples.labels), seed)
     sums = Sums.zero(model.shape)
     if state and identity:
@@ -97,15 +105,17 @@ def measure(
 
 
 def _values(
-    method: Method, model: VisionTransformer, images: Tensor, labels: Tensor, generator: torch.Generator
+    method: ImportanceMethod, model: VisionTransformer, images: Tensor, labels: Tensor, generator: torch.Generator
 ) -> UnitValues:
     if method == "thinned":
-        return gates.thinned_squares(model, images, labels, generator)
+        return gradient_importance.thinned_squares(model, images, labels, generator)
     if method == "shapley":
-        return gates.rises(model, images, labels, generator)
+        return gradient_importance.rises(model, images, labels, generator)
     if method == "kl":
-        return kl.divergences(model, images)
-    return (gates.squares if method == "fisher" else gates.magnitudes)(model, images, labels)
+        return kl_importance.divergences(model, images)
+    return (gradient_importance.squares if method == "fisher" else gradient_importance.magnitudes)(
+        model, images, labels
+    )
 
 
 def magnitude(model: VisionTransformer) -> UnitImportance:

@@ -59,7 +59,7 @@ class Activations:
         return self.fixed + max(self.per_head * heads, self.per_channel * channels)
 
 
-def measure(whole: Shape) -> Activations:
+def measure_memory(whole: Shape) -> Activations:
     """Return what a model's sub-models of this embed dim need beyond weights and the runtime's overhead, for one image.
 
     Args:

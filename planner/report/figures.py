@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from planner.errors import PlannerError
 from planner.report.plan_frames import times_frame
-from planner.report.words import ms, short
 from planner.schema import Plan
+from planner.units import ms, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ _FUSION, _INK = "#E69F00", "#222222"
 _MOST_ROWS = 40
 
 
-def timeline(plan: Plan) -> "Figure":
+def print_timeline(plan: Plan) -> "Figure":
     """Return what happens when to one image, a bar for each used device (the 40 slowest) and one for the fusion.
 
     Beside each device are its classes. Save it with `figure.savefig("timeline.png", dpi=160)`.

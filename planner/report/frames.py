@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from planner import cost
+from planner.rules import cost
 from planner.schema import Evaluation, Fleet, Plan, Profile
 
 

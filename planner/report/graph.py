@@ -4,7 +4,7 @@ import itertools
 
 import networkx as nx
 
-from planner.links import router
+from planner.rules.links import router
 from planner.schema import Fleet, Plan, Profile
 
 

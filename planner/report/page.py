@@ -13,6 +13,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from planner.library import folder, load_profile
 from planner.report.graph import graph_of
 from planner.report.page_tables import (
     MOST_IDLE,
@@ -27,22 +28,21 @@ from planner.report.page_tables import (
     scenarios_table,
     times_table,
 )
-from planner.report.pictures import (
-    classes,
-    fleet_graph,
-    importance,
-    kept,
-    memory,
-    pareto,
-    timeline,
-    what_if,
+from planner.report.plots import (
+    classes_plot,
+    fleet_graph_plot,
+    importance_plot,
+    kept_plot,
+    memory_plot,
+    pareto_plot,
+    timeline_plot,
+    what_if_plot,
 )
-from planner.report.pictures.style import plotly_script, untitled
+from planner.report.plots.style import plotly_script, untitled
 from planner.report.reproduce import commands, goal_file
 from planner.report.text import headline
-from planner.report.words import counted, ms, percent, short, visible
 from planner.schema import Fleet, Goal, Plan, Profile, sha256_of, to_json
-from planner.shipped import folder, load_profile
+from planner.units import counted, ms, percent, short, visible
 from planner.version import __version__
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _plan_sections(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[Secti
     yield _section(
         "time",
         "One image over the fleet",
-        timeline(plan, profile, fleet),
+        timeline_plot(plan, profile, fleet),
         times_table(plan),
         "A bar for each device, from left to right: the image is sent there, computed, and its features return. "
         f"Then {short(plan.fusion.device, 30)} joins all features, {ms(plan.fusion.latency_us)}. "
@@ -132,35 +132,35 @@ def _plan_sections(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[Secti
     yield _section(
         "fleet",
         "The fleet",
-        fleet_graph(plan, profile, fleet),
+        fleet_graph_plot(plan, profile, fleet),
         hops_table(graph_of(plan, profile, fleet)),
         "Messages go over the lines: above a line the image's time to the device, below it that of its features back.",
     )
     yield _section(
         "classes",
         "Which classes are where",
-        classes(plan, profile),
+        classes_plot(plan, profile),
         classes_table(plan, profile),
         "The darker a cell, the more of the class's importance its device retains [%].",
     )
     yield _section(
         "kept",
         "What each device keeps",
-        kept(plan, profile),
+        kept_plot(plan, profile),
         kept_table(plan, profile),
         "Of the whole model's heads and hidden channels in each block; the darker, the more. Blocks count from 0.",
     )
     yield _section(
         "memory",
         "Memory",
-        memory(plan, profile, fleet),
+        memory_plot(plan, profile, fleet),
         memory_table(plan, fleet),
         "Weights, activations and the runtime within what each device grants.",
     )
     yield _section(
         "importance",
         "Which blocks each class needs",
-        importance(profile),
+        importance_plot(profile),
         importance_table(profile),
         "Measured on the whole model: each class's importance, all blocks together 100 %.",
     )
@@ -184,12 +184,14 @@ def _what_if_sections(plan: Plan, without: pd.DataFrame | None, fronts: Sequence
         if asked < len(plan.assignments):
             text += f" Asked for the {asked} slowest of {len(plan.assignments):,} devices in use."
         how = "What the latency would change by; without a bar there is no plan, and the reason is given."
-        yield _section("without", "If a device is lost", what_if(without), scenarios_table(without), how, text)
+        yield _section("without", "If a device is lost", what_if_plot(without), scenarios_table(without), how, text)
     for frame in fronts:
         if len(frame):
             against = str(frame["against"].iloc[0])
             how = "Each point is a plan of its own; no plan of its limit can be below the bar that is its bound."
-            yield _section(f"front-{against}", f"Latency against {against}", pareto(frame), front_table(frame), how)
+            yield _section(
+                f"front-{against}", f"Latency against {against}", pareto_plot(frame), front_table(frame), how
+            )
 
 
 def _section(id: str, heading: str, figure: "go.Figure", table: Table, how: str, *texts: str) -> Section:

@@ -10,10 +10,10 @@ import pandas as pd
 from planner.report.frames import devices_frame
 from planner.report.plan_frames import kept_frame, memory_frame, served_frame, times_frame
 from planner.report.profile_frames import needs_frame
-from planner.report.words import percent, size, visible
 from planner.schema import Fleet, Plan, Profile
+from planner.units import percent, size, visible
 
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 
 # More idle devices than these are counted, not listed.
 MOST_IDLE = 24
@@ -38,7 +38,7 @@ class _Column:
     show: Callable[[Any], str] = str
     numeric: bool = True
 
-    def text(self, row: Row) -> str:
+    def text(self, row: TableRow) -> str:
         value = row.get(self.key)
         missing = value is None or (isinstance(value, float) and pd.isna(value))
         return "-" if missing else visible(self.show(value))
@@ -79,7 +79,7 @@ def times_table(plan: Plan) -> Table:
 
 def kept_table(plan: Plan, profile: Profile) -> Table:
     """Return the kept heads and channels of each block, a row for each device and part."""
-    rows: dict[tuple[str, str], Row] = {}
+    rows: dict[tuple[str, str], TableRow] = {}
     for cell in _rows(kept_frame(plan, profile), "row"):
         row = rows.setdefault((cell["device"], cell["part"]), dict(cell))
         row[str(cell["block"])] = f"{cell['kept']} of {cell['of']}"
@@ -167,12 +167,12 @@ def front_table(frame: pd.DataFrame) -> Table:
     )
 
 
-def _table(caption: str, rows: Iterable[Row], *columns: _Column) -> Table:
+def _table(caption: str, rows: Iterable[TableRow], *columns: _Column) -> Table:
     texts = tuple(tuple(column.text(row) for column in columns) for row in rows)
     return Table(caption, tuple(c.heading for c in columns), texts, tuple(c.numeric for c in columns))
 
 
-def _rows(frame: pd.DataFrame, index: str) -> list[Row]:
+def _rows(frame: pd.DataFrame, index: str) -> list[TableRow]:
     keys = [str(key) for key in frame.columns]
     rows = zip(frame.index, *(frame[key] for key in frame.columns), strict=True)
     return [{index: str(name)} | dict(zip(keys, values, strict=True)) for name, *values in rows]

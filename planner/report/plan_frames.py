@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from planner import cost
+from planner.rules import cost
 from planner.schema import Fleet, Plan, Profile
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from planner import cost
-from planner.predict import predicted_accuracy, unit_shares
+from planner.rules import cost
+from planner.rules.accuracy import predicted_accuracy, unit_shares
 from planner.schema import LatencyRow, Profile, SubModel, Width
 
 # What is left of the MACs, in the rows of `less_frame`: first a tenth less.

@@ -7,8 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from planner.moves import moves_frame
 from planner.report.frames import classes_frame, devices_frame, sizes_frame
+from planner.rules.diff import diff_frame
 from planner.schema import Evaluation, Fleet, Plan, PredictedAccuracy, Profile
 
 
@@ -79,7 +79,7 @@ def headline(plan: Plan) -> str:
 
 def moves_text(earlier: Plan, plan: Plan, profile: Profile) -> RenderableType:
     """Return what moves between two plans as a table."""
-    frame = moves_frame(earlier, plan, profile)
+    frame = diff_frame(earlier, plan, profile)
     if frame.empty:
         return Text("Nothing moves: every device keeps its sub-model.")
     total = kib(frame["bytes_to_send"].sum())

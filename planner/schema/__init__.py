@@ -2,8 +2,9 @@
 
 from planner.schema.base import Frozen, read_document, sha256_of, to_json, write_document
 from planner.schema.bundle import Manifest
-from planner.schema.card import Architecture, ModelCard, Origin, Training, numbered
+from planner.schema.card import Architecture, ModelCard, Origin, TrainingRecord, numbered
 from planner.schema.data import Data, IdxFiles, ImageFolders, NpzFiles, Preprocessing, SklearnDigits
+from planner.schema.error_messages import nearest
 from planner.schema.evaluation import Evaluation, Size
 from planner.schema.fleet import BYTES_PER_PARAM, Device, DeviceKind, Fleet, Link, LinkSpeed, Precision
 from planner.schema.formats import FORMATS, FileFormat, json_schema
@@ -19,8 +20,7 @@ from planner.schema.probe import (
     ProbeTiming,
 )
 from planner.schema.profile import FusedAccuracy, Importance, LatencyRow, Profile, Recovery, Width
-from planner.schema.scenario import TODAY, GoalChanges, Quantity, ScenarioEntry, ScenarioFile, Setting
-from planner.schema.sentences import nearest
+from planner.schema.scenario import TODAY, GoalChanges, Quantity, ScenarioEntry, ScenarioFile, SettingChange
 
 __all__ = [
     "BYTES_PER_PARAM",
@@ -68,12 +68,12 @@ __all__ = [
     "Recovery",
     "ScenarioEntry",
     "ScenarioFile",
-    "Setting",
+    "SettingChange",
     "Size",
     "SklearnDigits",
     "SolverRun",
     "SubModel",
-    "Training",
+    "TrainingRecord",
     "Width",
     "json_schema",
     "nearest",

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from planner.errors import InputError
-from planner.schema.sentences import nearest, sentence
+from planner.schema.error_messages import error_sentence, nearest
 
 SCHEMA_VERSION = 1
 
@@ -45,7 +45,7 @@ class Frozen(BaseModel):
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise InputError(f"{type(self).__name__}: {sentence(error, fields, type(self))}") from None
+            raise InputError(f"{type(self).__name__}: {error_sentence(error, fields, type(self))}") from None
 
     # What is read from a file is validated without this __init__, and complained about with the file's name.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
@@ -71,7 +71,7 @@ class Frozen(BaseModel):
         except TypeError as error:
             raise InputError(f"{model.__name__}: values must be what a file can hold ({error}).") from None
         except ValidationError as error:
-            raise InputError(f"{model.__name__}: {sentence(error, json.loads(text), model)}") from None
+            raise InputError(f"{model.__name__}: {error_sentence(error, json.loads(text), model)}") from None
 
 
 class Document(Frozen):
@@ -174,7 +174,7 @@ def read_document(path: Path, model: type[M]) -> M:
     try:
         return model.model_validate_json(text, strict=True)
     except ValidationError as error:
-        raise InputError(f"{path}: {sentence(error, data, model)}") from None
+        raise InputError(f"{path}: {error_sentence(error, data, model)}") from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -55,7 +55,7 @@ class Architecture(Frozen):
         return self
 
 
-class Training(Frozen):
+class TrainingRecord(Frozen):
     """How the weights were made: AdamW with a cosine schedule, random small shifts and rotations, perhaps mirrored."""
 
     epochs: int = Field(ge=1)
@@ -133,7 +133,7 @@ class ModelCard(Document):
     """Where its images are; needed to profile and to execute."""
     preprocessing: Preprocessing | None = None
     """What is done to pixels; needed with `data`."""
-    training: Training | None = None
+    training: TrainingRecord | None = None
     """How its weights were made; retraining moves and mirrors images as this says."""
     weights: Annotated[str, Field(min_length=1)] | None = None
     """The checkpoint beside the card; without it, costs can be planned and nothing run."""

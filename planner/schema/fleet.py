@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from planner.schema.base import Document, Frozen, demanded_bytes, size_schema, supplied_bytes
-from planner.schema.sentences import nearest
+from planner.schema.error_messages import nearest
 
 Precision = Literal["float32", "float16", "int8"]
 BYTES_PER_PARAM: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}

@@ -11,7 +11,7 @@ from planner.schema.goal import Goal
 Quantity = Literal["memory", "bandwidth", "latency"]
 Factor = Annotated[float, Field(gt=0, le=1e9)]
 # What `--set` may give: a number, a size or a name, a list of precisions, or null for "not given".
-Setting = int | float | str | tuple[str, ...] | None
+SettingChange = int | float | str | tuple[str, ...] | None
 
 # What a scenario without a change is called.
 TODAY = "today"
@@ -37,7 +37,7 @@ class ScenarioEntry(Frozen):
     )
     devices: tuple[Device, ...] = Field((), description="New devices, described in full.")
     links: tuple[Link, ...] = Field((), description="New links.")
-    set: dict[str, Setting] = Field(
+    set: dict[str, SettingChange] = Field(
         default_factory=dict, description='Keys of devices or of their links: {"pump.memory_budget": "512KiB"}.'
     )
     scale: dict[Quantity, Factor] = Field(

@@ -5,29 +5,31 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-from planner.check import check, gap_of, status_of
-from planner.cost import kept_counts, retention, transfers_us
 from planner.errors import InfeasibleError, InputError, PlannerError, TimeLimitError
-from planner.predict import predicted_accuracy
+from planner.rules.accuracy import predicted_accuracy
+from planner.rules.check import check, gap_of, status_of
+from planner.rules.cost import kept_counts, retention, transfers_us
 from planner.schema import Assignment, Fleet, FusionCost, Goal, Plan, Profile, SolverRun, sha256_of
-from planner.solver import explain, many, yardsticks
-from planner.solver.build import build
-from planner.solver.clock import Clock, interruptible
-from planner.solver.experience import NONE, Experience
-from planner.solver.instance import Instance, Placed, Progress
-from planner.solver.near import nearest_plan
-from planner.solver.objectives import PPM, Outcome, optimise, quietly
-from planner.solver.placed import Named, earlier_of, named
-from planner.solver.promise import Judge
-from planner.solver.spend import spend
+from planner.solver import baselines
+from planner.solver.exact.master import ObjectiveFunction
+from planner.solver.exact.warm_start import NO_WARM_START, WarmStart
+from planner.solver.infeasible import explanation
+from planner.solver.large import search
+from planner.solver.optimise import PPM, SearchOutcome, no_progress, optimise
+from planner.solver.problem.build import build_instance
+from planner.solver.problem.clock import Clock, interruptible
+from planner.solver.problem.instance import Instance, PlacedSubModel, Progress
+from planner.solver.problem.placement import ByDevice, by_device, placement_of_plan
+from planner.solver.second_stage.stay_near import stay_near
+from planner.solver.second_stage.use_slack import use_slack
 from planner.version import __version__
 
 DEFAULT_TIME_LIMIT_S = 30.0
 
 _YARDSTICKS = {
-    "random-equal": yardsticks.random_equal,
-    "greedy": yardsticks.greedy,
-    "memory-proportional": yardsticks.memory_proportional,
+    "random-equal": baselines.random_equal,
+    "greedy": baselines.greedy,
+    "memory-proportional": baselines.memory_proportional,
 }
 
 
@@ -40,13 +42,13 @@ def solve(
     time_limit_s: float = DEFAULT_TIME_LIMIT_S,
     deterministic: bool = False,
     start: Plan | None = None,
-    experience: Experience = NONE,
+    experience: WarmStart = NO_WARM_START,
     progress: Progress | None = None,
     advice: bool = True,
 ) -> Plan:
     """Return the best plan for the goal's objective, with a bound on how much better any other could be.
 
-    Every plan has passed `planner.check`, which recomputes it from the profile and the fleet.
+    Every plan has passed `planner.rules.check`, which recomputes it from the profile and the fleet.
     Ctrl-C ends the search like the time limit: with the best plan so far.
 
     Args:
@@ -90,10 +92,10 @@ def solve_and_learn(
     time_limit_s: float = DEFAULT_TIME_LIMIT_S,
     deterministic: bool = False,
     start: Plan | None = None,
-    experience: Experience = NONE,
+    experience: WarmStart = NO_WARM_START,
     progress: Progress | None = None,
     advice: bool = True,
-) -> tuple[Plan, Experience]:
+) -> tuple[Plan, WarmStart]:
     """Do as `solve`, and return what was learned on the way as well, for solves of fleets like this one.
 
     It can be pickled, is under a megabyte for a dozen devices, and no solve changes it. Where there
@@ -101,11 +103,11 @@ def solve_and_learn(
     """
     began = time.monotonic()
     goal = goal or Goal()
-    instance = build(profile, fleet, goal)
+    instance = build_instance(profile, fleet, goal)
     clock = Clock(time_limit_s, deterministic)
     if goal.method == "exact":
-        earlier = {} if start is None else earlier_of(instance, start)
-        search = _Exact(instance, clock, earlier, experience, progress or quietly, advice)
+        earlier = {} if start is None else placement_of_plan(instance, start)
+        search = _Exact(instance, clock, earlier, experience, progress or no_progress, advice)
         instance, chosen, bound = interruptible(search.plan, clock)
         experience = search.experience
     else:
@@ -117,7 +119,7 @@ def solve_and_learn(
     return plan, experience
 
 
-def _by_yardstick(instance: Instance, seed: int) -> tuple[Named, int]:
+def _by_yardstick(instance: Instance, seed: int) -> tuple[ByDevice, int]:
     goal = instance.goal
     unknown = [key for key in ("pin", "forbid", "together", "apart", "survive", "max_energy_mj") if getattr(goal, key)]
     unknown += ["objective"] * (goal.objective != "latency")
@@ -126,7 +128,7 @@ def _by_yardstick(instance: Instance, seed: int) -> tuple[Named, int]:
     if not instance.options:
         raise InfeasibleError("No plan: every device is left out.")
     placed = _YARDSTICKS[goal.method](instance, seed)
-    return named(instance, placed, {}), many.latency_bound_us(instance) or 0
+    return by_device(instance, placed, {}), search.latency_bound_us(instance) or 0
 
 
 class _Exact:
@@ -136,15 +138,15 @@ class _Exact:
         self,
         instance: Instance,
         clock: Clock,
-        earlier: Named,
-        experience: Experience,
+        earlier: ByDevice,
+        experience: WarmStart,
         progress: Progress,
         advice: bool,
     ) -> None:
         self._instance, self._clock, self._earlier, self._progress = instance, clock, earlier, progress
         self.experience, self._advice = experience, advice
 
-    def plan(self) -> tuple[Instance, Named, int]:
+    def plan(self) -> tuple[Instance, ByDevice, int]:
         """Return what each device runs, and the bound of the objective."""
         instance, clock = self._instance, self._clock
         outcome = optimise(instance, clock, self._progress, tuple(self._earlier.values()), self.experience)
@@ -152,35 +154,37 @@ class _Exact:
             self._give_up(outcome)
         assert outcome.placed is not None
         assert outcome.bound is not None
-        instance, chosen = outcome.instance, named(outcome.instance, outcome.placed, self._earlier)
-        stays: list[Placed] = []
+        instance, chosen = outcome.instance, by_device(outcome.instance, outcome.placed, self._earlier)
+        stays: list[PlacedSubModel] = []
         # What was raised to other floors is not compared with an earlier plan: its options are others.
         if self._earlier and outcome.knowledge is not None and instance is self._instance:
-            judge = Judge(instance, instance.goal.objective)
-            chosen = nearest_plan(instance, outcome.placed, self._earlier, outcome.knowledge, judge, clock)
+            judge = ObjectiveFunction(instance, instance.goal.objective)
+            chosen = stay_near(instance, outcome.placed, self._earlier, outcome.knowledge, judge, clock)
             stays = [p for name, p in chosen.items() if self._earlier.get(name) == p]
         spare = clock.grace() if clock.expired() else clock
-        spent = spend(instance, list(chosen.values()), outcome.knowledge, spare, stays)
+        spent = use_slack(instance, list(chosen.values()), outcome.knowledge, spare, stays)
         if outcome.knowledge is not None:
             self.experience = outcome.knowledge.experience()
         if len(spent) == len(chosen) and all(a.option is b.option for a, b in zip(spent, chosen.values(), strict=True)):
             return instance, dict(zip(chosen, spent, strict=True)), outcome.bound
-        return instance, named(instance, spent, self._earlier), outcome.bound
+        return instance, by_device(instance, spent, self._earlier), outcome.bound
 
-    def _too_slow(self, placed: Sequence[Placed]) -> bool:
+    def _too_slow(self, placed: Sequence[PlacedSubModel]) -> bool:
         limit_us = self._instance.goal.max_latency_us
         return limit_us is not None and self._instance.fleet_latency_us(placed) > limit_us
 
-    def _give_up(self, outcome: Outcome) -> None:
+    def _give_up(self, outcome: SearchOutcome) -> None:
         """Raise the error that says why there is no plan."""
         instance, limit_us = self._instance, self._instance.goal.max_latency_us
         known = self.experience if outcome.knowledge is None else outcome.knowledge.experience()
         if outcome.bound is None:
-            raise InfeasibleError(explain.why_not(instance, self._clock.again(), known, self._advice))
+            raise InfeasibleError(explanation.explain_infeasible(instance, self._clock.again(), known, self._advice))
         by_latency = instance.goal.objective in ("latency", "accuracy")
         if limit_us is not None and by_latency and outcome.bound > limit_us:
             again = self._clock.again()
-            raise InfeasibleError(explain.too_slow(instance, outcome.bound, outcome.placed, again, known, self._advice))
+            raise InfeasibleError(
+                explanation.explain_too_slow(instance, outcome.bound, outcome.placed, again, known, self._advice)
+            )
         if outcome.placed is None:
             raise TimeLimitError(
                 f"No plan found within {self._clock.seconds:g} s (not proven impossible). Raise --time-limit."
@@ -192,7 +196,7 @@ class _Exact:
         )
 
 
-def _plan(instance: Instance, chosen: Named, bound: int, seed: int, seconds: float) -> Plan:
+def _plan(instance: Instance, chosen: ByDevice, bound: int, seed: int, seconds: float) -> Plan:
     order = [member.name for member in instance.fleet.members]
     names = [name for name in order if name in chosen]
     times = transfers_us(instance.fleet, [chosen[name].option.at for name in names])
@@ -227,10 +231,10 @@ def _plan(instance: Instance, chosen: Named, bound: int, seed: int, seconds: flo
 
 def _latency_bound_us(instance: Instance) -> int:
     """Return a bound on the latency [us] of any plan for the goal, whose floors may be below the instance's."""
-    return many.latency_bound_us(build(instance.profile, instance.fleet, instance.goal)) or 0
+    return search.latency_bound_us(build_instance(instance.profile, instance.fleet, instance.goal)) or 0
 
 
-def _stated(instance: Instance, bound: int, value: float, chosen: Named) -> float:
+def _stated(instance: Instance, bound: int, value: float, chosen: ByDevice) -> float:
     """Return the bound of the objective in the units of the plan's file, as safe as it was proven."""
     objective = instance.goal.objective
     if objective == "accuracy":
@@ -242,7 +246,7 @@ def _stated(instance: Instance, bound: int, value: float, chosen: Named) -> floa
     return bound
 
 
-def _assignment(instance: Instance, p: Placed, device: str, send_us: int, return_us: int) -> Assignment:
+def _assignment(instance: Instance, p: PlacedSubModel, device: str, send_us: int, return_us: int) -> Assignment:
     profile, units, at = instance.profile, instance.units, p.option.at
     heads, groups = units.blocks(p.kept, heads=True), units.blocks(p.kept, heads=False)
     compute_us = at.time.compute_us(*kept_counts(profile, heads, groups))

@@ -6,31 +6,31 @@ frame_of(all_rows(today, scenarios))
 """
 
 from planner.whatif.case import Case
-from planner.whatif.flags import Asked, Scenario, axes_of
+from planner.whatif.change_request import ChangeRequest, Scenario, axes_of
+from planner.whatif.expand import ExpandedScenario, expand
 from planner.whatif.fronts import DEFAULT_POINTS, Against, next_best, pareto
-from planner.whatif.kept import Kept
-from planner.whatif.rows import Row, frame_of, to_csv, to_json
-from planner.whatif.run import Today, all_rows, answers, today_of
-from planner.whatif.scenarios import Posed, posed
+from planner.whatif.result_cache import ResultCache
+from planner.whatif.rows import ScenarioRow, frame_of, rows_to_csv, rows_to_json
+from planner.whatif.run import Today, all_rows, solve_scenarios, today_of
 
 __all__ = [
     "DEFAULT_POINTS",
     "Against",
-    "Asked",
     "Case",
-    "Kept",
-    "Posed",
-    "Row",
+    "ChangeRequest",
+    "ExpandedScenario",
+    "ResultCache",
     "Scenario",
+    "ScenarioRow",
     "Today",
     "all_rows",
-    "answers",
     "axes_of",
+    "expand",
     "frame_of",
     "next_best",
     "pareto",
-    "posed",
-    "to_csv",
-    "to_json",
+    "rows_to_csv",
+    "rows_to_json",
+    "solve_scenarios",
     "today_of",
 ]

@@ -13,9 +13,9 @@ from typing import Any
 import networkx as nx
 
 from planner.errors import InputError, PlannerError
-from planner.links import hops_of
+from planner.library import load_kinds
+from planner.rules.links import hops_of
 from planner.schema import Device, Fleet, Goal, Link, Profile, nearest
-from planner.shipped import load_kinds
 
 _LONGEST_NAME = 200
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.errors import InputError
-from planner.links import rational
-from planner.schema import Device, Fleet, Goal, GoalChanges, Link, LinkSpeed, Quantity, Setting, nearest
-from planner.shipped import load_kinds
+from planner.library import load_kinds
+from planner.rules.links import rational
+from planner.schema import Device, Fleet, Goal, GoalChanges, Link, LinkSpeed, Quantity, SettingChange, nearest
 from planner.whatif.case import Case, GoneError, ImpossibleError, apart, join, lose, with_media_named
 
 # Of a device, and of the links that join it.
@@ -83,7 +83,7 @@ class Set:
 
     name: str
     key: str
-    value: Setting
+    value: SettingChange
 
     def apply(self, case: Case) -> Case:
         """Return the case after it."""

@@ -7,14 +7,14 @@ from typing import Literal
 import pandas as pd
 
 from planner.errors import InfeasibleError, InputError
+from planner.library import load_kinds
 from planner.schema import Fleet
-from planner.shipped import load_kinds
+from planner.whatif.change_request import Scenario, added
 from planner.whatif.changes import DEFAULT_LINK, Ask, Change, Scale, applied
-from planner.whatif.flags import Scenario, added
-from planner.whatif.rows import Row, frame_of
-from planner.whatif.run import OnRow, Today, all_rows, answer, quietly
-from planner.whatif.scenarios import posed
-from planner.workers import Workers
+from planner.whatif.expand import expand
+from planner.whatif.rows import ScenarioRow, frame_of
+from planner.whatif.run import OnRow, Today, all_rows, ignore_progress, solve_scenario
+from planner.workers import Executor
 
 Against = Literal["accuracy", "memory", "energy"]
 
@@ -30,8 +30,8 @@ def pareto(
     today: Today,
     against: Against,
     points: int = DEFAULT_POINTS,
-    workers: Workers | None = None,
-    on_row: OnRow = quietly,
+    workers: Executor | None = None,
+    on_row: OnRow = ignore_progress,
 ) -> pd.DataFrame:
     """Return the least latency beside what it costs; a row for each point that no other beats in both.
 
@@ -55,7 +55,7 @@ def pareto(
         raise InputError(f"--points must be at least 2, got {points}.")
     limits = {"accuracy": _drops, "memory": _factors, "energy": _energies}[against](today, points)
     made = [Scenario(f"{against} {limit!r}", (*_changes(against, limit), *_for_latency(today))) for limit in limits]
-    rows = all_rows(today, posed([tuple(made)], today.case), workers, on_row)[1:]
+    rows = all_rows(today, expand([tuple(made)], today.case), workers, on_row)[1:]
     found = [
         (against, limit, value, row.latency_us, row.bound_us, row.gap, row.status)
         for limit, row in zip(limits, rows, strict=True)
@@ -70,7 +70,7 @@ def pareto(
 
 
 def next_best(
-    today: Today, kinds: Sequence[str] | None = None, workers: Workers | None = None, on_row: OnRow = quietly
+    today: Today, kinds: Sequence[str] | None = None, workers: Executor | None = None, on_row: OnRow = ignore_progress
 ) -> pd.DataFrame:
     """Return what each purchase or upgrade would gain, solved and not guessed; the best first.
 
@@ -82,14 +82,14 @@ def next_best(
     Raises:
         InputError: If a kind is not known.
     """
-    unique = {one.key: one for one in reversed(posed([tuple(_candidates(today.fleet, kinds))], today.case))}
+    unique = {one.key: one for one in reversed(expand([tuple(_candidates(today.fleet, kinds))], today.case))}
     rows = all_rows(today, list(unique.values())[::-1], workers, on_row)[1:]
     frame = frame_of(sorted(rows, key=_order))
     frame["gain_us"] = -frame["change_us"]
     return frame
 
 
-def _order(row: Row) -> tuple[float, str]:
+def _order(row: ScenarioRow) -> tuple[float, str]:
     return math.inf if row.latency_us is None else row.latency_us, row.scenario
 
 
@@ -114,7 +114,7 @@ def _changes(against: Against, limit: float) -> tuple[Change, ...]:
     return (Ask((({"accuracy": "max_accuracy_drop", "energy": "max_energy_mj"}[against], limit),)),)
 
 
-def _value(today: Today, against: Against, limit: float, row: Row) -> float | None:
+def _value(today: Today, against: Against, limit: float, row: ScenarioRow) -> float | None:
     if against == "accuracy":
         return 1 - limit if row.predicted_accuracy is None else row.predicted_accuracy
     if against == "energy":
@@ -145,7 +145,7 @@ def _factors(today: Today, points: int) -> list[float]:
     least, none = 1.0, 0.0
     while least - none > _LEAST_STEP:
         middle = (least + none) / 2
-        row = answer(today, Scenario("", (Scale("memory", middle), *_for_latency(today))))
+        row = solve_scenario(today, Scenario("", (Scale("memory", middle), *_for_latency(today))))
         least, none = (least, middle) if row.latency_us is None else (middle, none)
     return _steps(least, 1.0, points)
 
@@ -161,8 +161,8 @@ def _energies(today: Today, points: int) -> list[float]:
     return [math.ceil(energy * 1e4 - 0.01) / 1e4 for energy in _steps(ends[0], ends[1], points)]
 
 
-def _solved(today: Today, *changes: Change) -> Row:
-    row = answer(today, Scenario("", changes))
+def _solved(today: Today, *changes: Change) -> ScenarioRow:
+    row = solve_scenario(today, Scenario("", changes))
     if row.latency_us is None:
         raise InfeasibleError(row.reason or "No plan.")
     return row

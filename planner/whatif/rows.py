@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from planner.moves import moved
+from planner.rules.diff import plan_diff
 from planner.schema import Plan, Profile
 
 Status = Literal["optimal", "feasible", "impossible", "unknown"]
@@ -20,7 +20,7 @@ _OBJECTIVE = ("objective_value", "objective_bound")
 
 
 @dataclass(frozen=True)
-class Row:
+class ScenarioRow:
     """A scenario's plan in numbers; None where there is no plan, or it has no such number.
 
     What moves is counted from today's plan.
@@ -46,10 +46,10 @@ class Row:
     objective_bound: float | None = None
 
 
-def row_of(scenario: str, plan: Plan, today: Plan | None, profile: Profile, seconds: float) -> Row:
+def row_of(scenario: str, plan: Plan, today: Plan | None, profile: Profile, seconds: float) -> ScenarioRow:
     """Return a plan's row; what moves, and the change, are against today's plan, where there is one."""
-    moves = None if today is None else moved(today, plan, profile)
-    return Row(
+    moves = None if today is None else plan_diff(today, plan, profile)
+    return ScenarioRow(
         scenario=scenario,
         status=plan.status,
         latency_us=plan.latency_us,
@@ -70,24 +70,24 @@ def row_of(scenario: str, plan: Plan, today: Plan | None, profile: Profile, seco
     )
 
 
-def renamed(row: Row, scenario: str) -> Row:
+def with_scenario(row: ScenarioRow, scenario: str) -> ScenarioRow:
     """Return a row as the answer to a scenario that is the same."""
     return replace(row, scenario=scenario)
 
 
-def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def records(rows: Sequence[ScenarioRow]) -> list[dict[str, Any]]:
     """Return rows as dicts by column; the columns of other objectives only where there is one."""
     latency_only = all(getattr(row, key) is None for row in rows for key in _OBJECTIVE)
     left_out = _OBJECTIVE if latency_only else ()
     return [{key: value for key, value in asdict(row).items() if key not in left_out} for row in rows]
 
 
-def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
+def frame_of(rows: Sequence[ScenarioRow]) -> pd.DataFrame:
     """Return a table with a row for each scenario, by its name; missing numbers are NaN.
 
     Columns: those of `Row`; objective_value and objective_bound only where some objective is not latency.
     """
-    data = records(rows) or [asdict(Row("", "unknown"))]
+    data = records(rows) or [asdict(ScenarioRow("", "unknown"))]
     frame = pd.DataFrame(data).head(len(rows))
     for key in frame.columns.difference(["scenario", "status", "bottleneck", "reason"]):
         frame[key] = pd.to_numeric(frame[key])
@@ -97,13 +97,13 @@ def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
     return table
 
 
-def to_json(rows: Sequence[Row]) -> str:
+def rows_to_json(rows: Sequence[ScenarioRow]) -> str:
     """Return rows as JSON, a list of objects, one on each line."""
     lines = [json.dumps(record, ensure_ascii=False) for record in records(rows)]
     return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
-def to_csv(rows: Sequence[Row]) -> str:
+def rows_to_csv(rows: Sequence[ScenarioRow]) -> str:
     """Return rows as CSV with a header; what is missing is empty."""
     data = records(rows)
     text = io.StringIO()
@@ -113,14 +113,14 @@ def to_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def to_line(row: Row) -> dict[str, Any]:
+def to_line(row: ScenarioRow) -> dict[str, Any]:
     """Return a row as JSON that `from_line` reads."""
     return asdict(row)
 
 
-def from_line(data: Any) -> Row | None:
+def from_line(data: Any) -> ScenarioRow | None:
     """Return the row that was written; None for anything else."""
-    known = {f.name for f in fields(Row)}
+    known = {f.name for f in fields(ScenarioRow)}
     if not isinstance(data, dict) or set(data) != known:
         return None
-    return Row(**data) if isinstance(data["seconds"], float) and math.isfinite(data["seconds"]) else None
+    return ScenarioRow(**data) if isinstance(data["seconds"], float) and math.isfinite(data["seconds"]) else None

@@ -9,25 +9,25 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import cast
 
-from planner.check import check
 from planner.errors import InfeasibleError, InputError, TimeLimitError
+from planner.rules.check import check
 from planner.schema import TODAY, Fleet, Goal, Plan, Profile, sha256_of
 from planner.schema.base import sha256_of_json
-from planner.solver import DEFAULT_TIME_LIMIT_S, Experience, solve, solve_and_learn
+from planner.solver import DEFAULT_TIME_LIMIT_S, WarmStart, solve, solve_and_learn
 from planner.version import __version__
 from planner.whatif.case import Case, ImpossibleError
+from planner.whatif.change_request import Scenario
 from planner.whatif.changes import applied
-from planner.whatif.flags import Scenario
-from planner.whatif.kept import Kept
-from planner.whatif.rows import Row, Status, renamed, row_of
-from planner.whatif.scenarios import Posed, key_of
-from planner.workers import Here, Workers, results
+from planner.whatif.expand import ExpandedScenario, key_of
+from planner.whatif.result_cache import ResultCache
+from planner.whatif.rows import ScenarioRow, Status, row_of, with_scenario
+from planner.workers import Executor, InlineExecutor, results
 
 # Called with the number of scenarios that are solved, and of all.
 OnRow = Callable[[int, int], None]
 
 
-def quietly(done: int, total: int) -> None:
+def ignore_progress(done: int, total: int) -> None:
     """Say nothing."""
 
 
@@ -39,10 +39,10 @@ class Today:
     fleet: Fleet
     goal: Goal
     plan: Plan | None
-    row: Row
+    row: ScenarioRow
     seed: int
     time_limit_s: float
-    experience: Experience
+    experience: WarmStart
 
     @property
     def case(self) -> Case:
@@ -58,7 +58,7 @@ def today_of(
     start: Plan | None = None,
     seed: int = 0,
     time_limit_s: float = DEFAULT_TIME_LIMIT_S,
-    kept: Kept | None = None,
+    kept: ResultCache | None = None,
 ) -> Today:
     """Return today's plan with what it was made of: the one that is given, or the best for the goal.
 
@@ -82,7 +82,7 @@ def today_of(
     key = sha256_of_json([sha256_of(profile), sha256_of(fleet), sha256_of(goal), seed, time_limit_s, __version__])
     began = time.monotonic()
     plan = start or (None if kept is None else kept.plan(key))
-    known, status, reason, experience = plan, "impossible", None, Experience()
+    known, status, reason, experience = plan, "impossible", None, WarmStart()
     try:
         with _interruptible():
             # A plan that is known is solved again for what is learned of it.
@@ -97,19 +97,19 @@ def today_of(
     if known is None and plan is not None and kept is not None:
         kept.keep_plan(key, plan)
     seconds = time.monotonic() - began
-    row = Row(TODAY, cast(Status, status), reason=reason, seconds=round(seconds, 3))
+    row = ScenarioRow(TODAY, cast(Status, status), reason=reason, seconds=round(seconds, 3))
     if plan is not None:
         row = row_of(TODAY, plan, plan, profile, seconds)
     return Today(profile, fleet, goal, plan, row, seed, time_limit_s, experience)
 
 
-def answers(
+def solve_scenarios(
     today: Today,
-    scenarios: Sequence[Posed],
-    workers: Workers | None = None,
-    kept: Kept | None = None,
+    scenarios: Sequence[ExpandedScenario],
+    workers: Executor | None = None,
+    kept: ResultCache | None = None,
     hint: str = "run it again",
-) -> Iterator[tuple[int, Row]]:
+) -> Iterator[tuple[int, ScenarioRow]]:
     """Yield (position, row) for each scenario as it is solved, in any order.
 
     Args:
@@ -122,36 +122,39 @@ def answers(
     Raises:
         PlannerError: If workers die and cannot be done without.
     """
-    kept = kept or Kept()
+    kept = kept or ResultCache()
     same, begun = key_of(today.case), _begun(today)
     keys = [sha256_of_json([one.key, begun]) for one in scenarios]
     waiting = []
     for i, (one, key) in enumerate(zip(scenarios, keys, strict=True)):
         if one.key == same:
-            yield i, renamed(today.row, one.scenario.name)
+            yield i, with_scenario(today.row, one.scenario.name)
         elif (row := kept.row(key)) is not None:
-            yield i, renamed(row, one.scenario.name)
+            yield i, with_scenario(row, one.scenario.name)
         else:
             waiting.append(i)
     calls = [(scenarios[i].scenario,) for i in waiting]
-    for position, row in results(workers or Here(), answer, today, calls, hint):
+    for position, row in results(workers or InlineExecutor(), solve_scenario, today, calls, hint):
         kept.keep_row(keys[waiting[position]], row)
         yield waiting[position], row
 
 
 def all_rows(
-    today: Today, scenarios: Sequence[Posed], workers: Workers | None = None, on_row: OnRow = quietly
-) -> list[Row]:
+    today: Today,
+    scenarios: Sequence[ExpandedScenario],
+    workers: Executor | None = None,
+    on_row: OnRow = ignore_progress,
+) -> list[ScenarioRow]:
     """Return today's row and that of each scenario, in their order."""
-    found: dict[int, Row] = {}
+    found: dict[int, ScenarioRow] = {}
     on_row(0, len(scenarios))
-    for i, row in answers(today, scenarios, workers):
+    for i, row in solve_scenarios(today, scenarios, workers):
         found[i] = row
         on_row(len(found), len(scenarios))
     return [today.row, *(found[i] for i in range(len(scenarios)))]
 
 
-def answer(today: Today, scenario: Scenario) -> Row:
+def solve_scenario(today: Today, scenario: Scenario) -> ScenarioRow:
     """Return one scenario's row; why there is no plan is a row, too."""
     began = time.monotonic()
     try:
@@ -169,9 +172,9 @@ def answer(today: Today, scenario: Scenario) -> Row:
                 advice=False,
             )
     except TimeLimitError as error:
-        return Row(scenario.name, "unknown", reason=str(error), seconds=round(time.monotonic() - began, 3))
+        return ScenarioRow(scenario.name, "unknown", reason=str(error), seconds=round(time.monotonic() - began, 3))
     except (InfeasibleError, ImpossibleError, InputError) as error:
-        return Row(scenario.name, "impossible", reason=str(error), seconds=round(time.monotonic() - began, 3))
+        return ScenarioRow(scenario.name, "impossible", reason=str(error), seconds=round(time.monotonic() - began, 3))
     return row_of(scenario.name, plan, today.plan, today.profile, time.monotonic() - began)
 
 

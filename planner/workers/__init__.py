@@ -1,22 +1,22 @@
 """Who makes calls that are independent of each other: this process, several of this machine, or a Dask cluster."""
 
-from planner.workers.base import MAX_LOSSES, Submit, Workers, lost, results
-from planner.workers.choose import chosen
-from planner.workers.cluster import Cluster, Tls, connected, tls_of
-from planner.workers.here import Here
-from planner.workers.processes import Processes, usable_cores
+from planner.workers.base import MAX_LOSSES, Executor, Submit, lost_error, results
+from planner.workers.choose import make_executor
+from planner.workers.cluster import DaskExecutor, Tls, connect, tls_of
+from planner.workers.inline import InlineExecutor
+from planner.workers.processes import ProcessExecutor, usable_cores
 
 __all__ = [
     "MAX_LOSSES",
-    "Cluster",
-    "Here",
-    "Processes",
+    "DaskExecutor",
+    "Executor",
+    "InlineExecutor",
+    "ProcessExecutor",
     "Submit",
     "Tls",
-    "Workers",
-    "chosen",
-    "connected",
-    "lost",
+    "connect",
+    "lost_error",
+    "make_executor",
     "results",
     "tls_of",
     "usable_cores",

@@ -16,7 +16,7 @@ Submit = Callable[..., "Future[Any]"]
 MAX_LOSSES = 3
 
 
-class Workers(Protocol):
+class Executor(Protocol):
     """Those who make calls that are independent of each other."""
 
     @property
@@ -37,7 +37,7 @@ class Workers(Protocol):
 
 
 def results(
-    workers: Workers, task: Callable[..., T], carried: object, calls: Sequence[tuple[Any, ...]], kept: str
+    workers: Executor, task: Callable[..., T], carried: object, calls: Sequence[tuple[Any, ...]], kept: str
 ) -> Iterator[tuple[int, T]]:
     """Make independent calls and yield (position, result) of each as it is done, in any order.
 
@@ -72,12 +72,12 @@ def results(
                 except CancelledError:
                     losses[i] += 1
                     if losses[i] > MAX_LOSSES:
-                        raise lost(f"call {i}", kept) from None
+                        raise lost_error(f"call {i}", kept) from None
                     waiting.append(i)
                     continue
                 yield i, result
 
 
-def lost(what: str, kept: str) -> PlannerError:
+def lost_error(what: str, kept: str) -> PlannerError:
     """Return the complaint that nobody brings something to its end."""
     return PlannerError(f"{what}: whoever ran it died, {MAX_LOSSES + 1} times, perhaps for want of memory; {kept}.")

@@ -4,16 +4,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from planner.errors import InputError
-from planner.workers.base import Workers
-from planner.workers.cluster import Tls, connected
-from planner.workers.here import Here
-from planner.workers.processes import Processes, usable_cores
+from planner.workers.base import Executor
+from planner.workers.cluster import Tls, connect
+from planner.workers.inline import InlineExecutor
+from planner.workers.processes import ProcessExecutor, usable_cores
 
 
 @contextmanager
-def chosen(
+def make_executor(
     jobs: int | None = None, scheduler: str | None = None, tls: Tls | None = None, alike: Sequence[str] = ()
-) -> Iterator[Workers]:
+) -> Iterator[Executor]:
     """Decide who works.
 
     Args:
@@ -30,8 +30,8 @@ def chosen(
     if scheduler is None and tls is not None:
         raise InputError("--tls-ca, --tls-cert and --tls-key are for --scheduler tls://host:port, got none.")
     if scheduler is not None:
-        with connected(scheduler, tls, alike) as cluster:
+        with connect(scheduler, tls, alike) as cluster:
             yield cluster
         return
     jobs = usable_cores() if jobs is None else jobs
-    yield Here() if jobs == 1 else Processes(jobs)
+    yield InlineExecutor() if jobs == 1 else ProcessExecutor(jobs)

@@ -11,7 +11,7 @@ from typing import Any
 from planner.errors import InputError, PlannerError
 from planner.version import __version__
 from planner.workers.base import Submit
-from planner.workers.watch import Watch
+from planner.workers.watch import FutureWatch
 
 PATIENCE_S = 10
 
@@ -25,7 +25,7 @@ class Tls:
     tls_client_key: Path
 
 
-class Cluster:
+class DaskExecutor:
     """The workers of a cluster; a call that is lost with one of them is made by another."""
 
     def __init__(self, client: Any, address: str) -> None:
@@ -43,7 +43,7 @@ class Cluster:
         from distributed import KilledWorker
 
         sent = self._send(carried, kept)
-        watch = Watch(self.client)
+        watch = FutureWatch(self.client)
 
         def submit(task: Callable[..., Any], *args: Any) -> "Future[Any]":
             nonlocal sent
@@ -78,7 +78,7 @@ class Cluster:
 
 
 @contextmanager
-def connected(address: str, tls: Tls | None, alike: Sequence[str] = ()) -> Iterator[Cluster]:
+def connect(address: str, tls: Tls | None, alike: Sequence[str] = ()) -> Iterator[DaskExecutor]:
     """Use a cluster.
 
     Args:
@@ -114,7 +114,7 @@ def connected(address: str, tls: Tls | None, alike: Sequence[str] = ()) -> Itera
                 f"--scheduler {address}: the cluster must have a worker, got none within {PATIENCE_S} s "
                 f"({_said(error)}); start one by `dask worker {address}`."
             ) from None
-        yield Cluster(client, address)
+        yield DaskExecutor(client, address)
 
 
 def tls_of(ca: Path | None, cert: Path | None, key: Path | None) -> Tls | None:

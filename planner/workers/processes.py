@@ -23,7 +23,7 @@ _carried: list[Any] = []
 
 
 @dataclass(frozen=True)
-class Processes:
+class ProcessExecutor:
     """Processes of this machine; they are given what is carried as they start."""
 
     jobs: int

@@ -15,7 +15,7 @@ from typing import Any
 _LOOK_S, _ASK_S, _FETCH_S = 0.01, 10, 60
 
 
-class Watch:
+class FutureWatch:
     """Watches the tasks of one client, from a thread of its own."""
 
     def __init__(self, client: Any) -> None:

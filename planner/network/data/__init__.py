@@ -1,7 +1,7 @@
 """The images a model card names, ready for the network."""
 
 from planner.network.data.jitter import Jitter
-from planner.network.data.load import Part, load
+from planner.network.data.load import DataPart, load
 from planner.network.data.samples import Images, LazyImages, Samples, fold
 
-__all__ = ["Images", "Jitter", "LazyImages", "Part", "Samples", "fold", "load"]
+__all__ = ["DataPart", "Images", "Jitter", "LazyImages", "Samples", "fold", "load"]

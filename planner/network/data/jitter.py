@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from planner.schema import Training
+from planner.schema import TrainingRecord
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Jitter:
     mirror: bool = False
 
     @classmethod
-    def of(cls, training: Training | None) -> "Jitter":
+    def of(cls, training: TrainingRecord | None) -> "Jitter":
         """Return the jitter that a model was trained with; none where that is not known."""
         if training is None:
             return cls(0.0, 0.0)
@@ -43,10 +43,10 @@ class Jitter:
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return images (B, ch, H, W), each moved as drawn."""
-        return moved(images, self.draw(len(images), generator))
+        return move_images(images, self.draw(len(images), generator))
 
 
-def moved(images: Tensor, moves: Tensor) -> Tensor:
+def move_images(images: Tensor, moves: Tensor) -> Tensor:
     """Return images (B, ch, H, W), each moved by its row of (B, 4); borders are continued."""
     angle, dx, dy, mirrored = moves.unbind(1)
     sign = 1 - 2 * mirrored

@@ -11,13 +11,13 @@ from planner.network.data import sources
 from planner.network.data.samples import LazyImages, Samples, stratified_split
 from planner.schema import ModelCard
 
-Part = Literal["train", "test"]
+DataPart = Literal["train", "test"]
 
 # Of the draw when a part is cut down: the same images every time.
 _SEED = 0
 
 
-def load(card: ModelCard, part: Part, per_class: int | None = None) -> Samples:
+def load(card: ModelCard, part: DataPart, per_class: int | None = None) -> Samples:
     """Return one part of a card's data, its images decoded and normalised where they are asked for.
 
     Args:

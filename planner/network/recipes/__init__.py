@@ -3,8 +3,8 @@
 from planner.network.recipes.default import default
 from planner.network.recipes.devit import devit
 from planner.network.recipes.ed_vit import ed_vit
-from planner.network.recipes.job import Job, Part, Recipe
+from planner.network.recipes.job import Recipe, RecoveryTask, SubModelPart
 
 RECIPES: dict[str, Recipe] = {"default": default, "ed-vit": ed_vit, "devit": devit}
 
-__all__ = ["RECIPES", "Job", "Part", "Recipe"]
+__all__ = ["RECIPES", "Recipe", "RecoveryTask", "SubModelPart"]

@@ -10,10 +10,10 @@ teacher, and joint training. Of neither: soft answers for all classes (arXiv 150
 """
 
 from planner.network.fusion import Fusion
-from planner.network.joint import FusedAndOwn, Joint
-from planner.network.objectives import LabelsAndSoft, OwnOrOtherAndSoft
-from planner.network.recipes.job import FUSION_EPOCHS, Job, Part, fuse_frozen
-from planner.network.training import Schedule, Train, Training
+from planner.network.joint_model import JointLoss, JointModel
+from planner.network.losses import DistillationLoss, FusionLoss
+from planner.network.recipes.job import FUSION_EPOCHS, RecoveryTask, SubModelPart, fuse_frozen
+from planner.network.training import Schedule, TrainFunction, TrainingTask
 
 LEARNING_RATE = 2e-3
 # What is trained already is trained more gently.
@@ -25,25 +25,25 @@ APART = 1 / 2
 OWN_WEIGHT = 1.0
 
 
-def default(job: Job, train: Train) -> Fusion:
+def default(job: RecoveryTask, train: TrainFunction) -> Fusion:
     """Distil each sub-model, fuse their features, then train all together."""
     apart = max(1, round(APART * job.epochs))
     train([_distillation(job, i, part, apart) for i, part in enumerate(job.parts)])
     fusing = Schedule(FUSION_EPOCHS * apart, learning_rate=LEARNING_RATE)
-    fusion = fuse_frozen(job, train, LabelsAndSoft(), fusing)
+    fusion = fuse_frozen(job, train, FusionLoss(), fusing)
     if job.epochs > apart:
         train([_together(job, fusion, job.epochs - apart)])
     return fusion
 
 
-def _distillation(job: Job, i: int, part: Part, epochs: int) -> Training:
-    objective = OwnOrOtherAndSoft(part.own, job.num_classes)
+def _distillation(job: RecoveryTask, i: int, part: SubModelPart, epochs: int) -> TrainingTask:
+    objective = DistillationLoss(part.own, job.num_classes)
     schedule = Schedule(epochs, learning_rate=LEARNING_RATE)
-    return Training(part.device, part.sub_model, objective, job.lessons, job.held, schedule, job.seed + i)
+    return TrainingTask(part.device, part.sub_model, objective, job.lessons, job.held, schedule, job.seed + i)
 
 
-def _together(job: Job, fusion: Fusion, epochs: int) -> Training:
-    objective = FusedAndOwn([part.own for part in job.parts], job.num_classes, OWN_WEIGHT)
+def _together(job: RecoveryTask, fusion: Fusion, epochs: int) -> TrainingTask:
+    objective = JointLoss([part.own for part in job.parts], job.num_classes, OWN_WEIGHT)
     schedule = Schedule(epochs, learning_rate=LEARNING_RATE_TOGETHER)
-    joint = Joint(job.sub_models, fusion)
-    return Training("together", joint, objective, job.lessons, job.held, schedule, job.seed)
+    joint = JointModel(job.sub_models, fusion)
+    return TrainingTask("together", joint, objective, job.lessons, job.held, schedule, job.seed)

@@ -13,19 +13,19 @@ import torch
 from torch import nn
 
 from planner.errors import InputError
+from planner.network.distillation_data import find_features
 from planner.network.fusion import Fusion, fresh_fusion
-from planner.network.joint import Matched, TokenMatching
-from planner.network.lessons import find_features
-from planner.network.objectives import Relations
-from planner.network.recipes.job import Job, Part
-from planner.network.recipes.subset import own_alone, stretched
-from planner.network.training import Schedule, Train, Training
+from planner.network.joint_model import MatchedJointModel, TokenMatchingLoss
+from planner.network.losses import RelationLoss
+from planner.network.recipes.class_samples import equivalent_epochs, own_samples
+from planner.network.recipes.job import RecoveryTask, SubModelPart
+from planner.network.training import Schedule, TrainFunction, TrainingTask
 
 LEARNING_RATE = 1e-3
 APART = 2 / 3
 
 
-def devit(job: Job, train: Train) -> Fusion:
+def devit(job: RecoveryTask, train: TrainFunction) -> Fusion:
     """Distil each sub-model on its own classes, then train all with the fusion.
 
     Raises:
@@ -43,17 +43,17 @@ def devit(job: Job, train: Train) -> Fusion:
     dims = [model.shape.embed_dim for model in job.sub_models]
     found = find_features(job.sub_models, job.held if len(job.held) else job.lessons).features.flatten(0, 1)
     fusion = fresh_fusion(found, dims, job.hidden, job.num_classes, job.seed)
-    joint = Matched(job.sub_models, fusion, job.teacher.shape.embed_dim)
+    joint = MatchedJointModel(job.sub_models, fusion, job.teacher.shape.embed_dim)
     with torch.no_grad():
         joint.match.weight.normal_(0, job.hidden**-0.5, generator=torch.Generator().manual_seed(job.seed + 1))
         nn.init.zeros_(joint.match.bias)
     schedule = Schedule(max(1, job.epochs - apart), learning_rate=LEARNING_RATE)
-    train([Training("together", joint, TokenMatching(), job.lessons, job.held, schedule, job.seed)])
+    train([TrainingTask("together", joint, TokenMatchingLoss(), job.lessons, job.held, schedule, job.seed)])
     return fusion
 
 
-def _distillation(job: Job, i: int, part: Part, epochs: int) -> Training:
-    lessons, held = (own_alone(known, part.own) for known in (job.lessons, job.held))
-    schedule = Schedule(stretched(epochs, job.lessons, lessons), learning_rate=LEARNING_RATE)
-    objective = Relations(part.own, job.teacher)
-    return Training(part.device, part.sub_model, objective, lessons, held, schedule, job.seed + i)
+def _distillation(job: RecoveryTask, i: int, part: SubModelPart, epochs: int) -> TrainingTask:
+    lessons, held = (own_samples(known, part.own) for known in (job.lessons, job.held))
+    schedule = Schedule(equivalent_epochs(epochs, job.lessons, lessons), learning_rate=LEARNING_RATE)
+    objective = RelationLoss(part.own, job.teacher)
+    return TrainingTask(part.device, part.sub_model, objective, lessons, held, schedule, job.seed + i)

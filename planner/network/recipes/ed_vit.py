@@ -6,22 +6,22 @@ classes from the features side by side.
 """
 
 from planner.network.fusion import Fusion
-from planner.network.objectives import Labels, OwnOrOther
-from planner.network.recipes.job import FUSION_EPOCHS, Job, Part, fuse_frozen
-from planner.network.recipes.subset import own_and_foreign, stretched
-from planner.network.training import Schedule, Train, Training
+from planner.network.losses import LabelLoss, OwnOrOtherLoss
+from planner.network.recipes.class_samples import equivalent_epochs, own_and_foreign_samples
+from planner.network.recipes.job import FUSION_EPOCHS, RecoveryTask, SubModelPart, fuse_frozen
+from planner.network.training import Schedule, TrainFunction, TrainingTask
 
 LEARNING_RATE = 1e-3
 
 
-def ed_vit(job: Job, train: Train) -> Fusion:
+def ed_vit(job: RecoveryTask, train: TrainFunction) -> Fusion:
     """Retrain each sub-model on labels, freeze all, train the tower."""
     train([_retraining(job, i, part) for i, part in enumerate(job.parts)])
-    return fuse_frozen(job, train, Labels(), Schedule(FUSION_EPOCHS * job.epochs, learning_rate=LEARNING_RATE))
+    return fuse_frozen(job, train, LabelLoss(), Schedule(FUSION_EPOCHS * job.epochs, learning_rate=LEARNING_RATE))
 
 
-def _retraining(job: Job, i: int, part: Part) -> Training:
-    lessons, held = (own_and_foreign(known, part.own, job.seed + i) for known in (job.lessons, job.held))
-    schedule = Schedule(stretched(job.epochs, job.lessons, lessons), learning_rate=LEARNING_RATE)
-    objective = OwnOrOther(part.own, job.num_classes)
-    return Training(part.device, part.sub_model, objective, lessons, held, schedule, job.seed + i)
+def _retraining(job: RecoveryTask, i: int, part: SubModelPart) -> TrainingTask:
+    lessons, held = (own_and_foreign_samples(known, part.own, job.seed + i) for known in (job.lessons, job.held))
+    schedule = Schedule(equivalent_epochs(job.epochs, job.lessons, lessons), learning_rate=LEARNING_RATE)
+    objective = OwnOrOtherLoss(part.own, job.num_classes)
+    return TrainingTask(part.device, part.sub_model, objective, lessons, held, schedule, job.seed + i)

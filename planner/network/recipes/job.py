@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from planner.network.distillation_data import DistillationData, find_features
 from planner.network.fusion import Fusion, fresh_fusion
-from planner.network.lessons import Lessons, find_features
-from planner.network.objectives import Objective
-from planner.network.training import Schedule, Train, Training
+from planner.network.losses import Loss
+from planner.network.training import Schedule, TrainFunction, TrainingTask
 from planner.network.vit import VisionTransformer
 
 # The budget, unless another is given.
@@ -17,7 +17,7 @@ FUSION_EPOCHS = 2
 
 
 @dataclass(frozen=True)
-class Part:
+class SubModelPart:
     """One device's sub-model, as cut, and the classes that it answers for, as indices."""
 
     device: str
@@ -26,14 +26,14 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Job:
+class RecoveryTask:
     """What is to be recovered, and by what means."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[SubModelPart, ...]
     teacher: VisionTransformer
-    lessons: Lessons
+    lessons: DistillationData
     # Of images that are not learned from: when to stop is decided on these.
-    held: Lessons
+    held: DistillationData
     # Hidden units of the fusion.
     hidden: int
     # The budget: each sub-model sees so many times as many images as there are lessons.
@@ -54,14 +54,14 @@ class Job:
 class Recipe(Protocol):
     """How sub-models get their accuracy back, and a fusion is made: a story told to who trains."""
 
-    def __call__(self, job: Job, train: Train) -> Fusion:
+    def __call__(self, job: RecoveryTask, train: TrainFunction) -> Fusion:
         """Train a job's sub-models in place and return their fusion."""
 
 
-def fuse_frozen(job: Job, train: Train, objective: Objective, schedule: Schedule) -> Fusion:
+def fuse_frozen(job: RecoveryTask, train: TrainFunction, objective: Loss, schedule: Schedule) -> Fusion:
     """Train a fresh fusion on the features of the sub-models as they are."""
     known, held = (find_features(job.sub_models, lessons) for lessons in (job.lessons, job.held))
     dims = [model.shape.embed_dim for model in job.sub_models]
     fusion = fresh_fusion(known.features.flatten(0, 1), dims, job.hidden, job.num_classes, job.seed)
-    train([Training("fusion", fusion, objective, known, held, schedule, job.seed)])
+    train([TrainingTask("fusion", fusion, objective, known, held, schedule, job.seed)])
     return fusion

@@ -1,0 +1,163 @@
+"""What can be given on the command line: names with their help, each said once."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class MethodName(str, Enum):
+    """How to plan."""
+
+    exact = "exact"
+    random_equal = "random-equal"
+    greedy = "greedy"
+    memory_proportional = "memory-proportional"
+
+
+class ObjectiveName(str, Enum):
+    """What a plan is judged by."""
+
+    latency = "latency"
+    accuracy = "accuracy"
+    energy = "energy"
+    devices = "devices"
+
+
+class AgainstName(str, Enum):
+    """What latency is set against."""
+
+    accuracy = "accuracy"
+    memory = "memory"
+    energy = "energy"
+
+
+# The files that have a schema; `planner.schema.FORMATS` has them, too, but takes long to import.
+FORMAT_NAMES = (
+    "devices",
+    "goal",
+    "scenarios",
+    "plan",
+    "profile",
+    "card",
+    "kind",
+    "bundle",
+    "evaluation",
+    "probes",
+    "timings",
+)
+
+Format = Annotated[
+    str,
+    typer.Argument(metavar="FORMAT", help=f"Which file's: {', '.join(FORMAT_NAMES)}."),
+]
+Devices = Annotated[Path, typer.Option("--devices", "-d", help="The fleet: a devices.json.")]
+ProfileName = Annotated[str, typer.Option("--profile", "-p", help="A shipped profile's name, or a profile.json.")]
+PlanFile = Annotated[Path, typer.Argument(help="A plan.json.", metavar="PLAN")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.", min=0)]
+
+# --- what a plan is to be ---
+
+GoalPath = Annotated[Path | None, typer.Option("--goal", help="A goal.json; flags win over it.")]
+ObjectiveOption = Annotated[
+    ObjectiveName | None,
+    typer.Option(help="Least latency (the default), highest retention, least energy, or fewest devices."),
+]
+MaxAccuracyDrop = Annotated[
+    float | None, typer.Option(help="Fused accuracy that may be lost, 0.02 for 2 points.  [default: 0.02]")
+]
+MinRetention = Annotated[
+    float | None, typer.Option(help="One retention floor for all classes, instead of an accuracy drop.")
+]
+MaxLatencyMs = Annotated[float | None, typer.Option(help="The most that the fleet may take.")]
+MaxEnergyMj = Annotated[float | None, typer.Option(help="The most energy of one image on all devices.")]
+Survive = Annotated[int | None, typer.Option(help="Devices that may be lost with every class still served.")]
+Pins = Annotated[list[str] | None, typer.Option("--pin", help="CLASS=DEVICE: the device must serve it. Repeatable.")]
+Forbids = Annotated[
+    list[str] | None, typer.Option("--forbid", help="CLASS=DEVICE: the device must not serve it. Repeatable.")
+]
+Together = Annotated[list[str] | None, typer.Option(help="A,B: a device serves all of them or none. Repeatable.")]
+Apart = Annotated[list[str] | None, typer.Option(help="A,B: a device serves at most one of them. Repeatable.")]
+LeaveOut = Annotated[list[str] | None, typer.Option(help="A device that gets no sub-model. Repeatable.")]
+LeaveIdle = Annotated[bool, typer.Option("--leave-idle", help="Use no device that the objective does not need.")]
+Start = Annotated[
+    Path | None, typer.Option(help="An earlier plan: stay as near to it as the objective allows, say what moves.")
+]
+
+# --- how it is found ---
+
+MethodOption = Annotated[MethodName | None, typer.Option(help="exact (the default), or a yardstick to compare with.")]
+TimeLimit = Annotated[float, typer.Option(help="Seconds, after which the best plan so far is taken.", min=0)]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="Count work instead of seconds: the same plan every time.")
+]
+
+# --- how it is carried out ---
+
+RecipeName = Annotated[str, typer.Option("--recipe", help="How accuracy is got back: default, ed-vit or devit.")]
+Epochs = Annotated[
+    int | None,
+    typer.Option(help="How often each sub-model sees as many images as there are.  [default: 20]", min=1),
+]
+Minutes = Annotated[float | None, typer.Option(help="Instead of epochs: as many as a short trial says will fit.")]
+Jobs = Annotated[
+    int | None, typer.Option(help="Sub-models retrained side by side, each on a core.  [default: all cores]", min=1)
+]
+Scheduler = Annotated[
+    str | None, typer.Option(help="A Dask scheduler, tcp://host:port or tls://host:port: its workers retrain.")
+]
+TlsCa = Annotated[Path | None, typer.Option(help="For a tls scheduler: who vouches for it, a PEM file.")]
+TlsCert = Annotated[Path | None, typer.Option(help="For a tls scheduler: our certificate, a PEM file.")]
+TlsKey = Annotated[Path | None, typer.Option(help="For a tls scheduler: our private key, a PEM file.")]
+TrainOn = Annotated[str, typer.Option("--device", help="Where to train: cpu, cuda, or cuda:0 and so on.")]
+Teacher = Annotated[
+    str | None, typer.Option(help="The card of another whole model to learn from, if not from the model itself.")
+]
+
+# --- what if ---
+
+StartPlan = Annotated[
+    Path | None, typer.Option("--start", help="The plan that runs today, its goal included.  [default: it is solved]")
+]
+Drops = Annotated[list[str] | None, typer.Option("--drop", help="NAME, or A,B at once: lost. Repeatable.")]
+DropEach = Annotated[bool, typer.Option("--drop-each", help="Each single device lost, one at a time (N-1).")]
+Adds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--add",
+        help="KIND, KIND=COUNT or a device of the fleet: one more, like the first of it there. A new kind has its "
+        "card's memory and the default link, or the slowest of the aggregator's. Repeatable.",
+    ),
+]
+AddEach = Annotated[list[str] | None, typer.Option(help="KIND,KIND,...: one more of each, one at a time. Repeatable.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="NAME.KEY=VALUE: a key of a device, bandwidth_mbps or latency_ms of its links or of default_link; or "
+        "aggregator=NAME. Repeatable.",
+    ),
+]
+Scales = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scale", help="memory, bandwidth or latency = factors, 0.5..2.0/7 (seven of them) or 0.5,1,2. Repeatable."
+    ),
+]
+Sweeps = Annotated[
+    list[str] | None,
+    typer.Option("--sweep", help="A key of the goal = values, such as max-accuracy-drop=0.01,0.05. Repeatable."),
+]
+ScenariosPath = Annotated[Path | None, typer.Option("--scenarios", help="A scenarios.json: changes with names.")]
+Cross = Annotated[bool, typer.Option("--cross", help="Every combination instead of one change at a time.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")]
+Solvers = Annotated[
+    int | None,
+    typer.Option("--jobs", help="Scenarios solved side by side, each on a core.  [default: all cores]", min=1),
+]
+SolvingScheduler = Annotated[
+    str | None,
+    typer.Option("--scheduler", help="A Dask scheduler, tcp://host:port or tls://host:port: its workers solve."),
+]

@@ -1,0 +1,84 @@
+"""Sub-models and their fusion as one network, so that features are learned for the fusion.
+
+Legend: B images, D devices, F embed dims of all devices together, H hidden units of the fusion, C classes, E the
+teacher's embed dim.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from planner.network.distillation_data import Batch
+from planner.network.distillation_losses import distillation_loss, soft_loss
+from planner.network.fusion import Fusion
+from planner.network.losses import TEMPERATURE, Loss, device_dropout, own_mask
+from planner.network.vit import VisionTransformer
+
+
+class JointModel(nn.Module):
+    """All sub-models of a plan, in the order of the devices, and the fusion of their features."""
+
+    def __init__(self, sub_models: Sequence[VisionTransformer], fusion: Fusion) -> None:
+        super().__init__()
+        self.sub_models = nn.ModuleList(sub_models)
+        self.fusion = fusion
+
+    def prefixes(self, images: Tensor) -> list[Tensor]:
+        """Return the prefix tokens (B, P, E) of each sub-model."""
+        found = []
+        for model in self.sub_models:
+            assert isinstance(model, VisionTransformer)
+            found.append(model.prefix(images))
+        return found
+
+
+class MatchedJointModel(JointModel):
+    """The same with a layer from the fusion's hidden units to the teacher's width, which serves the training only."""
+
+    def __init__(self, sub_models: Sequence[VisionTransformer], fusion: Fusion, teacher_dim: int) -> None:
+        super().__init__(sub_models, fusion)
+        self.match = nn.Linear(fusion.fc1.out_features, teacher_dim)
+
+
+class JointLoss(Loss):
+    """The fused answer, half by labels and half by the teacher's soft answers, beside each sub-model's own lesson.
+
+    Devices are dropped at random, so that the fusion learns to do without any one.
+    """
+
+    own: Tensor
+
+    def __init__(self, own: Sequence[Sequence[int]], num_classes: int, own_weight: float) -> None:
+        super().__init__()
+        self.register_buffer("own", torch.stack([own_mask(classes, num_classes) for classes in own]))
+        self.own_weight = own_weight
+
+    def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        assert isinstance(module, JointModel)
+        prefixes = module.prefixes(batch.inputs)
+        fused = module.fusion(
+            torch.cat([p.mean(1) for p in prefixes], 1), device_dropout(module.fusion, batch, generator)
+        )
+        loss = 0.5 * F.cross_entropy(fused, batch.labels) + 0.5 * soft_loss(fused, batch.answers, TEMPERATURE)
+        for model, own, prefix in zip(module.sub_models, self.own, prefixes, strict=True):
+            assert isinstance(model, VisionTransformer)
+            lesson = distillation_loss(model.classify(prefix), batch.answers, batch.labels, own, TEMPERATURE)
+            loss = loss + self.own_weight / len(prefixes) * lesson
+        return loss
+
+
+class TokenMatchingLoss(Loss):
+    """DEKD's second stage: the teacher's token, the labels, and what the teacher thinks most likely.
+
+    Source:
+        DeViT, arXiv 2309.05015.
+    """
+
+    def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        assert isinstance(module, MatchedJointModel)
+        hidden = module.fusion.hidden(torch.cat([p.mean(1) for p in module.prefixes(batch.inputs)], 1))
+        logits = module.fusion.answer(hidden)
+        labels = 0.5 * F.cross_entropy(logits, batch.labels) + 0.5 * F.cross_entropy(logits, batch.answers.argmax(1))
+        return F.mse_loss(module.match(hidden), batch.tokens) + labels

@@ -1,0 +1,165 @@
+"""A folder of networks to time on a device: ONNX files, their manifest, and the script that times them.
+
+Times do not depend on the weights' values, so all networks share one file of random numbers in the place of their own
+files of weights. The folder is thus hardly larger than its largest network.
+"""
+
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from planner.errors import InputError
+from planner.network.checkpoint import load_card, whole_shape
+from planner.network.export import data_path, export_onnx, quantise_int8
+from planner.network.vit import Shape, VisionTransformer
+from planner.network.widths import embed_widths
+from planner.profiler.device.probe_design import NUM_NETWORKS, design_probes
+from planner.schema import Precision, ProbeFile, ProbeManifest, ProbeNetwork, write_document
+from planner.schema.base import write_bytes, write_text
+
+SCRIPT, MANIFEST, NUMBERS = "probe.py", "manifest.json", "weights.bin"
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+
+_STD = 0.02
+
+
+def make_probes(
+    model: str,
+    folder: Path,
+    precisions: Sequence[Precision] = PRECISIONS,
+    seed: int = 0,
+    on_network: Callable[[int, int], None] = lambda done, total: None,
+) -> ProbeManifest:
+    """Write the folder of a model's probes.
+
+    Args:
+        model: A shipped model's name, or the path of a card; its weights are not needed.
+        folder: Made, or empty; what an interrupted run left there is written anew.
+        precisions: Of the networks; int8 ones are made from float32 ones.
+        seed: For the networks' sizes and the random weights.
+        on_network: Called with the networks written so far, and all.
+
+    Raises:
+        InputError: If the folder holds anything else, or onnx is not installed.
+    """
+    _check_folder(folder)
+    card = load_card(model)
+    whole = whole_shape(card)
+    shapes = design_probes(whole, embed_widths(whole), seed, NUM_NETWORKS)
+    return write_networks(card.model, whole, shapes, folder, precisions, seed, on_network)
+
+
+def write_networks(
+    model: str,
+    whole: Shape,
+    shapes: Sequence[Shape],
+    folder: Path,
+    precisions: Sequence[Precision],
+    seed: int,
+    on_network: Callable[[int, int], None],
+) -> ProbeManifest:
+    """Write these sub-models of a model, the script and the manifest; see `make_probes`."""
+    networks, num_bytes = [], 0
+    for i, shape in enumerate(shapes):
+        on_network(i, len(shapes))
+        name = f"n{i + 1:02}"
+        files = _write_network(shape, name, folder, precisions, seed)
+        num_bytes = max(num_bytes, *(file.num_bytes for file in files.values()))
+        networks.append(
+            ProbeNetwork(
+                name=name,
+                embed_dim=shape.embed_dim,
+                num_heads=shape.num_heads,
+                hidden_dim=shape.hidden_dim,
+                files=files,
+            )
+        )
+    write_bytes(folder / NUMBERS, _numbers(num_bytes, seed))
+    write_script(folder)
+    manifest = ProbeManifest(
+        model=model,
+        num_tokens=whole.num_tokens,
+        depth=whole.depth,
+        num_heads=whole.num_heads[0],
+        head_dim=whole.head_dim,
+        hidden_dim=whole.hidden_dim[0],
+        widths=embed_widths(whole),
+        input_shape=(whole.in_channels, whole.image_size, whole.image_size),
+        networks=tuple(networks),
+    )
+    # Last: a folder with a manifest is whole.
+    write_document(folder / MANIFEST, manifest)
+    on_network(len(shapes), len(shapes))
+    return manifest
+
+
+def write_script(folder: Path) -> None:
+    """Write the script that times the networks of the folder it lies in."""
+    write_text(folder / SCRIPT, Path(__file__).with_name("device_probe.py").read_text(encoding="utf-8"))
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_file():
+        raise InputError(f"{folder}: must be a folder, got a file.")
+    holds = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    # Without a manifest the networks are left over from an interrupted run.
+    others = [name for name in holds if not re.fullmatch(r"n\d+-\w+\.onnx", name)]
+    if others:
+        raise InputError(f"{folder}: must be a new or empty folder, got one that holds {others[0]!r}.")
+
+
+def parse_precisions(text: str) -> tuple[Precision, ...]:
+    """Return the precisions named in a comma-separated list.
+
+    Raises:
+        InputError: If one is unknown or given twice.
+    """
+    named = [part.strip() for part in text.split(",")]
+    precisions = tuple(p for p in PRECISIONS if p in named)
+    if len(precisions) < len(named):
+        raise InputError(f"--precision must be one or both of {', '.join(PRECISIONS)}, each once, got {text!r}.")
+    return precisions
+
+
+def _write_network(
+    shape: Shape, name: str, folder: Path, precisions: Sequence[Precision], seed: int
+) -> dict[Precision, ProbeFile]:
+    """Export a network, quantise it, and write both with shared weights."""
+    torch.manual_seed(seed)
+    model = VisionTransformer(shape).eval()
+    with tempfile.TemporaryDirectory() as temporary:
+        sources = {p: Path(temporary, f"{name}-{p}.onnx") for p in PRECISIONS}
+        export_onnx(model, sources["float32"])
+        if "int8" in precisions:
+            quantise_int8(sources["float32"], sources["int8"])
+        files: dict[Precision, ProbeFile] = {}
+        for precision in precisions:
+            content, num_bytes = _share_weights(sources[precision])
+            file = f"{name}-{precision}.onnx"
+            write_bytes(folder / file, content)
+            files[precision] = ProbeFile(name=file, num_bytes=num_bytes)
+    return files
+
+
+def _share_weights(source: Path) -> tuple[bytes, int]:
+    """Return a graph whose weights lie in the shared file instead of its own, and how many bytes they span there."""
+    import onnx
+
+    model: Any = onnx.load(source, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = NUMBERS
+    content: bytes = model.SerializeToString()
+    return content, data_path(source).stat().st_size
+
+
+def _numbers(num_bytes: int, seed: int) -> bytes:
+    """Return random float32 of the size of weights; as int8 they are any numbers."""
+    numbers = np.random.default_rng(seed).standard_normal(-(-num_bytes // 4), dtype=np.float32)
+    return (_STD * numbers).astype(np.float32).tobytes()

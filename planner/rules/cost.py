@@ -1,0 +1,280 @@
+"""What a sub-model costs on a device: MACs, bytes, microseconds, joules.
+
+Arithmetic is exact (rationals) and rounded once, at the end: demand up, supply down. Thus two
+people who compute a plan's latency get the same microsecond.
+
+Convention: 1 MAC is one multiply-accumulate (2 FLOPs); layer norms count 5 per element, as
+fvcore counts them. Not counted: softmax, GELU, additions.
+
+Legend: L blocks, h_l kept heads and c_l kept hidden channels of block l, w a width entry.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from planner.errors import InputError
+from planner.library import load_kinds
+from planner.rules.links import Transfer, loads, media, rational, router
+from planner.schema import BYTES_PER_PARAM, Device, DeviceKind, Fleet, Precision, Profile, Width, nearest
+from planner.schema.fleet import DEFAULT_RUNTIME_OVERHEAD_BYTES
+from planner.schema.profile import LatencyRow
+
+# Indices of what is kept, for each block.
+KeptIndices = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class TimeModel:
+    """Compute time [us] at one width: fixed + sum_l [h_l>0] attention + head h_l + [c_l>0] mlp + channel c_l.
+
+    Per block where it is a tuple. `estimated`: from a declared MAC rate instead of a measurement.
+    """
+
+    fixed: Fraction
+    attention: Fraction
+    head: tuple[Fraction, ...]
+    mlp: Fraction
+    channel: tuple[Fraction, ...]
+    estimated: bool
+
+    def compute_us(self, heads: Sequence[int], channels: Sequence[int]) -> int:
+        """Return the compute time [us] of h_l heads and c_l channels, rounded up."""
+        total = self.fixed
+        for l, (h, c) in enumerate(zip(heads, channels, strict=True)):
+            total += (h > 0) * self.attention + self.head[l] * h
+            total += (c > 0) * self.mlp + self.channel[l] * c
+        return math.ceil(total)
+
+
+@dataclass(frozen=True)
+class WidthCost:
+    """What one width of the model costs on one device, at one precision."""
+
+    width: Width
+    precision: Precision
+    share: tuple[float, ...]  # of each class's importance that width and precision leave at best
+    time: TimeModel
+    send: Transfer
+    returned: Transfer
+
+    def memory_bytes(self, heads: Sequence[int], channels: Sequence[int]) -> int:
+        """Return weights + peak activations [bytes], rounded up."""
+        weights = params(self.width, heads, channels) * BYTES_PER_PARAM[self.precision]
+        return math.ceil(weights + activation_bytes(self.width, heads, channels))
+
+
+@dataclass(frozen=True)
+class DeviceCost:
+    """One device with everything that its kind, its links and the profile say about it."""
+
+    name: str
+    memory_budget_bytes: int
+    runtime_overhead_bytes: int
+    active_power_w: float | None
+    widths: tuple[WidthCost, ...]
+
+    def at(self, embed_dim: int, precision: Precision | None = None) -> WidthCost | None:
+        """The costs at an embed dim and precision, if the device can be timed there; None stands for its only one."""
+        for w in self.widths:
+            only = precision is None and all(other.precision == w.precision for other in self.widths)
+            if w.width.embed_dim == embed_dim and (w.precision == precision or only):
+                return w
+        return None
+
+    @property
+    def relays(self) -> frozenset[str]:
+        """The devices that this one is reached over, at any width."""
+        return frozenset().union(*(w.send.relays | w.returned.relays for w in self.widths))
+
+    def memory_bytes(self, at: WidthCost, heads: Sequence[int], channels: Sequence[int]) -> int:
+        """Return weights + peak activations + runtime overhead [bytes], rounded up."""
+        return at.memory_bytes(heads, channels) + self.runtime_overhead_bytes
+
+    def energy_mj(self, compute_us: int) -> float | None:
+        """Return the energy [mJ] of one image, where the device's power is known."""
+        return None if self.active_power_w is None else self.active_power_w * compute_us / 1000
+
+
+def params(width: Width, heads: Sequence[int], channels: Sequence[int]) -> int:
+    """Return the parameters of a sub-model, head layer included."""
+    return width.fixed_params + _per_block(width.head_params, heads, width.channel_params, channels)
+
+
+def macs(width: Width, heads: Sequence[int], channels: Sequence[int]) -> int:
+    """Return the MACs of a sub-model for one image."""
+    return width.fixed_macs + _per_block(width.head_macs, heads, width.channel_macs, channels)
+
+
+def activation_bytes(width: Width, heads: Sequence[int], channels: Sequence[int]) -> Fraction:
+    """Return the peak activations [bytes]: the largest half-block's, beside what is always there."""
+    per_head = rational(width.head_activation_bytes)
+    per_channel = rational(width.channel_activation_bytes)
+    peaks = (max(per_head * h, per_channel * c) for h, c in zip(heads, channels, strict=True))
+    return rational(width.fixed_activation_bytes) + max(peaks, default=Fraction(0))
+
+
+def retention(
+    profile: Profile,
+    class_name: str,
+    embed_dim: int,
+    heads: KeptIndices,
+    groups: KeptIndices,
+    precision: Precision | None = None,
+) -> float:
+    """Return the share of a class's importance that is kept, 0..1.
+
+    Args:
+        profile: Importance of every unit for every class.
+        class_name: One of the profile's classes.
+        embed_dim: One of the profile's widths.
+        heads: Kept heads of each block, as indices.
+        groups: Kept channel groups of each block, as indices.
+        precision: Of the weights, where the profile says what it costs.
+    """
+    c = profile.classes.index(class_name)
+    width = profile.width(embed_dim)
+    if width is None:
+        raise InputError(f"embed_dim must be a width of the profile, got {embed_dim}.")
+    importance = profile.importance
+    kept = [importance.heads[c][l][h] for l, block in enumerate(heads) for h in block]
+    kept += [importance.channel_groups[c][l][g] for l, block in enumerate(groups) for g in block]
+    return _shares(profile, width, precision)[c] * math.fsum(kept)
+
+
+def _shares(profile: Profile, width: Width, precision: Precision | None) -> tuple[float, ...]:
+    """Return what a width and a precision leave of each class's importance when no unit is removed."""
+    if precision not in profile.precision_retention:
+        return width.embed_retention
+    both = zip(width.embed_retention, profile.precision_retention[precision], strict=True)
+    return tuple(a * b for a, b in both)
+
+
+def transfers_us(fleet: Fleet, used: Sequence[WidthCost]) -> list[tuple[int, int]]:
+    """Return the time [us] to send the input to each used device, and to return its features."""
+    us_per_byte = media(fleet)
+    sends = loads([at.send for at in used], len(us_per_byte))
+    returns = loads([at.returned for at in used], len(us_per_byte))
+    return [(at.send.time_us(sends, us_per_byte), at.returned.time_us(returns, us_per_byte)) for at in used]
+
+
+def energy_uj(power_w: float, compute_us: int) -> Fraction:
+    """Return the energy [uJ] of one image, exact."""
+    return rational(power_w) * compute_us
+
+
+def kept_counts(profile: Profile, heads: KeptIndices, groups: KeptIndices) -> tuple[list[int], list[int]]:
+    """Return the number of kept heads and of kept hidden channels of each block."""
+    sizes = profile.group_sizes
+    return [len(b) for b in heads], [sum(sizes[l][g] for g in b) for l, b in enumerate(groups)]
+
+
+def fusion_us(profile: Profile, macs_per_second: Fraction, embed_dims: int) -> int:
+    """Return the fusion's time [us] on the aggregator, for the embed dims of all used devices together."""
+    hidden = profile.fusion_hidden
+    return math.ceil(10**6 * Fraction(hidden * (embed_dims + len(profile.classes))) / macs_per_second)
+
+
+def aggregator_rate(fleet: Fleet) -> Fraction:
+    """Return the MAC rate [MAC/s] at which the aggregator fuses.
+
+    Raises:
+        InputError: If neither the device nor its kind states one.
+    """
+    device = next(m for m in fleet.members if m.name == fleet.aggregator)
+    rate = _macs_per_second(device, load_kinds().get(device.kind or ""))
+    if rate is None:
+        raise InputError(
+            f"device {device.name!r}: the aggregator must have a MAC rate for the fusion, and neither it "
+            f"nor its kind {device.kind!r} states one; give it macs_per_second."
+        )
+    return rate
+
+
+def device_costs(profile: Profile, fleet: Fleet) -> tuple[DeviceCost, ...]:
+    """Return every device of the fleet with its costs, in the fleet's order.
+
+    Raises:
+        InputError: If a kind is unknown, or a device cannot be reached from the aggregator.
+    """
+    kinds = load_kinds()
+    route = router(fleet)
+    costs = []
+    for device in fleet.members:
+        card = kinds.get(device.kind or "")
+        table = () if device.macs_per_second else profile.latency.get(device.kind or "", ())
+        rows = {(r.embed_dim, r.precision): r for r in table}
+        rate = _macs_per_second(device, card)
+        known = sorted({*profile.latency, *kinds})
+        if (rate is None and not rows) or (device.kind is not None and device.kind not in known):
+            raise InputError(
+                f"device {device.name!r}: kind must be one of {', '.join(known)}, or the device must have "
+                f"its own macs_per_second, got kind {device.kind!r}{nearest(device.kind or '', known) or '.'}"
+            )
+        overhead = device.runtime_overhead
+        if overhead is None:
+            overhead = card.runtime_overhead if card else DEFAULT_RUNTIME_OVERHEAD_BYTES
+        choices = device.precisions
+        unknown = [p for p in choices if len(choices) > 1 and p != "float32" and p not in profile.precision_retention]
+        if unknown:
+            raise InputError(
+                f"device {device.name!r}: precision can be a choice only where the profile says what each costs "
+                f"(precision_retention), got no {unknown[0]!r} in profile {profile.model!r}; give the device one."
+            )
+        send = route(device.name, profile.input_bytes)
+        widths = []
+        for width in profile.widths:
+            returned = route(device.name, profile.feature_bytes_per_embed_dim * width.embed_dim)
+            for p in choices:
+                # Where only float32 was timed, its time stands for the others: they are hardly ever slower.
+                row = rows.get((width.embed_dim, p)) or rows.get((width.embed_dim, "float32"))
+                time = _time_model(width, row, rate)
+                if time is not None:
+                    widths.append(WidthCost(width, p, _shares(profile, width, p), time, send, returned))
+        costs.append(
+            DeviceCost(
+                name=device.name,
+                memory_budget_bytes=device.memory_budget,
+                runtime_overhead_bytes=overhead,
+                active_power_w=device.active_power_w or (card.active_power_w if card else None),
+                widths=tuple(widths),
+            )
+        )
+    return tuple(costs)
+
+
+def _per_block(
+    per_head: Sequence[int], heads: Sequence[int], per_channel: Sequence[int], channels: Sequence[int]
+) -> int:
+    blocks = zip(per_head, heads, per_channel, channels, strict=True)
+    return sum(a * h + b * c for a, h, b, c in blocks)
+
+
+def _macs_per_second(device: Device, card: DeviceKind | None) -> Fraction | None:
+    own = device.macs_per_second or (card.macs_per_second if card else None)
+    return None if own is None else rational(own)
+
+
+def _time_model(width: Width, row: LatencyRow | None, rate: Fraction | None) -> TimeModel | None:
+    if row is not None:
+        depth = len(width.head_macs)
+        return TimeModel(
+            fixed=rational(row.fixed_us),
+            attention=rational(row.attention_us),
+            head=(rational(row.head_us),) * depth,
+            mlp=rational(row.mlp_us),
+            channel=(rational(row.channel_us),) * depth,
+            estimated=False,
+        )
+    if rate is None:
+        return None
+    us_per_mac = 10**6 / rate
+    return TimeModel(
+        fixed=width.fixed_macs * us_per_mac,
+        attention=Fraction(0),
+        head=tuple(m * us_per_mac for m in width.head_macs),
+        mlp=Fraction(0),
+        channel=tuple(m * us_per_mac for m in width.channel_macs),
+        estimated=True,
+    )

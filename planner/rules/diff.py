@@ -1,0 +1,57 @@
+"""What moves from one plan to another: the classes that devices gain and lose, and the bytes to send."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from planner.rules import cost
+from planner.schema import BYTES_PER_PARAM, Assignment, Plan, Profile
+
+_COLUMNS = ["device", "gains", "loses", "bytes_to_send"]
+
+
+@dataclass(frozen=True)
+class PlanDiff:
+    """All that moves between two plans, added up."""
+
+    classes: int  # classes that a device gets and did not serve before, counted on each
+    bytes_to_send: int
+    devices: int  # whose sub-model is another, those that become idle included
+
+
+def diff_frame(earlier: Plan, plan: Plan, profile: Profile) -> pd.DataFrame:
+    """Return a row for each device whose sub-model is another than before: classes gained and lost, bytes to send.
+
+    Columns: gains, loses, bytes_to_send (the new sub-model's weights; 0 where the device becomes idle).
+    """
+    before = {a.device: a for a in earlier.assignments}
+    after = {a.device: a for a in plan.assignments}
+    rows = []
+    for device in dict.fromkeys([*after, *before]):
+        old, new = before.get(device), after.get(device)
+        if old is not None and new is not None and _same(old, new):
+            continue
+        has, had = (() if a is None else a.classes for a in (new, old))
+        gains, loses = tuple(c for c in has if c not in had), tuple(c for c in had if c not in has)
+        rows.append((device, gains, loses, 0 if new is None else _weights_bytes(new, profile)))
+    frame: pd.DataFrame = pd.DataFrame(rows, columns=_COLUMNS).set_index("device")
+    return frame
+
+
+def plan_diff(earlier: Plan, plan: Plan, profile: Profile) -> PlanDiff:
+    """Return what moves between two plans, added up."""
+    frame = diff_frame(earlier, plan, profile)
+    classes = sum(len(gains) for gains in frame["gains"])
+    return PlanDiff(classes, int(frame["bytes_to_send"].sum()), len(frame))
+
+
+def _weights_bytes(a: Assignment, profile: Profile) -> int:
+    heads, channels = cost.kept_counts(profile, a.kept_heads, a.kept_channel_groups)
+    width = profile.width(a.embed_dim)
+    assert width is not None
+    return cost.params(width, heads, channels) * BYTES_PER_PARAM[a.precision or "float32"]
+
+
+def _same(a: Assignment, b: Assignment) -> bool:
+    parts = ("classes", "embed_dim", "kept_heads", "kept_channel_groups", "precision")
+    return all(getattr(a, part) == getattr(b, part) for part in parts)

@@ -1,0 +1,78 @@
+"""Who runs what: reading it from an earlier plan, judging it, and giving it to devices by name."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from ortools.graph.python import linear_sum_assignment
+
+from planner.schema import Assignment, Plan
+from planner.solver.problem.instance import Instance, PlacedSubModel
+
+# What each device runs, by name.
+ByDevice = Mapping[str, PlacedSubModel]
+
+
+def placement_of_plan(instance: Instance, plan: Plan) -> dict[str, PlacedSubModel]:
+    """Return what an earlier plan has each device run, as far as this fleet and profile still have it."""
+    groups = {name: g for g, group in enumerate(instance.groups) for name in group.names}
+    found = {}
+    for a in plan.assignments:
+        p = _placed(instance, a, groups.get(a.device))
+        if p is not None:
+            found[a.device] = p
+    return found
+
+
+def _placed(instance: Instance, a: Assignment, group: int | None) -> PlacedSubModel | None:
+    known = instance.profile.classes
+    classes = tuple(sorted(known.index(name) for name in a.classes if name in known))
+    for option in instance.options:
+        same = option.embed_dim == a.embed_dim and a.precision in (None, option.at.precision)
+        if option.group == group and same and classes:
+            heads = {(True, l, i) for l, block in enumerate(a.kept_heads) for i in block}
+            channels = {(False, l, i) for l, block in enumerate(a.kept_channel_groups) for i in block}
+            return PlacedSubModel(option, classes, instance.units.positions(heads | channels))
+    return None
+
+
+def is_allowed(instance: Instance, p: PlacedSubModel) -> bool:
+    """Say whether a sub-model is allowed on its device, fits, and meets its floors."""
+    allowed = instance.allows(p.option.group, p.classes)
+    return allowed and instance.fits(p.option, p.kept) and instance.meets_floors(p.option, p.classes, p.kept)
+
+
+def is_plan(instance: Instance, placed: Sequence[PlacedSubModel]) -> bool:
+    """Say whether these sub-models together meet every demand but the limits of latency and energy."""
+    counts = Counter(p.option.group for p in placed)
+    pinned = all(counts[g] == len(group.names) for g, group in enumerate(instance.groups) if group.must)
+    served = all(
+        sum(c in p.classes for p in placed if p.option.group in rule.groups) >= rule.least
+        for rule in instance.survivors
+        for c in range(instance.num_classes)
+    )
+    return pinned and served and all(is_allowed(instance, p) for p in placed)
+
+
+def by_device(instance: Instance, placed: Sequence[PlacedSubModel], earlier: ByDevice) -> dict[str, PlacedSubModel]:
+    """Say which device of its group runs each sub-model, so that little moves."""
+    chosen: dict[str, PlacedSubModel] = {}
+    for g, group in enumerate(instance.groups):
+        here = sorted((p for p in placed if p.option.group == g), key=lambda p: p.classes)
+        if not any(name in earlier for name in group.names):
+            chosen.update(zip(group.names, here, strict=False))
+            continue
+        match = linear_sum_assignment.SimpleLinearSumAssignment()
+        for i in range(len(group.names)):
+            for j, name in enumerate(group.names):
+                arc = move_cost(here[i].classes, here[i].kept, earlier.get(name)) if i < len(here) else 0
+                match.add_arc_with_cost(i, j, arc)
+        match.solve()
+        chosen.update({group.names[match.right_mate(i)]: p for i, p in enumerate(here)})
+    return chosen
+
+
+def move_cost(classes: tuple[int, ...], kept: tuple[int, ...] | None, before: PlacedSubModel | None) -> int:
+    """Return what it costs that a device gets this sub-model instead of its earlier one."""
+    old = set() if before is None else set(before.classes)
+    same = before is not None and before.classes == classes and kept in (None, before.kept)
+    return 2 * len(set(classes) - old) + (not same)

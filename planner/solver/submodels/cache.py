@@ -1,0 +1,79 @@
+"""Sub-models for groups and class subsets, built when first asked for.
+
+What classes cost on a device only depends on the device's group, and is asked for again and
+again: answers are kept.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.solver.problem.clock import Clock
+from planner.solver.problem.instance import NEVER, Instance, PlacedSubModel
+from planner.solver.submodels.lagrangian import Bools, LagrangianHeuristic
+
+# About what building one sub-model takes [s], where work is counted.
+_BUILD_S = 5e-4
+
+
+@dataclass(frozen=True)
+class CachedSubModel:
+    """The best sub-model known for some classes on a group: latency [us] alone on its path, option, kept units."""
+
+    latency_us: int
+    option: int
+    kept: bytes  # packed bits
+    fullness: float  # of the memory budget for units
+
+
+_NOTHING = CachedSubModel(0, -1, b"", 0.0)
+_NEVER = CachedSubModel(NEVER, -1, b"", 1.0)
+
+
+class SubModelCache:
+    """Builds sub-models for groups and class subsets, and remembers them."""
+
+    def __init__(self, instance: Instance, clock: Clock) -> None:
+        self.instance, self._clock = instance, clock
+        self._builders = [LagrangianHeuristic(instance, option) for option in instance.options]
+        self.known: dict[tuple[int, tuple[int, ...]], CachedSubModel] = {}
+
+    def serving(self, wanted: Sequence[tuple[int, tuple[int, ...]]]) -> list[CachedSubModel]:
+        """Return the best sub-model for each (group, classes)."""
+        new = sorted({key for key in wanted if key[1] and key not in self.known})
+        self._clock.spend(_BUILD_S * len(new))
+        for o, option in enumerate(self.instance.options):
+            keys = [key for key in new if key[0] == option.group]
+            if not keys:
+                continue
+            built = self._builders[o].build([classes for _, classes in keys])
+            packed = np.packbits(built.kept, axis=1)
+            rows = zip(keys, built.compute_us.tolist(), packed, built.fullness.tolist(), strict=True)
+            for key, compute_us, kept, fullness in rows:
+                latency_us = NEVER if compute_us >= NEVER else option.alone_us + compute_us
+                if key not in self.known or latency_us < self.known[key].latency_us:
+                    self.known[key] = CachedSubModel(latency_us, o, kept.tobytes(), fullness)
+        return [self.known[key] if key[1] else _NOTHING for key in wanted]
+
+    def improve(self, group: int, classes: tuple[int, ...], option: int, kept: Iterable[int]) -> None:
+        """Remember a sub-model that was built elsewhere, if it is better than what is known."""
+        at, units = self.instance.options[option], list(kept)
+        latency_us = at.alone_us + self.instance.compute_us(at, units)
+        if latency_us < self.known.get((group, classes), _NEVER).latency_us:
+            chosen = np.zeros(len(self.instance.units), dtype=bool)
+            chosen[units] = True
+            budget = at.device.memory_budget_bytes
+            fullness = self.instance.memory_bytes(at, units) / budget
+            self.known[group, classes] = CachedSubModel(latency_us, option, np.packbits(chosen).tobytes(), fullness)
+
+    def kept(self, serving: CachedSubModel) -> Bools:
+        """Return the kept units of a sub-model, (U,)."""
+        bits = np.unpackbits(np.frombuffer(serving.kept, dtype=np.uint8), count=len(self.instance.units))
+        return bits.astype(bool)
+
+    def placed(self, group: int, classes: tuple[int, ...]) -> PlacedSubModel:
+        """Return a known sub-model as a part of a plan."""
+        serving = self.known[group, classes]
+        units = np.flatnonzero(self.kept(serving)).tolist()
+        return PlacedSubModel(self.instance.options[serving.option], classes, tuple(units))

@@ -1,0 +1,32 @@
+"""Calls one after the other, in this process."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from planner.workers.base import Submit
+
+
+@dataclass(frozen=True)
+class InlineExecutor:
+    """This process: a call is made as it is submitted."""
+
+    @property
+    def width(self) -> int:
+        return 1
+
+    @contextmanager
+    def lent(self, carried: object, num_calls: int, kept: str) -> Iterator[Submit]:
+        """See `Workers`."""
+
+        def submit(task: Callable[..., Any], *args: Any) -> "Future[Any]":
+            future: Future[Any] = Future()
+            try:
+                future.set_result(task(carried, *args))
+            except Exception as error:
+                future.set_exception(error)
+            return future
+
+        yield submit
