@@ -1,0 +1,222 @@
+"""What an order names: recipe, budget, teacher, data; and what happens when it cannot be carried out."""
+
+import errno
+import json
+import os
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from planner.errors import InputError, PlannerError
+from planner.executor.bundle import read_bundle
+from planner.executor.evaluate import evaluate
+from planner.executor.execute import recipe_of
+from planner.network import data
+from planner.network.checkpoint import load_model
+from planner.network.losses import FusionLoss
+from planner.network.recipes import RECIPES
+from planner.schema import Goal, ModelCard, read_document, write_document
+from planner.solver import solve
+from tests.helpers.small_order import Ordered, boards, carry_out, contents, small_card, small_order, stop
+
+
+@pytest.fixture(scope="module")
+def order(tmp_path_factory: pytest.TempPathFactory) -> Ordered:
+    """Three small sub-models."""
+    return small_order(tmp_path_factory.mktemp("order"))
+
+
+@pytest.fixture(scope="module")
+def unbroken(order: Ordered, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of a run that nothing disturbed."""
+    return carry_out(order, tmp_path_factory.mktemp("unbroken") / "bundle")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_gives_the_same_bundle_every_time(order: Ordered, recipe: str, tmp_path: Path) -> None:
+    """Seed and recipe decide every bit; another seed gives others. The manifest says how it was made."""
+    one, two, other = (
+        carry_out(order, tmp_path / name, recipe=recipe, seed=seed)
+        for name, seed in (("one", 0), ("two", 0), ("other", 1))
+    )
+    assert contents(one) == contents(two)
+    assert contents(one)["fusion.safetensors"] != contents(other)["fusion.safetensors"]
+    made = json.loads((one / "manifest.json").read_text())
+    assert {key: made[key] for key in ("recipe", "epochs", "seed", "teacher_sha256")} == {
+        "recipe": recipe,
+        "epochs": 2,
+        "seed": 0,
+        "teacher_sha256": order.profile.weights_sha256,
+    }
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    """A typing error is pointed at."""
+    with pytest.raises(InputError, match=r"one of default, ed-vit, devit, got 'edvit'; did you mean 'ed-vit'\?"):
+        recipe_of("edvit")
+
+
+def test_another_recipe_in_the_same_folder_is_refused(order: Ordered, unbroken: Path, tmp_path: Path) -> None:
+    """What differs is named, with what was begun: of a finished bundle, and of one that was begun."""
+    with pytest.raises(InputError, match=r"was begun with recipe 'default' \(now 'devit'\); delete it"):
+        carry_out(order, unbroken, recipe="devit")
+    with pytest.raises(RuntimeError, match="stopped"):
+        carry_out(order, tmp_path, on_progress=stop)
+    with pytest.raises(InputError, match=r"was begun with epochs 2 \(now 3\), seed 0 \(now 5\)"):
+        carry_out(order, tmp_path, epochs=3, seed=5)
+
+
+def test_metrics_have_a_line_for_each_epoch(unbroken: Path) -> None:
+    """Each sub-model's one epoch, then the fusion's two, then the joint one: in the order of the recipe."""
+    lines = [json.loads(line) for line in (unbroken / "metrics.jsonl").read_text().splitlines()]
+    said = [(line["training"], line["epoch"], line["epochs"]) for line in lines]
+    assert said == [
+        ("a", 1, 1),
+        ("b", 1, 1),
+        ("c", 1, 1),
+        ("fusion", 1, 2),
+        ("fusion", 2, 2),
+        ("together", 1, 1),
+    ]
+    for line in lines:
+        assert line["loss"] > 0
+        assert line["held_loss"] > 0
+        assert line["seconds"] > 0
+
+
+def test_the_test_part_is_read_once_and_not_by_execute(
+    order: Ordered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Executing opens the training part alone; evaluating opens the test part, once."""
+    opened = []
+    read = data.sources.read
+
+    def counted(card: ModelCard, test: bool) -> data.sources.Stored:
+        opened.append("test" if test else "train")
+        return read(card, test=test)
+
+    monkeypatch.setattr(data.sources, "read", counted)
+    carry_out(order, tmp_path / "bundle")
+    assert opened == ["train"]
+    opened.clear()
+    evaluate(read_bundle(tmp_path / "bundle"))
+    assert opened == ["test"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("per_class", [12, 3])
+def test_a_class_with_three_images(tmp_path: Path, recipe: str, per_class: int) -> None:
+    """One small class among others, and nothing but small ones: learned from, and finite all the same."""
+    order = small_order(tmp_path, per_class=per_class, few=3)
+    bundle = read_bundle(carry_out(order, tmp_path / "bundle", recipe=recipe))
+    assert all(p.isfinite().all() for model in (*bundle.sub_models, bundle.fusion) for p in model.parameters())
+
+
+def test_a_loss_that_is_no_number_ends_the_run(
+    order: Ordered, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence names the training and its epoch; without what caused it, the same command finishes."""
+    loss = FusionLoss.forward
+    monkeypatch.setattr(FusionLoss, "forward", lambda *given: loss(*given) * torch.nan)
+    with pytest.raises(PlannerError, match=r"training 'fusion': the loss became nan in epoch 1"):
+        carry_out(order, tmp_path)
+    monkeypatch.undo()
+    assert contents(carry_out(order, tmp_path)) == contents(unbroken)
+
+
+def test_a_full_disk_while_states_are_written(
+    order: Ordered, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Again and again there is space for a few files more: one sentence each time, and at last the unbroken bundle."""
+    real, left = os.fsync, 0
+
+    def fsync(descriptor: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for files in (0, 1, 4, 4, 4):
+        left = files
+        with pytest.raises(InputError, match=r"cannot be written \(No space left on device\): needs [\d,]+ bytes\.$"):
+            carry_out(order, tmp_path)
+    monkeypatch.undo()
+    assert contents(carry_out(order, tmp_path)) == contents(unbroken)
+
+
+def test_a_disk_that_is_really_full(order: Ordered, unbroken: Path) -> None:
+    """A file system of a few hundred kilobytes: refused; made larger, the run finishes as if nothing had been."""
+    with tempfile.TemporaryDirectory() as folder:
+        mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], capture_output=True)
+        if mount.returncode:
+            pytest.skip(f"no tmpfs can be mounted here: {mount.stderr.decode().strip()}")
+        try:
+            with pytest.raises(InputError, match=r"cannot be written \(No space left on device\)"):
+                carry_out(order, Path(folder) / "bundle")
+            subprocess.run(["mount", "-o", "remount,size=20m", folder], check=True)
+            assert contents(carry_out(order, Path(folder) / "bundle")) == contents(unbroken)
+        finally:
+            subprocess.run(["umount", folder], check=True)
+
+
+def test_damaged_lessons_are_one_sentence(order: Ordered, tmp_path: Path) -> None:
+    """A work file that was cut short is named, with what to do."""
+    with pytest.raises(RuntimeError, match="stopped"):
+        carry_out(order, tmp_path, on_progress=stop)
+    (tmp_path / "work" / "lessons.safetensors").write_bytes(b"x")
+    with pytest.raises(PlannerError, match=r"lessons\.safetensors: must hold a teacher's answers .*delete it"):
+        carry_out(order, tmp_path)
+
+
+def test_a_larger_model_teaches_a_small_one(order: Ordered, tmp_path: Path) -> None:
+    """Nothing is pruned of the student; what it learns comes from another model, whose hash is in the manifest."""
+    card, whole = load_model(order.card)
+    (tmp_path / "teacher").mkdir()
+    small_card(tmp_path / "teacher")
+    teacher_card = _with_other_weights(tmp_path / "teacher")
+    fleet = boards("a")
+    roomy = fleet.model_dump() | {"devices": [fleet.devices[0].model_dump() | {"memory_budget": 10**8}]}
+    plan = solve(order.profile, type(fleet).model_validate(roomy), Goal(min_retention=1.0))
+    everything = replace(order, plan=plan)
+    own = carry_out(everything, tmp_path / "own")
+    taught = carry_out(everything, tmp_path / "taught", teacher=str(tmp_path / "teacher" / "card.json"))
+    bundle = read_bundle(taught)
+    assert bundle.sub_models[0].shape == whole.shape
+    assert bundle.manifest.teacher_sha256 == teacher_card.weights_sha256 != card.weights_sha256
+    assert contents(own)["devices/00-a.safetensors"] != contents(taught)["devices/00-a.safetensors"]
+
+
+def _with_other_weights(folder: Path) -> ModelCard:
+    """Shift the head's bias, so that the teacher's answers are others."""
+    import hashlib
+
+    from safetensors.torch import load_file, save
+
+    tensors = load_file(folder / "weights.safetensors")
+    tensors["head.bias"] = tensors["head.bias"] + torch.arange(10.0)
+    content = save(tensors)
+    (folder / "weights.safetensors").write_bytes(content)
+    card = read_document(folder / "card.json", ModelCard).model_dump()
+    card["weights_sha256"] = hashlib.sha256(content).hexdigest()
+    made = ModelCard.model_validate(card)
+    write_document(folder / "card.json", made)
+    return made
+
+
+def test_a_teacher_of_other_classes_is_refused(order: Ordered, tmp_path: Path) -> None:
+    """What must be the same is said, with both values."""
+    small_card(tmp_path)
+    card = read_document(tmp_path / "card.json", ModelCard).model_dump()
+    for key, value, said in (
+        ("classes", [*"abcdefghij"], r"classes must be digits-vit's, 0 1 2 3 4 5 6 7 8 9, got a b c"),
+        ("preprocessing", {"scale": 1.0, "mean": [0.0], "std": [1.0]}, r"preprocessing must be digits-vit's.*scale=1"),
+    ):
+        write_document(tmp_path / "other.json", ModelCard.model_validate(card | {key: value}))
+        with pytest.raises(InputError, match=said):
+            carry_out(order, tmp_path / "bundle", teacher=str(tmp_path / "other.json"))

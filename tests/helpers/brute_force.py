@@ -1,0 +1,192 @@
+"""The best plan of a small instance by trying everything: an oracle that shares no code with the planner.
+
+Sub-models: every subset of the units, for every device, width, precision and class subset. Of
+those that meet the floors only the fastest matters, to the latency, the energy (it goes with the
+compute time) and the number of devices alike. Plans: every choice of one width or idleness for
+every device, and, in arrays with one axis for each used device, every choice of class subsets.
+The highest lowest retention is found by bisection over all retentions that some sub-model has.
+
+Costs are in brute_costs.py.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.helpers import brute_costs
+from tests.helpers.brute_costs import Form, Ints, Json, Route, exact
+
+NEVER = 2**60
+# `check` forgives one part per million, which is less than importance can be measured to.
+FORGIVEN = 5e-7
+
+# The least compute time [us] of one device: {embed dim: (class subsets, times)}.
+Table = dict[int, tuple[Ints, Ints]]
+
+
+@dataclass(frozen=True)
+class Best:
+    """A best plan: what it is judged by, its latency, and each device's (class subset as a bit mask, embed dim).
+
+    `value` is a latency [us], an energy [mJ], a number of devices (at the least latency that so
+    many can have), or the lowest retention.
+    """
+
+    value: Fraction | float
+    latency_us: int
+    picks: tuple[tuple[int, int] | None, ...]
+
+
+def best(profile: Json, fleet: Json, goal: Json) -> Best | None:
+    """Return a best plan, or None where no plan holds.
+
+    Args:
+        profile: As in profile.json; at most about 10 units.
+        fleet: As in devices.json; at most about 4 single devices, each with its own `runtime_overhead`.
+        goal: As in a goal file.
+    """
+    held = {name: list(brute_costs.forms(profile, d)) for name, d in brute_costs.members(fleet).items()}
+    routes = {name: _routes(profile, fleet, name, forms) for name, forms in held.items()}
+    floors = floors_of(profile, goal)
+
+    def search(level: float) -> Best | None:
+        tables = {
+            name: _table(forms, _allowed(profile, fleet, goal, name), floors, level) for name, forms in held.items()
+        }
+        return _search(profile, fleet, goal, tables, routes)
+
+    found = search(0.0)
+    if goal["objective"] != "accuracy" or found is None:
+        return found
+    levels = np.unique([kept for forms in held.values() for form in forms for kept in form.kept.ravel()])
+    # Some plan keeps levels[low] of everything; none keeps levels[high].
+    low, high = -1, len(levels)
+    while high - low > 1:
+        middle = (low + high) // 2
+        higher = search(levels[middle])
+        low, high, found = (middle, high, higher) if higher else (low, middle, found)
+    return Best(float(levels[low]), found.latency_us, found.picks)
+
+
+def floors_of(profile: Json, goal: Json) -> list[list[float]]:
+    """Return the least retention of class c beside n - 1 others, [c][n - 1]."""
+    classes = range(len(profile["classes"]))
+    if goal["min_retention"] is not None:
+        return [[goal["min_retention"] for _ in classes] for _ in classes]
+    # The strictest row that allows this drop.
+    rows = [row for row in profile["recovery"] if row["max_accuracy_drop"] <= goal["max_accuracy_drop"]]
+    row = max(rows, key=lambda row: row["max_accuracy_drop"])
+    return [[min(1.0, least * need) for least in row["by_count"]] for need in row["class_need"]]
+
+
+def _allowed(profile: Json, fleet: Json, goal: Json, device: str) -> list[int]:
+    """Return the class subsets that a device may serve; 0 is idleness."""
+    stands_for = brute_costs.named(fleet)
+
+    def bits(classes: Iterable[str]) -> int:
+        return sum(1 << profile["classes"].index(name) for name in classes)
+
+    def here(placements: dict[str, list[str]]) -> int:
+        return bits(name for name, on in placements.items() if any(device in stands_for[d] for d in on))
+
+    must, never = here(goal["pin"]), here(goal["forbid"])
+    if any(device in stands_for[d] for d in goal["leave_out"]):
+        never = bits(profile["classes"])
+    together, apart = ([bits(group) for group in goal[key]] for key in ("together", "apart"))
+    return [
+        mask
+        for mask in range(2 ** len(profile["classes"]))
+        if mask & must == must
+        and not mask & never
+        and all(mask & group in (0, group) for group in together)
+        and all((mask & group).bit_count() <= 1 for group in apart)
+    ]
+
+
+def _table(forms: Sequence[Form], allowed: Sequence[int], floors: list[list[float]], level: float) -> Table:
+    """Return the least compute times at which a device keeps the floors, and at least `level` of everything.
+
+    Idleness, where it is allowed, is embed dim 0.
+    """
+    least: dict[int, dict[int, int]] = {0: {0: 0}} if 0 in allowed else {}
+    for form, mask in itertools.product(forms, allowed):
+        served = [c for c in range(len(floors)) if mask >> c & 1]
+        need = [max(floors[c][len(served) - 1] - FORGIVEN, level) for c in served]
+        good = (form.kept[:, served] >= need).all(axis=1)
+        if served and good.any():
+            times = least.setdefault(form.embed_dim, {})
+            times[mask] = min(times.get(mask, NEVER), int(form.compute_us[good].min()))
+    return {dim: (np.array(list(times)), np.array(list(times.values()))) for dim, times in least.items()}
+
+
+def _routes(profile: Json, fleet: Json, device: str, forms: Sequence[Form]) -> dict[int, Route]:
+    """Return the route of the input (embed dim 0), and of the features at each embed dim."""
+    sizes = {form.embed_dim: profile["feature_bytes_per_embed_dim"] * form.embed_dim for form in forms}
+    return {dim: brute_costs.route(fleet, device, size) for dim, size in ({0: profile["input_bytes"]} | sizes).items()}
+
+
+def _search(
+    profile: Json, fleet: Json, goal: Json, tables: dict[str, Table], routes: dict[str, dict[int, Route]]
+) -> Best | None:
+    """Try every combination of widths, and for each every combination of class subsets."""
+    relays = {name: frozenset().union(*(route.relays for route in taken.values())) for name, taken in routes.items()}
+    power_uw, per_uj = _powers(fleet, goal)
+    most_us = math.floor(1000 * exact(goal["max_latency_ms"])) if goal["max_latency_ms"] else NEVER
+    most_energy = math.floor(1000 * exact(goal["max_energy_mj"]) * per_uj) if goal["max_energy_mj"] else NEVER
+    least: tuple[int, int] | None = None
+    found: Best | None = None
+    for dims in itertools.product(*tables.values()):
+        used = {name: dim for name, dim in zip(tables, dims, strict=True) if dim}
+        if not used:
+            continue
+        masks = np.ix_(*(tables[name][dim][0] for name, dim in used.items()))
+        computes = np.ix_(*(tables[name][dim][1] for name, dim in used.items()))
+        sends = brute_costs.travel_us([routes[name][0] for name in used])
+        returns = brute_costs.travel_us([routes[name][dim] for name, dim in used.items()])
+        times = np.array(0)
+        for send_us, compute_us, return_us in zip(sends, computes, returns, strict=True):
+            times = np.maximum(times, send_us + compute_us + return_us)
+        times = times + _fusion_us(profile, fleet, sum(dims))
+        energies = sum(power_uw[name] * compute_us for name, compute_us in zip(used, computes, strict=True))
+        good = _served(profile, goal["survive"], dict(zip(used, masks, strict=True)), relays)
+        good = good & (times <= most_us) & (energies <= most_energy)
+        wanted = np.where(good, energies if goal["objective"] == "energy" else times, NEVER)
+        at = np.unravel_index(np.argmin(wanted), wanted.shape)
+        key = (len(used) if goal["objective"] == "devices" else 0, int(wanted[at]))
+        if good[at] and (least is None or key < least):
+            subsets = {name: int(mask.ravel()[i]) for name, mask, i in zip(used, masks, at, strict=True)}
+            picks = tuple((subsets[name], used[name]) if name in used else None for name in tables)
+            value = Fraction(key[1], 1000 * per_uj) if goal["objective"] == "energy" else key[0] or key[1]
+            least, found = key, Best(value, int(times[at]), picks)
+    return found
+
+
+def _served(
+    profile: Json, survive: int, masks: dict[str, Ints], relays: dict[str, frozenset[str]]
+) -> NDArray[np.bool_]:
+    """Say where every class is served; also when any of at most `survive` relays are lost with all behind them."""
+    good = np.ones(np.broadcast_shapes(*(mask.shape for mask in masks.values())), dtype=bool)
+    for size in range(survive + 1):
+        for lost in map(set, itertools.combinations(frozenset().union(*relays.values()), size)):
+            left = [mask for name, mask in masks.items() if not lost & {name, *relays[name]}]
+            for c in range(len(profile["classes"])):
+                good = good & (sum(mask >> c & 1 for mask in left) >= survive + 1 - size)
+    return good
+
+
+def _powers(fleet: Json, goal: Json) -> tuple[dict[str, int], int]:
+    """Return each device's power in whole parts, and how many parts are one watt (so that one is one uJ in a us)."""
+    counts = goal["objective"] == "energy" or goal["max_energy_mj"]
+    powers = {name: exact(d["active_power_w"] or 0 if counts else 0) for name, d in brute_costs.members(fleet).items()}
+    parts = math.lcm(*(power.denominator for power in powers.values()))
+    return {name: int(power * parts) for name, power in powers.items()}, parts
+
+
+def _fusion_us(profile: Json, fleet: Json, embed_dims: int) -> int:
+    rate = exact(brute_costs.members(fleet)[fleet["aggregator"]]["macs_per_second"])
+    return math.ceil(10**6 * profile["fusion_hidden"] * (embed_dims + len(profile["classes"])) / rate)

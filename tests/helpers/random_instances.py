@@ -1,0 +1,243 @@
+"""Seeded random profiles, fleets and goals, from pencil-and-paper size to the digits ViT's."""
+
+import itertools
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from planner.schema import Fleet, Goal, Profile
+from tests.helpers import brute_force
+
+Json = dict[str, Any]
+
+
+def random_profile(
+    seed: int,
+    num_classes: int = 4,
+    depth: int = 2,
+    num_heads: int = 2,
+    num_groups: int = 2,
+    widths: tuple[int, ...] = (8,),
+    kinds: tuple[str, ...] = (),
+    penalties: bool = False,
+) -> Profile:
+    """Return a profile whose classes share needs in clusters: lognormal base, cluster factor, noise.
+
+    With `penalties`, precisions below float32 cost some retention, and so may be a choice.
+    """
+    rng = np.random.default_rng(seed)
+    num_units = depth * (num_heads + num_groups)
+    cluster = rng.integers(0, max(2, num_classes // 3), num_classes)
+    base = rng.lognormal(0, 1, num_units)
+    factors = rng.lognormal(0, 0.7, (cluster.max() + 1, num_units))
+    shares = base * factors[cluster] * rng.lognormal(0, 0.4, (num_classes, num_units))
+    shares = np.round(shares / shares.sum(axis=1, keepdims=True), 7)
+    shares[:, -1] += 1 - shares.sum(axis=1)
+    shares = shares.reshape(num_classes, depth, num_heads + num_groups)
+    group_size = int(rng.integers(1, 5))
+    sizes = [[group_size] * num_groups for _ in range(depth)]
+    channels = [np.split(rng.permutation(group_size * num_groups), num_groups) for _ in sizes]
+    full = widths[0]
+
+    def width(embed_dim: int) -> dict[str, object]:
+        return {
+            "embed_dim": embed_dim,
+            "fixed_macs": int(rng.integers(0, 500)) * embed_dim,
+            "head_macs": [int(rng.integers(50, 200)) * embed_dim] * depth,
+            "channel_macs": [int(rng.integers(5, 40)) * embed_dim] * depth,
+            "fixed_params": int(rng.integers(0, 50)) * embed_dim,
+            "head_params": [int(rng.integers(5, 30)) * embed_dim] * depth,
+            "channel_params": [int(rng.integers(1, 8)) * embed_dim] * depth,
+            "fixed_activation_bytes": int(rng.integers(0, 200)),
+            "head_activation_bytes": int(rng.integers(0, 100)),
+            "channel_activation_bytes": int(rng.integers(0, 30)),
+            "embed_retention": [1.0] * num_classes
+            if embed_dim == full
+            else np.round(rng.uniform(0.7, 1.0, num_classes), 3).tolist(),
+        }
+
+    def row(embed_dim: int) -> dict[str, object]:
+        names = ("fixed_us", "attention_us", "head_us", "mlp_us", "channel_us")
+        return {"embed_dim": embed_dim} | {name: round(float(rng.uniform(1, 60)), 2) for name in names}
+
+    return Profile.model_validate(
+        {
+            "model": f"random-{seed}",
+            "weights_sha256": "0" * 64,
+            "classes": [str(c) for c in range(num_classes)],
+            "num_tokens": 5,
+            "depth": depth,
+            "num_heads": num_heads,
+            "head_dim": 4,
+            "hidden_dim": group_size * num_groups,
+            "input_bytes": int(rng.integers(10, 500)),
+            "feature_bytes_per_embed_dim": 4,
+            "fusion_hidden": int(rng.integers(1, 16)),
+            "channel_groups": [[sorted(map(int, g)) for g in block] for block in channels],
+            "widths": [width(e) for e in widths],
+            "importance": {
+                "heads": shares[:, :, :num_heads].tolist(),
+                "channel_groups": shares[:, :, num_heads:].tolist(),
+            },
+            "latency": {kind: [row(e) for e in widths] for kind in kinds},
+            "recovery": [
+                {
+                    "max_accuracy_drop": drop,
+                    "by_count": [round(min(1.0, base + 0.06 * n), 3) for n in range(num_classes)],
+                    "class_need": np.round(rng.uniform(0.85, 1.15, num_classes), 3).tolist(),
+                }
+                for drop, base in ((0.02, 0.4), (0.05, 0.25))
+            ],
+            "precision_retention": {
+                precision: np.round(rng.uniform(least, 1.0, num_classes), 3).tolist()
+                for precision, least in (("float16", 0.95), ("int8", 0.8))
+            }
+            if penalties
+            else {},
+        }
+    )
+
+
+def random_fleet(
+    profile: Profile,
+    seed: int,
+    num_devices: int = 3,
+    tightness: float = 0.6,
+    varied: bool = False,
+    meshed: bool = False,
+    choices: bool = False,
+) -> Fleet:
+    """Return a fleet of unequal devices whose budgets hold about `tightness` of the whole model.
+
+    With `varied`, some devices have smaller precisions, and there are links beside the default one.
+    With `meshed`, devices hang behind each other, links are shared, and the last two may be one
+    entry with a count. With `choices`, the precision is a choice on most devices, and powers differ.
+    """
+    rng = np.random.default_rng(seed + 10_000)
+    full = profile.widths[0]
+    channels = [profile.hidden_dim] * profile.depth
+    whole = full.fixed_params + sum(full.head_params) * profile.num_heads
+    whole += sum(c * p for c, p in zip(channels, full.channel_params, strict=True))
+    kinds = list(profile.latency)
+    devices = []
+    for i in range(num_devices):
+        overhead = int(rng.integers(0, 500))
+        device: dict[str, object] = {
+            "name": f"d{i}",
+            "memory_budget": overhead + 200 + int(4 * whole * rng.uniform(0.2, 2 * tightness)),
+            "runtime_overhead": overhead,
+            "active_power_w": 2.0,
+        }
+        if i and devices and rng.random() < 0.3:
+            device = {**devices[-1], "name": f"d{i}"}
+        elif i and kinds and rng.random() < 0.5:
+            device["kind"] = str(rng.choice(kinds))
+        else:
+            device["macs_per_second"] = float(rng.integers(10, 200)) * 1e6
+        devices.append(device)
+    default_link = {"bandwidth_mbps": float(rng.integers(1, 100)), "latency_ms": round(float(rng.uniform(0, 1)), 2)}
+    links = []
+    if varied:
+        for device in devices:
+            device["precision"] = str(rng.choice(["float32", "float16", "int8"]))
+        ends = [(a["name"], b["name"]) for a, b in itertools.combinations(devices, 2)]
+        links = [
+            {
+                "between": pair,
+                "bandwidth_mbps": round(float(rng.lognormal(2, 1.5)), 3),
+                "latency_ms": round(float(rng.uniform(0, 0.5)), 3),
+            }
+            for pair in ends
+            if rng.random() < 0.6
+        ]
+    fleet = {
+        "name": f"random-{seed}",
+        "aggregator": "d0",
+        "devices": devices,
+        "links": links,
+        "default_link": default_link,
+    }
+    if choices:
+        _choose(fleet, np.random.default_rng(seed + 20_000), profile)
+    if meshed:
+        _mesh(fleet, np.random.default_rng(seed + 30_000))
+    return Fleet.model_validate(fleet)
+
+
+def _choose(fleet: Json, rng: np.random.Generator, profile: Profile) -> None:
+    """Give devices powers and, where the profile says what they cost, several precisions."""
+    for device in fleet["devices"]:
+        device["active_power_w"] = round(float(rng.uniform(1, 9)), 1)
+        number = int(rng.integers(1, 4)) if profile.precision_retention else 1
+        device["precision"] = [str(p) for p in rng.permutation(["float32", "float16", "int8"])[:number]]
+
+
+def _mesh(fleet: Json, rng: np.random.Generator) -> None:
+    """Hang most devices behind earlier ones, the others on the default link; share some links."""
+
+    air_mbps = round(float(rng.lognormal(2.5, 1)), 3)
+
+    def speed() -> Json:
+        shared = (False, True, "air")[rng.choice(3, p=(0.4, 0.35, 0.25))]
+        return {
+            "bandwidth_mbps": air_mbps if shared == "air" else round(float(rng.lognormal(2.5, 1)), 3),
+            "latency_ms": round(float(rng.uniform(0.001, 0.1)), 3),
+            "shared": shared,
+        }
+
+    names = [device["name"] for device in fleet["devices"]]
+    pairs = [(names[i - 1 if rng.random() < 0.6 else 0], names[i]) for i in range(1, len(names)) if rng.random() < 0.9]
+    extra = [pair for pair in itertools.combinations(names, 2) if pair not in pairs and rng.random() < 0.1]
+    fleet["links"] = [{"between": pair} | speed() for pair in pairs + extra]
+    fleet["default_link"] = speed()
+    if len(names) > 2 and rng.random() < 0.4:
+        # The last two become one entry, with one link to both: with two links, either could relay.
+        last = fleet["devices"].pop()
+        fleet["devices"][-1] = last | {"count": 2}
+        links = [link for link in fleet["links"] if names[-2] not in link["between"]]
+        behind = [link for link in links if names[-1] in link["between"]]
+        fleet["links"] = [link for link in links if link not in behind[1:]]
+
+
+def random_goal(profile: Profile, fleet: Fleet, seed: int) -> Goal:
+    """Return a goal of any objective and several demands, about half of which can be met.
+
+    Its limits lie where they bind: about the least latency and energy that the other demands
+    allow, and some of them exactly there.
+    """
+    rng = np.random.default_rng(seed + 40_000)
+    names, classes = list(fleet.member_names), list(profile.classes)
+
+    def some(of: list[str], least: int, most: int) -> list[str]:
+        return [str(name) for name in rng.permutation(of)[: int(rng.integers(least, most + 1))]]
+
+    goal: Json = {"objective": str(rng.choice(["latency", "accuracy", "energy", "devices"]))}
+    goal |= [{}, {"max_accuracy_drop": 0.05}, {"min_retention": 0.2 + seed % 5 / 10}][rng.integers(3)]
+    goal["leave_idle"] = bool(rng.random() < 0.5)
+    if rng.random() < 0.35:
+        goal["survive"] = int(rng.choice([1, 1, 1, 2]))
+    if rng.random() < 0.25:
+        goal["pin"] = {name: some(names, 1, 2) for name in some(classes, 1, 2)}
+    if rng.random() < 0.25:
+        goal["forbid"] = {name: some(names, 1, 1) for name in some(classes, 1, 2)}
+    if len(classes) > 2 and rng.random() < 0.25:
+        goal["together"] = [some(classes, 2, 3) for _ in range(rng.integers(1, 3))]
+    if rng.random() < 0.2:
+        goal["apart"] = [some(classes, 2, 2)]
+    if len(names) > 1 and rng.random() < 0.2:
+        goal["leave_out"] = some(names, 1, 1)
+
+    def least(objective: str) -> Fraction | float | None:
+        asked = Goal.model_validate(goal | {"objective": objective, "max_latency_ms": goal.get("max_latency_ms", 1e6)})
+        found = brute_force.best(*(data.model_dump(mode="json") for data in (profile, fleet, asked)))
+        return None if found is None else found.value
+
+    def near(number: Fraction | float | None) -> float:
+        return float((number or 1000) * Fraction(1 if rng.random() < 0.3 else round(rng.uniform(0.8, 1.6), 2)) / 1000)
+
+    if goal["objective"] in ("accuracy", "energy") or rng.random() < 0.35:
+        goal["max_latency_ms"] = near(least("latency"))
+    if rng.random() < 0.3:
+        goal["max_energy_mj"] = near(1000 * (least("energy") or 1))
+    return Goal.model_validate(goal)

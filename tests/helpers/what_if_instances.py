@@ -1,0 +1,63 @@
+"""Small fleets for what-if: solved in hundredths of a second, judged by brute force."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from planner.errors import InfeasibleError
+from planner.schema import Fleet, Goal, Plan, Profile, to_json
+from planner.solver import solve
+from planner.whatif import ChangeRequest, ScenarioRow, Today, all_rows, axes_of, expand, today_of
+from tests.helpers.random_instances import random_fleet, random_profile
+from tests.helpers.solver_instances import best_of
+
+Json = dict[str, Any]
+
+
+def instance(seed: int, num_devices: int = 3, tightness: float = 0.6) -> tuple[Profile, Fleet]:
+    """Return 4 classes on a few devices of which each reaches the aggregator by itself."""
+    profile = random_profile(seed)
+    return profile, random_fleet(profile, seed, num_devices, tightness)
+
+
+def plan_of(profile: Profile, fleet: Fleet, goal: Goal | None = None) -> Plan | None:
+    """Return the plan of a solve that knows of no other; None where there is none."""
+    try:
+        return solve(profile, fleet, goal, advice=False)
+    except InfeasibleError:
+        return None
+
+
+def rows_of(profile: Profile, fleet: Fleet, cross: bool = False, **flags: Any) -> list[ScenarioRow]:
+    """Return today's row and those that the flags ask for."""
+    return rows_after(today_of(profile, fleet), cross, **flags)
+
+
+def rows_after(today: Today, cross: bool = False, **flags: Any) -> list[ScenarioRow]:
+    """Return today's row and those that the flags ask for."""
+    return all_rows(today, expand(axes_of(ChangeRequest(**flags), today.fleet), today.case, cross))
+
+
+def feasible(count: int, **arguments: Any) -> list[int]:
+    """Return the first seeds whose instances have a plan, by brute force."""
+    seeds = (seed for seed in range(200) if best_of(*instance(seed, **arguments), Goal()) is not None)
+    return [seed for seed, _ in zip(seeds, range(count), strict=False)]
+
+
+def timeless(rows: list[ScenarioRow]) -> list[ScenarioRow]:
+    """Return rows without how long they took."""
+    return [ScenarioRow(**(vars(row) | {"seconds": 0.0})) for row in rows]
+
+
+def by_hand(fleet: Fleet, change: Any) -> Fleet:
+    """Return a fleet whose file's data was changed by a function."""
+    data = fleet.model_dump(mode="json")
+    change(data)
+    return Fleet.model_validate_json(json.dumps(data))
+
+
+def files(folder: Path, profile: Profile, fleet: Fleet) -> list[str]:
+    """Write both files, and return the flags that name them."""
+    for name, document in (("profile", profile), ("devices", fleet)):
+        (folder / f"{name}.json").write_text(to_json(document))
+    return ["--devices", str(folder / "devices.json"), "--profile", str(folder / "profile.json")]

@@ -1,0 +1,140 @@
+"""Checkpoints: read strictly, refused in a sentence."""
+
+import hashlib
+import math
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save, save_file
+
+from planner.errors import InputError
+from planner.network.checkpoint import find_card, load_model, load_weights
+from planner.network.vit import Shape, VisionTransformer
+from planner.schema.base import write_bytes
+from tests.helpers.plain_vit import random_model
+
+SHAPE = Shape(4, 2, 2, 3, embed_dim=8, head_dim=4, num_heads=(2, 0, 1), hidden_dim=(5, 3, 0))
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Write tensors as a file; return its path and its hash."""
+
+    def write(tensors):
+        path = tmp_path / "weights.safetensors"
+        save_file(tensors, path)
+        return path, hashlib.sha256(path.read_bytes()).hexdigest()
+
+    return write
+
+
+def assert_sentence(error, path):
+    """A complaint about a file is one line that begins with the file and ends as a sentence does."""
+    message = str(error.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    assert message[-1] in ".?", message
+
+
+def test_weights_are_read_back(checkpoint):
+    """What was written is what is loaded, and the model is ready to answer."""
+    source, target = random_model(SHAPE), VisionTransformer(SHAPE).train()
+    load_weights(*_swap(target, checkpoint(source.state_dict())))
+    assert not target.training
+    assert all(torch.equal(tensor, source.state_dict()[name]) for name, tensor in target.state_dict().items())
+
+
+def _swap(model, written):
+    path, sha256 = written
+    return path, model, sha256
+
+
+def without(state, name):
+    """Return a state without a tensor."""
+    return {key: tensor for key, tensor in state.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: without(s, "blocks.0.attn.proj.bias"), "tensor 'blocks.0.attn.proj.bias' is missing"),
+        (lambda s: s | {"head.weigth": torch.ones(1)}, "tensor 'head.weigth' belongs to no part.*'head.weight'"),
+        (lambda s: s | {"zzz": torch.ones(1)}, "tensor 'zzz' belongs to no part of the network"),
+        (
+            lambda s: s | {"head.weight": torch.ones(4, 8)},
+            r"tensor 'head.weight' must have shape \(3, 8\), got \(4, 8\)",
+        ),
+        (lambda s: s | {"norm.bias": torch.full((8,), math.nan)}, "tensor 'norm.bias' must hold finite numbers"),
+        (lambda s: s | {"pos_embed": torch.full((1, 5, 8), math.inf)}, "tensor 'pos_embed' must hold finite numbers"),
+    ],
+    ids=["missing", "extra, nearly known", "extra", "another shape", "NaN", "infinity"],
+)
+def test_weights_of_another_network_are_refused(checkpoint, change, message):
+    """A tensor that is missing, left over, of another shape or not finite is named in one sentence."""
+    path, sha256 = checkpoint(change(random_model(SHAPE).state_dict()))
+    with pytest.raises(InputError, match=message) as error:
+        load_weights(path, VisionTransformer(SHAPE), sha256)
+    assert_sentence(error, path)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1])
+def test_a_truncated_file_is_refused(checkpoint, keep):
+    """A file that ends too early is named, even where its hash is the expected one."""
+    path, _ = checkpoint(random_model(SHAPE).state_dict())
+    content = path.read_bytes()[:keep]
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="must be a safetensors file") as error:
+        load_weights(path, VisionTransformer(SHAPE), hashlib.sha256(content).hexdigest())
+    assert_sentence(error, path)
+
+
+def test_a_changed_file_is_refused(checkpoint):
+    """One changed byte changes the hash, and both hashes are shown."""
+    path, sha256 = checkpoint(random_model(SHAPE).state_dict())
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"SHA-256 must be {sha256[:12]}.*got .*changed") as error:
+        load_weights(path, VisionTransformer(SHAPE), sha256)
+    assert_sentence(error, path)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    """A file that is not there is named."""
+    with pytest.raises(InputError, match="cannot be read") as error:
+        load_weights(tmp_path / "none.safetensors", VisionTransformer(SHAPE), "")
+    assert_sentence(error, tmp_path / "none.safetensors")
+
+
+def test_a_model_that_is_refused_keeps_its_weights(checkpoint):
+    """Nothing is loaded from a file with one bad tensor."""
+    model = random_model(SHAPE)
+    state = random_model(SHAPE, seed=7).state_dict()
+    path, sha256 = checkpoint(state | {"pos_embed": torch.ones(1)})
+    with pytest.raises(InputError, match="'pos_embed' must have shape"):
+        load_weights(path, model, sha256)
+    assert torch.equal(model.head.weight, random_model(SHAPE).head.weight)
+
+
+def test_a_card_of_one_s_own_is_read_by_its_path(tmp_path):
+    """A card beside its weights anywhere is a model; weights that are not the card's are refused."""
+    folder = shutil.copytree(find_card("digits-vit").parent, tmp_path / "mine")
+    card, model = load_model(str(folder / "card.json"))
+    assert model.shape.embed_dim == card.architecture.embed_dim
+    weights = folder / card.weights
+    write_bytes(weights, save({name: tensor * 2 for name, tensor in load_file(weights).items()}))
+    with pytest.raises(InputError, match=r"weights\.safetensors: SHA-256 must be"):
+        load_model(str(folder / "card.json"))
+
+
+def test_an_unknown_model_is_refused_with_the_nearest():
+    """A misspelled model's name gets the names there are and the nearest of them."""
+    with pytest.raises(InputError, match=r"one of .*digits-vit.*got 'digit-vit'; did you mean 'digits-vit'\?"):
+        load_model("digit-vit")
+
+
+def test_an_unknown_model_is_refused_in_a_sentence():
+    """Where no known model's name is near, the complaint ends with a full stop."""
+    with pytest.raises(InputError, match=r"got 'xyz'\.$"):
+        load_model("xyz")

@@ -1,0 +1,79 @@
+"""The latency fit: against coefficients that are known."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from planner.profiler.device.latency_fit import Fit, Timed, fit_latency, num_parameters
+from tests.helpers.timed_networks import WIDTHS, coefficients, time_us, timed_design
+
+# Sub-models that no design has.
+NEW = [
+    (e, heads, channels)
+    for e, heads, channels in itertools.product(
+        WIDTHS, [(1, 2, 3, 4), (0, 0, 1, 0), (2, 2, 2, 2)], [(8, 96, 256, 0), (128, 128, 128, 128)]
+    )
+]
+
+
+def errors(fitted: Fit) -> np.ndarray:
+    """Return predicted / true - 1 for the new sub-models."""
+    return np.array([fitted.predict_us(*network) / time_us(*network) - 1 for network in NEW])
+
+
+def test_exact_timings_give_the_coefficients_of_every_width() -> None:
+    """All five coefficients come back at all five widths, and no error is held out."""
+    fitted = fit_latency(timed_design())
+    for e in WIDTHS:
+        row = fitted.row(e, "int8", "a test")
+        found = (row.fixed_us, row.attention_us, row.head_us, row.mlp_us, row.channel_us)
+        assert found == pytest.approx(coefficients(e), abs=1e-3)
+        assert (row.embed_dim, row.precision, row.source, row.mape, row.p95_error) == (e, "int8", "a test", 0, 0)
+
+
+def test_a_width_between_those_timed_is_foretold() -> None:
+    """At 40, which was not timed, the row is that of the formula."""
+    assert fit_latency(timed_design()).row(40, "float32", "").channel_us == pytest.approx(coefficients(40)[4], abs=1e-3)
+
+
+def test_one_width_alone_can_be_fitted() -> None:
+    """Where only the full width is timed, five parameters can be told apart, and they are right there."""
+    only = [Timed(64, t.num_heads, t.hidden_dim, time_us(64, t.num_heads, t.hidden_dim)) for t in timed_design()]
+    assert num_parameters(only) == 5
+    assert fit_latency(only).row(64, "float32", "").head_us == pytest.approx(coefficients(64)[2], abs=1e-3)
+
+
+def test_noise_of_a_tenth_is_averaged_and_stated() -> None:
+    """From times that are 10 % off, new sub-models are foretold to 6 % on average; the stated error covers that."""
+    fits = [fit_latency(timed_design(noise=0.1, seed=seed)) for seed in range(6)]
+    assert np.mean([np.abs(errors(f)).mean() for f in fits]) < 0.06
+    for f in fits:
+        assert np.abs(errors(f)).mean() < f.mape < 0.25
+        assert f.mape <= f.p95_error
+
+
+def test_noise_does_not_make_the_model_too_fast() -> None:
+    """Over many noisy devices the mean error of new sub-models is near zero, not the square of the noise below."""
+    means = [errors(fit_latency(timed_design(noise=0.1, seed=seed))).mean() for seed in range(12)]
+    assert np.mean(means) == pytest.approx(0, abs=0.015)
+
+
+@pytest.mark.parametrize("factor", [1000, 5, 1 / 5, 1 / 1000])
+def test_wild_times_hardly_move_the_fit(factor: float) -> None:
+    """One time in twelve that is wildly long or short, among 10 % noise: new sub-models are still foretold."""
+    timed = timed_design(noise=0.1, seed=3)
+    for i in (4, 13):
+        timed[i] = Timed(timed[i].embed_dim, timed[i].num_heads, timed[i].hidden_dim, timed[i].time_us * factor)
+    fitted = fit_latency(timed)
+    assert np.abs(errors(fitted)).mean() < 0.10
+    assert sorted(np.argsort(np.abs(fitted.residuals))[-2:].tolist()) == [4, 13]
+
+
+def test_no_coefficient_is_below_zero() -> None:
+    """Pure noise around one time for all gives a fixed time and nothing negative."""
+    rng = np.random.default_rng(0)
+    flat = [Timed(t.embed_dim, t.num_heads, t.hidden_dim, float(rng.normal(100, 5))) for t in timed_design()]
+    fitted = fit_latency(flat)
+    assert min(fitted.constant.min(), fitted.slope.min()) >= 0
+    assert fitted.row(64, "float32", "").fixed_us == pytest.approx(100, abs=15)

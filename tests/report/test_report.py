@@ -1,0 +1,136 @@
+"""Reports: the numbers are the plan's, and the tables are readable at 80 columns."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console, RenderableType
+
+from planner.library import load_fleet, load_profile
+from planner.report.frames import classes_frame, devices_frame, sizes_frame
+from planner.report.text import evaluation_text, plan_text
+from planner.schema import Evaluation, Fleet, Goal, Plan, Profile, Size
+from planner.solver import solve
+
+EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "devices.json"
+
+Solved = tuple[Plan, Profile, Fleet]
+
+
+@pytest.fixture(scope="module")
+def solved() -> Solved:
+    """The demo's plan, its profile and its fleet."""
+    profile, fleet = load_profile("digits-vit"), load_fleet(EXAMPLE)
+    return solve(profile, fleet, Goal(max_accuracy_drop=0.05)), profile, fleet
+
+
+@pytest.fixture
+def evaluation() -> Evaluation:
+    """Two classes and two devices, in round numbers."""
+    return Evaluation.model_validate(
+        {
+            "num_images": 20,
+            "whole_accuracy": 0.95,
+            "fused_accuracy": 0.9,
+            "whole_by_class": {"cat": 1.0, "dog": 0.9},
+            "fused_by_class": {"cat": 0.9, "dog": 0.9},
+            "without_device": {"a": 0.5, "b": 0.85},
+            "without_device_by_class": {"a": {"cat": 0.1, "dog": 0.9}, "b": {"cat": 0.9, "dog": 0.8}},
+            "whole": Size(params=1000, macs=4000).model_dump(),
+            "devices": {"a": {"params": 250, "macs": 1000}, "b": {"params": 500, "macs": 4000}},
+        }
+    )
+
+
+def printed(*reports: RenderableType, width: int = 80) -> str:
+    """Return what a terminal of this width shows."""
+    console = Console(file=io.StringIO(), width=width)
+    console.print(*reports)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    return text
+
+
+def test_a_row_for_each_device_with_the_plans_numbers(solved: Solved) -> None:
+    """Used devices first, idle ones after them; memory, latency and retention are those of the plan."""
+    plan, profile, fleet = solved
+    frame = devices_frame(plan, profile, fleet)
+    assert list(frame.index) == [a.device for a in plan.assignments] + list(plan.idle)
+    for a in plan.assignments:
+        row = frame.loc[a.device]
+        assert (row["memory_bytes"], row["latency_us"], row["classes"]) == (a.memory_bytes, a.latency_us, a.classes)
+        assert row["heads"] == sum(map(len, a.kept_heads))
+        assert row["least_retention"] == min(a.retention.values())
+    assert list(frame.index[frame["bottleneck"].fillna(False).astype(bool)]) == [plan.bottleneck.device]
+
+
+def test_the_plan_names_bottleneck_bound_gap_and_idle_devices(solved: Solved) -> None:
+    """Everything that a person needs is in the text, and the estimate is called one."""
+    plan, profile, fleet = solved
+    text = printed(plan_text(plan, profile, fleet))
+    assert f"latency {plan.latency_us / 1000:.1f} ms" in text
+    assert f"bound {plan.bound_us / 1000:.1f} ms" in text
+    assert f"{plan.bottleneck.device} is the bottleneck" in text
+    assert "estimated from declared MAC rates" in text
+    for name in plan.idle:
+        assert name in text
+
+
+def test_ratios_are_whole_to_part_and_the_fleet_is_the_sum(evaluation: Evaluation) -> None:
+    """1000 params against 250 are 4; the fleet's 750 are 1.33; 4000 MACs against 5000 are 0.8."""
+    frame = sizes_frame(evaluation)
+    assert frame.loc["a", "params_ratio"] == 4
+    assert frame.loc["fleet", "params"] == 750
+    assert frame.loc["fleet", "params_ratio"] == pytest.approx(4 / 3)
+    assert frame.loc["fleet", "macs_ratio"] == pytest.approx(0.8)
+
+
+def test_accuracies_are_shown_for_each_class_and_all(evaluation: Evaluation) -> None:
+    """The change is fused minus whole, in points."""
+    frame = classes_frame(evaluation)
+    assert frame.loc["cat", "change"] == pytest.approx(-0.1)
+    text = printed(evaluation_text(evaluation))
+    assert "-10.0 points" in text
+    assert "25%, 4.0x less" in text
+    assert "125%, 1.2x more" in text
+
+
+def test_the_class_that_loses_most_with_a_device_is_shown(evaluation: Evaluation) -> None:
+    """Without a, cats fall from 90 to 10 percent, a ninth; without b, dogs from 90 to 80."""
+    lines = printed(evaluation_text(evaluation)).splitlines()
+    rows = [
+        line.replace("\u2502", " ").split() for line in lines if ("points" in line and "11%" in line) or "89%" in line
+    ]
+    assert rows == [
+        ["a", "50.0%", "-40.0", "points", "cat", "11%", "of", "90.0%"],
+        ["b", "85.0%", "-5.0", "points", "dog", "89%", "of", "90.0%"],
+    ]
+
+
+def test_a_device_called_fleet_and_a_class_called_all_keep_their_rows(evaluation: Evaluation) -> None:
+    """Totals are appended, not written over a row of the same name."""
+    fields = evaluation.model_dump()
+    fields["devices"] = {"fleet": {"params": 250, "macs": 1000}}
+    fields["whole_by_class"] = fields["fused_by_class"] = {"all": 0.5}
+    renamed = Evaluation.model_validate(fields)
+    assert list(sizes_frame(renamed).index) == ["fleet", "fleet"]
+    assert list(classes_frame(renamed)["whole"]) == [0.5, 0.95]
+
+
+def test_a_fleet_name_is_not_markup(solved: Solved) -> None:
+    """A closing tag in the fleet's name neither crashes nor disappears."""
+    plan, profile, fleet = solved
+    renamed = Fleet.model_validate(fleet.model_dump() | {"name": "[/foo] [red]x"})
+    assert "[/foo] [red]x" in printed(plan_text(plan, profile, renamed))
+
+
+def test_hostile_names_are_shown_and_not_interpreted() -> None:
+    """Markup in names stays text; long names fold within the width."""
+    profile = load_profile("digits-vit")
+    names = ["[red]a[/red]", "<script>alert(1)</script>", "x" * 200]
+    devices = [{"name": name, "kind": "esp32-s3", "memory_budget": "600KiB"} for name in names]
+    link = {"bandwidth_mbps": 10.0, "latency_ms": 1.0}
+    fleet = Fleet.model_validate({"aggregator": names[0], "devices": devices, "default_link": link})
+    text = printed(plan_text(solve(profile, fleet, Goal(min_retention=0.3)), profile, fleet))
+    assert "[red]" in text
+    assert "<script" in text

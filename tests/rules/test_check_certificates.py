@@ -1,0 +1,136 @@
+"""The check's rules about the objective, its bound, gap and status, and the latency limit, on plans made on paper."""
+
+from typing import Any
+
+import pytest
+
+from planner.errors import InputError
+from planner.schema import Goal
+from tests.helpers.paper_plans import INT8, complains, lossy, paper, precise
+from tests.helpers.pencil import Json, profile
+
+
+def energy_goal(**more: Any) -> Json:
+    """Return a goal of least energy within a second."""
+    return {"objective": "energy", "max_latency_ms": 1000, **more}
+
+
+# 2.5 W x 29 us on `near`.
+PROVEN: Json = {"objective_value": 0.0725, "objective_bound": 0.0725, "gap": 0.0, "status": "optimal"}
+
+
+def test_each_objective_has_its_value_and_bound() -> None:
+    """Energy and devices are to be low, retention high: the bound is on the other side of the value."""
+    assert paper({"near": "ab"}, energy_goal(), **PROVEN) == []
+    assert paper({"near": "ab"}, energy_goal(), **open_at(0.0725, 0.029, 0.6)) == []
+    assert paper({"near": "a", "far": "b"}, {"objective": "devices"}, **open_at(2, 1, 0.5)) == []
+    accuracy = {"objective": "accuracy", "max_latency_ms": 1000, "min_retention": 0.1}
+    half: Json = {"near__retention": {"a": 0.4, "b": 0.25}, **INT8}
+    quarter = profile(precision_retention={"int8": [0.4, 0.25]})
+    assert paper({"near": "ab"}, accuracy, precise("int8"), quarter, **half, **open_at(0.25, 1.0, 3.0)) == []
+    assert paper({"near": "ab"}, accuracy, **open_at(1.0, 1.0, 0.0) | {"status": "optimal"}) == []
+
+
+def open_at(value: float, bound: float, gap: float) -> Json:
+    """Return the certificate of a plan that is not proven best."""
+    return {"objective_value": value, "objective_bound": bound, "gap": gap, "status": "feasible"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "patterns"),
+    [
+        (
+            {"objective_value": 0.07},
+            [r"objective_value must be 0\.0725 for objective 'energy', got 0\.07"],
+        ),
+        (
+            {"objective_value": None},
+            [r"objective_value must be 0\.0725 for objective 'energy', got None"],
+        ),
+        (
+            {"objective_bound": 0.08},
+            [
+                r"objective_bound must be no worse than objective_value 0\.0725, got 0\.08",
+                r"gap must be 0\.103\d+, got 0\.0",
+                r"status must be 'feasible' at objective 0\.0725 and bound 0\.08, got 'optimal'",
+            ],
+        ),
+        (
+            {"objective_bound": 0.029},
+            [
+                r"gap must be 0\.6\d*, got 0\.0",
+                r"status must be 'feasible' at objective 0\.0725 and bound 0\.029, got 'optimal'",
+            ],
+        ),
+        ({"gap": 0.5}, [r"gap must be 0\.0, got 0\.5"]),
+        ({"status": "feasible"}, [r"status must be 'optimal' at objective 0\.0725 and bound 0\.0725, got 'feasible'"]),
+    ],
+    ids=str,
+)
+def test_a_certificate_that_is_not_true(changes: Json, patterns: list[str]) -> None:
+    """Value, bound, gap and status of an energy are recomputed."""
+    complains(paper({"near": "ab"}, energy_goal(), **PROVEN | changes), *patterns)
+
+
+def test_the_bound_is_given_beside_the_value() -> None:
+    """An energy without a bound is no certificate, and a latency has none beside its own."""
+    said = paper({"near": "ab"}, energy_goal(), **PROVEN | {"objective_bound": None})
+    assert "objective_bound must be given beside objective_value, got None" in said
+    said = paper({"near": "ab"}, {}, objective_value=2195.0, objective_bound=2195.0)
+    assert "objective_value must be None for objective 'latency', got 2195.0" in said
+    assert "objective_bound must be given beside objective_value, got 2195.0" in said
+
+
+def test_the_bound_of_a_retention_is_above_it() -> None:
+    """What is to be high is bounded from above."""
+    complains(
+        paper({"near": "ab"}, {"objective": "accuracy", "max_latency_ms": 1000}, **open_at(1.0, 0.5, 0.5)),
+        r"objective_bound must be no worse than objective_value 1\.0, got 0\.5",
+    )
+
+
+def test_the_value_of_devices_is_their_number() -> None:
+    """Two are used, whatever the plan says."""
+    complains(
+        paper({"near": "a", "far": "b"}, {"objective": "devices"}, **open_at(1, 1, 0.5)),
+        r"objective_value must be 2 for objective 'devices', got 1\.0",
+    )
+
+
+def test_the_value_of_accuracy_is_the_lowest_retention() -> None:
+    """Class b keeps 0.5 at int8, class a 0.8."""
+    complains(
+        paper(
+            {"near": "ab"},
+            {"objective": "accuracy", "max_latency_ms": 1000, "min_retention": 0.1},
+            precise("int8"),
+            lossy(),
+            **INT8,
+            near__retention={"a": 0.8, "b": 0.5},
+            **open_at(0.8, 1.0, 1.0),
+        ),
+        r"objective_value must be 0\.5 for objective 'accuracy', got 0\.8",
+    )
+
+
+@pytest.mark.parametrize("objective", ["latency", "accuracy", "energy", "devices"])
+def test_the_latency_limit_holds_with_every_objective(objective: str) -> None:
+    """1100 + 29 + 1032 + 34 = 2195 us."""
+    value: Json = {
+        "latency": {},
+        "accuracy": open_at(1.0, 1.0, 0.0) | {"status": "optimal"},
+        "energy": PROVEN,
+        "devices": open_at(1, 1, 0.0) | {"status": "optimal"},
+    }[objective]
+    assert paper({"near": "ab"}, {"objective": objective, "max_latency_ms": 2.195}, **value) == []
+    complains(
+        paper({"near": "ab"}, {"objective": objective, "max_latency_ms": 2.194}, **value),
+        r"latency must be at most 2\.194 ms, got 2\.195 ms",
+    )
+
+
+def test_the_goal_of_these_tests_is_a_goal() -> None:
+    """Accuracy and energy are nothing without a latency limit."""
+    for objective in ("accuracy", "energy"):
+        with pytest.raises(InputError, match=f"objective '{objective}' must have max_latency_ms beside it, got none"):
+            Goal(objective=objective)

@@ -1,0 +1,135 @@
+"""The example by hand of docs/mathematics.md: every number of it, by going through all that could be kept."""
+
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+from scipy.optimize import linprog
+
+from planner.library import load_fleet, load_plan, load_profile
+from planner.rules.check import check
+from planner.schema import Fleet, Plan, read_document
+from planner.solver import solve
+
+ROOT = Path(__file__).parent.parent.parent
+FILES = ROOT / "examples" / "by-hand"
+PAGE = (ROOT / "docs" / "mathematics.md").read_text().partition("## An example by hand")[2].partition("\n## ")[0]
+
+# Units: head 0, head 1, group 0, group 1.
+MACS, PARAMS = (400, 400, 200, 200), (40, 40, 20, 20)
+IMPORTANCE = {"cat": (0.5, 0.1, 0.3, 0.1), "dog": (0.1, 0.4, 0.1, 0.4)}
+FLOORS = {1: {"cat": 0.5, "dog": 0.65}, 2: {"cat": 0.65, "dog": 0.845}}
+SUBSETS = (("cat",), ("dog",), ("cat", "dog"))
+US_PER_MAC = {"gateway": 1.0, "board": 0.5}
+BUDGET = {"gateway": 3000, "board": 2300}
+PATH_US = {"gateway": 0, "board": 164 + 132}
+NAMES = ("head 0", "head 1", "group 0", "group 1")
+
+
+def kept_of(classes: tuple[str, ...]) -> tuple[int, ...]:
+    """Return the units of fewest MACs that meet the floors of some classes."""
+    ways = [kept for size in range(5) for kept in itertools.combinations(range(4), size)]
+    enough = [
+        kept
+        for kept in ways
+        if all(sum(IMPORTANCE[c][u] for u in kept) >= FLOORS[len(classes)][c] - 1e-9 for c in classes)
+    ]
+    return min(enough, key=lambda kept: sum(MACS[u] for u in kept))
+
+
+def macs_of(classes: tuple[str, ...]) -> int:
+    """Return the MACs of their cheapest sub-model."""
+    return 1000 + sum(MACS[u] for u in kept_of(classes))
+
+
+def bytes_of(classes: tuple[str, ...]) -> int:
+    """Return the memory of their cheapest sub-model, the runtime's included."""
+    kept = kept_of(classes)
+    heads, channels = sum(u < 2 for u in kept), 2 * sum(u >= 2 for u in kept)
+    return 4 * (100 + sum(PARAMS[u] for u in kept)) + 400 + max(200 * heads, 50 * channels) + 1000
+
+
+def time_us(device: str, classes: tuple[str, ...]) -> int | None:
+    """Return the latency of a device that serves some classes; None if they do not fit."""
+    if bytes_of(classes) > BUDGET[device]:
+        return None
+    return math.ceil(PATH_US[device] + US_PER_MAC[device] * macs_of(classes))
+
+
+def fusion_us(num_devices: int) -> int:
+    """Return the time of the fusion."""
+    return 4 * (8 * num_devices + 2)
+
+
+def relaxed_macs(classes: tuple[str, ...]) -> float:
+    """Return the MACs of a sub-model whose units may be kept in part."""
+    floors = [-FLOORS[len(classes)][c] for c in classes]
+    shares = [[-share for share in IMPORTANCE[c]] for c in classes]
+    return 1000 + float(linprog(MACS, A_ub=shares, b_ub=floors, bounds=(0, 1)).fun)
+
+
+@pytest.mark.parametrize("classes", SUBSETS, ids=" ".join)
+def test_cheapest_sub_models(classes: tuple[str, ...]) -> None:
+    """The page's row of each class subset: what is kept, what it retains, what it costs."""
+    kept = kept_of(classes)
+    retention = ", ".join(f"{c} {sum(IMPORTANCE[c][u] for u in kept):.2f}" for c in classes)
+    times = [time_us(device, classes) for device in ("gateway", "board")]
+    shown = ["too large" if us is None else f"{us:,}" for us in times]
+    row = [", ".join(classes), ", ".join(NAMES[u] for u in kept), retention, f"{macs_of(classes):,}"]
+    assert f"| {' | '.join([*row, f'{bytes_of(classes):,}', *shown])} |\n" in PAGE
+
+
+def test_the_best_assignment() -> None:
+    """Of all ways to serve both classes the page's is the fastest, and the planner's plan is that one."""
+    choices = [(), *SUBSETS]
+    latencies = {}
+    for at_gateway, at_board in itertools.product(choices, choices):
+        used = {d: s for d, s in (("gateway", at_gateway), ("board", at_board)) if s}
+        times = [time_us(device, classes) for device, classes in used.items()]
+        if {*at_gateway, *at_board} == {"cat", "dog"} and None not in times:
+            latencies[at_gateway, at_board] = max(us or 0 for us in times) + fusion_us(len(used))
+    best = min(latencies, key=lambda pair: latencies[pair])
+    assert best == (("cat",), ("dog",))
+    plan = by_hand()
+    assert {a.device: a.classes for a in plan.assignments} == {"gateway": best[0], "board": best[1]}
+    assert (plan.latency_us, plan.bound_us, plan.status) == (latencies[best], latencies[best], "optimal")
+    for pair in ((("cat", "dog"), ()), (("dog",), ("cat",))):
+        assert f"{latencies[pair]:,} |\n" in PAGE
+    assert f"**{latencies[best]:,}**" in PAGE
+
+
+def test_the_bound() -> None:
+    """The page's promises: sub-models in parts, then with cat's built, and no more to be gained."""
+    cat, dog = relaxed_macs(("cat",)), relaxed_macs(("dog",))
+    assert (cat, dog) == pytest.approx((1360, 1450))
+    first = max(cat, PATH_US["board"] + 0.5 * dog) + fusion_us(2)
+    other_way = max(dog, PATH_US["board"] + 0.5 * cat) + fusion_us(2)
+    together = relaxed_macs(("cat", "dog")) + fusion_us(1)
+    assert first == pytest.approx(1432)
+    assert "= 1,432 us" in PAGE
+    assert first < macs_of(("cat",)) + fusion_us(2) == 1472 < min(other_way, together)
+
+
+def test_a_roomier_board() -> None:
+    """With 300 bytes more the board serves both, as the page says."""
+    fleet = load_fleet(FILES / "devices.json")
+    data = fleet.model_dump()
+    data["devices"][1]["memory_budget"] += 300
+    plan = solve(load_profile(str(FILES / "profile.json")), Fleet.model_validate(data))
+    assert (plan.latency_us, plan.idle) == (1336, ("gateway",))
+    assert "1,296 + 40 = 1,336 us" in PAGE
+
+
+def by_hand() -> Plan:
+    """Return the planner's plan."""
+    return solve(load_profile(str(FILES / "profile.json")), load_fleet(FILES / "devices.json"))
+
+
+def test_the_stored_plan() -> None:
+    """The plan that is stored beside the files is valid, and is what the planner finds."""
+    stored = load_plan(FILES / "plan.json")
+    profile, fleet = load_profile(str(FILES / "profile.json")), load_fleet(FILES / "devices.json")
+    assert check(stored, profile, fleet) == []
+    again = by_hand().model_dump(exclude={"solver"})
+    assert read_document(FILES / "plan.json", Plan).model_dump(exclude={"solver"}) == again

@@ -1,0 +1,297 @@
+"""Rows of what-if: those of separate solves and of brute force, whoever solves them, in whatever order."""
+
+import contextlib
+import math
+import os
+import resource
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planner.errors import InputError
+from planner.rules.diff import plan_diff
+from planner.schema import Goal, Plan
+from planner.whatif import (
+    ChangeRequest,
+    ResultCache,
+    ScenarioRow,
+    Today,
+    all_rows,
+    axes_of,
+    expand,
+    frame_of,
+    run,
+    solve_scenarios,
+    today_of,
+)
+from planner.workers import ProcessExecutor, connect
+from tests.helpers.solver_instances import best_of
+from tests.helpers.what_if_instances import by_hand, feasible, instance, plan_of, rows_after, rows_of, timeless
+
+COLUMNS = [
+    *("status", "latency_us", "change_us", "bound_us", "gap", "bottleneck", "devices_used", "memory_bytes"),
+    *("energy_mj", "lowest_retention", "predicted_accuracy", "classes_moved", "bytes_to_send", "reason", "seconds"),
+]
+
+
+def todays(seed: int, **arguments: Any) -> Today:
+    """Return today's plan of a small fleet."""
+    return today_of(*instance(seed, **arguments))
+
+
+# --- what a row says ---
+
+
+def test_a_row_is_its_plan() -> None:
+    """Every number is that of a plan which the same change by hand gives; what moves is counted from today's."""
+    profile, fleet = instance(2)
+    today, other = todays(2), by_hand(fleet, lambda data: data["devices"][0].update(memory_budget=1_000_000))
+    assert today.plan is not None
+    row = rows_after(today, set=["d0.memory_budget=1000000"])[1]
+    plan = run.solve(profile, other, start=today.plan)
+    moves = plan_diff(today.plan, plan, profile)
+    assert (row.status, row.latency_us, row.bound_us, row.gap) == (plan.status, plan.latency_us, plan.bound_us, 0.0)
+    assert row.change_us == plan.latency_us - today.plan.latency_us
+    assert (row.bottleneck, row.devices_used) == (plan.bottleneck.device, len(plan.assignments))
+    assert row.memory_bytes == sum(a.memory_bytes for a in plan.assignments)
+    assert row.energy_mj == pytest.approx(plan.energy_mj)
+    assert row.lowest_retention == plan.lowest_retention
+    assert (row.classes_moved, row.bytes_to_send) == (moves.classes, moves.bytes_to_send)
+    assert (row.predicted_accuracy, row.reason) == (None, None)
+
+
+def test_the_table() -> None:
+    """The columns in their order, today first; a missing number is NaN, a missing word None."""
+    frame = frame_of(rows_of(*instance(2), drop=["d0"], scale=["memory=2"]))
+    assert list(frame.columns) == COLUMNS
+    assert list(frame.index) == ["today", "without d0", "memory x2"]
+    assert frame.index.name == "scenario"
+    assert frame["status"].tolist()[:2] == ["optimal", "impossible"]
+    assert math.isnan(frame["latency_us"]["without d0"])
+    assert frame["bottleneck"]["without d0"] is None
+    assert frame["reason"].tolist() == [None, "'d0' has the image and joins the features.", None]
+
+
+def test_other_objectives_have_their_own_columns() -> None:
+    """Where some goal asks for something else than latency, its value and bound are there."""
+    frame = frame_of(rows_of(*instance(2), sweep=["objective=devices"]))
+    assert list(frame.columns) == [*COLUMNS, "objective_value", "objective_bound"]
+    assert frame["objective_value"]["objective devices"] == frame["devices_used"]["objective devices"]
+    assert math.isnan(frame["objective_value"]["today"])
+
+
+# --- what must hold ---
+
+
+@pytest.mark.parametrize("seed", feasible(6))
+def test_no_change_is_todays_plan(seed: int) -> None:
+    """Latency, bound, everything: and nothing moves."""
+    today, same = rows_after(todays(seed), scale=["memory=1"])
+    assert (same.change_us, same.classes_moved, same.bytes_to_send) == (0, 0, 0)
+    assert same == ScenarioRow(**(vars(today) | {"scenario": "memory x1"}))
+
+
+@pytest.mark.parametrize("seed", feasible(8))
+def test_dropping_an_idle_device_changes_nothing(seed: int) -> None:
+    """The same latency and bound, and nothing moves."""
+    profile, fleet = instance(seed)
+    today = today_of(profile, fleet, Goal(leave_idle=True))
+    assert today.plan is not None
+    for name in today.plan.idle:
+        if name != fleet.aggregator:
+            (_, row) = rows_after(today, drop=[name])
+            assert (row.status, row.change_us, row.bytes_to_send) == ("optimal", 0, 0)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_one_more_device_is_never_worse(seed: int) -> None:
+    """One more of each device, or of a known kind: the latency does not rise, and no plan is lost."""
+    profile, fleet = instance(seed, num_devices=2, tightness=0.5)
+    today, *rows = rows_of(profile, fleet, add_each=["d0,d1,esp32-s3"])
+    for row in rows:
+        assert row.status in ("optimal", today.status)
+        assert (row.latency_us or math.inf) <= (today.latency_us or math.inf)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rows_agree_with_separate_solves_and_brute_force(seed: int) -> None:
+    """Fleets changed by hand, solved from nothing: the same status, latency and bound."""
+    profile, fleet = instance(seed)
+    rows = {row.scenario: row for row in rows_of(profile, fleet, drop=["d2"], scale=["memory=0.5"], cross=True)}
+
+    def lose(data: dict[str, Any]) -> None:
+        data["devices"] = data["devices"][:2]
+
+    def halve(data: dict[str, Any]) -> None:
+        for device in data["devices"]:
+            device["memory_budget"] //= 2
+
+    hands = {"without d2": [lose], "memory x0.5": [halve], "without d2, memory x0.5": [lose, halve]}
+    for name, changes in hands.items():
+        other = fleet
+        for change in changes:
+            other = by_hand(other, change)
+        plan, best = plan_of(profile, other), best_of(profile, other, Goal())
+        row = rows[name]
+        if plan is None or best is None:
+            assert (row.status, plan, best) == ("impossible", None, None)
+        else:
+            assert (row.status, row.bound_us) == (plan.status, plan.bound_us)
+            assert row.latency_us == plan.latency_us == best.value
+
+
+def test_a_row_depends_on_no_other() -> None:
+    """Alone, in another order, and on processes side by side: the same rows."""
+    today = todays(2)
+    flags = {"drop": ["d1", "d2"], "scale": ["memory=0.4..2/4"], "set": ["d1.memory_budget=900"]}
+    found = expand(axes_of(ChangeRequest(**flags), today.fleet), today.case)
+    expected = timeless(all_rows(today, found))
+    backwards = timeless(all_rows(today, found[::-1]))
+    assert [backwards[0], *backwards[:0:-1]] == expected
+    assert timeless([all_rows(today, [one])[1] for one in found]) == expected[1:]
+    assert timeless(all_rows(today, found, ProcessExecutor(2))) == expected
+
+
+def test_impossible_rows_carry_their_reason() -> None:
+    """Too little memory, a class pinned to what is lost, a drop that was never calibrated, the solver's own words."""
+    profile, fleet = instance(2)
+    today = today_of(profile, fleet, Goal(pin={"0": ("d1",)}))
+    rows = rows_after(today, drop=["d1"], scale=["memory=0.01"], sweep=["max-accuracy-drop=0.001", "survive=7"])
+    assert {row.status for row in rows[1:]} == {"impossible"}
+    reasons = [row.reason or "" for row in rows[1:]]
+    assert reasons[0] == "class '0' is pinned to 'd1', which is lost."
+    assert reasons[1].startswith("No plan: ")
+    assert "Smallest change" not in reasons[1]
+    assert reasons[2].startswith("max_accuracy_drop must be at least 0.02, the smallest that profile 'random-2'")
+    assert "--survive 7" in reasons[3]
+
+
+def test_out_of_time_is_unknown() -> None:
+    """No time proves nothing: the row says so, and today's does too."""
+    rows = all_rows(today := today_of(*instance(2), time_limit_s=0), expand([], today.case))
+    assert rows[0].status == "unknown"
+    assert rows[0].reason == "No plan found within 0 s (not proven impossible). Raise --time-limit."
+
+
+def test_today_may_be_impossible() -> None:
+    """What would help is a row like others, without a change against today."""
+    profile, fleet = instance(2)
+    starved = by_hand(fleet, lambda data: [d.update(memory_budget=d["memory_budget"] // 8) for d in data["devices"]])
+    today, more = rows_of(profile, starved, scale=["memory=8"])
+    assert (today.status, today.latency_us) == ("impossible", None)
+    assert (more.status, more.change_us, more.bytes_to_send) == ("optimal", None, None)
+
+
+def test_the_plan_that_runs_today_is_given() -> None:
+    """Its goal holds for all rows; one that is not valid for the fleet is refused."""
+    profile, fleet = instance(2)
+    start = run.solve(profile, fleet, Goal(min_retention=0.3))
+    today = today_of(profile, fleet, start=start)
+    assert today.goal == start.goal
+    assert today.row.latency_us == start.latency_us
+    with pytest.raises(InputError, match="The plan that runs today must be valid: the plan is for another fleet"):
+        today_of(profile, fleet.replace(name="other"), start=start)
+
+
+# --- stopped, and going on ---
+
+
+class _Counted:
+    """A solve that counts its calls, and at one of them gets a Ctrl-C that it swallows, as a search does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None) -> None:
+        self.calls, self._stop_at, self._solve = 0, stop_at, run.solve
+        monkeypatch.setattr(run, "solve", self)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Plan:
+        self.calls += 1
+        if self.calls == self._stop_at:
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+        return self._solve(*arguments, **options)
+
+
+FLAGS = {"scale": ["latency=0.5..3/6"]}
+
+
+def asked(today: Today) -> list[Any]:
+    """Return six scenarios."""
+    return expand(axes_of(ChangeRequest(**FLAGS), today.fleet), today.case)
+
+
+def test_stopped_rows_are_kept_and_the_rest_is_solved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C at the third scenario: two rows; then the three others are solved, x1 being today's."""
+    part = tmp_path / "rows.csv.part"
+    whole = timeless(all_rows(today := todays(2), asked(today)))
+    counted = _Counted(monkeypatch, stop_at=3)
+    kept = ResultCache(part)
+    today = today_of(*instance(2), kept=kept)
+    with pytest.raises(KeyboardInterrupt):
+        dict(solve_scenarios(today, asked(today), kept=kept))
+    assert len(part.read_text().splitlines()) == 3
+    # As if the power had gone while a line was written.
+    part.write_text(part.read_text() + '{"key": "abc", "row": {"scen')
+    counted = _Counted(monkeypatch)
+    kept = ResultCache(part)
+    again = today_of(*instance(2), kept=kept)
+    rows = dict(solve_scenarios(again, asked(again), kept=kept))
+    assert counted.calls == 3
+    assert timeless([again.row, *(rows[i] for i in range(6))]) == whole
+    assert len(ResultCache(part)._rows) == 5
+    kept.done()
+    assert not part.exists()
+
+
+def test_what_is_kept_is_for_the_same_question_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another time limit, seed, profile or fleet finds nothing of it."""
+    kept = ResultCache(tmp_path / "part")
+    today = todays(2)
+    dict(solve_scenarios(today, asked(today), kept=kept))
+    counted = _Counted(monkeypatch)
+    profile, fleet = instance(2)
+    others = [
+        today_of(profile, fleet, time_limit_s=29),
+        today_of(profile, fleet, seed=1),
+        today_of(profile.replace(model="other"), fleet),
+        today_of(profile, fleet.replace(name="other")),
+        today,
+    ]
+    counted.calls = 0
+    for solves, other in zip((5, 5, 5, 5, 0), others, strict=True):
+        counted.calls = 0
+        dict(solve_scenarios(other, asked(other), kept=ResultCache(tmp_path / "part")))
+        assert counted.calls == solves
+
+
+def test_a_dead_worker_loses_no_row() -> None:
+    """One of two Dask workers is killed while it solves: all rows come, those of one process."""
+    distributed = pytest.importorskip("distributed")
+    today = todays(2)
+    found = expand(axes_of(ChangeRequest(scale=["latency=0.5..3/20"]), today.fleet), today.case)
+    arguments = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with (
+        distributed.LocalCluster(**arguments, silence_logs=50) as local,
+        connect(local.scheduler_address, None, ["ortools"]) as cluster,
+    ):
+        pids = list(cluster.client.run(os.getpid).values())
+        rows = {}
+        for i, row in solve_scenarios(today, found, cluster):
+            rows[i] = row
+            if len(rows) == 3:
+                os.kill(pids[0], signal.SIGKILL)
+    assert timeless([today.row, *(rows[i] for i in range(20))]) == timeless(all_rows(today, found))
+
+
+@pytest.mark.slow
+def test_a_thousand_scenarios_stay_small() -> None:
+    """1,000 rows in one process: their memory is that of a hundred, and far below 2 GB."""
+    today = todays(2)
+    used = []
+    for steps in (100, 1000):
+        found = expand(axes_of(ChangeRequest(scale=[f"latency=0.5..3/{steps}"]), today.fleet), today.case)
+        assert len(all_rows(today, found)) == steps + 1
+        used.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    assert used[1] < 2 * 10**9
+    assert used[1] - used[0] < 50 * 10**6

@@ -1,0 +1,125 @@
+"""Training on a Dask cluster: the bits of one process, whoever dies."""
+
+import os
+import signal
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from planner.errors import InputError, PlannerError
+from planner.executor.trainers import ParallelTrainer
+from planner.workers import DaskExecutor, cluster, connect, results, watch
+from tests.executor.test_trainers import carry_out, metrics
+from tests.helpers.small_order import Ordered, contents, small_order
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture(scope="module")
+def order(tmp_path_factory: pytest.TempPathFactory) -> Ordered:
+    """Three small sub-models."""
+    return small_order(tmp_path_factory.mktemp("order"))
+
+
+def test_workers_die_and_the_bundle_is_that_of_one_process(order: Ordered, tmp_path: Path) -> None:
+    """One of two workers is killed, later both, and with them all that was sent: the bits of one process."""
+    carry_out(order, tmp_path / "here")
+    arguments = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with (
+        distributed.LocalCluster(**arguments, silence_logs=50) as local,
+        connect(local.scheduler_address, None, ("torch",)) as workers,
+    ):
+        means = ParallelTrainer(workers)
+        assert means.width == 2
+
+        def kill(seen: int) -> None:
+            pids = list(workers.client.run(os.getpid, on_error="ignore").values()) if seen in (2, 4) else []
+            for pid in pids[: 1 if seen == 2 else 2]:
+                os.kill(pid, signal.SIGKILL)
+
+        carry_out(order, tmp_path / "cluster", means, kill)
+    assert contents(tmp_path / "cluster") == contents(tmp_path / "here")
+    assert metrics(tmp_path / "cluster") == metrics(tmp_path / "here")
+
+
+def test_what_a_cluster_cannot_do_is_one_sentence(order: Ordered, tmp_path: Path) -> None:
+    """An epoch in which too many workers died, and a cluster that is gone: where it would go on is said."""
+    died = distributed.KilledWorker("task", SimpleNamespace(address="tcp://x:2"), 3)
+    client = _Client(died)
+    with pytest.raises(PlannerError, match=r"tcp://x:1: 4 workers died in the same call, the last at tcp://x:2.*on"):
+        carry_out(order, tmp_path, ParallelTrainer(DaskExecutor(client, "tcp://x:1")))
+    client.workers = False
+    with pytest.raises(PlannerError, match=r"tcp://x:1: the cluster must have a worker, got none for.*goes on from"):
+        carry_out(order, tmp_path, ParallelTrainer(DaskExecutor(client, "tcp://x:1")))
+
+
+class _Client:
+    """A client whose every task fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.workers = error, True
+
+    def nthreads(self) -> dict[str, int]:
+        return {"tcp://x:2": 1}
+
+    def wait_for_workers(self, count: int, timeout: float) -> None:
+        if not self.workers:
+            raise TimeoutError("0 of 1")
+
+    def scatter(self, value: object, **options: object) -> SimpleNamespace:
+        return SimpleNamespace(status="finished", release=lambda: None)
+
+    def submit(self, *call: object, pure: bool) -> SimpleNamespace:
+        return SimpleNamespace(status="error", key="task", exception=lambda timeout: self.error)
+
+
+def test_another_version_is_refused() -> None:
+    """A worker with another torch would give other bits: it is named, with both versions."""
+    with pytest.raises(InputError, match=r"worker tcp://x:2: versions must be {'torch': '2'}, got {'torch': '1'}"):
+        cluster._check_workers({"tcp://x:2": {"torch": "1"}}, {"torch": "2"})
+
+
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A free port and a word that is no address are refused, with what was tried."""
+    monkeypatch.setattr(cluster, "PATIENCE_S", 0.5)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for address in (f"tcp://127.0.0.1:{port}", "nowhere://x"):
+        with (
+            pytest.raises(InputError, match=f"--scheduler {address}: a Dask scheduler must answer there within"),
+            connect(address, None),
+        ):
+            pass
+
+
+class _Silent(_Client):
+    """A client that says nothing of its first tasks, at which nobody works, and answers the others."""
+
+    def __init__(self, silent: int) -> None:
+        super().__init__(ValueError())
+        self.silent, self.sent = silent, 0
+
+    def scatter(self, value: object, **options: object) -> SimpleNamespace:
+        self.sent += 1
+        return super().scatter(value, **options)
+
+    def processing(self) -> dict[str, list[str]]:
+        return {"tcp://x:2": ["somebody else's"]}
+
+    def submit(self, *call: object, pure: bool) -> SimpleNamespace:
+        self.silent -= 1
+        status = "finished" if self.silent < 0 else "pending"
+        return SimpleNamespace(status=status, key="ours", result=lambda timeout: 7, cancel=lambda: None)
+
+
+def test_calls_that_nobody_works_at_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster that does not tell that calls are lost: they are sent again, with what they need; not for ever."""
+    monkeypatch.setattr(watch, "_ASK_S", 0.05)
+    client = _Silent(2)
+    assert sorted(results(DaskExecutor(client, "tcp://x:1"), max, 1, [(2,), (3,)], "kept")) == [(0, 7), (1, 7)]
+    assert client.sent == 2
+    with pytest.raises(PlannerError, match=r"call 0: whoever ran it died, 4 times"):
+        list(results(DaskExecutor(_Silent(99), "tcp://x:1"), max, 1, [(2,)], "kept"))
