@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 from planner.version import __version__
 
 if TYPE_CHECKING:
+    from planner.api import diff, load_plan, next_best, pareto, solve, what_if
     from planner.errors import InfeasibleError, InputError, PlannerError, TimeLimitError
     from planner.library import load_fleet, load_profile
-    from planner.api import diff, load_plan, next_best, pareto, solve, what_if
     from planner.schema import Device, Fleet, Goal, Link, Plan, Profile
 
 _HOMES = {

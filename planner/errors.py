@@ -1,4 +1,4 @@
-"""What can go wrong, as the user sees it.
+"""Errors that users see.
 
 PlannerError
     InputError        what was given cannot be used; exit code 2
@@ -8,9 +8,19 @@ PlannerError
 
 
 class PlannerError(Exception):
-    """A problem that a user can read and act on: one message, never a traceback."""
+    """A problem that a user can read and act on: one message, never a traceback.
+
+    Args:
+        message: What must hold, what was got, where, and what to do. Arguments that are mentioned stand as
+            `setting` writes them, so that the command line can show them as flags.
+        field: The argument that is at fault, where it is a single one; it stands before the message.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message if field is None else f"{setting(field)}: {message}")
+        self.field = field
 
 
 class InputError(PlannerError):
@@ -25,3 +35,8 @@ class InfeasibleError(PlannerError):
 
 class TimeLimitError(PlannerError):
     """Time ran out before any plan was found; one may exist."""
+
+
+def setting(name: str, value: object = None) -> str:
+    """Return how a message mentions an argument: `time_limit_s`, or with a value `max_accuracy_drop=0.1`."""
+    return f"`{name}`" if value is None else f"`{name}={value}`"

@@ -18,14 +18,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from planner.arrays import Floats
 from planner.profiler.trial_plans import TrialPlan
 from planner.rules.accuracy import Retained, features
 from planner.schema import FusedAccuracy, Recovery
-
-Floats = NDArray[np.float64]
 
 DROPS = (0.01, 0.02, 0.05, 0.1, 0.2)
 

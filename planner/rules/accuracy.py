@@ -26,9 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.arrays import Floats
 from planner.schema import FusedAccuracy, PredictedAccuracy, Profile, SubModel
-
-Floats = NDArray[np.float64]
 
 _DECIMALS = 6
 # What retains nothing is taken to retain this, so that it has a logarithm.

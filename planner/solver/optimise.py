@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planner.arrays import Ints
 from planner.rules.cost import retention
 from planner.solver.exact import benders
 from planner.solver.exact.master import ObjectiveFunction
@@ -18,16 +19,7 @@ from planner.solver.exact.warm_start import NO_WARM_START, WarmStart
 from planner.solver.large import search
 from planner.solver.problem.build import build_instance
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import (
-    DEVICES,
-    EMBED_DIMS,
-    NEVER,
-    Instance,
-    Ints,
-    PlacedSubModel,
-    Progress,
-    SearchResult,
-)
+from planner.solver.problem.instance import DEVICES, EMBED_DIMS, NEVER, Instance, PlacedSubModel, Progress, SearchResult
 from planner.solver.submodels import knapsack
 
 # Retention is stated in parts per million.

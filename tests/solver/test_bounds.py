@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
+from planner.arrays import Ints
 from planner.schema import Fleet, Goal, Profile
 from planner.solver.exact.master import ObjectiveFunction
 from planner.solver.large import search
@@ -14,7 +15,7 @@ from planner.solver.large.class_bounds import ClassBounds, solo_us
 from planner.solver.large.interval_dp import IntervalDP
 from planner.solver.problem.build import build_instance
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import NEVER, Instance, Ints
+from planner.solver.problem.instance import NEVER, Instance
 from tests.helpers.brute_force import Best
 from tests.helpers.pencil import fleet, fleet_data, profile
 from tests.helpers.random_instances import random_fleet, random_goal, random_profile

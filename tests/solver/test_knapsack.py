@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from planner.arrays import Ints
 from planner.rules.cost import retention
 from planner.schema import Goal
 from planner.solver.problem.build import build_instance
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import NEVER, Instance, Ints, Option
+from planner.solver.problem.instance import NEVER, Instance, Option
 from planner.solver.submodels import knapsack
 from planner.solver.submodels.knapsack import Relaxation
 from planner.solver.submodels.lagrangian import LagrangianHeuristic

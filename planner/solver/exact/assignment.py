@@ -23,8 +23,9 @@ from dataclasses import dataclass
 
 from ortools.sat.python import cp_model
 
+from planner.arrays import Ints
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import NEVER, Instance, Ints
+from planner.solver.problem.instance import NEVER, Instance
 
 
 @dataclass(frozen=True, order=True)

@@ -16,11 +16,12 @@ Bounds only rise, and in the end are exact, so this ends; stopped early, it has 
 usually a plan. Step 1 is told in `promise`.
 """
 
+from planner.arrays import Ints
 from planner.solver.exact.assignment import Column, mask_of
 from planner.solver.exact.master import MasterProblem, ObjectiveFunction, OptimisticAssignment
 from planner.solver.exact.subset_costs import SubsetCosts
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import NEVER, Instance, Ints, PlacedSubModel, Progress, SearchResult
+from planner.solver.problem.instance import NEVER, Instance, PlacedSubModel, Progress, SearchResult
 from planner.solver.problem.placement import is_allowed, is_plan
 
 MAX_EXACT_CLASSES = 12

@@ -16,15 +16,13 @@ Source: Dantzig and Wolfe, doi:10.1287/opre.8.1.101; reduced-cost fixing is folk
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from ortools.linear_solver import pywraplp
 
+from planner.arrays import Floats, Ints
 from planner.solver.exact.assignment import Column, cover
 from planner.solver.exact.subset_costs import LP_S, SubsetCosts
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import NEVER, Instance, Ints
-
-Floats = NDArray[np.float64]
+from planner.solver.problem.instance import NEVER, Instance
 
 _PER_ROUND = 6
 _EPSILON = 1e-9

@@ -19,13 +19,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planner.arrays import Ints
 from planner.schema import Objective
 from planner.solver.exact.assignment import Column, cover
 from planner.solver.exact.column_generation import cheapest_cover
 from planner.solver.exact.subset_costs import SubsetCosts
 from planner.solver.exact.subset_dp import SubsetDP
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import DEVICES, EMBED_DIMS, MEDIA, NEVER, Instance, Ints, Option, PlacedSubModel
+from planner.solver.problem.instance import DEVICES, EMBED_DIMS, MEDIA, NEVER, Instance, Option, PlacedSubModel
 
 
 class ObjectiveFunction:

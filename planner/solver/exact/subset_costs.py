@@ -11,17 +11,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.arrays import Bools, Ints
 from planner.solver.exact.assignment import Column, classes_of
 from planner.solver.exact.warm_start import DualCuts, WarmStart, as_demanding, fingerprint, learned_cuts
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import NEVER, Instance, Ints, Option
+from planner.solver.problem.instance import NEVER, Instance, Option
 from planner.solver.submodels import knapsack
 from planner.solver.submodels.knapsack import DualCut, LinearBound, SubModelResult
 
 # About what a linear relaxation takes [s], where work is counted.
 LP_S = 5e-4
-
-Bools = NDArray[np.bool_]
 
 
 class SubModelCost(Protocol):

@@ -18,10 +18,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.arrays import Ints
 from planner.solver.exact.assignment import Column
 from planner.solver.exact.subset_costs import SubsetCosts, halves
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import EMBED_DIMS, NEVER, Ints
+from planner.solver.problem.instance import EMBED_DIMS, NEVER
 
 # More steps than this take longer than a model of the assignment does.
 _MOST_STEPS = 10**7

@@ -21,13 +21,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from planner.solver.problem.instance import IMPORTANCE_SCALE, NEVER, Ints, Option, Units
+from planner.arrays import Bools, Floats, Ints
+from planner.solver.problem.instance import IMPORTANCE_SCALE, NEVER, Option, Units
 from planner.solver.submodels.knapsack import DualCut, whole
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 # Of the same costs, the lessons of at most so many other budgets and needs are handed on.
 _MOST_HANDED_ON = 8

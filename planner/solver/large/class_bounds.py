@@ -20,14 +20,12 @@ Objective: least embed dims, devices or energy. Classes with the same N are one 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from ortools.linear_solver import pywraplp
 
+from planner.arrays import Floats, Ints
 from planner.schema import Objective
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import IMPORTANCE_SCALE, NEVER, Instance, Ints, Option
-
-Floats = NDArray[np.float64]
+from planner.solver.problem.instance import IMPORTANCE_SCALE, NEVER, Instance, Option
 
 # Prices of memory against time that are tried, in whole models.
 _MEMORY_PRICES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from planner.arrays import Ints
 from planner.solver.large.loads import Loads
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import NEVER, Ints
+from planner.solver.problem.instance import NEVER
 from planner.solver.submodels.cache import SubModelCache
 
 # With more than this share of the classes left over, the target was too tight.

@@ -19,9 +19,10 @@ import math
 
 import numpy as np
 
+from planner.arrays import Ints
 from planner.solver.large.class_bounds import ClassBounds
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import NEVER, Instance, Ints
+from planner.solver.problem.instance import NEVER, Instance
 
 # Tables up to this size are filled.
 _LARGEST_TABLE = 6_000_000

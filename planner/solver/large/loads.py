@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from planner.arrays import Bools, Floats, Ints
 from planner.solver.large.class_bounds import ClassBounds
-from planner.solver.problem.instance import IMPORTANCE_SCALE, NEVER, Instance, Ints, PlacedSubModel
+from planner.solver.problem.instance import IMPORTANCE_SCALE, NEVER, Instance, PlacedSubModel
 from planner.solver.submodels.cache import SubModelCache
-from planner.solver.submodels.lagrangian import Bools, Floats
 
 
 class FleetData:

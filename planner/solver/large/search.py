@@ -13,6 +13,7 @@ them) and what the plan leaves to be found.
 
 from collections.abc import Iterator
 
+from planner.arrays import Ints
 from planner.solver.exact.master import ObjectiveFunction
 from planner.solver.large.class_bounds import ClassBounds, rounded_up
 from planner.solver.large.construct import construct, served
@@ -20,16 +21,7 @@ from planner.solver.large.interval_dp import IntervalDP
 from planner.solver.large.loads import FleetData, Loads
 from planner.solver.large.local_search import close_devices, local_search
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import (
-    DEVICES,
-    EMBED_DIMS,
-    NEVER,
-    Instance,
-    Ints,
-    PlacedSubModel,
-    Progress,
-    SearchResult,
-)
+from planner.solver.problem.instance import DEVICES, EMBED_DIMS, NEVER, Instance, PlacedSubModel, Progress, SearchResult
 from planner.solver.problem.placement import is_plan
 from planner.solver.submodels.cache import SubModelCache
 

@@ -8,13 +8,14 @@ from functools import lru_cache
 
 import numpy as np
 
+from planner.arrays import Ints
 from planner.errors import InputError
 from planner.rules import cost, links
 from planner.rules.cost import DeviceCost, WidthCost
 from planner.rules.demands import Demands, demands_of, dependent, relay_sets
 from planner.rules.floors import RETENTION_TOLERANCE, Floors, floors_of
 from planner.schema import BYTES_PER_PARAM, Fleet, Goal, Profile
-from planner.solver.problem.instance import IMPORTANCE_SCALE, DeviceGroup, Instance, Ints, Option, SurvivalRule, Units
+from planner.solver.problem.instance import IMPORTANCE_SCALE, DeviceGroup, Instance, Option, SurvivalRule, Units
 
 # Finer than this and the solver's sums would leave 64 bits.
 _MAX_TICKS = 10**6

@@ -18,6 +18,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.arrays import Ints
 from planner.rules import cost
 from planner.rules.cost import DeviceCost, WidthCost
 from planner.rules.floors import Floors
@@ -28,8 +29,6 @@ IMPORTANCE_SCALE = 10**9
 NEVER = 2**50
 # Where the resources of `Instance` begin.
 DEVICES, EMBED_DIMS, MEDIA = 0, 1, 2
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

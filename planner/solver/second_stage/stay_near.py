@@ -18,11 +18,12 @@ from collections.abc import Sequence
 import numpy as np
 from ortools.sat.python import cp_model
 
+from planner.arrays import Ints
 from planner.solver.exact.assignment import Column, mask_of, relaxing_solver
 from planner.solver.exact.master import ObjectiveFunction
 from planner.solver.exact.subset_costs import SubsetCosts
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import EMBED_DIMS, NEVER, Instance, Ints, PlacedSubModel
+from planner.solver.problem.instance import EMBED_DIMS, NEVER, Instance, PlacedSubModel
 from planner.solver.problem.placement import ByDevice, by_device, is_allowed, move_cost
 
 _MOST_ROUNDS = 50

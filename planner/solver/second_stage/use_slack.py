@@ -14,18 +14,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from planner.arrays import Ints
 from planner.solver.exact.assignment import Column, classes_of, mask_of, richest_cover
 from planner.solver.exact.subset_costs import SubsetCosts
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import (
-    DEVICES,
-    EMBED_DIMS,
-    IMPORTANCE_SCALE,
-    Instance,
-    Ints,
-    Option,
-    PlacedSubModel,
-)
+from planner.solver.problem.instance import DEVICES, EMBED_DIMS, IMPORTANCE_SCALE, Instance, Option, PlacedSubModel
 from planner.solver.submodels import knapsack
 
 # Rounds in which a greedy filling gives more weight to the classes that fell short.

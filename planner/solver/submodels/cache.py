@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planner.arrays import Bools
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import NEVER, Instance, PlacedSubModel
-from planner.solver.submodels.lagrangian import Bools, LagrangianHeuristic
+from planner.solver.submodels.lagrangian import LagrangianHeuristic
 
 # About what building one sub-model takes [s], where work is counted.
 _BUILD_S = 5e-4

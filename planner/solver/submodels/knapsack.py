@@ -31,8 +31,9 @@ from numpy.typing import NDArray
 from ortools.linear_solver import pywraplp
 from ortools.sat.python import cp_model
 
+from planner.arrays import Ints
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import IMPORTANCE_SCALE, Instance, Ints, Option
+from planner.solver.problem.instance import IMPORTANCE_SCALE, Instance, Option
 
 _NO_PRICE = 1e-9
 

@@ -16,12 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from planner.solver.problem.instance import IMPORTANCE_SCALE, NEVER, Instance, Ints, Option
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from planner.arrays import Bools, Floats, Ints
+from planner.solver.problem.instance import IMPORTANCE_SCALE, NEVER, Instance, Option
 
 _ROUNDS = 36
 # What memory costs against time, in whole models.
