@@ -1,4 +1,4 @@
-"""Three planners to measure ours against, in the style of the papers this work builds on.
+"""Baselines: three planners in the style of the papers that this work builds on.
 
 None looks for the least latency: all prune no more than they must to fit the memory budgets
 (and the latency limit, where the goal has one). Neither paper's planner was published as code
@@ -11,7 +11,8 @@ from functools import cached_property
 import numpy as np
 
 from planner.errors import InfeasibleError
-from planner.solver.problem.instance import Instance, Option, PlacedSubModel
+from planner.solver.problem.instance import Instance
+from planner.solver.problem.option import Option, PlacedSubModel
 
 # Pruning ratios are tried in steps of one of this many.
 _STEPS = 32
@@ -81,7 +82,7 @@ def memory_proportional(instance: Instance, seed: int) -> tuple[PlacedSubModel, 
         InfeasibleError: If a device does not hold its share with the floors met.
     """
     options = _full_width(instance)
-    free = np.array([max(0, option.free_grains / option.grains_per_byte) for option in options])
+    free = np.array([max(0, option.free_grains / option.costs.grains_per_byte) for option in options])
     if not free.any():
         raise InfeasibleError("No plan by memory-proportional: no device has memory left for any unit.")
     ends = np.rint(np.cumsum(free) / free.sum() * instance.num_classes).astype(int)
@@ -160,3 +161,10 @@ def _in_time(instance: Instance, p: PlacedSubModel, num_used: int) -> bool:
         return True
     fusion_us = instance.fusion_us(num_used * max(option.embed_dim for option in instance.options))
     return (p.option.alone_us + instance.compute_us(p.option, p.kept)) + fusion_us <= limit_us
+
+
+BASELINES = {
+    "random-equal": random_equal,
+    "greedy": greedy,
+    "memory-proportional": memory_proportional,
+}

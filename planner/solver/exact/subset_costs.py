@@ -1,238 +1,163 @@
-"""What is known of t(o, S), the least cost of a sub-model for class subset S on option o.
+"""Bounds on t(o, S), the least cost of a sub-model for class subset S on option o, for all subsets.
 
-For up to a dozen classes, every subset has a row: a proven bound, and the best sub-model built
-so far. Both are filled lazily, and what is learned of one subset is a bound for others. What
-another search learned is where it begins (see `experience`).
+For up to a dozen classes, every subset has a row: a proven lower bound, and the best sub-model built so far (an upper
+bound). Both are filled lazily. A bound that is proven for one subset is one for its supersets too, since more classes
+never need less; a dual cut also bounds other subsets. A warm start brings what earlier searches proved.
 """
 
-from collections.abc import Iterator
-from typing import Any, Protocol
-
 import numpy as np
-from numpy.typing import NDArray
 
 from planner.arrays import Bools, Ints
-from planner.solver.exact.assignment import Column, classes_of
+from planner.solver.exact.sub_model_costs import SubModelCosts
 from planner.solver.exact.warm_start import DualCuts, WarmStart, as_demanding, fingerprint, learned_cuts
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import NEVER, Instance, Option
-from planner.solver.submodels import knapsack
-from planner.solver.submodels.knapsack import DualCut, LinearBound, SubModelResult
+from planner.solver.problem.column import Column
+from planner.solver.problem.instance import NEVER, Instance
+from planner.solver.problem.option import Option
+from planner.solver.problem.subsets import classes_of, halves_by_class
+from planner.solver.submodels.relaxation import DualCut
 
-# About what a linear relaxation takes [s], where work is counted.
+# Rough time of a linear relaxation [s], where work is counted.
 LP_S = 5e-4
 
 
-class SubModelCost(Protocol):
-    """What a sub-model is judged by: a number for each option and class subset, the less the better."""
-
-    def bound(self, option: int, classes: tuple[int, ...]) -> LinearBound | None:
-        """Return a bound for these classes and others like them; None if the option cannot serve them."""
-        ...
-
-    def least(self, option: int, classes: tuple[int, ...], clock: Clock, enough: int) -> SubModelResult:
-        """Return the least cost of any sub-model for these classes, or any that is at most `enough`."""
-        ...
-
-    def of(self, option: int, kept: tuple[int, ...]) -> int:
-        """Return the cost of a sub-model."""
-        ...
-
-
-class ComputeTime:
-    """The cost that plans are made for [us]: latency and energy both follow from it."""
-
-    def __init__(self, instance: Instance) -> None:
-        self._instance = instance
-        self._relaxations: dict[tuple[int, bool], knapsack.Relaxation] = {}
-
-    def bound(self, option: int, classes: tuple[int, ...]) -> LinearBound | None:
-        """See `Cost`."""
-        of_time = self._relaxation(option, False).bound(classes)
-        if of_time is not None:
-            return of_time
-        # Too little memory: how much is needed says for which others there is too little as well.
-        of_memory = self._relaxation(option, True).bound(classes)
-        free_grains = self._instance.options[option].free_grains
-        if of_memory is None or of_memory.by_count[len(classes) - 1] <= free_grains:
-            return None
-        never = np.where(of_memory.by_count > free_grains, NEVER, 0)
-        return LinearBound(of_memory.binding, never, of_memory.cut)
-
-    def _relaxation(self, option: int, of_memory: bool) -> knapsack.Relaxation:
-        key = option, of_memory
-        if key not in self._relaxations:
-            self._relaxations[key] = knapsack.Relaxation(self._instance, self._instance.options[option], of_memory)
-        return self._relaxations[key]
-
-    def least(self, option: int, classes: tuple[int, ...], clock: Clock, enough: int) -> SubModelResult:
-        """See `Cost`."""
-        return knapsack.cheapest(self._instance, self._instance.options[option], classes, clock, enough_us=enough)
-
-    def of(self, option: int, kept: tuple[int, ...]) -> int:
-        """See `Cost`."""
-        return self._instance.compute_us(self._instance.options[option], kept)
-
-
 class SubsetCosts:
-    """What is known of t(o, S) for every option o and class subset S: bounds and sub-models."""
+    """Lower and upper bounds on t(o, S) for every option o and class subset S, each (O, 2^C)."""
 
-    def __init__(self, instance: Instance, cost: SubModelCost, experience: WarmStart) -> None:
+    def __init__(self, instance: Instance, warm_start: WarmStart) -> None:
         self.instance = instance
-        self._cost, self._experience = cost, experience
+        self._costs, self._warm_start = SubModelCosts(instance), warm_start
         num_classes = instance.num_classes
         shape = (len(instance.options), 2**num_classes)
         self.masks = np.arange(shape[1])
         self.sizes = np.array([mask.bit_count() for mask in range(shape[1])])
-        self.low: Ints = np.zeros(shape, dtype=np.int64)
-        self.high: Ints = np.full(shape, NEVER, dtype=np.int64)
+        self.member: Bools = (self.masks[:, None] >> np.arange(num_classes) & 1).astype(bool)  # (2^C, C)
+        self.lower_bound: Ints = np.zeros(shape, dtype=np.int64)
+        self.upper_bound: Ints = np.full(shape, NEVER, dtype=np.int64)
         self.kept: dict[Column, tuple[int, ...]] = {}
-        self._bounded: Bools = np.zeros(shape, dtype=bool)
-        self.num_bounded = 0
-        self._costs = [fingerprint(instance.units, option) for option in instance.options]
-        # What was learned here, of each option.
+        self._relaxed: Bools = np.zeros(shape, dtype=bool)
+        self.num_relaxed = 0
+        self._fingerprints = [fingerprint(instance.units, option) for option in instance.options]
+        # Proven in this search, by option.
         self._cuts: list[list[tuple[int, DualCut]]] = [[] for _ in instance.options]
         self._proofs: list[dict[int, int]] = [{} for _ in instance.options]
+        allowed = {g: instance.allowed(g, self.member) & (self.masks > 0) for g in range(len(instance.groups))}
         for o, option in enumerate(instance.options):
-            self.low[o, ~_allowed(instance, option.group, self.masks) | self._unreachable(option)] = NEVER
-            earlier = experience.of(self._costs[o])
-            for lessons in earlier:
-                self._recall(o, lessons)
+            self.lower_bound[o, ~allowed[option.group] | self._unreachable(option)] = NEVER
+            earlier = warm_start.of(self._fingerprints[o])
+            for cuts in earlier:
+                self._apply(o, cuts)
             for c in range(0 if earlier else num_classes):
-                self.bound(Column(o, 1 << c))
+                self.relax(Column(o, 1 << c))
 
     def _unreachable(self, option: Option) -> Bools:
-        """Return which class subsets have a class that needs more than there is, (2^C,)."""
+        """Return which class subsets have a class that needs more importance than there is, (2^C,)."""
         too_much = option.need > self.instance.units.importance.sum(axis=1)[:, None]  # (C, C)
-        holds = self.masks[:, None] >> np.arange(self.instance.num_classes) & 1 > 0  # (2^C, C)
-        found: Bools = np.asarray(np.any(holds & too_much.T[self.sizes - 1], axis=1))
-        return found
+        unreachable: Bools = np.asarray(np.any(self.member & too_much.T[self.sizes - 1], axis=1))
+        return unreachable
 
-    def experience(self) -> WarmStart:
-        """Return what is known, for other searches to begin with."""
-        known, num_units = self._experience, len(self.instance.units)
+    def warm_start(self) -> WarmStart:
+        """Return what is proven and built by now, for other searches to begin with."""
+        known, num_units = self._warm_start, len(self.instance.units)
         sub_models: list[list[tuple[int, bytes]]] = [[] for _ in self.instance.options]
-        for i, kept in self.kept.items():
+        for column, kept in self.kept.items():
             chosen = np.zeros(num_units, dtype=bool)
             chosen[list(kept)] = True
-            sub_models[i.option].append((i.mask, np.packbits(chosen).tobytes()))
+            sub_models[column.option].append((column.mask, np.packbits(chosen).tobytes()))
         learned = [
             learned_cuts(costs, option, self._cuts[o], self._proofs[o], sub_models[o], known.of(costs))
-            for o, (costs, option) in enumerate(zip(self._costs, self.instance.options, strict=True))
+            for o, (costs, option) in enumerate(zip(self._fingerprints, self.instance.options, strict=True))
         ]
-        return known.and_then(learned)
+        return known.updated(learned)
 
-    def _recall(self, o: int, lessons: DualCuts) -> None:
+    def _apply(self, o: int, cuts: DualCuts) -> None:
         """Begin with what was learned of an option of the same costs."""
         option, num_classes = self.instance.options[o], self.instance.num_classes
-        binding = (lessons.prices > 0) @ (1 << np.arange(num_classes))
+        binding = (cuts.prices > 0) @ (1 << np.arange(num_classes))
         held = np.zeros((len(self.masks), num_classes), dtype=np.int64)
-        np.maximum.at(held, binding, lessons.by_count(option))
-        for below, above in halves(held.reshape((2,) * num_classes + (num_classes,)), num_classes):
+        np.maximum.at(held, binding, cuts.by_count(option))
+        for below, above in halves_by_class(held.reshape((2,) * num_classes + (num_classes,)), num_classes):
             np.maximum(above, below, out=above)
-        self.low[o, 1:] = np.maximum(self.low[o, 1:], held[self.masks[1:], self.sizes[1:] - 1])
-        self._bounded[o, lessons.masks[lessons.exact_at(option)]] = True
-        for mask, bound in lessons.proofs:
-            self._raise_low(Column(o, mask), bound, lessons.stricter(mask, option))
-        for mask, packed in lessons.sub_models:
+        row = self.lower_bound[o]
+        row[1:] = np.maximum(row[1:], held[self.masks[1:], self.sizes[1:] - 1])
+        self._relaxed[o, cuts.masks[cuts.exact_at(option)]] = True
+        for mask, bound in cuts.proofs:
+            self._raise_bound(Column(o, mask), bound, cuts.stricter(mask, option))
+        for mask, packed in cuts.sub_models:
             bits = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=len(self.instance.units))
             kept = tuple(np.flatnonzero(bits).tolist())
             if self.instance.meets_floors(option, classes_of(mask), kept) and self.instance.fits(option, kept):
                 self.add(Column(o, mask), kept)
 
-    def within(self, limits: Ints, clock: Clock) -> list[Column]:
+    def largest_within(self, limits: Ints, clock: Clock) -> list[Column]:
         """Return each option's largest class subsets that may cost this little, as far as relaxations tell.
+
+        Args:
+            limits: Most compute time [us] of each option, (O,).
+            clock: Time for it.
 
         Raises:
             TimeoutError: If time runs out on the way.
         """
         while True:
-            largest = _largest(self.low <= limits[:, None])
-            unbounded = np.argwhere(largest & ~self._bounded).tolist()
-            if not unbounded:
+            largest = _largest(self.lower_bound <= limits[:, None])
+            unrelaxed = np.argwhere(largest & ~self._relaxed).tolist()
+            if not unrelaxed:
                 return [Column(o, mask) for o, mask in np.argwhere(largest).tolist()]
-            for o, mask in unbounded:
+            for o, mask in unrelaxed:
                 if clock.expired():
                     raise TimeoutError
-                # What was learned of one may have settled the next.
-                if self.low[o, mask] <= limits[o]:
+                # The relaxation of one subset may have settled the next.
+                if self.lower_bound[o, mask] <= limits[o]:
                     clock.spend(LP_S)
-                    self.bound(Column(o, mask))
+                    self.relax(Column(o, mask))
 
-    def is_bounded(self, candidate: Column) -> bool:
-        """Say whether the candidate's own relaxation was solved."""
-        return bool(self._bounded[candidate.option, candidate.mask])
+    def is_relaxed(self, column: Column) -> bool:
+        """Return whether the column's own relaxation was solved."""
+        return bool(self._relaxed[column.option, column.mask])
 
-    def examine(self, candidate: Column, clock: Clock, enough: int = 0) -> None:
-        """Build the candidate's cheapest sub-model, or one that is cheap enough, or learn that there is none."""
-        answer = self._cost.least(candidate.option, candidate.classes, clock, enough)
-        self._prove(candidate, NEVER if answer.bound is None else answer.bound)
-        if answer.kept is not None:
-            self.add(candidate, answer.kept)
+    def solve(self, column: Column, clock: Clock, enough: int = 0) -> None:
+        """Build the column's cheapest sub-model, or one that is cheap enough, or prove that there is none."""
+        result = self._costs.solve(column.option, column.classes, clock, enough)
+        self._prove(column, NEVER if result.bound is None else result.bound)
+        if result.kept is not None:
+            self.add(column, result.kept)
 
-    def add(self, candidate: Column, kept: tuple[int, ...]) -> None:
-        """Remember a sub-model that meets the candidate's floors and budget."""
-        key = (candidate.option, candidate.mask)
-        cost = self._cost.of(candidate.option, kept)
-        if cost < self.high[key]:
-            self.high[key] = cost
-            self.kept[candidate] = kept
+    def add(self, column: Column, kept: tuple[int, ...]) -> None:
+        """Add a sub-model that meets the column's floors and budget."""
+        key = (column.option, column.mask)
+        cost = self._costs.of(column.option, kept)
+        if cost < self.upper_bound[key]:
+            self.upper_bound[key] = cost
+            self.kept[column] = kept
 
-    def bound(self, candidate: Column) -> None:
-        """Bound a class subset, and all others that hold the classes which make it dear."""
-        self._bounded[candidate.option, candidate.mask] = True
-        self.num_bounded += 1
-        bound = self._cost.bound(candidate.option, candidate.classes)
+    def relax(self, column: Column) -> None:
+        """Bound a class subset by its relaxation, and with it all that hold the classes with a price."""
+        self._relaxed[column.option, column.mask] = True
+        self.num_relaxed += 1
+        bound = self._costs.bound(column.option, column.classes)
         if bound is None:
-            self._prove(candidate, NEVER)
+            self._prove(column, NEVER)
             return
         if bound.cut is not None:
-            self._cuts[candidate.option].append((candidate.mask, bound.cut))
+            self._cuts[column.option].append((column.mask, bound.cut))
         binding = sum(1 << c for c in bound.binding)
         holding = self.masks[((self.masks & binding) == binding) & (self.masks > 0)]
-        row = self.low[candidate.option]
+        row = self.lower_bound[column.option]
         row[holding] = np.maximum(row[holding], bound.by_count[self.sizes[holding] - 1])
 
-    def _prove(self, candidate: Column, cost: int) -> None:
-        """Remember what a class subset costs at least; so do its supersets with no lower floor."""
-        proofs = self._proofs[candidate.option]
-        proofs[candidate.mask] = max(cost, proofs.get(candidate.mask, 0))
-        option, classes = self.instance.options[candidate.option], list(candidate.classes)
-        stricter = as_demanding(option, classes, option.need[classes, len(classes) - 1])
-        self._raise_low(candidate, cost, stricter)
+    def _prove(self, column: Column, cost: int) -> None:
+        """Record a proven least cost of a class subset; it holds for supersets with no lower floor too."""
+        proofs = self._proofs[column.option]
+        proofs[column.mask] = max(cost, proofs.get(column.mask, 0))
+        option, classes = self.instance.options[column.option], list(column.classes)
+        self._raise_bound(column, cost, as_demanding(option, classes, option.need[classes, len(classes) - 1]))
 
-    def _raise_low(self, candidate: Column, cost: int, stricter: Bools) -> None:
-        """Raise the bound of a class subset and its supersets, those with a number of classes that is `stricter`."""
-        row, mask = self.low[candidate.option], candidate.mask
+    def _raise_bound(self, column: Column, cost: int, stricter: Bools) -> None:
+        """Raise the bound of a class subset and of its supersets with a number of classes that is `stricter`."""
+        row, mask = self.lower_bound[column.option], column.mask
         supersets = ((self.masks & mask) == mask) & np.append(stricter, False)[self.sizes - 1]
         row[supersets] = np.maximum(row[supersets], cost)
-
-
-def halves(table: NDArray[Any], num_classes: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Yield, for each class, views of a table's rows for the class subsets without it, and of those with it.
-
-    Args:
-        table: Its first axes, one for each class, are the class subsets.
-        num_classes: So many axes.
-    """
-    for axis in range(num_classes):
-        without, with_class = np.moveaxis(table, axis, 0)
-        yield without, with_class
-
-
-def _allowed(instance: Instance, group: int, masks: Ints) -> Bools:
-    """Return which class subsets the demands let a device of this group serve."""
-    must, never = (
-        sum(1 << c for c in classes) for classes in (instance.groups[group].must, instance.groups[group].never)
-    )
-    allowed: Bools = (masks > 0) & ((masks & must) == must) & ((masks & never) == 0)
-    for classes in instance.together:
-        both = sum(1 << c for c in classes)
-        allowed &= ((masks & both) == 0) | ((masks & both) == both)
-    for classes in instance.apart:
-        some = masks & sum(1 << c for c in classes)
-        allowed &= (some & (some - 1)) == 0
-    return allowed
 
 
 def _largest(member: Bools) -> Bools:
@@ -241,9 +166,11 @@ def _largest(member: Bools) -> Bools:
     shape = (2,) * num_classes + (len(member),)
     largest = member.T.reshape(shape).copy()
     above = largest.copy()  # the mask itself or a superset is a member
-    for without, with_class in halves(above, num_classes):
+    for without, with_class in halves_by_class(above, num_classes):
         without |= with_class
-    for (lower, _), (_, upper) in zip(halves(largest, num_classes), halves(above, num_classes), strict=True):
+    for (lower, _), (_, upper) in zip(
+        halves_by_class(largest, num_classes), halves_by_class(above, num_classes), strict=True
+    ):
         lower &= ~upper
-    found: Bools = largest.reshape(-1, len(member)).T
-    return found
+    maximal: Bools = largest.reshape(-1, len(member)).T
+    return maximal

@@ -1,4 +1,4 @@
-"""Assignments by dynamic programming over class subsets, where devices share little.
+"""Assignments by dynamic programming over class subsets, for devices that share little.
 
 With costs v_d(S) of device d for class subset S (a device that can serve more can serve S, so
 they only fall from S to a subset), and F_0 = 0 for no class:
@@ -19,14 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.arrays import Ints
-from planner.solver.exact.assignment import Column
-from planner.solver.exact.subset_costs import SubsetCosts, halves
+from planner.solver.exact.subset_costs import SubsetCosts
 from planner.solver.problem.clock import Clock
+from planner.solver.problem.column import Column
 from planner.solver.problem.instance import EMBED_DIMS, NEVER
+from planner.solver.problem.subsets import halves_by_class
 
-# More steps than this take longer than a model of the assignment does.
-_MOST_STEPS = 10**7
-# About what a step takes [s], where work is counted.
+# More steps than this take longer than a CP-SAT model of the assignment.
+_MAX_STEPS = 10**7
+# Rough time of a step [s], where work is counted.
 _STEP_S = 5e-9
 # The weight of an embed dim, where sub-models that are still to be built count 1.
 _PER_EMBED_DIM = 2**20
@@ -34,7 +35,7 @@ _PER_EMBED_DIM = 2**20
 
 @dataclass(frozen=True, eq=False)
 class _Splits:
-    """Every way to split a class subset in two: `part` and `rest`, those of mask M from `start[M]` on."""
+    """All splits of each class subset in two: `part` and `rest`, those of mask M from `start[M]` on."""
 
     part: NDArray[np.int32]
     rest: NDArray[np.int32]
@@ -53,43 +54,43 @@ def _splits(num_classes: int) -> _Splits:
 
 
 class SubsetDP:
-    """The devices of an instance, and what class subsets cost there as far as is known."""
+    """Dynamic program over the devices of an instance, at the lower bounds of its class subsets."""
 
-    def __init__(self, knowledge: SubsetCosts) -> None:
-        self._knowledge = knowledge
-        instance = knowledge.instance
+    def __init__(self, subset_costs: SubsetCosts) -> None:
+        self._subset_costs = subset_costs
+        instance = subset_costs.instance
         # Of more devices than classes, some have nothing to do; unless all of them must.
-        counts = [len(g.names) if g.must else min(instance.num_classes, len(g.names)) for g in instance.groups]
+        counts = [len(g.names) if g.pinned else min(instance.num_classes, len(g.names)) for g in instance.groups]
         self._group_of = [g for g, count in enumerate(counts) for _ in range(count)]
         self._options_of = [[o for o, x in enumerate(instance.options) if x.group == g] for g in range(len(counts))]
         self._steps = 3**instance.num_classes * len(self._group_of)
-        self.is_quick = self._steps <= _MOST_STEPS
+        self.is_quick = self._steps <= _MAX_STEPS
 
-    def decides(self, most: Ints) -> bool:
-        """Say whether nothing is left out where at most so much of each resource is used, (R,)."""
-        rules, others = self._knowledge.instance.survivors, np.delete(most, EMBED_DIMS)
-        return self.is_quick and len(rules) == 1 and rules[0].least == 1 and bool((others >= NEVER).all())
+    def decides(self, max_use: Ints) -> bool:
+        """Return whether the program is exact within limits of each resource, (R,)."""
+        rules, others = self._subset_costs.instance.survival_rules, np.delete(max_use, EMBED_DIMS)
+        return self.is_quick and len(rules) == 1 and rules[0].min_devices == 1 and bool((others >= NEVER).all())
 
-    def slowest_us(self, paths_us: Ints, clock: Clock) -> int:
+    def bottleneck_us(self, paths_us: Ints, clock: Clock) -> int:
         """Return the least latency [us] of the slowest device; `NEVER` if there is no assignment.
 
         Args:
             paths_us: The time [us] of sending and returning, of each option, (O,).
-            clock: Counts the work.
+            clock: Clock that counts the work.
         """
-        return self._least(self._by_device(self._knowledge.low + paths_us[:, None]), np.maximum, clock)
+        return self._least(self._by_device(self._subset_costs.lower_bound + paths_us[:, None]), np.maximum, clock)
 
     def embed_dims(self, limits: Ints, clock: Clock) -> int:
-        """Return the least embed dims of what computes within these limits [us] of each option, (O,)."""
+        """Return the least embed dims of assignments that compute within limits [us] of each option, (O,)."""
         weights = self._by_device(self._weights(limits))
         return min(NEVER, self._least(weights, np.add, clock) // _PER_EMBED_DIM)
 
-    def picks(self, limits: Ints, clock: Clock) -> list[Column]:
-        """Return the assignment of least embed dims within limits where there is one, with what is built preferred."""
+    def columns(self, limits: Ints, clock: Clock) -> list[Column]:
+        """Return the assignment of least embed dims within limits, of which there must be one; built columns first."""
         weights = self._weights(limits)
         by_device = self._by_device(weights)
         tables = self._tables(by_device, np.add, clock)
-        splits, left, picks = _splits(self._knowledge.instance.num_classes), len(weights[0]) - 1, []
+        splits, left, columns = _splits(self._subset_costs.instance.num_classes), len(weights[0]) - 1, []
         for g, costs, before in reversed(list(zip(self._group_of, by_device, [None, *tables], strict=True))):
             part = left
             if before is not None:
@@ -97,39 +98,39 @@ class SubsetDP:
                 least = np.argmin(before[splits.rest[ways]] + costs[splits.part[ways]])
                 part = int(splits.part[ways][least])
             if costs[part]:
-                picks.append(self._largest(g, part, weights))
+                columns.append(self._largest(g, part, weights))
             left &= ~part
-        return picks
+        return columns
 
     def _weights(self, limits: Ints) -> Ints:
-        """Return what each sub-model weighs: its embed dims, then whether it is still to be built, (O, 2^C)."""
-        embed_dims = np.array([option.embed_dim for option in self._knowledge.instance.options])
-        unbuilt = self._knowledge.high > limits[:, None]
+        """Return the weight of each column: its embed dims, then one if it is still to be built, (O, 2^C)."""
+        embed_dims = np.array([option.embed_dim for option in self._subset_costs.instance.options])
+        unbuilt = self._subset_costs.upper_bound > limits[:, None]
         weights: Ints = np.where(
-            self._knowledge.low <= limits[:, None], embed_dims[:, None] * _PER_EMBED_DIM + unbuilt, NEVER
+            self._subset_costs.lower_bound <= limits[:, None], embed_dims[:, None] * _PER_EMBED_DIM + unbuilt, NEVER
         )
         return weights
 
     def _largest(self, group: int, part: int, weights: Ints) -> Column:
-        """Return the lightest candidate of a group that holds these classes, and of several the largest."""
-        masks, rows = self._knowledge.masks, self._options_of[group]
+        """Return the lightest column of a group that holds these classes, and of several the largest."""
+        masks, rows = self._subset_costs.masks, self._options_of[group]
         holding = masks[(masks & part) == part]
         here = weights[np.ix_(rows, holding)]
         lightest = np.argwhere(here == here.min())
-        row, i = lightest[np.argmax(self._knowledge.sizes[holding[lightest[:, 1]]])].tolist()
+        row, i = lightest[np.argmax(self._subset_costs.sizes[holding[lightest[:, 1]]])].tolist()
         return Column(rows[row], int(holding[i]))
 
     def _by_device(self, costs: Ints) -> list[Ints]:
-        """Return the cost of each class subset on each device, its cheapest superset counting; idle costs nothing."""
-        knowledge = self._knowledge
+        """Return the cost of each class subset on each device: that of its cheapest superset; idle costs nothing."""
+        subset_costs = self._subset_costs
         by_group = []
-        for group, rows in zip(knowledge.instance.groups, self._options_of, strict=True):
+        for group, rows in zip(subset_costs.instance.groups, self._options_of, strict=True):
             least = costs[rows].min(axis=0)
-            for below, above in halves(
-                least.reshape((2,) * knowledge.instance.num_classes), knowledge.instance.num_classes
+            for below, above in halves_by_class(
+                least.reshape((2,) * subset_costs.instance.num_classes), subset_costs.instance.num_classes
             ):
                 np.minimum(below, above, out=below)
-            if not group.must:
+            if not group.pinned:
                 least[0] = 0
             by_group.append(least)
         return [by_group[g] for g in self._group_of]
@@ -137,7 +138,7 @@ class SubsetDP:
     def _tables(self, by_device: list[Ints], plus: np.ufunc, clock: Clock) -> list[Ints]:
         """Return F of all devices but the last, each (2^C,)."""
         clock.spend(_STEP_S * self._steps)
-        splits = _splits(self._knowledge.instance.num_classes)
+        splits = _splits(self._subset_costs.instance.num_classes)
         tables = by_device[:1]
         for costs in by_device[1:-1]:
             ways = plus(tables[-1][splits.rest], costs[splits.part])
@@ -148,6 +149,6 @@ class SubsetDP:
         tables = self._tables(by_device, plus, clock)
         if not tables:
             return int(by_device[0][-1])
-        splits = _splits(self._knowledge.instance.num_classes)
+        splits = _splits(self._subset_costs.instance.num_classes)
         last = splits.start[-1]
         return int(plus(tables[-1][splits.rest[last:]], by_device[-1][splits.part[last:]]).min())

@@ -1,17 +1,16 @@
-"""What an earlier search learned of t(o, S), to begin another with.
+"""Warm starts: what an earlier search proved of t(o, S), for another search to begin with.
 
-What a sub-model for class subset S costs on option o depends on the units' times and sizes there,
-on the needs of the classes and on the memory that is free; not on names, links, the number of
-devices, or what is demanded of them. So what was learned of it is good for every fleet with
-devices of the same costs:
+The cost of a sub-model for class subset S on option o depends on the units' times and sizes there, on the needs of
+the classes and on the free memory; not on names, links, the number of devices, or demands. So what is proven of it is
+valid for every fleet with devices of the same costs:
 
-- A cut: a solution of the dual of the linear relaxation (see `submodel`). It stays one when needs
-  or free memory change, and so bounds every S that holds the classes it prices:
-  t(o, S) >= constant + per_grain free + sum_c price_c need[c, |S|]. (Where memory is too short, the
-  same of the memory that is needed.)
-- A proof: no sub-model for S takes less than so long. It holds where classes need as much or
-  more, memory is as short or shorter, and for every superset.
-- A sub-model, good wherever it fits and meets the floors.
+- A cut: a solution of the dual of the linear relaxation (see `submodels.relaxation`). It stays feasible when needs or
+  free memory change, and so bounds every S that holds the classes it prices:
+  t(o, S) >= constant + per_grain free + sum_c price_c need[c, |S|]. (Where memory is too short, the same of the memory
+  that is needed.)
+- A proof: no sub-model for S takes less than some time. It holds where classes need as much or more and memory is as
+  short or shorter, and for every superset.
+- A sub-model, usable wherever it fits and meets the floors.
 
 Legend: C classes, K cuts, U units; class subsets are bit masks.
 """
@@ -23,23 +22,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.arrays import Bools, Floats, Ints
-from planner.solver.problem.instance import IMPORTANCE_SCALE, NEVER, Option, Units
-from planner.solver.submodels.knapsack import DualCut, whole
+from planner.solver.problem.instance import IMPORTANCE_SCALE, NEVER, Units
+from planner.solver.problem.option import Option
+from planner.solver.submodels.relaxation import DualCut, safely_rounded_up
 
-# Of the same costs, the lessons of at most so many other budgets and needs are handed on.
-_MOST_HANDED_ON = 8
-# Less than this is a rounding error [us].
+# Cuts of at most so many other budgets and needs of the same costs are handed on, so that warm starts stay small.
+_MAX_HANDED_ON = 8
+# Rounding error of a bound [us].
 _NEGLIGIBLE_US = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class DualCuts:
-    """What was learned of the sub-models of one option."""
+    """Cuts, proofs and sub-models of one option."""
 
     costs: str  # fingerprint of the option's times and sizes
     need: Ints  # (C, C) see `Option`
     free_grains: int
-    masks: Ints  # (K,) whose relaxations these cuts are
+    masks: Ints  # (K,) class subsets whose relaxations gave the cuts
     prices: Floats  # (K, C)
     per_grain: Floats  # (K,) not above 0
     constant: Floats  # (K,)
@@ -48,19 +48,19 @@ class DualCuts:
     sub_models: tuple[tuple[int, bytes], ...]  # (mask, kept units as packed bits)
 
     def by_count(self, option: Option) -> Ints:
-        """Return the bound [us] of each cut on class subsets of n classes, at an option's own terms, (K, C)."""
+        """Return the bound [us] of each cut on class subsets of n classes, at an option's needs and memory, (K, C)."""
         values = self.prices @ (option.need / IMPORTANCE_SCALE)
         values += (self.constant + self.per_grain * option.free_grains)[:, None]
-        bounds = whole(values)
+        bounds = safely_rounded_up(values)
         never = np.where(bounds > option.free_grains, NEVER, 0)
         return np.where(self.of_memory[:, None], never, bounds)
 
     def same_terms(self, option: Option) -> bool:
-        """Say whether these lessons were learned at an option's needs and free memory."""
+        """Return whether these were learned at an option's needs and free memory."""
         return self.free_grains == option.free_grains and np.array_equal(self.need, option.need)
 
     def exact_at(self, option: Option) -> Bools:
-        """Return which cuts are as good as relaxations solved at an option's own terms, (K,)."""
+        """Return which cuts equal relaxations solved at an option's own needs and memory, (K,)."""
         if self.free_grains > option.free_grains or not np.array_equal(self.need, option.need):
             return np.zeros(len(self.masks), dtype=bool)
         # Where memory had no price, more of it changes nothing.
@@ -68,7 +68,7 @@ class DualCuts:
         return exact & ~self.of_memory
 
     def stricter(self, mask: int, option: Option) -> Bools:
-        """Return for which numbers of classes what was proven of a class subset holds on an option, (C,)."""
+        """Return for which numbers of classes a proof for a class subset holds on an option, (C,)."""
         classes = [c for c in range(len(self.need)) if mask >> c & 1]
         if option.free_grains > self.free_grains:
             return np.zeros(len(self.need), dtype=bool)
@@ -77,21 +77,21 @@ class DualCuts:
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What was learned; no search changes it, it hands on a new one."""
+    """Cuts by option; no search changes them, it returns new ones."""
 
-    lessons: tuple[DualCuts, ...] = ()
+    cuts: tuple[DualCuts, ...] = ()
 
     def of(self, costs: str) -> list[DualCuts]:
-        """Return what was learned of options of these costs."""
-        return [lessons for lessons in self.lessons if lessons.costs == costs]
+        """Return the cuts of options with these costs."""
+        return [cuts for cuts in self.cuts if cuts.costs == costs]
 
-    def and_then(self, newer: Iterable[DualCuts]) -> "WarmStart":
-        """Return this experience with newer lessons, and without what is too long ago."""
+    def updated(self, newer: Iterable[DualCuts]) -> "WarmStart":
+        """Return this warm start with newer cuts, and without the oldest."""
         kept = _joined(newer)
-        for lessons in self.lessons:
-            alike = [other for other in kept if other.costs == lessons.costs]
-            if len(alike) < _MOST_HANDED_ON and not any(_same_terms(other, lessons) for other in alike):
-                kept.append(lessons)
+        for older in self.cuts:
+            alike = [other for other in kept if other.costs == older.costs]
+            if len(alike) < _MAX_HANDED_ON and not any(_same_terms(other, older) for other in alike):
+                kept.append(older)
         return WarmStart(tuple(kept))
 
 
@@ -106,15 +106,15 @@ def learned_cuts(
     sub_models: Iterable[tuple[int, bytes]],
     known: Iterable[DualCuts],
 ) -> DualCuts:
-    """Return what was learned of an option, with what was known before at the same terms.
+    """Return what was proven of an option, merged with what was known before at the same needs and memory.
 
     Args:
-        costs: The option's fingerprint.
-        option: At whose needs and free memory it was learned.
-        cuts: With the class subset that each is for.
-        proofs: The least time [us] of class subsets.
-        sub_models: The best known for each class subset.
-        known: Of the same costs.
+        costs: Fingerprint of the option.
+        option: Option with the needs and the free memory of the proofs.
+        cuts: Cuts, each with the class subset of its relaxation.
+        proofs: Least time [us] of class subsets.
+        sub_models: Best known sub-model of each class subset.
+        known: Earlier cuts of the same costs.
     """
     own = DualCuts(
         costs=costs,
@@ -128,43 +128,42 @@ def learned_cuts(
         proofs=tuple(sorted(proofs.items())),
         sub_models=tuple(sorted(sub_models)),
     )
-    return _joined([own, *(lessons for lessons in known if lessons.same_terms(option))])[0]
+    return _joined([own, *(older for older in known if older.same_terms(option))])[0]
 
 
 def fingerprint(units: Units, option: Option) -> str:
-    """Return a text that is the same for all options on which the same sub-models take the same time and memory."""
+    """Return a hash that is equal for options on which the same sub-models take the same time and memory."""
+    costs = option.costs
     numbers = (
-        option.ticks_per_us,
-        option.fixed_ticks,
-        option.attention_ticks,
-        option.mlp_ticks,
-        option.grains_per_byte,
-        option.head_grains,
-        option.channel_grains,
+        costs.ticks_per_us,
+        costs.fixed_ticks,
+        costs.grains_per_byte,
         units.depth,
         *units.importance.shape,
+        *(unit_set.charge_ticks for unit_set in costs.unit_sets),
     )
     digest = hashlib.sha256(repr(numbers).encode())
-    for array in (units.block, units.is_head, units.size, units.importance, option.unit_ticks, option.unit_grains):
+    for array in (units.block, units.is_head, units.size, units.importance, costs.unit_ticks, costs.unit_grains):
         digest.update(array.tobytes())
+    digest.update(costs.peaks.tobytes())
     return digest.hexdigest()
 
 
 def as_demanding(option: Option, classes: Sequence[int], need: Ints) -> Bools:
-    """Return beside how many others all of these classes need at least so much on an option, (C,)."""
+    """Return beside how many others all of these classes need at least as much on an option, (C,)."""
     enough: Bools = option.need[list(classes)] >= need[:, None]
-    found: Bools = np.asarray(np.all(enough, axis=0))
-    return found
+    demanding: Bools = np.asarray(np.all(enough, axis=0))
+    return demanding
 
 
 def _same_terms(one: DualCuts, other: DualCuts) -> bool:
     return one.free_grains == other.free_grains and np.array_equal(one.need, other.need)
 
 
-def _joined(lessons: Iterable[DualCuts]) -> list[DualCuts]:
-    """Return lessons with those of the same costs and terms made one."""
+def _joined(cuts: Iterable[DualCuts]) -> list[DualCuts]:
+    """Return cuts with those of the same costs, needs and memory merged."""
     joined: list[DualCuts] = []
-    for new in lessons:
+    for new in cuts:
         i = next((i for i, old in enumerate(joined) if old.costs == new.costs and _same_terms(old, new)), None)
         if i is None:
             joined.append(new)

@@ -1,20 +1,20 @@
-"""Bounds for fleets with more classes than can be listed subset by subset.
+"""Bounds from single classes, for fleets with more classes than can be listed subset by subset.
 
-On option o, a sub-model that serves class c beside n - 1 others takes at least as long as the
-linear relaxation for c alone, at the floor for n: solo(o, c, n). (It is a fractional knapsack with
-one constraint, so sorting solves it.) Within a time T, class c can thus only be on a device of
-group g that serves at most N_gc(T) classes. What is left of the problem is a flow:
+On option o, a sub-model that serves class c beside n - 1 others takes at least single(o, c, n); see
+`submodels.single_class`. Within a time T, class c can thus only be on a device of group g that serves at most N_gc(T)
+classes. The rest of the problem is a generalised flow, a linear program:
 
 Variables
     y_gn   devices of group g that serve up to n classes     >= 0
     f_cgn  devices of y_gn that serve class c                >= 0, only where n <= N_gc(T)
 
 Constraints
-    (1) sum_{g in G, n} f_cgn >= k          for each class c and rule (k, G); see `assign`
+    (1) sum_{g in G, n} f_cgn >= k          for each class c and rule (k, G); see `problem.covering`
     (2) sum_c f_cgn <= n y_gn
     (3) sum_n y_gn <= n_g;  sum_gn y_gn <= the most devices that may be used
 
-Objective: least embed dims, devices or energy. Classes with the same N are one class, n times over.
+Objective: least embed dims, devices or energy. Classes with the same N are aggregated into one, with their number as
+its demand.
 """
 
 from dataclasses import dataclass
@@ -25,21 +25,21 @@ from ortools.linear_solver import pywraplp
 from planner.arrays import Floats, Ints
 from planner.schema import Objective
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import IMPORTANCE_SCALE, NEVER, Instance, Option
+from planner.solver.problem.covering import cover_rows
+from planner.solver.problem.instance import NEVER, Instance
+from planner.solver.submodels.single_class import single_class_us
 
-# Prices of memory against time that are tried, in whole models.
-_MEMORY_PRICES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
-# Less than this share of a class is a rounding error, not a class without a device.
+# An unserved share of a class below this is a rounding error, not a class without a device.
 _UNSERVED = 1e-5
-# About what the flow takes [s], where work is counted.
+# Rough time of the flow [s], where work is counted.
 _LP_S = 0.05
-# The bound is known to this share of itself.
-_FINE = 2e-4
+# Bisection stops when the bound is known to this share of itself.
+_PRECISION = 2e-4
 
 
 @dataclass(frozen=True)
 class Flow:
-    """An assignment with divisible devices: its objective, and who serves what."""
+    """Assignment with divisible devices: its objective, and the shares of classes on each group."""
 
     value: float
     # (group, n, devices that serve up to n classes, share of each class on them (C,))
@@ -47,17 +47,19 @@ class Flow:
 
 
 class ClassBounds:
-    """What single classes say about the whole fleet."""
+    """Bounds on the fleet from the single classes of an instance."""
 
-    def __init__(self, instance: Instance, most_devices: int = NEVER) -> None:
-        self._instance, self._most_devices = instance, most_devices
-        self.solo = [solo_us(instance, option) for option in instance.options]  # (C, C) for each option
+    def __init__(self, instance: Instance, max_devices: int = NEVER) -> None:
+        self._instance, self._max_devices = instance, max_devices
+        self.single_us = [single_class_us(instance, option) for option in instance.options]  # (C, C) for each option
 
     @property
     def longest_us(self) -> int:
-        """The latency [us] that a device takes at most, whatever it serves; -1 if none can serve anything."""
-        pairs = zip(self.solo, self._instance.options, strict=True)
-        times = [int(solo[solo < NEVER].max()) + o.alone_us for solo, o in pairs if (solo < NEVER).any()]
+        """Longest latency [us] of any device with any classes; -1 if none can serve any."""
+        pairs = zip(self.single_us, self._instance.options, strict=True)
+        times = [
+            int(single_us[single_us < NEVER].max()) + o.alone_us for single_us, o in pairs if (single_us < NEVER).any()
+        ]
         return max(times, default=-1)
 
     def slowest_us(self, clock: Clock) -> int | None:
@@ -69,7 +71,7 @@ class ClassBounds:
         fast, slow = -1, self.longest_us
         if slow < 0 or self.relaxed(slow, "latency") is None:
             return None
-        while slow - fast > max(1, _FINE * slow) and not clock.expired():
+        while slow - fast > max(1, _PRECISION * slow) and not clock.expired():
             clock.spend(_LP_S)
             middle = (fast + slow) // 2
             fast, slow = (fast, middle) if self.relaxed(middle, "latency") is not None else (middle, slow)
@@ -82,7 +84,7 @@ class ClassBounds:
         return self._instance.fusion_us(max(fewest, rounded_up(least)))
 
     def relaxed(self, latency_us: int, objective: Objective) -> float | None:
-        """Return the least embed dims, devices or energy of any assignment within a time; None if there is none."""
+        """Return a bound on the embed dims, devices or energy of assignments within a time; None if there is none."""
         found = self.flow(latency_us, objective)
         return None if found is None else found.value
 
@@ -90,77 +92,75 @@ class ClassBounds:
         """Return the assignment of least embed dims, devices or energy within a time, devices being divisible.
 
         Args:
-            latency_us: The most that a device may take [us].
-            objective: Embed dims for "latency".
-            served: N within this time, (C, groups), if it is not to be that of the bound.
+            latency_us: Longest time of a device [us].
+            objective: Objective; embed dims stand for "latency".
+            served: N within this time, (C, groups); that of the bound unless given.
         """
         instance = self._instance
         served = self.served(latency_us) if served is None else served
-        kinds, kind_of, sizes = np.unique(served, axis=0, return_inverse=True, return_counts=True)
+        rows, row_of, sizes = np.unique(served, axis=0, return_inverse=True, return_counts=True)
+        row_of = row_of.reshape(-1)
         lp = pywraplp.Solver.CreateSolver("GLOP")
         unbounded, goal = lp.infinity(), lp.Objective()
         goal.SetMinimization()
         covers = [
-            [lp.Constraint(float(rule.least * size), unbounded) for size in sizes.tolist()]
-            for rule in instance.survivors
+            (row, lp.Constraint(float(row.min_devices * int(sizes[row.class_index])), unbounded))
+            for row in cover_rows(instance.survival_rules, len(rows))
         ]
-        unserved = []
-        for rows in covers:
-            for row in rows:  # so that it has an answer, and a shortage can be told from a rounding error
-                lack = lp.NumVar(0, unbounded, "")
-                row.SetCoefficient(lack, 1)
-                unserved.append(lack)
-        total = lp.Constraint(-unbounded, unbounded if self._most_devices >= NEVER else float(self._most_devices))
+        # Slack makes the program feasible, so that a shortage can be told from a rounding error.
+        slacks = [lp.NumVar(0, unbounded, "") for _ in covers]
+        for (_, constraint), slack in zip(covers, slacks, strict=True):
+            constraint.SetCoefficient(slack, 1)
+        total = lp.Constraint(-unbounded, unbounded if self._max_devices >= NEVER else float(self._max_devices))
         dearest = 1.0
         cells: list[tuple[int, int, pywraplp.Variable, dict[int, pywraplp.Variable]]] = []
         for g, group in enumerate(instance.groups):
             count = lp.Constraint(-unbounded, len(group.names))  # (3)
             per_device = self._per_device(g, objective)
-            for n in np.unique(kinds[:, g][kinds[:, g] > 0]).tolist():
+            for n in np.unique(rows[:, g][rows[:, g] > 0]).tolist():
                 y, load = lp.NumVar(0, unbounded, ""), lp.Constraint(-unbounded, 0)
                 goal.SetCoefficient(y, per_device)
-                for row, factor in ((load, -n), (count, 1), (total, 1)):  # (2), (3)
-                    row.SetCoefficient(y, factor)
-                cells.append((g, n, y, {}))
-                energies = self._energies(g, n, kind_of.reshape(-1), len(kinds)) if objective == "energy" else None
-                for kind in np.flatnonzero(kinds[:, g] >= n).tolist():
-                    f = lp.NumVar(0, unbounded, "")
+                for constraint, factor in ((load, -n), (count, 1), (total, 1)):  # (2), (3)
+                    constraint.SetCoefficient(y, factor)
+                shares = {i: lp.NumVar(0, unbounded, "") for i in np.flatnonzero(rows[:, g] >= n).tolist()}
+                cells.append((g, n, y, shares))
+                energies = self._energies(g, n, row_of, len(rows)) if objective == "energy" else None
+                for i, f in shares.items():
                     load.SetCoefficient(f, 1)
-                    cells[-1][3][kind] = f
-                    for rule, rows in zip(instance.survivors, covers, strict=True):  # (1)
-                        if g in rule.groups:
-                            rows[kind].SetCoefficient(f, 1)
                     if energies is not None:
-                        goal.SetCoefficient(f, float(energies[kind]))
-                        dearest = max(dearest, float(energies[kind]))
+                        goal.SetCoefficient(f, float(energies[i]))
+                        dearest = max(dearest, float(energies[i]))
+                for row, constraint in covers:  # (1)
+                    if row.counts(g) and row.class_index in shares:
+                        constraint.SetCoefficient(shares[row.class_index], 1)
             dearest = max(dearest, per_device)
-        for lack in unserved:
-            goal.SetCoefficient(lack, 1e4 * dearest)
+        for slack in slacks:
+            goal.SetCoefficient(slack, 1e4 * dearest)
         if lp.Solve() != pywraplp.Solver.OPTIMAL:
             return Flow(0.0, [])
-        missing = sum(lack.solution_value() for lack in unserved)
+        missing = sum(slack.solution_value() for slack in slacks)
         if missing > _UNSERVED:
             return None
         value = float(goal.Value() * (1 - 1e-6) - 1e4 * dearest * missing)
         found = []
-        for g, n, y, parts in cells:
-            shares = np.zeros(len(kinds))
-            for kind, f in parts.items():
-                shares[kind] = f.solution_value() / sizes[kind]
-            found.append((g, n, y.solution_value(), shares[kind_of.reshape(-1)]))
+        for g, n, y, shares in cells:
+            share = np.zeros(len(rows))
+            for i, f in shares.items():
+                share[i] = f.solution_value() / sizes[i]
+            found.append((g, n, y.solution_value(), share[row_of]))
         return Flow(value, found)
 
     def served(self, latency_us: int) -> Ints:
-        """Return N: how many classes a device may serve when it serves class c, (C, groups)."""
+        """Return N, the most classes that a device may serve when it serves class c, (C, groups)."""
         instance = self._instance
         served = np.zeros((instance.num_classes, len(instance.groups)), dtype=np.int64)
         counts = np.arange(1, instance.num_classes + 1)
-        for option, solo in zip(instance.options, self.solo, strict=True):
-            possible = solo + option.alone_us <= latency_us
+        for option, single_us in zip(instance.options, self.single_us, strict=True):
+            possible = single_us + option.alone_us <= latency_us
             most = (possible * counts).max(axis=1)
             served[:, option.group] = np.maximum(served[:, option.group], most)
         for g, group in enumerate(instance.groups):
-            served[sorted(group.never), g] = 0
+            served[sorted(group.forbidden), g] = 0
         # Beside n - 1 others, each of them must be able to do the same.
         able = np.sort(served, axis=0)[::-1]
         together = (np.minimum(able, counts[:, None])).max(axis=0)  # (groups,)
@@ -174,54 +174,14 @@ class ClassBounds:
             return 1.0
         return float(min(o.embed_dim for o in self._instance.options if o.group == group))
 
-    def _energies(self, group: int, n: int, kind_of: Ints, num_kinds: int) -> Floats:
-        """Return each class kind's part of the energy of a device that serves n: a share of what it needs alone."""
-        least = np.full(num_kinds, np.inf)
-        for option, solo in zip(self._instance.options, self.solo, strict=True):
+    def _energies(self, group: int, n: int, row_of: Ints, num_rows: int) -> Floats:
+        """Return each aggregated class's part of the energy of a device that serves n: a share of its need alone."""
+        least = np.full(num_rows, np.inf)
+        for option, single_us in zip(self._instance.options, self.single_us, strict=True):
             if option.group == group:
-                parts = option.energy_per_us * solo[:, n - 1] / n
-                np.minimum.at(least, kind_of, parts)
+                parts = option.energy_per_us * single_us[:, n - 1] / n
+                np.minimum.at(least, row_of, parts)
         return least
-
-
-def solo_us(instance: Instance, option: Option) -> Ints:
-    """Return the least compute time [us] of serving class c beside n - 1 others, as far as c tells; [c, n - 1]."""
-    units = instance.units
-    need = option.need / IMPORTANCE_SCALE
-    importance = units.importance / IMPORTANCE_SCALE
-    ticks = option.unit_ticks.astype(np.float64)
-    # A switch is on at least for the mean share of its units that are kept.
-    halves = units.block * 2 + units.is_head
-    size = np.bincount(halves, minlength=2 * units.depth)[halves]
-    ticks = ticks + np.where(units.is_head, option.attention_ticks, option.mlp_ticks) / size
-    grains = option.unit_grains.astype(np.float64)
-    least = np.zeros(option.need.shape)
-    if option.free_grains >= 0:
-        memory = _knapsack(importance, grains, need)
-        per_grain = ticks.sum() / max(1.0, grains.sum())
-        for price in _MEMORY_PRICES:
-            of_memory = price * per_grain
-            value = _knapsack(importance, ticks + of_memory * grains, need) - of_memory * option.free_grains
-            least = np.maximum(least, value)
-        least[memory * (1 - 1e-9) > option.free_grains] = np.inf
-    else:
-        least[:] = np.inf
-    time_us = (least * (1 - 1e-9) + option.fixed_ticks) / option.ticks_per_us
-    never = ~np.isfinite(time_us)
-    found: Ints = np.ceil(np.where(never, 0.0, time_us) - 1e-6).astype(np.int64)
-    found[never] = NEVER
-    return found
-
-
-def _knapsack(importance: Floats, prices: Floats, need: Floats) -> Floats:
-    """Return the least price at which each class keeps each need, units divisible, (C, N); inf where it cannot."""
-    order = np.argsort(prices / np.maximum(importance, 1e-12), axis=1, kind="stable")
-    zero = np.zeros((len(importance), 1))
-    have = np.hstack([zero, np.cumsum(np.take_along_axis(importance, order, axis=1), axis=1)])
-    paid = np.hstack([zero, np.cumsum(prices[order], axis=1)])
-    least = np.array([np.interp(n, h, p) for n, h, p in zip(need, have, paid, strict=True)])
-    least[need > have[:, -1:]] = np.inf
-    return least
 
 
 def rounded_up(bound: float | None) -> int:

@@ -1,11 +1,10 @@
-"""A first plan for many classes, from the blocks of `blocks`.
+"""Construction of a first plan for many classes, from the intervals of `interval_dp`.
 
-What a sub-model takes is little more than what its hardest class takes alone, at the floor for
-their number. So classes equally hard belong together: one hard class among many easy ones makes
-all of them dear. `blocks` says in which order the groups of devices follow each other from the
-hardest classes to the easiest; each device takes the hardest class that is left and then the
-next hardest, as many as it has time for. Classes that nobody had room for go where they do the
-least harm: the plan is then slower than the target, but a plan.
+The time of a sub-model is little more than that of its hardest class alone, at the floor for their number. So classes
+equally hard belong together: one hard class among many easy ones makes all of them dear. `interval_dp` gives the order
+in which the groups of devices follow each other from the hardest classes to the easiest; each device takes the hardest
+class that is left and then the next hardest, as many as it has time for. Classes that are left over go where they do
+the least harm: the plan is then slower than the target, but a plan.
 """
 
 from collections.abc import Sequence
@@ -20,12 +19,12 @@ from planner.solver.submodels.cache import SubModelCache
 
 # With more than this share of the classes left over, the target was too tight.
 _LEFT_OVER = 0.1
-# No device is tried with so many times more classes than the mean.
-_TIMES_MEAN = 8
+# No device is tried with more classes than so many times the mean.
+_MAX_TIMES_MEAN = 8
 # Ranks at which a device is tried.
-_RANKS = 200
-# Devices that a left-over class is tried on.
-_TRIED = 16
+_NUM_RANKS = 200
+# Devices on which a left-over class is tried.
+_NUM_TRIED = 16
 
 
 def construct(
@@ -37,23 +36,23 @@ def construct(
     clock: Clock,
     at_any_cost: bool = False,
 ) -> bool:
-    """Place all classes on these devices, within the target where that can be done; say whether all found a place.
+    """Place all classes on these devices, within the target if possible; return whether all were placed.
 
     Args:
-        loads: Nothing placed yet; it is filled.
-        order: The classes, the hardest first.
-        sequence: The groups of the devices that take them, in this order; see `blocks`.
-        devices: Those that may be used.
-        target_us: What the slowest device is to take at most [us].
-        clock: When it ends, so does this.
+        loads: Loads of classes pinned in advance, or empty; they are filled.
+        order: Classes, the hardest first.
+        sequence: Groups of the devices that take them, in this order; see `interval_dp`.
+        devices: Devices that may be used.
+        target_us: Latency of the slowest device to stay within [us].
+        clock: Time for it.
         at_any_cost: Go on even if many classes are left over.
     """
-    world = loads.world
+    fleet = loads.fleet
     for device in devices:
-        if world.pinned[device] and not loads.classes[device]:
-            loads.set(device, _closed(loads, world.pinned[device]))
-    atoms = list(dict.fromkeys(world.atom_of[c] for c in order))
-    free = {g: [d for d in devices if world.groups[d] == g] for g in set(sequence)}
+        if fleet.pinned[device] and not loads.classes[device]:
+            loads.set(device, _closed(loads, fleet.pinned[device]))
+    atoms = list(dict.fromkeys(fleet.atom_of[c] for c in order))
+    free = {g: [d for d in devices if fleet.groups[d] == g] for g in set(sequence)}
     for g in sequence:
         if free[g] and not clock.expired():
             _take(loads, free[g].pop(0), atoms, target_us)
@@ -64,40 +63,40 @@ def construct(
     return place_rest(loads, devices, clock)
 
 
-def served(
-    workshop: SubModelCache, order: Ints, at_most: Ints, target_us: int, extra_us: Sequence[int], clock: Clock
+def num_served(
+    cache: SubModelCache, order: Ints, max_served: Ints, target_us: int, extra_us: Sequence[int], clock: Clock
 ) -> Ints:
-    """Return how many classes a device serves in time when it begins at class c, by building it, (C, groups).
+    """Return the number of classes that a device serves in time from class c on, by building sub-models, (C, groups).
 
-    Every so many ranks are tried, and what lies between takes the lesser of its neighbours.
+    Some ranks are tried, and those between take the lesser number of their neighbours.
 
     Args:
-        workshop: Builds the sub-models.
-        order: The classes, the hardest first.
-        at_most: How many a bound allows, (C, groups).
-        target_us: The time [us].
-        extra_us: What each group waits for others [us].
-        clock: When it ends, what was not tried counts as none.
+        cache: Sub-models.
+        order: Classes, the hardest first.
+        max_served: Bound on the number, (C, groups).
+        target_us: Time limit [us].
+        extra_us: Wait of each group for others [us].
+        clock: Time for it; out of time, ranks that were not tried count as none.
     """
     num_classes = len(order)
-    starts = np.unique(np.linspace(0, num_classes - 1, min(num_classes, _RANKS)).round().astype(int))
-    num_devices = sum(len(group.names) for group in workshop.instance.groups)
-    useful = 8 + _TIMES_MEAN * num_classes // num_devices
-    count = np.minimum(at_most[order[starts]], np.minimum(useful, num_classes - starts)[:, None])  # (starts, groups)
+    starts = np.unique(np.linspace(0, num_classes - 1, min(num_classes, _NUM_RANKS)).round().astype(int))
+    num_devices = sum(len(group.names) for group in cache.instance.groups)
+    useful = 8 + _MAX_TIMES_MEAN * num_classes // num_devices
+    count = np.minimum(max_served[order[starts]], np.minimum(useful, num_classes - starts)[:, None])  # (starts, groups)
     fits, fails = np.zeros_like(count), count + 1
     while (
         open_ := np.argwhere((fails - fits > np.maximum(1, fails // 32)) & (count > 0))
     ).size and not clock.expired():
         keys = [(g, tuple(sorted(order[starts[i] : starts[i] + count[i, g]].tolist()))) for i, g in open_.tolist()]
-        for (i, g), serving in zip(open_.tolist(), workshop.serving(keys), strict=True):
-            if serving.latency_us + extra_us[g] <= target_us:
+        for (i, g), sub_model in zip(open_.tolist(), cache.sub_models(keys), strict=True):
+            if sub_model.latency_us + extra_us[g] <= target_us:
                 fits[i, g] = count[i, g]
             else:
                 fails[i, g] = count[i, g]
         # A little less is most often enough.
         lower = np.maximum(fits, fails - 1 - fails // 16)
         count = np.where(fits > 0, (fits + fails) // 2, lower)
-    found = np.zeros_like(at_most)
+    found = np.zeros_like(max_served)
     after = np.searchsorted(starts, np.arange(num_classes))
     before = np.maximum(after - (starts[after] != np.arange(num_classes)), 0)
     found[order] = np.minimum(fits[before], fits[after])
@@ -105,7 +104,7 @@ def served(
 
 
 def _closed(loads: Loads, classes: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(sorted({c for a in loads.atoms(classes) for c in loads.world.atoms[a]}))
+    return tuple(sorted({c for a in loads.atoms(classes) for c in loads.fleet.atoms[a]}))
 
 
 def _take(loads: Loads, device: int, atoms: Sequence[int], target_us: int) -> None:
@@ -119,31 +118,31 @@ def _take(loads: Loads, device: int, atoms: Sequence[int], target_us: int) -> No
     fits, fails, count = 0, len(possible) + 1, loads.guess(device, possible, target_us)
     while fails - fits > 1:
         count = min(fails - 1, max(fits + 1, count))
-        taken = {c for a in possible[:count] for c in loads.world.atoms[a]}
+        taken = {c for a in possible[:count] for c in loads.fleet.atoms[a]}
         wanted = tuple(sorted({*loads.classes[device], *taken}))
         if loads.latencies([(device, wanted)])[0] <= target_us:
             fits, count = count, count + 1
         else:
             fails, count = count, count - 1
     if fits:
-        taken = {c for a in possible[:fits] for c in loads.world.atoms[a]}
+        taken = {c for a in possible[:fits] for c in loads.fleet.atoms[a]}
         loads.set(device, tuple(sorted({*loads.classes[device], *taken})))
 
 
 def place_rest(loads: Loads, devices: Sequence[int], clock: Clock) -> bool:
-    """Place the classes that are left over, the hardest first, where the device stays fastest; say whether all were."""
-    world, hardness = loads.world, loads.world.hardness()
+    """Place left-over classes, the hardest first, where the device stays fastest; return whether all were placed."""
+    fleet, hardness = loads.fleet, loads.fleet.hardness()
     rest = [a for a in np.flatnonzero(loads.left > 0).tolist() for _ in range(int(loads.left[a]))]
     if not rest:
         return True
-    lacks = {device: loads.lacks(device, len(loads.classes[device]) + 1) for device in devices}
-    for a in sorted(rest, key=lambda a: -hardness[world.atoms[a][0]]):
+    shortfalls = {device: loads.shortfall(device, len(loads.classes[device]) + 1) for device in devices}
+    for a in sorted(rest, key=lambda a: -hardness[fleet.atoms[a][0]]):
         if clock.expired():
             return False
         possible = [device for device in devices if loads.may_take(device, a)]
         mean = max(1.0, float(loads.latency_us[list(devices)].mean()))
-        harm = [loads.latency_us[d] / mean + lacks[d][world.atoms[a][0]] for d in possible]
-        nearest = [possible[i] for i in np.argsort(harm, kind="stable")[:_TRIED]]
+        harm = [loads.latency_us[d] / mean + shortfalls[d][fleet.atoms[a][0]] for d in possible]
+        nearest = [possible[i] for i in np.argsort(harm, kind="stable")[:_NUM_TRIED]]
         for some in (nearest, possible):
             wanted = [(device, loads.with_atom(device, a)) for device in some]
             latencies = loads.latencies(wanted)
@@ -153,5 +152,5 @@ def place_rest(loads: Loads, devices: Sequence[int], clock: Clock) -> bool:
             return False
         device, classes = wanted[int(np.argmin(latencies))]
         loads.set(device, classes)
-        lacks[device] = loads.lacks(device, len(classes) + 1)
+        shortfalls[device] = loads.shortfall(device, len(classes) + 1)
     return True

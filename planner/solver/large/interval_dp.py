@@ -1,18 +1,17 @@
-"""Which group of devices takes which classes, when only each class's own needs count.
+"""Division of the classes among device groups by dynamic programming, when only each class's own needs count.
 
-Within a time T, class c can be on a device of group g that serves at most N_gc classes (see
-`bounds`). Rank the classes from the hardest to the easiest, and raise N_g where need be so that
-it never falls along the ranks; that only makes more possible, and little if the kinds agree on
-what is hard. Then an assignment exists if and only if one exists in which every device serves a
-block of neighbouring ranks: a class in the wrong block can be swapped with one that is easier
-everywhere. A device that begins at rank r may as well serve N_gr classes. So the question is in
-which order the groups follow each other along the ranks:
+Within a time T, class c can be on a device of group g that serves at most N_gc classes (see `class_bounds`). Rank the
+classes from the hardest to the easiest, and raise N_g where need be so that it never falls along the ranks; that only
+makes more possible, and little if the device kinds agree on what is hard. Then an assignment exists if and only if one
+exists in which every device serves an interval of neighbouring ranks: a class in the wrong interval can be swapped
+with one that is easier everywhere. A device that begins at rank r may as well serve N_gr classes. So the question is
+in which order the groups follow each other along the ranks:
 
     reach(k + e_g) = max over g of reach(k) + N_g at rank reach(k)
 
-where k counts the devices used of each group: a table of prod_g (n_g + 1) numbers. Where that is
-too many, as with many kinds, the flow of `bounds` says the order instead (its counts are large
-then, so that little is lost by dividing devices), and proves what it proves.
+where k counts the devices used of each group: a table of prod_g (n_g + 1) numbers. Where that is too many, as with
+many device kinds, the flow of `class_bounds` gives the order instead (its counts are large then, so that little is
+lost by dividing devices), and its bound.
 """
 
 import math
@@ -24,26 +23,26 @@ from planner.solver.large.class_bounds import ClassBounds
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import NEVER, Instance
 
-# Tables up to this size are filled.
-_LARGEST_TABLE = 6_000_000
-# About what filling one takes [s], where work is counted.
+# Largest table that is filled.
+_MAX_TABLE = 6_000_000
+# Rough time of filling one [s], where work is counted.
 _TABLE_S = 0.05
-# The least time is known to this share of itself.
-_FINE = 2e-4
+# Bisection stops when the least time is known to this share of itself.
+_PRECISION = 2e-4
 
 
 class IntervalDP:
-    """Orders of the groups along the classes, from the hardest to the easiest."""
+    """Dynamic program over orders of the groups along the classes, from the hardest to the easiest."""
 
-    def __init__(self, instance: Instance, bounds: ClassBounds, most_devices: int = NEVER) -> None:
-        self._instance, self._bounds, self._most = instance, bounds, most_devices
-        copies = max(rule.least for rule in instance.survivors)
-        hardness = sum(_ranks(solo) for solo in bounds.solo)
+    def __init__(self, instance: Instance, bounds: ClassBounds, max_devices: int = NEVER) -> None:
+        self._instance, self._bounds, self._max_devices = instance, bounds, max_devices
+        copies = max(rule.min_devices for rule in instance.survival_rules)
+        hardness = sum(_ranks(single_us) for single_us in bounds.single_us)
         # Ranks from the hardest class to the easiest; a class that needs several devices, several times.
         self.order: Ints = np.argsort(-hardness, kind="stable")
         self._slots: Ints = np.repeat(self.order, copies)
         sizes = [len(group.names) + 1 for group in instance.groups]
-        self.exact = math.prod(sizes) <= _LARGEST_TABLE
+        self.exact = math.prod(sizes) <= _MAX_TABLE
         if self.exact:
             self._sizes = np.array(sizes)
             self._strides = np.array([math.prod(sizes[g + 1 :]) for g in range(len(sizes))])
@@ -55,16 +54,16 @@ class IntervalDP:
             self._starts = np.searchsorted(used[self._by_level], np.arange(sum(sizes) - len(sizes) + 2))
 
     def sequence(self, served: Ints, latency_us: int) -> list[int] | None:
-        """Return the groups of devices in the order in which they take the classes; None if there is no assignment.
+        """Return the groups of devices in the order in which they take intervals; None if there is no assignment.
 
         Args:
-            served: N, how many classes a device may serve when the hardest is c, (C, groups).
-            latency_us: The time that N is for.
+            served: N, the most classes that a device may serve when the hardest is c, (C, groups).
+            latency_us: Time of N.
         """
         return self._by_table(served) if self.exact else self._by_flow(served, latency_us)
 
     def possible(self, latency_us: int) -> bool:
-        """Say whether there may be an assignment within a time; if not, there is none."""
+        """Return whether there may be an assignment within a time; if not, there is none."""
         served = self._bounds.served(latency_us)
         # Raised where it falls along the ranks: that makes no less possible.
         served[self.order] = np.maximum.accumulate(served[self.order], axis=0)
@@ -80,7 +79,7 @@ class IntervalDP:
         fast, slow = -1, self._bounds.longest_us
         if slow < 0 or not self.possible(slow):
             return None
-        while slow - fast > max(1, _FINE * slow) and not clock.expired():
+        while slow - fast > max(1, _PRECISION * slow) and not clock.expired():
             clock.spend(_TABLE_S)
             middle = (fast + slow) // 2
             fast, slow = (fast, middle) if self.possible(middle) else (middle, slow)
@@ -89,11 +88,11 @@ class IntervalDP:
     def _by_table(self, served: Ints) -> list[int] | None:
         goal = len(self._slots)
         ranks = np.arange(goal)[:, None]
-        # A block may begin earlier than it has to.
+        # An interval may begin earlier than it has to.
         after = np.maximum.accumulate(np.minimum(goal, ranks + served[self._slots]), axis=0)
         after = np.vstack([after, np.full((1, served.shape[1]), goal)]).T  # (groups, slots + 1)
         reach: Ints = np.zeros(len(self._by_level), dtype=np.int64)
-        for level in range(1, min(len(self._starts) - 1, self._most + 1)):
+        for level in range(1, min(len(self._starts) - 1, self._max_devices + 1)):
             states = self._by_level[self._starts[level] : self._starts[level + 1]]
             best: Ints = np.zeros(len(states), dtype=np.int64)
             for g, stride in enumerate(self._strides.tolist()):
@@ -133,8 +132,8 @@ class IntervalDP:
         return groups
 
 
-def _ranks(solo: Ints) -> Ints:
-    """Return how hard each class is on an option: its rank, the easiest 0."""
-    middle = solo[:, min(3, solo.shape[1] - 1)].astype(np.float64)
+def _ranks(single_us: Ints) -> Ints:
+    """Return the difficulty of each class on an option as its rank, the easiest 0."""
+    middle = single_us[:, min(3, single_us.shape[1] - 1)].astype(np.float64)
     ranks: Ints = np.argsort(np.argsort(middle, kind="stable"), kind="stable")
     return ranks

@@ -87,15 +87,15 @@ class Clock:
         self,
         solver: cp_model.CpSolver,
         model: cp_model.CpModel,
-        most_s: float = math.inf,
+        max_s: float = math.inf,
         enough: float = -math.inf,
         **parameters: float,
     ) -> int:
-        """Solve a model for as long as there is time, at most `most_s` [s], and return the status.
+        """Solve a model for as long as there is time, at most `max_s` [s], and return the status.
 
         It ends early with any solution whose objective, to be small, is at most `enough`.
         """
-        seconds = max(_LEAST_S, min(self.left(), most_s))
+        seconds = max(_LEAST_S, min(self.left(), max_s))
         # One worker gives the same answer every time.
         solver.parameters.num_workers = 1
         # ortools 9.15 can cut off the optimum where at-most-ones lie within linear rows, and call the rest

@@ -1,42 +1,40 @@
-"""The problem in integers: what the models in this package are built from.
+"""The planning problem in whole numbers, from which all models of the solver are built.
 
-Sets: classes c (as bits of a subset), units u (heads, then channel groups, block by block),
-device groups g (devices that differ in name only), options o (a device group at a width and a
-precision), resources r (what used devices share: embed dims of the fusion, bytes on a medium).
+Sets: classes c (bits of a subset), units u (heads, then channel groups, block by block), device groups g (devices
+that differ in name only), options o (a device group at one embed dim and precision), resources r (shared by used
+devices: embed dims of the fusion, bytes on a medium).
 
-All numbers are integers, demand rounded up and supply down: time in ticks (a whole number of
-ticks to the microsecond, chosen so that usual decimals are exact; finer ones are rounded up to a
-millionth of a microsecond), memory in grains (likewise for bytes), importance in parts per
-billion. (At parts per million, the rounding of a few hundred units would outlaw the unpruned
-model at a floor of 1.)
+Demand is rounded up and supply down. Time is in ticks: as many to the microsecond as make usual decimals exact, at
+most a million. Memory is in grains, likewise for bytes. Importance is in parts per billion.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from planner.arrays import Ints
+from planner.arrays import Bools, Floats, Ints
 from planner.rules import cost
-from planner.rules.cost import DeviceCost, WidthCost
 from planner.rules.floors import Floors
 from planner.schema import Fleet, Goal, Profile
+from planner.solver.problem.option import Option, PlacedSubModel
 
+# At parts per million, rounding of a few hundred units would outlaw the unpruned model at a floor of 1.
 IMPORTANCE_SCALE = 10**9
-# Longer than any sub-model takes, larger than any: what cannot be.
+# Larger than any time, memory or energy of a plan.
 NEVER = 2**50
-# Where the resources of `Instance` begin.
+# Positions of the resources of `Instance`.
 DEVICES, EMBED_DIMS, MEDIA = 0, 1, 2
 
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """The heads and channel groups of a model, block by block: what can be kept or removed."""
+    """Heads and channel groups of a model, block by block: what can be kept or removed."""
 
     block: Ints  # (U,)
-    is_head: NDArray[np.bool_]  # (U,)
+    is_head: Bools  # (U,)
     index: Ints  # (U,) head or group number within its block
     size: Ints  # (U,) 1 for a head, hidden channels for a group
     importance: Ints  # (C, U) in parts per billion
@@ -45,8 +43,14 @@ class Units:
     def __len__(self) -> int:
         return len(self.block)
 
+    @cached_property
+    def shares(self) -> Floats:
+        """Importance as shares of the whole model's, (C, U)."""
+        shares: Floats = self.importance / IMPORTANCE_SCALE
+        return shares
+
     def positions(self, chosen: Iterable[tuple[bool, int, int]]) -> tuple[int, ...]:
-        """Return the units that are these (is it a head, block, index), as far as they exist."""
+        """Return the positions of units given as (is it a head, block, index), as far as they exist."""
         wanted = set(chosen)
         rows = zip(self.is_head.tolist(), self.block.tolist(), self.index.tolist(), strict=True)
         return tuple(u for u, row in enumerate(rows) if row in wanted)
@@ -60,69 +64,41 @@ class Units:
         return tuple(tuple(sorted(block)) for block in chosen)
 
 
-@dataclass(frozen=True, eq=False)
-class Option:
-    """A device group at one width, with what the sub-model problem needs to know about it."""
-
-    group: int
-    at: WidthCost
-    device: DeviceCost
-    count: int
-    ticks_per_us: int
-    unit_ticks: Ints  # (U,)
-    fixed_ticks: int
-    attention_ticks: int
-    mlp_ticks: int
-    grains_per_byte: int
-    unit_grains: Ints  # (U,) weights
-    head_grains: int  # activations of each head of the largest block
-    channel_grains: int
-    free_grains: int  # what the budget leaves for kept units and their activations
-    need: Ints  # (C, C): importance that class c needs beside n - 1 others, [c, n - 1]
-    alone_us: int  # sending the input and returning the features over free paths
-    use: Ints  # (R,): how much of each resource a used device takes
-    energy_per_us: int  # in the instance's units of energy
-
-    @property
-    def embed_dim(self) -> int:
-        return self.at.width.embed_dim
-
-
 @dataclass(frozen=True)
 class DeviceGroup:
-    """Devices that differ in name only, and what is demanded of each."""
+    """Devices that differ in name only, and the demands on each of them."""
 
     names: tuple[str, ...]
-    must: frozenset[int]  # classes that each of them must serve
-    never: frozenset[int]  # classes that none of them may serve
+    pinned: frozenset[int]  # classes that each of them must serve
+    forbidden: frozenset[int]  # classes that none of them may serve
 
 
 @dataclass(frozen=True)
 class SurvivalRule:
-    """A rule: each class must be on at least so many devices of these groups."""
+    """Least number of devices of some groups that must serve each class."""
 
-    least: int
+    min_devices: int
     groups: frozenset[int]
 
 
 @dataclass(frozen=True, eq=False)
 class Instance:
-    """A profile, a fleet and a goal, made ready for solving.
+    """Profile, fleet and goal as indices and whole numbers.
 
-    The resources are, in this order: devices (one each), embed dims, then for each medium the
-    bytes sent over it, then for each medium the bytes returned.
+    The resources are, in this order: devices (one each), embed dims, then for each medium the bytes sent over it,
+    then for each medium the bytes returned.
     """
 
     profile: Profile
     fleet: Fleet
     goal: Goal
-    floor: Floors
+    floors: Floors
     units: Units
     groups: tuple[DeviceGroup, ...]
     options: tuple[Option, ...]
     aggregator_rate: Fraction
     us_per_byte: tuple[Fraction, ...]  # of each medium
-    survivors: tuple[SurvivalRule, ...]
+    survival_rules: tuple[SurvivalRule, ...]
     together: tuple[frozenset[int], ...]
     apart: tuple[frozenset[int], ...]
     energy_scale: int  # units of energy to the microjoule
@@ -130,6 +106,7 @@ class Instance:
 
     @property
     def num_classes(self) -> int:
+        """Number of classes of the model."""
         return len(self.profile.classes)
 
     def fusion_us(self, embed_dims: int) -> int:
@@ -142,10 +119,11 @@ class Instance:
 
     @property
     def num_resources(self) -> int:
+        """Number of resources, R."""
         return MEDIA + 2 * len(self.us_per_byte)
 
     def used(self, options: Iterable[Option]) -> Ints:
-        """Return how much of each resource these used devices take together, (R,)."""
+        """Return the use of each resource by these used devices together, (R,)."""
         return sum((option.use for option in options), np.zeros(self.num_resources, dtype=np.int64))
 
     def path_us(self, option: Option, used: Ints) -> int:
@@ -153,7 +131,7 @@ class Instance:
 
         Args:
             option: A used device.
-            used: At least so much of each resource is taken by all used devices, this one included.
+            used: Least use of each resource by all used devices, this one included, (R,).
         """
         if not self.us_per_byte:
             return option.alone_us
@@ -162,40 +140,57 @@ class Instance:
         at = option.at
         return at.send.time_us(sends, self.us_per_byte) + at.returned.time_us(returns, self.us_per_byte)
 
-    def fleet_latency_us(self, placed: Sequence["PlacedSubModel"]) -> int:
+    def fleet_latency_us(self, placed: Sequence[PlacedSubModel]) -> int:
         """Return the latency [us] of the fleet: the slowest device, then the fusion."""
         used = self.used(p.option for p in placed)
         return self.slowest_us(placed) + self.fusion_us(int(used[EMBED_DIMS]))
 
-    def slowest_us(self, placed: Sequence["PlacedSubModel"]) -> int:
+    def slowest_us(self, placed: Sequence[PlacedSubModel]) -> int:
         """Return the latency [us] of the slowest device."""
         used = self.used(p.option for p in placed)
         return max(self.path_us(p.option, used) + self.compute_us(p.option, p.kept) for p in placed)
 
-    def energy(self, placed: Sequence["PlacedSubModel"]) -> int:
+    def energy(self, placed: Sequence[PlacedSubModel]) -> int:
         """Return the energy of one image on all devices, in the instance's units."""
         return sum(p.option.energy_per_us * self.compute_us(p.option, p.kept) for p in placed)
 
+    def allowed(self, group: int, member: Bools) -> Bools:
+        """Return which class subsets the demands let a device of a group serve, (B,).
+
+        Args:
+            group: Device group.
+            member: Membership of classes in each subset, (B, C).
+        """
+        demands = self.groups[group]
+        allowed: Bools = np.asarray(member[:, sorted(demands.pinned)].all(axis=1))
+        allowed &= ~member[:, sorted(demands.forbidden)].any(axis=1)
+        for classes in map(sorted, self.together):
+            allowed &= member[:, classes].all(axis=1) | ~member[:, classes].any(axis=1)
+        for classes in map(sorted, self.apart):
+            allowed &= member[:, classes].sum(axis=1) <= 1
+        return allowed
+
     def allows(self, group: int, classes: Iterable[int]) -> bool:
-        """Say whether the demands let a device of this group serve these classes."""
-        chosen, at = frozenset(classes), self.groups[group]
-        return (
-            at.must <= chosen
-            and not at.never & chosen
-            and all(classes <= chosen or not classes & chosen for classes in self.together)
-            and all(len(classes & chosen) <= 1 for classes in self.apart)
-        )
+        """Return whether the demands let a device of a group serve these classes."""
+        member = np.zeros((1, self.num_classes), dtype=bool)
+        member[0, list(classes)] = True
+        return bool(self.allowed(group, member)[0])
+
+    def keeps_apart(self, classes: Iterable[int]) -> bool:
+        """Return whether no two of these classes must be apart, whatever the device."""
+        chosen = frozenset(classes)
+        return all(len(apart & chosen) <= 1 for apart in self.apart)
 
     def memory_bytes(self, option: Option, kept: Sequence[int]) -> int:
         """Return the memory [bytes] of a sub-model on a device, by the formulas of `cost`."""
         return option.device.memory_bytes(option.at, *self._counts(kept))
 
     def fits(self, option: Option, kept: Sequence[int]) -> bool:
-        """Say whether the sub-model is within the device's memory budget."""
+        """Return whether the sub-model is within the device's memory budget."""
         return self.memory_bytes(option, kept) <= option.device.memory_budget_bytes
 
     def meets_floors(self, option: Option, classes: Sequence[int], kept: Sequence[int]) -> bool:
-        """Say whether the sub-model keeps enough of each of its classes."""
+        """Return whether the sub-model keeps each of its classes at or above its floor."""
         have = self.units.importance[np.ix_(classes, kept)].sum(axis=1)
         return bool((have >= option.need[classes, len(classes) - 1]).all())
 
@@ -205,27 +200,3 @@ class Instance:
             counts = heads if self.units.is_head[u] else channels
             counts[self.units.block[u]] += int(self.units.size[u])
         return heads, channels
-
-
-@dataclass(frozen=True)
-class PlacedSubModel:
-    """A sub-model that exists: an option, its classes and the kept units."""
-
-    option: Option
-    classes: tuple[int, ...]
-    kept: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """The best placement so far (None: none yet) and a bound on every other (None: none exists).
-
-    The bound is of what was searched for: latency [us], energy [units] or devices.
-    """
-
-    placed: tuple[PlacedSubModel, ...] | None
-    bound: int | None
-
-
-# Called with the best objective so far, if there is one, and its bound.
-Progress = Callable[[float | None, float], None]

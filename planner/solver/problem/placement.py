@@ -1,4 +1,4 @@
-"""Who runs what: reading it from an earlier plan, judging it, and giving it to devices by name."""
+"""Placements: sub-models on options, their validity, and their assignment to devices by name."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from ortools.graph.python import linear_sum_assignment
 
 from planner.schema import Assignment, Plan
-from planner.solver.problem.instance import Instance, PlacedSubModel
+from planner.solver.problem.instance import Instance
+from planner.solver.problem.option import PlacedSubModel
 
-# What each device runs, by name.
+# Sub-model of each used device, by name.
 ByDevice = Mapping[str, PlacedSubModel]
 
 
 def placement_of_plan(instance: Instance, plan: Plan) -> dict[str, PlacedSubModel]:
-    """Return what an earlier plan has each device run, as far as this fleet and profile still have it."""
+    """Return the sub-models of an earlier plan by device, as far as this fleet and profile still have them."""
     groups = {name: g for g, group in enumerate(instance.groups) for name in group.names}
     found = {}
     for a in plan.assignments:
@@ -35,26 +36,29 @@ def _placed(instance: Instance, a: Assignment, group: int | None) -> PlacedSubMo
     return None
 
 
-def is_allowed(instance: Instance, p: PlacedSubModel) -> bool:
-    """Say whether a sub-model is allowed on its device, fits, and meets its floors."""
+def is_valid(instance: Instance, p: PlacedSubModel) -> bool:
+    """Return whether a sub-model is allowed on its device, fits, and meets its floors."""
     allowed = instance.allows(p.option.group, p.classes)
     return allowed and instance.fits(p.option, p.kept) and instance.meets_floors(p.option, p.classes, p.kept)
 
 
 def is_plan(instance: Instance, placed: Sequence[PlacedSubModel]) -> bool:
-    """Say whether these sub-models together meet every demand but the limits of latency and energy."""
+    """Return whether these sub-models together meet every demand but the limits of latency and energy."""
     counts = Counter(p.option.group for p in placed)
-    pinned = all(counts[g] == len(group.names) for g, group in enumerate(instance.groups) if group.must)
+    pinned = all(counts[g] == len(group.names) for g, group in enumerate(instance.groups) if group.pinned)
     served = all(
-        sum(c in p.classes for p in placed if p.option.group in rule.groups) >= rule.least
-        for rule in instance.survivors
+        sum(c in p.classes for p in placed if p.option.group in rule.groups) >= rule.min_devices
+        for rule in instance.survival_rules
         for c in range(instance.num_classes)
     )
-    return pinned and served and all(is_allowed(instance, p) for p in placed)
+    return pinned and served and all(is_valid(instance, p) for p in placed)
 
 
 def by_device(instance: Instance, placed: Sequence[PlacedSubModel], earlier: ByDevice) -> dict[str, PlacedSubModel]:
-    """Say which device of its group runs each sub-model, so that little moves."""
+    """Return the sub-model of each device by name, with the least moves from an earlier placement.
+
+    Within a group it is a linear sum assignment.
+    """
     chosen: dict[str, PlacedSubModel] = {}
     for g, group in enumerate(instance.groups):
         here = sorted((p for p in placed if p.option.group == g), key=lambda p: p.classes)
@@ -72,7 +76,7 @@ def by_device(instance: Instance, placed: Sequence[PlacedSubModel], earlier: ByD
 
 
 def move_cost(classes: tuple[int, ...], kept: tuple[int, ...] | None, before: PlacedSubModel | None) -> int:
-    """Return what it costs that a device gets this sub-model instead of its earlier one."""
+    """Return twice the classes new to a device, plus one if its sub-model changes at all."""
     old = set() if before is None else set(before.classes)
     same = before is not None and before.classes == classes and kept in (None, before.kept)
     return 2 * len(set(classes) - old) + (not same)

@@ -1,13 +1,13 @@
-"""The second objective: where the first is settled, the most retention.
+"""Second objective: where the first is settled, the most retention.
 
-A device that is not the bottleneck has time to spare, and an idle one may have all of it. What
-finishes in time and costs nothing is taken: more units for the classes a device serves, more
-classes while the floors hold, a sub-model for an idle device. Fused accuracy gains from every
-feature that comes for free. Then, since nothing is kept that no class needs, the least energy.
+A device that is not the bottleneck has time to spare, and an idle one may have all of it. Whatever finishes in time
+and costs nothing is taken: more units for the classes of a device, more classes while the floors hold, a sub-model for
+an idle device. Fused accuracy gains from every feature that comes for free. Units that no class needs are not kept,
+since they take energy.
 
-The classes are chosen among the candidates at hand (the largest subsets that can finish in
-time, each filled greedily), the units of each device by an integer program. The first objective
-is never touched: its proof stands. Where energy has a say, nothing is free, and nothing is spent.
+The class subsets are chosen among candidates (the largest that can finish in time, each filled greedily by value per
+time), the units of each device by an integer program. The first objective is never touched: its proof stands. Where
+energy is limited or minimised, no unit is free, and nothing is changed.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,44 +15,50 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from planner.arrays import Ints
-from planner.solver.exact.assignment import Column, classes_of, mask_of, richest_cover
+from planner.solver.exact.assignment import richest_cover
 from planner.solver.exact.subset_costs import SubsetCosts
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import DEVICES, EMBED_DIMS, IMPORTANCE_SCALE, Instance, Option, PlacedSubModel
+from planner.solver.problem.column import Column
+from planner.solver.problem.instance import DEVICES, EMBED_DIMS, IMPORTANCE_SCALE, Instance
+from planner.solver.problem.option import Option, PlacedSubModel
+from planner.solver.problem.subsets import classes_of, mask_of
 from planner.solver.submodels import knapsack
 
-# Rounds in which a greedy filling gives more weight to the classes that fell short.
+# Rounds in which a greedy filling doubles the weight of the classes that fell short.
 _ROUNDS = 4
-# Class subsets that are filled at once.
-_AT_ONCE = 256
+# Class subsets that are filled in one batch.
+_BATCH = 256
 
 
 def use_slack(
     instance: Instance,
     placed: Sequence[PlacedSubModel],
-    knowledge: SubsetCosts | None,
+    subset_costs: SubsetCosts | None,
     clock: Clock,
     stays: Sequence[PlacedSubModel] = (),
 ) -> tuple[PlacedSubModel, ...]:
-    """Return a placement as good as this one, chosen to retain as much as the candidates at hand allow.
+    """Return a placement with the same objective that retains as much as the candidates allow.
 
     Args:
-        placed: A plan.
-        knowledge: What the search learned of class subsets, where there are few enough to list.
-        clock: When it ends, the rest is left as it is.
-        stays: Sub-models of the plan that are to be left as they are.
+        instance: Problem.
+        placed: Placement of a plan.
+        subset_costs: Bounds of class subsets, where there are few enough to list.
+        clock: Time for it; out of time, the rest is left as it is.
+        stays: Sub-models of the plan that are left as they are.
     """
     goal = instance.goal
     if goal.objective == "energy" or goal.max_energy_mj is not None:
         return tuple(placed)
-    slowest_us = instance.slowest_us(placed)
+    bottleneck_us = instance.slowest_us(placed)
     if goal.objective == "accuracy" and goal.max_latency_us is not None:
-        slowest_us += max(0, goal.max_latency_us - instance.fleet_latency_us(placed))
-    if knowledge is not None and not goal.leave_idle and goal.objective != "devices" and not stays:
-        placed = _more_classes(instance, placed, knowledge, slowest_us, clock)
+        bottleneck_us += max(0, goal.max_latency_us - instance.fleet_latency_us(placed))
+    if subset_costs is not None and not goal.leave_idle and goal.objective != "devices" and not stays:
+        placed = _more_classes(instance, placed, subset_costs, bottleneck_us, clock)
     used = instance.used(p.option for p in placed)
     return tuple(
-        p if clock.expired() or p in stays else _fill(instance, p, slowest_us - instance.path_us(p.option, used), clock)
+        p
+        if clock.expired() or p in stays
+        else _fill(instance, p, bottleneck_us - instance.path_us(p.option, used), clock)
         for p in placed
     )
 
@@ -64,15 +70,15 @@ def _fill(instance: Instance, p: PlacedSubModel, compute_us: int, clock: Clock) 
 
 
 def _more_classes(
-    instance: Instance, placed: Sequence[PlacedSubModel], knowledge: SubsetCosts, slowest_us: int, clock: Clock
+    instance: Instance, placed: Sequence[PlacedSubModel], subset_costs: SubsetCosts, bottleneck_us: int, clock: Clock
 ) -> Sequence[PlacedSubModel]:
-    """Choose class subsets anew: the richest that finish in time."""
+    """Choose class subsets anew: those of most retention that finish in time."""
     options = {option: o for o, option in enumerate(instance.options)}
     pool = {Column(options[p.option], mask_of(p.classes)): p.kept for p in placed}
-    most = _most(instance, placed)
-    limits = np.array([slowest_us - instance.path_us(option, most) for option in instance.options])
+    max_use = _free_use(instance, placed)
+    limits = np.array([bottleneck_us - instance.path_us(option, max_use) for option in instance.options])
     try:
-        largest = knowledge.within(limits, clock)
+        largest = subset_costs.largest_within(limits, clock)
     except TimeoutError:
         return placed
     for o, option in enumerate(instance.options):
@@ -90,39 +96,40 @@ def _more_classes(
                 pool.setdefault(Column(o, best), found[best])
     candidates = sorted(pool)
     retention = [_retention_ppm(instance, i, pool[i]) for i in candidates]
-    chosen = richest_cover(instance, candidates, retention, most, clock)
+    chosen = richest_cover(instance, candidates, retention, max_use, clock)
     if chosen is None:
         return placed
     return [PlacedSubModel(instance.options[i.option], i.classes, pool[i]) for i in chosen]
 
 
-def _most(instance: Instance, placed: Sequence[PlacedSubModel]) -> Ints:
-    """What may be used of each resource without anything getting slower."""
-    most = instance.used(p.option for p in placed)
-    fusion_us = instance.fusion_us(int(most[EMBED_DIMS]))
+def _free_use(instance: Instance, placed: Sequence[PlacedSubModel]) -> Ints:
+    """Return the use of each resource at which nothing gets slower, (R,)."""
+    max_use = instance.used(p.option for p in placed)
+    fusion_us = instance.fusion_us(int(max_use[EMBED_DIMS]))
     smallest = min(option.embed_dim for option in instance.options)
     largest = max(option.embed_dim for option in instance.options)
     num_devices = sum(len(group.names) for group in instance.groups)
     while (
-        instance.fusion_us(int(most[EMBED_DIMS]) + smallest) <= fusion_us and most[EMBED_DIMS] < num_devices * largest
+        instance.fusion_us(int(max_use[EMBED_DIMS]) + smallest) <= fusion_us
+        and max_use[EMBED_DIMS] < num_devices * largest
     ):
-        most[EMBED_DIMS] += smallest
-    most[DEVICES] = num_devices
-    return most
+        max_use[EMBED_DIMS] += smallest
+    max_use[DEVICES] = num_devices
+    return max_use
 
 
-def _retention_ppm(instance: Instance, candidate: Column, kept: Sequence[int]) -> dict[int, int]:
-    shares = instance.options[candidate.option].at.share
+def _retention_ppm(instance: Instance, column: Column, kept: Sequence[int]) -> dict[int, int]:
+    shares = instance.options[column.option].at.max_retention
     have = instance.units.importance[:, list(kept)].sum(axis=1)
-    return {c: int(shares[c] * have[c] * 10**6 / IMPORTANCE_SCALE) for c in candidate.classes}
+    return {c: int(shares[c] * have[c] * 10**6 / IMPORTANCE_SCALE) for c in column.classes}
 
 
 def _greedy(instance: Instance, option: Option, masks: Iterable[int], compute_us: int) -> dict[int, tuple[int, ...]]:
-    """Return the full sub-models of most value per time, for those class subsets whose floors they meet."""
+    """Return greedy sub-models that fill the time, for those class subsets whose floors they meet."""
     found: dict[int, tuple[int, ...]] = {}
     allowed = [mask for mask in masks if instance.allows(option.group, classes_of(mask))]
-    for at in range(0, len(allowed), _AT_ONCE):
-        some = allowed[at : at + _AT_ONCE]
+    for at in range(0, len(allowed), _BATCH):
+        some = allowed[at : at + _BATCH]
         for mask, kept in zip(some, _filled(instance, option, some, compute_us), strict=True):
             if kept is not None:
                 found[mask] = kept
@@ -143,8 +150,8 @@ def _filled(
     done = np.zeros(len(masks), dtype=bool)
     for _ in range(_ROUNDS):
         left = np.flatnonzero(~done)
-        order = np.argsort(-(weight[left] @ importance) / np.maximum(1, option.unit_ticks), axis=1, kind="stable")
-        taken = np.arange(order.shape[1]) < _most_that_fit(instance, option, order, compute_us)[:, None]
+        order = np.argsort(-(weight[left] @ importance) / np.maximum(1, option.costs.unit_ticks), axis=1, kind="stable")
+        taken = np.arange(order.shape[1]) < _num_fitting(option, order, compute_us)[:, None]
         tried = np.zeros(order.shape, dtype=bool)
         np.put_along_axis(tried, order, taken, axis=1)
         short = tried @ importance.T < need[left]
@@ -155,16 +162,8 @@ def _filled(
         yield tuple(np.flatnonzero(row).tolist()) if is_done else None
 
 
-def _most_that_fit(instance: Instance, option: Option, order: Ints, compute_us: int) -> Ints:
-    """Return how many of the units, taken in these orders (B, U), fit into the time and the memory, (B,)."""
-    units = instance.units
-    half = units.block * 2 + units.is_head
-    in_half = np.eye(2 * units.depth, dtype=np.int64)[half]  # (U, H)
-    switches = np.where(np.arange(2 * units.depth) % 2 == 1, option.attention_ticks, option.mlp_ticks)
-    activations = units.size * np.where(units.is_head, option.head_grains, option.channel_grains)
-    opened = np.cumsum(in_half[order], axis=1) > 0  # (B, U, H)
-    ticks = option.fixed_ticks + np.cumsum(option.unit_ticks[order], axis=1) + opened @ switches
-    peaks = np.cumsum((in_half * activations[:, None])[order], axis=1).max(axis=2)
-    grains = np.cumsum(option.unit_grains[order], axis=1) + peaks
-    fits: Ints = ((ticks <= compute_us * option.ticks_per_us) & (grains <= option.free_grains)).sum(axis=1)
+def _num_fitting(option: Option, order: Ints, compute_us: int) -> Ints:
+    """Return how many units of each order (B, U), from its beginning, fit into the time and the memory, (B,)."""
+    ticks, grains = option.costs.prefix_costs(order)
+    fits: Ints = ((ticks <= compute_us * option.costs.ticks_per_us) & (grains <= option.free_grains)).sum(axis=1)
     return fits

@@ -1,7 +1,6 @@
-"""Sub-models for groups and class subsets, built when first asked for.
+"""Cache of sub-models for device groups and class subsets, built when first requested.
 
-What classes cost on a device only depends on the device's group, and is asked for again and
-again: answers are kept.
+The cost of classes on a device depends on the device's group only, and local search requests the same ones often.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,16 +10,17 @@ import numpy as np
 
 from planner.arrays import Bools
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import NEVER, Instance, PlacedSubModel
+from planner.solver.problem.instance import NEVER, Instance
+from planner.solver.problem.option import PlacedSubModel
 from planner.solver.submodels.lagrangian import LagrangianHeuristic
 
-# About what building one sub-model takes [s], where work is counted.
+# Rough time of building one sub-model [s], where work is counted.
 _BUILD_S = 5e-4
 
 
 @dataclass(frozen=True)
 class CachedSubModel:
-    """The best sub-model known for some classes on a group: latency [us] alone on its path, option, kept units."""
+    """Best sub-model known for some classes on a group: latency [us] alone on its path, option, kept units."""
 
     latency_us: int
     option: int
@@ -28,19 +28,19 @@ class CachedSubModel:
     fullness: float  # of the memory budget for units
 
 
-_NOTHING = CachedSubModel(0, -1, b"", 0.0)
-_NEVER = CachedSubModel(NEVER, -1, b"", 1.0)
+_IDLE = CachedSubModel(0, -1, b"", 0.0)
+_IMPOSSIBLE = CachedSubModel(NEVER, -1, b"", 1.0)
 
 
 class SubModelCache:
-    """Builds sub-models for groups and class subsets, and remembers them."""
+    """Sub-models by group and class subset."""
 
     def __init__(self, instance: Instance, clock: Clock) -> None:
         self.instance, self._clock = instance, clock
-        self._builders = [LagrangianHeuristic(instance, option) for option in instance.options]
+        self._heuristics = [LagrangianHeuristic(instance, option) for option in instance.options]
         self.known: dict[tuple[int, tuple[int, ...]], CachedSubModel] = {}
 
-    def serving(self, wanted: Sequence[tuple[int, tuple[int, ...]]]) -> list[CachedSubModel]:
+    def sub_models(self, wanted: Sequence[tuple[int, tuple[int, ...]]]) -> list[CachedSubModel]:
         """Return the best sub-model for each (group, classes)."""
         new = sorted({key for key in wanted if key[1] and key not in self.known})
         self._clock.spend(_BUILD_S * len(new))
@@ -48,33 +48,33 @@ class SubModelCache:
             keys = [key for key in new if key[0] == option.group]
             if not keys:
                 continue
-            built = self._builders[o].build([classes for _, classes in keys])
+            built = self._heuristics[o].build([classes for _, classes in keys])
             packed = np.packbits(built.kept, axis=1)
             rows = zip(keys, built.compute_us.tolist(), packed, built.fullness.tolist(), strict=True)
             for key, compute_us, kept, fullness in rows:
                 latency_us = NEVER if compute_us >= NEVER else option.alone_us + compute_us
                 if key not in self.known or latency_us < self.known[key].latency_us:
                     self.known[key] = CachedSubModel(latency_us, o, kept.tobytes(), fullness)
-        return [self.known[key] if key[1] else _NOTHING for key in wanted]
+        return [self.known[key] if key[1] else _IDLE for key in wanted]
 
     def improve(self, group: int, classes: tuple[int, ...], option: int, kept: Iterable[int]) -> None:
-        """Remember a sub-model that was built elsewhere, if it is better than what is known."""
+        """Add a sub-model that was built elsewhere, if it is better than the known one."""
         at, units = self.instance.options[option], list(kept)
         latency_us = at.alone_us + self.instance.compute_us(at, units)
-        if latency_us < self.known.get((group, classes), _NEVER).latency_us:
+        if latency_us < self.known.get((group, classes), _IMPOSSIBLE).latency_us:
             chosen = np.zeros(len(self.instance.units), dtype=bool)
             chosen[units] = True
-            budget = at.device.memory_budget_bytes
-            fullness = self.instance.memory_bytes(at, units) / budget
-            self.known[group, classes] = CachedSubModel(latency_us, option, np.packbits(chosen).tobytes(), fullness)
+            fullness = self.instance.memory_bytes(at, units) / at.device.memory_budget_bytes
+            packed = np.packbits(chosen).tobytes()
+            self.known[group, classes] = CachedSubModel(latency_us, option, packed, fullness)
 
-    def kept(self, serving: CachedSubModel) -> Bools:
+    def kept(self, sub_model: CachedSubModel) -> Bools:
         """Return the kept units of a sub-model, (U,)."""
-        bits = np.unpackbits(np.frombuffer(serving.kept, dtype=np.uint8), count=len(self.instance.units))
+        bits = np.unpackbits(np.frombuffer(sub_model.kept, dtype=np.uint8), count=len(self.instance.units))
         return bits.astype(bool)
 
     def placed(self, group: int, classes: tuple[int, ...]) -> PlacedSubModel:
-        """Return a known sub-model as a part of a plan."""
-        serving = self.known[group, classes]
-        units = np.flatnonzero(self.kept(serving)).tolist()
-        return PlacedSubModel(self.instance.options[serving.option], classes, tuple(units))
+        """Return a known sub-model as a part of a placement."""
+        sub_model = self.known[group, classes]
+        units = np.flatnonzero(self.kept(sub_model)).tolist()
+        return PlacedSubModel(self.instance.options[sub_model.option], classes, tuple(units))

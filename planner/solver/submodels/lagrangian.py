@@ -1,15 +1,17 @@
-"""Good sub-models for thousands of class subsets: all at once, by prices.
+"""Lagrangian heuristic for the sub-model problem: thousands of class subsets at once.
 
-Take the problem of `submodel`, give each floor (1) a price and drop it. What remains is solved by
-looking: a unit is kept if what it earns, sum_c price_c I_cu, is more than its time t_u. A class
-that gets less than its floor raises its price, one that gets more lowers it; after some rounds
-the units, sorted by what they earn per time, are in the order in which a best sub-model takes
-them. The shortest beginning of that order that meets all floors, less what turns out not to be
-needed, is within a percent of the linear relaxation for most subsets.
+Take the problem of `knapsack`, give each floor (1) a multiplier and drop it. What remains is solved by inspection: a
+unit is kept if what it earns, sum_c multiplier_c I_cu, exceeds its time t_u. A class that gets less than its floor
+raises its multiplier, one that gets more lowers it (a multiplicative ascent in place of the subgradient's steps).
+After some rounds the units, sorted by earnings per time, are in the order in which a best sub-model takes them. The
+shortest prefix of that order that meets all floors, less what turns out not to be needed, is within a percent of the
+linear relaxation for most subsets.
 
 Where memory is short, it has a price as well, the same for all units.
 
-Legend: B subsets at a time, n classes of a subset, U units, H halves of blocks.
+Legend: B subsets at a time, n classes of a subset, U units, P unit sets with a common charge.
+
+Source: Fisher, The Lagrangian relaxation method for solving integer programming problems, doi:10.1287/mnsc.27.1.1.
 """
 
 from collections.abc import Sequence
@@ -18,15 +20,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.arrays import Bools, Floats, Ints
-from planner.solver.problem.instance import IMPORTANCE_SCALE, NEVER, Instance, Option
+from planner.solver.problem.instance import IMPORTANCE_SCALE, NEVER, Instance
+from planner.solver.problem.option import Option
 
 _ROUNDS = 36
-# What memory costs against time, in whole models.
+# Prices of memory against time that are tried, in whole models.
 _MEMORY_PRICES = (0.0, 0.5, 2.0, 8.0, 1e3)
-# At most so many numbers in one array.
+# At most so many numbers in one array, whatever the number of subsets.
 _CHUNK = 3_000_000
-# Units at the end of the order that are tried without.
-_TRIED = 48
+# Units at the end of the prefix whose removal is tried.
+_MAX_REMOVALS = 48
 
 
 @dataclass(frozen=True)
@@ -42,21 +45,14 @@ class BuiltSubModels:
 
 
 class LagrangianHeuristic:
-    """Builds sub-models for one option."""
+    """Good sub-models for one option."""
 
     def __init__(self, instance: Instance, option: Option) -> None:
-        units = instance.units
-        self._option = option
-        self._importance = units.importance / IMPORTANCE_SCALE  # (C, U)
+        self._option, self._costs = option, option.costs
+        self._importance = instance.units.shares  # (C, U)
         # A little more than is needed, against rounding.
-        self._need = option.need / IMPORTANCE_SCALE + 1e-12 * len(units)
-        self._ticks = np.maximum(option.unit_ticks.astype(np.float64), 1e-6)
-        half = units.block * 2 + units.is_head
-        self._in_half = np.zeros((len(units), 2 * units.depth))  # (U, H)
-        self._in_half[np.arange(len(units)), half] = 1
-        switches = np.where(np.arange(2 * units.depth) % 2 == 1, option.attention_ticks, option.mlp_ticks)
-        self._switches: Ints = switches.astype(np.int64)  # (H,)
-        self._activations = units.size * np.where(units.is_head, option.head_grains, option.channel_grains)  # (U,)
+        self._need = option.need / IMPORTANCE_SCALE + 1e-12 * len(instance.units)
+        self._ticks = np.maximum(option.costs.unit_ticks.astype(np.float64), 1e-6)
 
     def build(self, subsets: Sequence[tuple[int, ...]]) -> BuiltSubModels:
         """Return a sub-model for each class subset."""
@@ -70,7 +66,7 @@ class LagrangianHeuristic:
                 rows = members[at : at + step]
                 classes = np.array([subsets[b] for b in rows], dtype=np.int64)
                 compute_us[rows], kept[rows] = self._build(classes)
-        return BuiltSubModels(compute_us, kept, self._grains(kept) / max(1, self._option.free_grains))
+        return BuiltSubModels(compute_us, kept, self._costs.grains(kept) / max(1, self._option.free_grains))
 
     def _build(self, classes: Ints) -> tuple[Ints, Bools]:
         shares = self._importance[classes]  # (B, n, U)
@@ -79,25 +75,24 @@ class LagrangianHeuristic:
         kept = np.zeros((len(classes), len(self._ticks)), dtype=bool)
         enough: Bools = shares.sum(axis=2) >= need
         left = np.flatnonzero(enough.all(axis=1))
-        per_grain = self._ticks.sum() / max(1, int(self._option.unit_grains.sum()))
+        unit_grains = self._costs.unit_grains
+        per_grain = self._ticks.sum() / max(1, int(unit_grains.sum()))
         for price in _MEMORY_PRICES:
             if not len(left) or self._option.free_grains < 0:
                 break
-            prices = self._ticks + price * per_grain * self._option.unit_grains
-            tried = self._kept(shares[left], need[left], prices)
-            fits = self._grains(tried) <= self._option.free_grains
+            tried = self._kept(shares[left], need[left], self._ticks + price * per_grain * unit_grains)
+            fits = self._costs.grains(tried) <= self._option.free_grains
             done = left[fits]
             kept[done] = tried[fits]
-            compute_us[done] = self._compute_us(tried[fits])
+            compute_us[done] = self._costs.compute_us(tried[fits])
             left = left[~fits]
         return compute_us, kept
 
     def _kept(self, shares: Floats, need: Floats, prices: Floats) -> Bools:
         """Return the units of a good sub-model at these prices of units, (B, U)."""
-        earned, is_open = self._earnings(shares, need, prices)
-        # In a block that nothing has opened yet, a unit pays its part of the switch as well.
-        switch = (self._switches / self._in_half.sum(axis=0).clip(1)) @ self._in_half.T  # (U,)
-        score = earned / (prices + np.where(is_open, 0.0, switch))
+        earned, is_charged = self._earnings(shares, need, prices)
+        # A unit of a set that is not charged yet pays its part of the charge as well.
+        score = earned / (prices + np.where(is_charged, 0.0, self._costs.charge_shares))
         order = np.argsort(-score, axis=1, kind="stable")  # (B, U)
         sorted_shares = np.take_along_axis(shares, order[:, None, :], axis=2)
         have = np.cumsum(sorted_shares, axis=2)  # (B, n, U)
@@ -107,7 +102,7 @@ class LagrangianHeuristic:
         rows = np.arange(len(count))
         spare = have[rows, :, count - 1] - need  # (B, n)
         taken = np.arange(have.shape[2]) < count[:, None]  # (B, U), in the order
-        for back in range(1, min(_TRIED, have.shape[2]) + 1):
+        for back in range(1, min(_MAX_REMOVALS, have.shape[2]) + 1):
             at = count - back
             loss = sorted_shares[rows, :, np.maximum(at, 0)]
             drop = (at >= 0) & (spare >= loss).all(axis=1)
@@ -118,35 +113,27 @@ class LagrangianHeuristic:
         return kept
 
     def _earnings(self, shares: Floats, need: Floats, prices: Floats) -> tuple[Floats, Bools]:
-        """Return what each unit earns once the classes' prices have settled, and whether its half is open."""
+        """Return the earnings of each unit at settled multipliers, and whether its sets are charged, each (B, U)."""
         wants = need > 0
-        of_class = np.where(wants, prices.sum() / need.shape[1], 0.0)  # (B, n)
-        has_switches = bool(self._switches.any())
-        is_open: Bools = np.ones((len(need), len(prices)), dtype=bool)
+        multipliers = np.where(wants, prices.sum() / need.shape[1], 0.0)  # (B, n)
+        charges, member = self._costs.charges, self._costs.member
+        has_charges = bool(charges.any())
+        is_charged: Bools = np.ones((len(need), len(prices)), dtype=bool)
         for k in range(_ROUNDS):
-            earned = np.matmul(of_class[:, None, :], shares)[:, 0, :]  # (B, U)
+            earned = np.matmul(multipliers[:, None, :], shares)[:, 0, :]  # (B, U)
             gain = earned - prices
+            # Kept in part at first and by all or nothing at last, so that multipliers settle.
             blur = max(0.02, 0.5 * 0.92**k)
             keep = np.clip(gain / (blur * prices) + 0.5, 0, 1)
-            if has_switches:
-                by_half = np.maximum(gain, 0) @ self._in_half
-                share = np.clip((by_half / np.maximum(self._switches, 1e-9) - 1) / blur + 0.5, 0, 1)
-                opened = np.where(self._switches > 0, share, 1.0) @ self._in_half.T
-                keep *= opened
-                is_open = opened > 0.5
+            if has_charges:
+                by_set = np.maximum(gain, 0) @ member
+                share = np.clip((by_set / np.maximum(charges, 1e-9) - 1) / blur + 0.5, 0, 1)
+                charged = np.where(charges > 0, share, 1.0) @ member.T
+                keep *= charged
+                is_charged = charged > 0.5
             have = np.matmul(shares, keep[:, :, None])[:, :, 0]  # (B, n)
             step = max(0.3, 3 * 0.94**k)
-            of_class = of_class * np.clip(need / np.maximum(have, 1e-9), 0.5, 2) ** step
-            of_class = np.where(wants, np.maximum(of_class, 1e-6 * of_class.max(axis=1, keepdims=True)), 0.0)
-        return np.matmul(of_class[:, None, :], shares)[:, 0, :], is_open
-
-    def _compute_us(self, kept: Bools) -> Ints:
-        ticks = self._option.fixed_ticks + kept @ self._option.unit_ticks
-        ticks = ticks + (kept @ self._in_half > 0) @ self._switches
-        compute_us: Ints = -(-ticks // self._option.ticks_per_us)
-        return compute_us
-
-    def _grains(self, kept: Bools) -> Ints:
-        peaks = np.rint((kept * self._activations) @ self._in_half).astype(np.int64).max(axis=1, initial=0)
-        grains: Ints = kept @ self._option.unit_grains + peaks
-        return grains
+            multipliers = multipliers * np.clip(need / np.maximum(have, 1e-9), 0.5, 2) ** step
+            smallest = 1e-6 * multipliers.max(axis=1, keepdims=True)
+            multipliers = np.where(wants, np.maximum(multipliers, smallest), 0.0)
+        return np.matmul(multipliers[:, None, :], shares)[:, 0, :], is_charged

@@ -1,0 +1,47 @@
+"""Compute time [us] of sub-models by option and class subset: bounded by relaxation, solved by CP-SAT.
+
+Latency and energy both follow from it.
+"""
+
+import numpy as np
+
+from planner.solver.problem.clock import Clock
+from planner.solver.problem.instance import NEVER, Instance
+from planner.solver.submodels import knapsack
+from planner.solver.submodels.knapsack import SubModelResult
+from planner.solver.submodels.relaxation import LinearBound, Relaxation
+
+
+class SubModelCosts:
+    """The subproblem of the decomposition, with warm relaxations."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._relaxations: dict[tuple[int, bool], Relaxation] = {}
+
+    def bound(self, option: int, classes: tuple[int, ...]) -> LinearBound | None:
+        """Return a bound for these classes and others like them; None if the option cannot serve them."""
+        of_time = self._relaxation(option, False).bound(classes)
+        if of_time is not None:
+            return of_time
+        # Too little memory: the need for memory tells for which other subsets there is too little as well.
+        of_memory = self._relaxation(option, True).bound(classes)
+        free_grains = self._instance.options[option].free_grains
+        if of_memory is None or of_memory.by_count[len(classes) - 1] <= free_grains:
+            return None
+        never = np.where(of_memory.by_count > free_grains, NEVER, 0)
+        return LinearBound(of_memory.binding, never, of_memory.cut)
+
+    def _relaxation(self, option: int, of_memory: bool) -> Relaxation:
+        key = option, of_memory
+        if key not in self._relaxations:
+            self._relaxations[key] = Relaxation(self._instance, self._instance.options[option], of_memory)
+        return self._relaxations[key]
+
+    def solve(self, option: int, classes: tuple[int, ...], clock: Clock, enough: int) -> SubModelResult:
+        """Return the least cost of any sub-model for these classes, or any that is at most `enough`."""
+        return knapsack.cheapest(self._instance, self._instance.options[option], classes, clock, enough_us=enough)
+
+    def of(self, option: int, kept: tuple[int, ...]) -> int:
+        """Return the cost of a sub-model."""
+        return self._instance.compute_us(self._instance.options[option], kept)

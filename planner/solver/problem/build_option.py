@@ -1,0 +1,133 @@
+"""Options of an instance: costs in ticks and grains, needs in parts per billion."""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+
+from planner.arrays import Ints
+from planner.errors import InputError
+from planner.rules.cost import DeviceCost, WidthCost
+from planner.rules.floors import RETENTION_TOLERANCE, Floors
+from planner.rules.links import rational
+from planner.schema import BYTES_PER_PARAM
+from planner.solver.problem.cost_table import CostTable, UnitSet
+from planner.solver.problem.instance import IMPORTANCE_SCALE, Units
+from planner.solver.problem.option import Option
+
+# Finer than this and the solver's sums would leave 64 bits.
+_MAX_SCALE = 10**6
+_MAX_SUM = 10**17
+# A retention that is below a whole number of parts per million by no more is that number when rounded.
+_ROUNDED_AWAY = 0.499e-6
+
+
+def build_option(
+    group: int, at: WidthCost, device: DeviceCost, count: int, need: Ints, use: Ints, energy_per_us: int, units: Units
+) -> Option:
+    """Return a device group at one embed dim and precision.
+
+    Args:
+        group: Index of the group.
+        at: Costs at this embed dim and precision.
+        device: Any device of the group.
+        count: Number of devices.
+        need: Importance that each class needs, (C, C).
+        use: Use of each resource, (R,).
+        energy_per_us: In the instance's units of energy.
+        units: Heads and channel groups of the model.
+
+    Raises:
+        InputError: If the model's time or memory there is beyond 64 bits.
+    """
+    always = at.width.fixed_params * BYTES_PER_PARAM[at.precision] + rational(at.width.fixed_activation_bytes)
+    costs = _cost_table(at, device, always, units)
+    free = device.memory_budget_bytes - device.runtime_overhead_bytes - always
+    return Option(
+        group=group,
+        at=at,
+        device=device,
+        count=count,
+        costs=costs,
+        # Clamped: beyond what all units need, more or less means the same.
+        free_grains=max(-_MAX_SUM, min(math.floor(free * costs.grains_per_byte), _MAX_SUM)),
+        need=need,
+        alone_us=math.ceil(at.send.alone_us) + math.ceil(at.returned.alone_us),
+        use=use,
+        energy_per_us=energy_per_us,
+    )
+
+
+def _cost_table(at: WidthCost, device: DeviceCost, always: Fraction, units: Units) -> CostTable:
+    """Return the formulas of `rules.cost` for one embed dim and precision, in ticks and grains."""
+    time, width, bytes_per_param = at.time, at.width, BYTES_PER_PARAM[at.precision]
+    per_head, per_channel = rational(width.head_activation_bytes), rational(width.channel_activation_bytes)
+    ticks = common_scale([time.fixed, time.attention, time.mlp, *time.head, *time.channel], _MAX_SCALE)
+    grains = common_scale([per_head, per_channel, rational(width.fixed_activation_bytes)], _MAX_SCALE)
+    rows = list(zip(units.block.tolist(), units.is_head.tolist(), units.size.tolist(), strict=True))
+    # Units alike take the same time.
+    ticks_of = lru_cache(maxsize=None)(
+        lambda l, is_head, size: scaled_up((time.head if is_head else time.channel)[l] * size, ticks)
+    )
+    unit_ticks = [ticks_of(*row) for row in rows]
+    unit_grains = [
+        (width.head_params if is_head else width.channel_params)[l] * size * bytes_per_param * grains
+        for l, is_head, size in rows
+    ]
+    around = time.fixed + units.depth * (time.attention + time.mlp) + at.send.alone_us + at.returned.alone_us
+    _refuse_if_too_large(sum(unit_ticks) + scaled_up(around, ticks), device)
+    _refuse_if_too_large(sum(unit_grains) + scaled_up(always, grains), device)
+    unit_sets = []
+    for is_head, charge, per_unit in ((True, time.attention, per_head), (False, time.mlp, per_channel)):
+        for l in range(units.depth):
+            members = np.flatnonzero((units.block == l) & (units.is_head == is_head))
+            peaks = [scaled_up(per_unit, grains) * size for size in units.size[members].tolist()]
+            _refuse_if_too_large(sum(peaks), device)
+            unit_sets.append(UnitSet(members, scaled_up(charge, ticks), np.array(peaks, dtype=np.int64)))
+    return CostTable(
+        ticks_per_us=ticks,
+        fixed_ticks=scaled_up(time.fixed, ticks),
+        unit_ticks=np.array(unit_ticks, dtype=np.int64),
+        grains_per_byte=grains,
+        unit_grains=np.array(unit_grains, dtype=np.int64),
+        unit_sets=tuple(unit_sets),
+    )
+
+
+def _refuse_if_too_large(total: int, device: DeviceCost) -> None:
+    if total > _MAX_SUM:
+        raise InputError(
+            f"device {device.name!r}: the whole model's time and memory there must be below {_MAX_SUM:.0e} "
+            "of the solver's units to be planned with; look for a number that is absurdly large or small."
+        )
+
+
+def needs_of(share: Sequence[float], floors: Floors, min_retention: float) -> Ints:
+    """Return the importance that each class needs at floors, (C, C); more than there is where it cannot be reached.
+
+    Args:
+        share: Share of each class's importance that embed dim and precision leave at best.
+        floors: Retention floors.
+        min_retention: Raises every floor to at least this.
+    """
+    by_count = np.array(floors.by_count)[None, :] * np.array(floors.class_need)[:, None]
+    # Half of the tolerance of the check: what is accepted here is accepted there.
+    least = np.minimum(1.0, by_count) - RETENTION_TOLERANCE / 2
+    # What is accepted is not less when stated in parts per million.
+    least = np.maximum(least, min_retention - _ROUNDED_AWAY)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = np.minimum(2.0, np.where(least > 0, least / np.array(share)[:, None], 0.0))
+    needs: Ints = np.ceil(shares * IMPORTANCE_SCALE).astype(np.int64)
+    return needs
+
+
+def common_scale(numbers: Sequence[Fraction], max_scale: int) -> int:
+    """Return the factor that makes all numbers whole, at most `max_scale`."""
+    return min(max_scale, math.lcm(*(number.denominator for number in numbers)))
+
+
+def scaled_up(number: Fraction, scale: int) -> int:
+    """Return a number in units of 1 / scale, rounded up."""
+    return math.ceil(number * scale)

@@ -1,0 +1,100 @@
+"""Cost of kept units on one option, in whole numbers: the one place where the solver's arithmetic stands.
+
+For kept units y (binary), with unit sets P (the attention and the MLP half of each block):
+
+    ticks(y)  = fixed + sum_u t_u y_u + sum_P charge_P [some u in P is kept]
+    grains(y) = sum_u m_u y_u + max over P of sum_{u in P} peak_u y_u
+
+The first is a linear cost with fixed charges, the second weights and the largest activations. Exact and
+heuristic solvers, relaxations and bounds all read this table, so a new cost term is a new entry here.
+
+Legend: U units, P unit sets, B class subsets at a time.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from planner.arrays import Bools, Floats, Ints
+
+
+@dataclass(frozen=True, eq=False)
+class UnitSet:
+    """Units with a cost in common: a fixed charge if any is kept, and activations that are alive together."""
+
+    members: Ints  # (n,) positions of the units
+    charge_ticks: int
+    peak_grains: Ints  # (n,) activations of each member
+
+
+@dataclass(frozen=True, eq=False)
+class CostTable:
+    """Time in ticks and memory in grains of any choice of units."""
+
+    ticks_per_us: int
+    fixed_ticks: int
+    unit_ticks: Ints  # (U,)
+    grains_per_byte: int
+    unit_grains: Ints  # (U,) weights
+    unit_sets: tuple[UnitSet, ...]
+
+    @property
+    def max_ticks(self) -> int:
+        """Ticks of the whole model."""
+        return self.fixed_ticks + int(self.unit_ticks.sum()) + sum(s.charge_ticks for s in self.unit_sets)
+
+    @cached_property
+    def charges(self) -> Ints:
+        """Ticks of each set's fixed charge, (P,)."""
+        return np.array([s.charge_ticks for s in self.unit_sets], dtype=np.int64)
+
+    @cached_property
+    def member(self) -> Floats:
+        """Membership of units in sets, 0 or 1, (U, P)."""
+        # As floats, since only their matrix products are done by BLAS.
+        member = np.zeros((len(self.unit_ticks), len(self.unit_sets)))
+        for p, unit_set in enumerate(self.unit_sets):
+            member[unit_set.members, p] = 1
+        return member
+
+    @cached_property
+    def peaks(self) -> Ints:
+        """Activations [grains] of each unit in each set, (U, P)."""
+        peaks = np.zeros((len(self.unit_ticks), len(self.unit_sets)), dtype=np.int64)
+        for p, unit_set in enumerate(self.unit_sets):
+            peaks[unit_set.members, p] = unit_set.peak_grains
+        return peaks
+
+    @cached_property
+    def _peaks_as_floats(self) -> Floats:
+        return self.peaks.astype(np.float64)
+
+    @cached_property
+    def charge_shares(self) -> Floats:
+        """Ticks of each unit's even share of its sets' charges, (U,).
+
+        Kept units that pay their shares pay at most the charge, so sums of shares bound costs from below.
+        """
+        shares: Floats = self.member @ (self.charges / np.maximum(1, self.member.sum(axis=0)))
+        return shares
+
+    def compute_us(self, kept: Bools) -> Ints:
+        """Return the compute time [us] of kept units (B, U), rounded up, (B,)."""
+        ticks = self.fixed_ticks + kept @ self.unit_ticks + (kept @ self.member > 0) @ self.charges
+        compute_us: Ints = -(-ticks // self.ticks_per_us)
+        return compute_us
+
+    def grains(self, kept: Bools) -> Ints:
+        """Return the memory [grains] of kept units (B, U), (B,)."""
+        peaks = np.rint(kept @ self._peaks_as_floats).astype(np.int64).max(axis=1, initial=0)
+        grains: Ints = kept @ self.unit_grains + peaks
+        return grains
+
+    def prefix_costs(self, order: Ints) -> tuple[Ints, Ints]:
+        """Return ticks and grains of the first 1, 2, ... units of orders (B, U), each (B, U)."""
+        charged = np.cumsum(self.member[order], axis=1) > 0  # (B, U, P)
+        ticks: Ints = self.fixed_ticks + np.cumsum(self.unit_ticks[order], axis=1) + charged @ self.charges
+        peaks = np.cumsum(self.peaks[order], axis=1).max(axis=2, initial=0)
+        grains: Ints = np.cumsum(self.unit_grains[order], axis=1) + peaks
+        return ticks, grains

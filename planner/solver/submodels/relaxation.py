@@ -1,0 +1,126 @@
+"""Linear relaxation of the sub-model problem, and the cuts that its duals give.
+
+The problem is that of `knapsack` with y, p and q between 0 and 1. Its optimum is within a few percent of the integer
+one and takes a millisecond, so it saves most of the exact solves. By linear programming duality an optimal dual
+solution stays feasible when needs or the free memory change, and so bounds other class subsets too: these are the
+optimality cuts of Benders decomposition.
+
+Source: Benders, doi:10.1007/BF01386316.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ortools.linear_solver import pywraplp
+
+from planner.arrays import Floats, Ints
+from planner.solver.problem.instance import IMPORTANCE_SCALE, Instance
+from planner.solver.problem.option import Option
+
+_NO_PRICE = 1e-9
+
+
+@dataclass(frozen=True)
+class DualCut:
+    """Dual solution of the relaxation: a bound at any needs and any free memory.
+
+    No sub-model for classes that hold those with a price is below
+    constant + per_grain free + sum_c prices_c need[c, n]: in time [us] or, where it is of memory, in
+    memory [grains].
+    """
+
+    prices: tuple[float, ...]  # (C,) of a whole model's importance
+    per_grain: float  # not above 0
+    constant: float
+    of_memory: bool
+
+
+@dataclass(frozen=True)
+class LinearBound:
+    """Bound on every class subset of n classes that holds all of `binding`: by_count[n - 1]."""
+
+    binding: tuple[int, ...]
+    by_count: Ints
+    cut: DualCut | None  # None where the relaxation was not solved to the end
+
+
+class Relaxation:
+    """Relaxation for one option as a warm model: only the needs change between subsets.
+
+    Its value is compute time [us] or, with `of_memory`, memory [grains] without a budget.
+    """
+
+    def __init__(self, instance: Instance, option: Option, of_memory: bool = False) -> None:
+        costs = option.costs
+        lp = pywraplp.Solver.CreateSolver("GLOP")
+        self._option, self._lp, self._of_memory = option, lp, of_memory
+        self._y = [lp.NumVar(0, 1, "") for _ in range(len(instance.units))]
+        activations = lp.NumVar(0, lp.infinity(), "")
+        charged = [lp.NumVar(0, 1, "") for _ in costs.unit_sets]
+        self._floors = [self._importance_row(shares) for shares in instance.units.shares]  # (1)
+        scale = max(1, abs(option.free_grains))
+        self._memory_scale = scale
+        self._memory = memory = lp.Constraint(
+            -lp.infinity(), lp.infinity() if of_memory else option.free_grains / scale
+        )  # (2)
+        memory.SetCoefficient(activations, 1 / scale)
+        objective = lp.Objective()
+        cost = costs.unit_grains if of_memory else costs.unit_ticks / costs.ticks_per_us
+        for u, y in enumerate(self._y):
+            memory.SetCoefficient(y, int(costs.unit_grains[u]) / scale)
+            objective.SetCoefficient(y, float(cost[u]))
+        for unit_set, is_charged in zip(costs.unit_sets, charged, strict=True):
+            peak = lp.Constraint(0, lp.infinity())  # (3)
+            peak.SetCoefficient(activations, 1)
+            for u, grains in zip(unit_set.members.tolist(), unit_set.peak_grains.tolist(), strict=True):
+                peak.SetCoefficient(self._y[u], -grains)
+                if unit_set.charge_ticks:
+                    lp.Add(self._y[u] <= is_charged)  # (4)
+            if not of_memory:
+                objective.SetCoefficient(is_charged, unit_set.charge_ticks / costs.ticks_per_us)
+        if of_memory:
+            objective.SetCoefficient(activations, 1)
+        else:
+            objective.SetOffset(costs.fixed_ticks / costs.ticks_per_us)
+        objective.SetMinimization()
+
+    def _importance_row(self, shares: Floats) -> pywraplp.Constraint:
+        row = self._lp.Constraint(-self._lp.infinity(), self._lp.infinity())
+        for y, share in zip(self._y, shares.tolist(), strict=True):
+            row.SetCoefficient(y, share)
+        return row
+
+    def bound(self, classes: Sequence[int]) -> LinearBound | None:
+        """Return a bound on the value of any sub-model for these classes; None if there is none."""
+        needs = self._option.need[:, len(classes) - 1] / IMPORTANCE_SCALE
+        chosen = set(classes)
+        for c, row in enumerate(self._floors):
+            row.SetLb(float(needs[c]) if c in chosen else -self._lp.infinity())
+        status = self._lp.Solve()
+        if status == pywraplp.Solver.INFEASIBLE:
+            return None
+        if status != pywraplp.Solver.OPTIMAL:
+            return LinearBound((), np.zeros(len(needs), dtype=np.int64), None)
+        prices = {c: self._floors[c].dual_value() for c in classes}
+        binding = tuple(c for c, price in prices.items() if price > _NO_PRICE)
+        # The prices stay dual feasible at other needs, so the bound is linear in the needs.
+        now = self._option.need[binding, len(classes) - 1]
+        dearer = (self._option.need[binding, :].T - now) / IMPORTANCE_SCALE  # (C, binding)
+        binding_prices = np.array([prices[c] for c in binding])
+        value = self._lp.Objective().Value()
+        per_grain = min(0.0, self._memory.dual_value()) / self._memory_scale
+        cut = DualCut(
+            prices=tuple(prices[c] if c in binding else 0.0 for c in range(len(needs))),
+            per_grain=per_grain,
+            constant=value - float(binding_prices @ (now / IMPORTANCE_SCALE)) - per_grain * self._option.free_grains,
+            of_memory=self._of_memory,
+        )
+        return LinearBound(binding, safely_rounded_up(value + dearer @ binding_prices), cut)
+
+
+def safely_rounded_up(bounds: Floats) -> Ints:
+    """Return bounds as whole numbers, loosened by more than the LP solver's tolerance."""
+    # GLOP's own tolerance is 1e-7.
+    rounded: Ints = np.maximum(0, np.ceil(bounds * (1 - 1e-6) - 1e-6)).astype(np.int64)
+    return rounded
