@@ -34,7 +34,7 @@ docs: $(VENV)/.ready-report
 
 # The demo's plan beside the yardsticks, a table under docs/ (some six minutes).
 bench: $(VENV)/.ready
-	$(BIN)/python benchmarks/yardsticks.py
+	$(BIN)/python benchmarks/baselines.py
 
 # Are sub-models as good as the whole, and as DeViT's and ED-ViT's way? docs/accuracy.md (some three hours on two
 # cores; goes on where it was stopped). Whole models and results are kept under $PLANNER_CACHE or the user's cache

@@ -1,4 +1,4 @@
-"""Where the data sets are that do not come along: in $PLANNER_DATA, or in ../shared/data beside the project."""
+"""Folder of the data sets that are not part of the repository: $PLANNER_DATA, or ../shared/data beside it."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def data_folder() -> Path | None:
-    """Return the folder, if it is there."""
+    """Return the folder if it exists."""
     named = os.environ.get("PLANNER_DATA")
     folder = Path(named) if named else ROOT.parent / "shared" / "data"
     return folder.resolve() if folder.is_dir() else None

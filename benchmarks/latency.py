@@ -1,11 +1,11 @@
-"""The latency model against measured sub-models that it has never seen, in ONNX Runtime on this machine.
+"""Latency model compared with measured sub-models that it was not fitted to, in ONNX Runtime on this machine.
 
     python benchmarks/latency.py [--seconds 240] [--out docs/latency.md]
 
 For each model, the probes of `planner probe make` and 15 random sub-models (width, heads and channels of every block
-drawn evenly) are timed in the same rounds by the script that devices run. The latency model is fitted to the probes
-alone and foretells the sub-models: once with the median of each network's rounds, once with the shortest, which other
-work on the machine disturbs less. `planner probe add` fits the shortest, raised to the medians' level. Networks are
+drawn uniformly) are timed in the same rounds by the script that devices run. The latency model is fitted to the probes
+alone and predicts the sub-models: once with the median of each network's rounds, once with the shortest, which other
+load on the machine disturbs less. `planner probe add` fits the shortest, raised to the medians' level. Networks are
 kept under build/latency.
 """
 
@@ -21,10 +21,11 @@ from statistics import median
 import numpy as np
 import torch
 
+from planner.arrays import Floats
 from planner.network.checkpoint import load_card, whole_shape
 from planner.network.vit import Shape
 from planner.network.widths import embed_widths
-from planner.profiler.device.latency_fit import Fit, Timed, fit_latency
+from planner.profiler.device.latency_fit import LatencyFit, TimedNetwork, fit_latency
 from planner.profiler.device.probe_design import CHANNEL_MULTIPLE, NUM_NETWORKS, design_probes
 from planner.profiler.device.probe_folder import MANIFEST, PRECISIONS, SCRIPT, write_networks, write_script
 from planner.schema import Precision, ProbeResult, read_document
@@ -42,15 +43,15 @@ WHOLES = {
 
 
 @dataclass(frozen=True)
-class Row:
-    """How well one model, precision and thread count is foretold; errors are shares of the measured time."""
+class ErrorRow:
+    """Prediction errors of one precision and thread count, as shares of the measured time."""
 
     precision: Precision
     threads: int
     round: str
     held_out_mape: float
     held_out_p95: float
-    errors: np.ndarray  # (sub-models,), predicted / measured - 1
+    errors: Floats  # (sub-models,), predicted / measured - 1
     spread: float
 
     def __str__(self) -> str:
@@ -62,7 +63,7 @@ class Row:
 
 
 def main() -> None:
-    """Run all and write the tables."""
+    """Measure all models and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=240, help="of measurement for each model")
     parser.add_argument("--models", default=",".join(WHOLES))
@@ -75,11 +76,11 @@ def main() -> None:
         result = measure(name, WHOLES[name], options.seconds)
         sections += section(name, result)
     lines = [
-        "# Latency foretold and measured",
+        "# Latency predicted and measured",
         "",
         f"{result.device.cpu} ({result.device.machine}), {result.device.cores} cores, onnxruntime "
         f"{result.device.onnxruntime}; load average {load:.1f} before the run. {NUM_NETWORKS} probes are fitted, "
-        f"{NUM_SUB_MODELS} random sub-models of whole depth are foretold. Held-out: each probe foretold from the "
+        f"{NUM_SUB_MODELS} random sub-models of whole depth are predicted. Held-out: each probe predicted from the "
         "other probes. Round: which one of its rounds is taken for a network's time; where nothing disturbs the "
         "machine, both say the same. `planner probe add` fits the shortest, raised to the medians' level. "
         "Spread: how much the rounds of one network differ, the median of all networks.",
@@ -90,7 +91,7 @@ def main() -> None:
 
 
 def measure(name: str, whole: Shape, seconds: float) -> ProbeResult:
-    """Time the probes and the random sub-models of a model, in the same rounds."""
+    """Time the probes and random sub-models of a model, in the same rounds."""
     folder = WORK / name.replace(" ", "-")
     if not (folder / MANIFEST).exists():
         shapes = [*design_probes(whole, embed_widths(whole), 0), *random_sub_models(whole)]
@@ -103,43 +104,47 @@ def measure(name: str, whole: Shape, seconds: float) -> ProbeResult:
 
 
 def random_sub_models(whole: Shape) -> list[Shape]:
-    """Return sub-models of whole depth; the embed widths take turns."""
+    """Return random sub-models of full depth; the embed widths take turns."""
     rng = np.random.default_rng(1)
     widths = embed_widths(whole)
-    most_heads, most_groups = whole.num_heads[0], whole.hidden_dim[0] // CHANNEL_MULTIPLE
+    max_heads, max_groups = whole.num_heads[0], whole.hidden_dim[0] // CHANNEL_MULTIPLE
     shapes = []
     for i in range(NUM_SUB_MODELS):
-        heads = rng.integers(0, most_heads, whole.depth, endpoint=True)
-        channels = CHANNEL_MULTIPLE * rng.integers(0, most_groups, whole.depth, endpoint=True)
-        sizes = {"num_heads": tuple(heads.tolist()), "hidden_dim": tuple(channels.tolist())}
-        shapes.append(replace(whole, embed_dim=widths[i % len(widths)], **sizes))
+        heads = rng.integers(0, max_heads, whole.depth, endpoint=True)
+        channels = CHANNEL_MULTIPLE * rng.integers(0, max_groups, whole.depth, endpoint=True)
+        embed_dim = widths[i % len(widths)]
+        shapes.append(
+            replace(whole, embed_dim=embed_dim, num_heads=tuple(heads.tolist()), hidden_dim=tuple(channels.tolist()))
+        )
     return shapes
 
 
 def section(name: str, result: ProbeResult) -> list[str]:
-    """Return the table of one model."""
+    """Return the lines of one model's table."""
     rows = [
-        row(result, precision, threads, of_rounds)
+        row(result, precision, threads, aggregate)
         for precision in PRECISIONS
         for threads in THREADS
-        for of_rounds in (median, min)
+        for aggregate in (median, min)
     ]
     head = "| precision | threads | round | held-out: mean | p95 | sub-models: mean | largest | bias | spread |"
     return ["", f"## {name}", "", head, "|---|---|---|---|---|---|---|---|---|", *map(str, rows)]
 
 
-def row(result: ProbeResult, precision: Precision, threads: int, of_rounds: Callable[[Sequence[float]], float]) -> Row:
-    """Fit the latency model to the probes, and compare the sub-models with it."""
+def row(
+    result: ProbeResult, precision: Precision, threads: int, aggregate: Callable[[Sequence[float]], float]
+) -> ErrorRow:
+    """Fit the latency model to the probes, and compare its predictions with the sub-models."""
     timings = {t.network: t for t in result.timings if (t.precision, t.threads) == (precision, threads)}
     timed = [
-        Timed(n.embed_dim, n.num_heads, n.hidden_dim, of_rounds(timings[n.name].rounds_us))
+        TimedNetwork(n.embed_dim, n.num_heads, n.hidden_dim, aggregate(timings[n.name].rounds_us))
         for n in result.manifest.networks
     ]
     fitted = fit_latency(timed[:NUM_NETWORKS])
-    return Row(
+    return ErrorRow(
         precision=precision,
         threads=threads,
-        round="median" if of_rounds is median else "shortest",
+        round="median" if aggregate is median else "shortest",
         held_out_mape=fitted.mape,
         held_out_p95=fitted.p95_error,
         errors=errors(fitted, timed[NUM_NETWORKS:]),
@@ -147,7 +152,7 @@ def row(result: ProbeResult, precision: Precision, threads: int, of_rounds: Call
     )
 
 
-def errors(fitted: Fit, sub_models: Sequence[Timed]) -> np.ndarray:
+def errors(fitted: LatencyFit, sub_models: Sequence[TimedNetwork]) -> Floats:
     """Return predicted / measured - 1 of each sub-model."""
     return np.array([fitted.predict_us(t.embed_dim, t.num_heads, t.hidden_dim) / t.time_us - 1 for t in sub_models])
 

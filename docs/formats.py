@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from planner.schema import FORMATS, json_schema
+from planner.file_formats import FILE_FORMATS
+from planner.schema import json_schema
 from planner.schema.base import write_text
 
 ROOT = Path(__file__).parent.parent
@@ -142,9 +143,9 @@ SMALL: dict[str, Schema] = {
 
 def page() -> str:
     """Return the page."""
-    rows = [f"| [{f.file}](#{anchor(f.file)}) | `{name}` | {f.use} |\n" for name, f in FORMATS.items()]
+    rows = [f"| [{f.file}](#{anchor(f.file)}) | `{name}` | {f.use} |\n" for name, f in FILE_FORMATS.items()]
     told: dict[str, str] = {}
-    return HEAD + "".join(rows) + "".join(section(name, told) for name in FORMATS)
+    return HEAD + "".join(rows) + "".join(section(name, told) for name in FILE_FORMATS)
 
 
 def section(name: str, told: dict[str, str]) -> str:
@@ -154,11 +155,11 @@ def section(name: str, told: dict[str, str]) -> str:
         name: The format's.
         told: Where each object was described already, as a link; this file's are added.
     """
-    known, schema = FORMATS[name], json_schema(name)
+    known, schema = FILE_FORMATS[name], json_schema(name)
     parts = schema.get("$defs", {})
     mine = [part for part in parts if part not in told]
     told |= {part: f"[{part}](#{anchor(heading(part, name))})" for part in mine}
-    told[known.model.__name__.removesuffix("File")] = f"[{known.file}](#{anchor(known.file)})"
+    told[known.document.removesuffix("File")] = f"[{known.file}](#{anchor(known.file)})"
     lines = [f"\n## {known.file}\n", f"{schema['description']}\n", f"{known.use}\n", *table(schema, told)]
     for part in mine:
         lines += [f"\n### {heading(part, name)}\n", f"{parts[part]['description']}\n", *table(parts[part], told)]
@@ -167,7 +168,7 @@ def section(name: str, told: dict[str, str]) -> str:
 
 def heading(part: str, name: str) -> str:
     """Return an object's heading, which says whose it is."""
-    return f"{part} (in {FORMATS[name].file.rpartition('/')[2]})"
+    return f"{part} (in {FILE_FORMATS[name].file.rpartition('/')[2]})"
 
 
 def anchor(title: str) -> str:

@@ -1,8 +1,8 @@
-"""The notebooks, executed and stored with their outputs: `make notebooks`, or `python -m notebooks.build 02_plan`.
+"""Execute the notebooks and store their outputs: `make notebooks`, or `python -m notebooks.build 02_plan`.
 
-Each runs in a fresh kernel in this folder, with the planner of this tree. A plotly figure is stored as its data
-and as a PNG, which is what viewers on the web show. An output that says the same as the stored one (see
-`comparable`) is left as it is stored: a rebuild without a change changes no file.
+Each notebook runs in a fresh kernel in this folder, with the planner of this tree. A plotly figure is stored as its
+data and as a PNG, since viewers on the web show only the latter. An output that equals the stored one (see
+`comparable`) is left as it is stored, so that a rebuild without a change changes no file.
 """
 
 import argparse
@@ -29,20 +29,20 @@ from planner.schema.base import write_text
 HERE = Path(__file__).parent
 PLOTLY = "application/vnd.plotly.v1+json"
 TIMEOUT_S = 300
-# A cell with this tag trains: from machine to machine its numbers differ in their last digits.
+# Tag of cells that train: their numbers differ in the last digits from machine to machine.
 MEASURED = "measured"
 
 _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-# What differs from run to run: how long something took, and the versions that it took it with.
-_VARIES = (
+# Texts that differ from run to run: durations and versions.
+_VARYING = (
     (re.compile(r"\d+(\.\d+)? s\b"), "# s"),
     (re.compile(r"\b(planner|ortools) \d+(\.\d+)+"), r"\1 #"),
 )
-# Names that pandas draws by lot for styled tables, and where an object lies in memory.
-_DRAWN_BY_LOT, _ADDRESS = re.compile(r"\bT_[0-9a-f]{5}(?=_|\b)"), re.compile(r" at 0x[0-9a-f]+")
+# Random names that pandas gives to styled tables, and addresses of objects in memory.
+_RANDOM_NAME, _ADDRESS = re.compile(r"\bT_[0-9a-f]{5}(?=_|\b)"), re.compile(r" at 0x[0-9a-f]+")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
 _WIDTH, _HEIGHT, _SCALE = 900, 450, 1.5
 
@@ -55,7 +55,7 @@ def notebooks() -> list[Path]:
 
 
 def execute(path: Path) -> NotebookNode:
-    """Return a notebook as it comes out of a fresh kernel, tidied; the file stays as it is.
+    """Execute a notebook in a fresh kernel and return it tidied; the file stays as it is.
 
     Raises:
         nbclient.exceptions.CellExecutionError: If a cell fails.
@@ -65,7 +65,7 @@ def execute(path: Path) -> NotebookNode:
         environment = os.environ | {
             "PYTHONPATH": str(HERE.parent),
             "IPYTHONDIR": settings,
-            # The figure's data alone, without a copy of plotly.js.
+            # Only the figure's data is stored: a copy of plotly.js takes megabytes.
             "PLOTLY_RENDERER": "plotly_mimetype",
             "OMP_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
@@ -75,7 +75,7 @@ def execute(path: Path) -> NotebookNode:
             timeout=TIMEOUT_S,
             kernel_name="python3",
             resources={"metadata": {"path": str(HERE)}},
-            # Through files of this user: what goes through ports, others on the machine can read.
+            # Messages go through files of this user: others on the machine could read ports.
             config=Config({"KernelManager": {"transport": "ipc", "ip": f"{settings}/kernel"}}),
         )
         client.execute(env=environment)
@@ -83,7 +83,7 @@ def execute(path: Path) -> NotebookNode:
 
 
 def tidied(notebook: NotebookNode) -> NotebookNode:
-    """Return a notebook without what says when, where and by which version it was made."""
+    """Return a notebook without traces of when, where and by which version it was made."""
     tidy = nbformat.v4.new_notebook(metadata=_METADATA)
     for i, cell in enumerate(notebook.cells, start=1):
         tags = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
@@ -99,22 +99,22 @@ def tidied(notebook: NotebookNode) -> NotebookNode:
 
 
 def comparable(cell: NotebookNode) -> list[str]:
-    """Return what a cell's outputs say, without what differs from run to run.
+    """Return the outputs of a cell as texts, without what differs from run to run.
 
-    Of times in seconds and of versions the numbers are left out; of cells that train, all numbers.
-    Streams and tables are compared as text, figures by the data that they draw.
+    Numbers of seconds and versions are left out, and all numbers of cells that train. Streams and tables are compared
+    as text, figures by their data.
     """
-    said = []
+    texts = []
     for output in cell.get("outputs", []):
         data = output.get("data", {})
         if PLOTLY in data:
-            text = json.dumps([{"type": trace.get("type"), **_drawn(trace)} for trace in data[PLOTLY]["data"]])
+            text = json.dumps([{"type": trace.get("type"), **_plotted(trace)} for trace in data[PLOTLY]["data"]])
         else:
             text = output.get("text") or data.get("text/html") or data.get("text/plain", "")
-        for pattern, replacement in _VARIES:
+        for pattern, replacement in _VARYING:
             text = pattern.sub(replacement, text)
-        said.append(_NUMBER.sub("#", text) if MEASURED in cell.metadata.get("tags", []) else text)
-    return said
+        texts.append(_NUMBER.sub("#", text) if MEASURED in cell.metadata.get("tags", []) else text)
+    return texts
 
 
 def build(path: Path, draw: Draw) -> None:
@@ -125,24 +125,24 @@ def build(path: Path, draw: Draw) -> None:
         if cell.cell_type != "code":
             continue
         old = before.get(cell.source)
-        if old is not None and comparable(old) == comparable(cell) and all(map(_has_picture, old.outputs)):
+        if old is not None and comparable(old) == comparable(cell) and all(map(_has_png, old.outputs)):
             cell.outputs = old.outputs
         for output in cell.outputs:
-            if not _has_picture(output):
+            if not _has_png(output):
                 output.data["image/png"] = base64.b64encode(draw(output.data[PLOTLY])).decode()
     write_text(path, nbformat.writes(new) + "\n")
 
 
 @contextmanager
 def drawing() -> Iterator[Draw]:
-    """Lend a function that makes a PNG of a plotly figure, in headless Chromium."""
+    """Provide a function that draws a plotly figure as a PNG, in headless Chromium."""
     from playwright.sync_api import sync_playwright
     from plotly.offline import get_plotlyjs
 
     names = (os.environ.get("CHROMIUM") or "chromium", "chromium-browser", "google-chrome")
     found = next((path for name in names if (path := shutil.which(name))), None)
     if found is None:
-        sys.exit(f"pictures need a browser: one of {', '.join(names)} must be on the PATH, or be $CHROMIUM.")
+        sys.exit(f"plots need a browser: one of {', '.join(names)} must be on the PATH, or be $CHROMIUM.")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
@@ -166,34 +166,34 @@ def drawing() -> Iterator[Draw]:
 
 
 def _tidied_output(output: NotebookNode, name: str) -> NotebookNode:
-    """Return an output without what differs from run to run; a styled table gets a name of its own."""
+    """Return an output without what differs from run to run; a styled table gets a fixed name."""
     if output.output_type == "stream":
         return nbformat.v4.new_output("stream", name=output.name, text=output.text)
     data = dict(output.data)
     if PLOTLY in data:
         figure = data[PLOTLY]
         data[PLOTLY] = {"data": figure["data"], "layout": figure["layout"]}
-        data = {kind: data[kind] for kind in (PLOTLY, "image/png") if kind in data}
+        data = {mime_type: data[mime_type] for mime_type in (PLOTLY, "image/png") if mime_type in data}
     if "text/html" in data:
-        data["text/html"] = _DRAWN_BY_LOT.sub(name, data["text/html"])
+        data["text/html"] = _RANDOM_NAME.sub(name, data["text/html"])
     if "text/plain" in data:
         data["text/plain"] = _ADDRESS.sub("", data["text/plain"])
     more = {"execution_count": output.execution_count} if output.output_type == "execute_result" else {}
     return nbformat.v4.new_output(output.output_type, data=data, **more)
 
 
-def _has_picture(output: NotebookNode) -> bool:
+def _has_png(output: NotebookNode) -> bool:
     data = output.get("data", {})
     return PLOTLY not in data or "image/png" in data
 
 
-def _drawn(trace: dict[str, Any]) -> dict[str, Any]:
-    """Return what a trace draws: positions, values and texts, with packed arrays as lists."""
+def _plotted(trace: dict[str, Any]) -> dict[str, Any]:
+    """Return the positions, values and texts of a trace, with packed arrays as lists."""
     keys = ("x", "y", "z", "base", "width", "text", "customdata", "name", "orientation")
-    return {key: _unpacked(trace[key]) for key in keys if key in trace}
+    return {key: _unpack(trace[key]) for key in keys if key in trace}
 
 
-def _unpacked(value: Any) -> Any:
+def _unpack(value: Any) -> Any:
     if isinstance(value, dict) and "bdata" in value:
         array = np.frombuffer(base64.b64decode(value["bdata"]), dtype=value["dtype"])
         shape = [int(n) for n in str(value["shape"]).split(",")] if "shape" in value else [-1]

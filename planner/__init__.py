@@ -5,15 +5,15 @@
     fleet = planner.load_fleet("devices.json")
     plan = planner.solve("digits-vit", fleet, planner.Goal(max_accuracy_drop=0.05))
     plan.to_frame()                                   # a row for each device
-    planner.what_if(plan, drop_each=True)             # a row for each device that may be lost
+    planner.what_if(plan, drop_each=True)             # a row for the loss of each device
 
-Read:       load_fleet, load_profile, load_plan
-Plan:       solve
-Ask:        what_if, pareto, next_best, diff
-Describe:   Fleet, Device, Link, Goal, Plan, Profile
-Go wrong:   PlannerError, InputError, InfeasibleError, TimeLimitError
+Files:      load_fleet, load_profile, load_plan
+Planning:   solve
+Analysis:   what_if, pareto, next_best, diff
+Data:       Fleet, Device, Link, Goal, Plan, Profile
+Errors:     PlannerError, InputError, InfeasibleError, TimeLimitError
 
-Names are imported when they are first used: `import planner` alone costs nothing.
+Names are imported when they are first used, so that `import planner` by itself takes no time.
 """
 
 from importlib import import_module
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from planner.library import load_fleet, load_profile
     from planner.schema import Device, Fleet, Goal, Link, Plan, Profile
 
-_HOMES = {
+_NAMES_BY_MODULE = {
     "errors": ("InfeasibleError", "InputError", "PlannerError", "TimeLimitError"),
     "api": ("diff", "load_plan", "next_best", "pareto", "solve", "what_if"),
     "schema": ("Device", "Fleet", "Goal", "Link", "Plan", "Profile"),
     "library": ("load_fleet", "load_profile"),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 __all__ = [
     "Device",
@@ -59,9 +59,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'planner' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"planner.{_HOME[name]}"), name)
+    value = globals()[name] = getattr(import_module(f"planner.{_MODULE_OF[name]}"), name)
     return value
 
 

@@ -1,4 +1,4 @@
-"""Plans in Python, and the questions that one asks of them: what `import planner` can do."""
+"""Functions that `import planner` offers: solving, and analysis of plans."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,20 +7,12 @@ from typing import Any, get_args
 import pandas as pd
 
 from planner import library, whatif
-from planner.errors import InputError
+from planner.errors import InputError, setting
 from planner.report.planned import Planned
 from planner.rules.check import check
 from planner.rules.diff import diff_frame
-from planner.schema import (
-    Fleet,
-    Goal,
-    Plan,
-    Profile,
-    ScenarioFile,
-    nearest,
-    read_document,
-)
-from planner.solver import DEFAULT_TIME_LIMIT_S
+from planner.schema import Fleet, Goal, Plan, Profile, ScenarioFile, did_you_mean, read_document
+from planner.solver import DEFAULT_TIME_LIMIT_S, SolveOptions
 from planner.solver import solve as solve_plan
 from planner.workers import make_executor
 
@@ -42,14 +34,14 @@ def solve(
     """Return the best plan of a model on a fleet, with a bound on how much better any other could be.
 
     Args:
-        profile: What was measured of the model; or the name of a shipped profile, or a file.
-        fleet: The devices and their links.
-        goal: What the plan must hold, and its objective; least latency at an accuracy drop of 2 points unless given.
-        time_limit_s: After this long the best plan so far is returned, with its gap.
+        profile: Profile of the model, the name of a shipped one, or the path of a file.
+        fleet: Devices and links.
+        goal: Constraints and objective; least latency at an accuracy drop of 2 points unless given.
+        time_limit_s: Time after which the best plan so far is returned, with its gap.
         deterministic: Count work instead of seconds, so that the same plan comes out on every machine.
-        start: An earlier plan: of plans equally good, the one nearest to it is returned.
-        advice: Where there is no plan, look for the smallest changes that would do.
-        seed: For the yardsticks' random subsets; the exact method draws nothing.
+        start: Earlier plan: of plans equally good, the one nearest to it is returned.
+        advice: If there is no plan, look for the smallest changes that would do.
+        seed: Seed of the baselines' random subsets; the exact method draws nothing.
 
     Raises:
         InputError: If an argument is not what it must be, or the arguments do not go together.
@@ -65,24 +57,20 @@ def solve(
         profile,
         fleet,
         goal,
-        seed=seed,
-        time_limit_s=time_limit_s,
-        deterministic=deterministic,
-        start=start,
-        advice=advice,
+        SolveOptions(seed=seed, time_limit_s=time_limit_s, deterministic=deterministic, start=start, advice=advice),
     )
     return Planned.of(plan, profile, fleet)
 
 
 def load_plan(path: str | Path, profile: Profile | str | Path, fleet: Fleet) -> Planned:
-    """Read a plan.json together with what it was made of; it is checked against both.
+    """Read a plan.json and check it against its profile and fleet.
 
     Raises:
         InputError: If the file cannot be used, or the plan is not a valid one for this profile and fleet.
     """
     profile = _profile_of(profile)
     _must_be(fleet, Fleet, "fleet", "planner.load_fleet reads one")
-    plan = library.load_plan(path)
+    plan = library.read_plan(path)
     if problems := check(plan, profile, fleet):
         raise InputError(f"{path}: {problems[0]}.")
     return Planned.of(plan, profile, fleet)
@@ -105,36 +93,36 @@ def what_if(
     time_limit_s: float = DEFAULT_TIME_LIMIT_S,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return what becomes of a plan when its fleet or its goal changes: a row for each change, "today" first.
+    """Solve again after changes of the fleet or the goal, and return a row for each change, "today" first.
 
-    The changes are written as on the command line, `planner what-if --help`; where one text is taken, a list is,
-    too. Each is a scenario of its own, which starts from the plan.
+    The changes are written as on the command line, `planner what-if --help`; each argument takes one text or several.
+    Each change is a scenario of its own, which starts from the plan.
 
     Args:
         plan: The plan that runs today.
-        drop: Devices that are lost: "pump", or "pump,vent-1" for both at once.
-        drop_each: Each device for itself.
-        add: More devices: "esp32-s3" or "esp32-s3=2", a kind or a device that one more of is wanted.
-        add_each: Kinds, "esp32-s3,rp2350", each for itself.
-        set: "pump.memory_budget=512KiB", a device's or its links' number.
-        scale: "memory=0.5..2/7", "bandwidth=0.5,2" or "latency=2": factors on all of a fleet's.
-        sweep: "max-accuracy-drop=0.01,0.05", a key of the goal.
-        scenarios: A file of named scenarios.
-        cross: Every combination instead.
-        jobs: Processes side by side. A script that asks for more than one needs `if __name__ == "__main__":`.
-        scheduler: A Dask cluster's address instead.
-        time_limit_s: For each scenario.
-        seed: For the yardsticks' random subsets.
+        drop: Devices to lose: "pump", or "pump,vent-1" for both at once.
+        drop_each: Lose each device by itself.
+        add: Devices to add: "esp32-s3" or "esp32-s3=2", a kind or a device of the fleet to add another of.
+        add_each: Kinds to add one at a time: "esp32-s3,rp2350".
+        set: Number of a device or of its links to set: "pump.memory_budget=512KiB".
+        scale: Factors on all of a fleet's budgets or links: "memory=0.5..2/7", "bandwidth=0.5,2" or "latency=2".
+        sweep: Values of a key of the goal: "max-accuracy-drop=0.01,0.05".
+        scenarios: File of named scenarios.
+        cross: Take every combination of the changes instead of each by itself.
+        jobs: Number of parallel processes. A script with more than one needs `if __name__ == "__main__":`.
+        scheduler: Address of a Dask cluster to use instead of processes.
+        time_limit_s: Time limit of each scenario.
+        seed: Seed of the baselines' random subsets.
 
     Returns:
         Columns: status, latency_us, change_us, bound_us, gap, bottleneck, devices_used, memory_bytes, energy_mj,
         lowest_retention, predicted_accuracy, classes_moved, bytes_to_send, reason (why there is no plan), seconds.
 
     Raises:
-        InputError: If a change is a mistake; before anything is solved.
+        InputError: If a change is a mistake, before anything is solved.
     """
     today = _today(plan, time_limit_s, seed)
-    asked = whatif.ChangeRequest(
+    request = whatif.ChangeRequest(
         drop=_texts(drop),
         drop_each=drop_each,
         add=_texts(add),
@@ -144,9 +132,9 @@ def what_if(
         sweep=_texts(sweep),
         scenarios=None if scenarios is None else read_document(Path(scenarios), ScenarioFile),
     )
-    changes = whatif.expand(whatif.axes_of(asked, plan.fleet), today.case, cross)
+    changes = whatif.expand(whatif.axes_of(request, plan.fleet), today.case, cross)
     with make_executor(None if scheduler else jobs, scheduler) as workers:
-        return whatif.frame_of(whatif.all_rows(today, changes, workers))
+        return whatif.frame_of(whatif.solve_all(today, changes, workers))
 
 
 def pareto(
@@ -158,28 +146,29 @@ def pareto(
     time_limit_s: float = DEFAULT_TIME_LIMIT_S,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return the least latency beside what it costs: a row for each point that no other beats in both.
+    """Return the Pareto front of latency against another quantity, a row for each point.
 
     Args:
         plan: The plan that runs today.
-        against: "accuracy", "memory" or "energy".
-        points: How many limits of memory or energy are tried; of accuracy, all that the profile was calibrated for.
-        jobs: Processes side by side, as in `what_if`.
-        time_limit_s: For each point.
-        seed: For the yardsticks' random subsets.
+        against: Quantity that latency is set against: "accuracy", "memory" or "energy".
+        points: Number of limits of memory or energy to try; of accuracy, all that the profile was calibrated for.
+        jobs: Number of parallel processes, as in `what_if`.
+        time_limit_s: Time limit of each point.
+        seed: Seed of the baselines' random subsets.
 
     Returns:
-        Columns: against, limit (the accuracy drop that is allowed; the factor on all memory budgets; the energy limit
-        [mJ]), value (the plan's predicted accuracy; the bytes that all devices grant; its energy [mJ]), latency_us,
+        Columns: against, limit (the largest accuracy drop; the factor on all memory budgets; the energy limit [mJ]),
+        value (the plan's predicted accuracy; the bytes that all devices grant; its energy [mJ]), latency_us,
         bound_us, gap, status.
 
     Raises:
-        InputError: If the profile or the fleet does not say what is needed.
+        InputError: If the profile or the fleet lacks what is needed.
     """
     known = get_args(whatif.Against)
     if against not in known:
         raise InputError(
-            f"against must be one of {', '.join(known)}, got {against!r}{nearest(str(against), known) or '.'}"
+            f"{setting('against')} must be one of {', '.join(known)}, "
+            f"got {against!r}{did_you_mean(str(against), known) or '.'}"
         )
     today = _today(plan, time_limit_s, seed)
     with make_executor(jobs) as workers:
@@ -194,16 +183,17 @@ def next_best(
     time_limit_s: float = DEFAULT_TIME_LIMIT_S,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return what each purchase or upgrade would gain, solved and not guessed; the best first.
+    """Return the gain of each purchase or upgrade, each of them solved, with the best first.
 
-    One more device of each kind, each device's memory doubled, each one's links doubled in bandwidth.
+    The candidates are one more device of each kind, each device's memory doubled, and the bandwidth of each one's
+    links doubled.
 
     Args:
         plan: The plan that runs today.
-        kinds: What could be bought; all kinds that are known unless given.
-        jobs: Processes side by side, as in `what_if`.
-        time_limit_s: For each candidate.
-        seed: For the yardsticks' random subsets.
+        kinds: Kinds that could be bought; all known kinds unless given.
+        jobs: Number of parallel processes, as in `what_if`.
+        time_limit_s: Time limit of each candidate.
+        seed: Seed of the baselines' random subsets.
 
     Returns:
         Columns: those of `what_if`, and gain_us (latency saved).
@@ -217,15 +207,15 @@ def next_best(
 
 
 def diff(earlier: Planned, plan: Planned) -> pd.DataFrame:
-    """Return what moves from one plan to another: a row for each device whose sub-model is another.
+    """Return the difference of two plans: a row for each device whose sub-model changes.
 
     Columns: gains, loses (classes), bytes_to_send.
 
     Raises:
         InputError: If the plans are of different profiles.
     """
-    _must_be(earlier, Planned, "the earlier plan", "planner.solve and planner.load_plan make one")
-    _must_be(plan, Planned, "the later plan", "planner.solve and planner.load_plan make one")
+    _must_be(earlier, Planned, "earlier", "planner.solve and planner.load_plan make one")
+    _must_be(plan, Planned, "plan", "planner.solve and planner.load_plan make one")
     if earlier.profile_sha256 != plan.profile_sha256:
         raise InputError(
             f"plans must be of one profile, got {earlier.profile_sha256[:12]}... and {plan.profile_sha256[:12]}..."
@@ -245,7 +235,7 @@ def _texts(texts: Texts) -> tuple[str, ...]:
 
 def _must_be_time(time_limit_s: float) -> None:
     if not time_limit_s >= 0:
-        raise InputError(f"time_limit_s must be >= 0, got {time_limit_s}.")
+        raise InputError(f"{setting('time_limit_s')} must be >= 0, got {time_limit_s}.")
 
 
 def _profile_of(profile: Profile | str | Path) -> Profile:
@@ -255,9 +245,9 @@ def _profile_of(profile: Profile | str | Path) -> Profile:
     return profile
 
 
-def _must_be(value: Any, kind: type | tuple[type, ...], what: str, hint: str) -> None:
-    if not isinstance(value, kind):
-        wanted = kind[0] if isinstance(kind, tuple) else kind
+def _must_be(value: Any, types: type | tuple[type, ...], name: str, hint: str) -> None:
+    if not isinstance(value, types):
+        expected = types[0] if isinstance(types, tuple) else types
         raise InputError(
-            f"{what} must be a {wanted.__name__} ({hint}), got {type(value).__name__} {str(value)[:60]!r}."
+            f"{setting(name)} must be a {expected.__name__} ({hint}), got {type(value).__name__} {str(value)[:60]!r}."
         )

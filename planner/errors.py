@@ -1,8 +1,8 @@
 """Errors that users see.
 
 PlannerError
-    InputError        what was given cannot be used; exit code 2
-    InfeasibleError   no plan exists, and why; exit code 1
+    InputError        the input cannot be used; exit code 2
+    InfeasibleError   no plan exists, with the reason; exit code 1
     TimeLimitError    no plan was found in time, which proves nothing; exit code 1
 """
 
@@ -24,7 +24,7 @@ class PlannerError(Exception):
 
 
 class InputError(PlannerError):
-    """A file, flag or value that cannot be used as given."""
+    """A file, argument or value that cannot be used as given."""
 
     exit_code = 2
 

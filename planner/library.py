@@ -1,4 +1,4 @@
-"""Reading what the user names: files of their own, or the profiles and models that come along.
+"""Readers of fleets, plans and profiles: the user's own files, or the profiles and models that come along.
 
 `profiles/` and `models/` lie beside the package in the repository and inside it in a wheel;
 `folder` is the one function that knows both places.
@@ -8,14 +8,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from planner.errors import InputError
-from planner.schema import DeviceKind, Fleet, Plan, Profile, nearest, read_document
+from planner.errors import InputError, setting
+from planner.schema import DeviceKind, Fleet, Plan, Profile, did_you_mean, read_document
 
 DEFAULT_PROFILE = "digits-vit"
 
 
 def folder(name: Literal["profiles", "models"]) -> Path:
-    """Return where the shipped data of this name lies."""
+    """Return the folder of the shipped data of this name."""
     package = Path(__file__).parent
     inside = package / name
     return inside if inside.is_dir() else package.parent / name
@@ -26,8 +26,8 @@ def load_fleet(path: str | Path) -> Fleet:
     return read_document(Path(path), Fleet)
 
 
-def load_plan(path: str | Path) -> Plan:
-    """Read a plan.json."""
+def read_plan(path: str | Path) -> Plan:
+    """Read a plan.json, without checking it against its profile and fleet."""
     return read_document(Path(path), Plan)
 
 
@@ -39,7 +39,8 @@ def load_profile(name: str | Path) -> Profile:
     known = sorted(path.stem for path in folder("profiles").glob("*.json"))
     if name not in known:
         raise InputError(
-            f"profile must be a .json file or one of {', '.join(known)}, got {name!r}{nearest(name, known) or '.'}"
+            f"{setting('profile')} must be a .json file or one of {', '.join(known)}, "
+            f"got {name!r}{did_you_mean(name, known) or '.'}"
         )
     return read_document(folder("profiles") / f"{name}.json", Profile)
 

@@ -14,7 +14,7 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
+def _one_thread() -> None:
     """Keep torch on one thread, where it is in use."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != 1:

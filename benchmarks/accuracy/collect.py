@@ -1,11 +1,12 @@
-"""From plans, times and outcomes to the results that the page is written from."""
+"""Results of a subject, collected from plans, times and outcomes."""
 
 from dataclasses import replace
+from typing import Any
 
 from benchmarks.accuracy import fleets
-from benchmarks.accuracy.bench import Bench
 from benchmarks.accuracy.execution import Outcome
-from benchmarks.accuracy.plans import Case, Planned, shapes_of
+from benchmarks.accuracy.plans import Case, PlannedCase, shapes_of
+from benchmarks.accuracy.prepared_subject import PreparedSubject
 from benchmarks.accuracy.results import Cell, Costs, Study, WholeModel
 from benchmarks.accuracy.timing import shape_key
 from planner.network import counts
@@ -13,16 +14,16 @@ from planner.network.vit import Shape
 from planner.schema import Assignment, Plan
 
 _MULTIPLE = 8
-# ED-ViT's claim is of 2/12 of every width.
+# ED-ViT's claim is for 2/12 of every width.
 RATIO = (2, 12)
 
 
 def paper_shape(whole: Shape) -> Shape:
     """Return a sub-model at 2/12 of every width, in whole heads and multiples of 8, at least one of each."""
-    part, of = RATIO
+    numerator, denominator = RATIO
 
     def narrowed(size: int, multiple: int) -> int:
-        return max(multiple, round(size * part / of / multiple) * multiple)
+        return max(multiple, round(size * numerator / denominator / multiple) * multiple)
 
     return replace(
         whole,
@@ -32,34 +33,44 @@ def paper_shape(whole: Shape) -> Shape:
     )
 
 
-def study(
-    bench: Bench,
-    whole: dict[str, float],
+def collect_study(
+    prepared: PreparedSubject,
+    whole: dict[str, Any],
     times: dict[str, float],
-    plans: dict[Case, Planned],
+    plans: dict[Case, PlannedCase],
     outcomes: dict[Case, Outcome],
 ) -> Study:
-    """Return one subject's results."""
-    cells = {case: _cell(bench, p, times, outcomes.get(case)) for case, p in plans.items()}
-    per_class = "all" if bench.budget.per_class is None else f"{bench.budget.per_class} of each class's"
-    budget = f"{bench.budget.epochs} times {per_class} training images"
-    return Study(bench.subject, budget, _whole(bench, whole, times), cells)
+    """Return the results of one subject.
+
+    Args:
+        prepared: The subject.
+        whole: The whole model's accuracies, as `execution.measure_whole` returns them.
+        times: Measured time [us] of each shape, by its key.
+        plans: Each case's plan, or the reason why there is none.
+        outcomes: Accuracies of the cases that were executed.
+    """
+    cells = {case: _cell(prepared, p, times, outcomes.get(case)) for case, p in plans.items()}
+    per_class = "all" if prepared.budget.per_class is None else f"{prepared.budget.per_class} of each class's"
+    budget = f"{prepared.budget.epochs} times {per_class} training images"
+    return Study(prepared.subject, budget, _whole_model(prepared, whole, times), cells)
 
 
-def _whole(bench: Bench, measured: dict[str, float], times: dict[str, float]) -> WholeModel:
-    shape, training = bench.whole, bench.card.training
+def _whole_model(prepared: PreparedSubject, measured: dict[str, Any], times: dict[str, float]) -> WholeModel:
+    shape, training = prepared.whole, prepared.card.training
     size, small = counts.exact(shape), counts.exact(paper_shape(shape))
     assert training is not None
-    said = f"{shape.depth} blocks, width {shape.embed_dim}, {shape.num_heads[0]} heads, {shape.num_tokens} tokens"
+    description = (
+        f"{shape.depth} blocks, width {shape.embed_dim}, {shape.num_heads[0]} heads, {shape.num_tokens} tokens"
+    )
     trained = f"{training.epochs} epochs, learning rate {training.learning_rate:g}, batches of {training.batch_size}"
     return WholeModel(
         accuracy=measured["accuracy"],
         by_class=tuple(measured["by_class"]),
         training=trained,
-        size=said,
+        size=description,
         params=size.params,
         macs=size.macs,
-        predicted_us=bench.whole_us,
+        predicted_us=prepared.whole_us,
         measured_us=times[shape_key(shape)],
         small_params=size.params / small.params,
         small_macs=size.macs / small.macs,
@@ -67,16 +78,16 @@ def _whole(bench: Bench, measured: dict[str, float], times: dict[str, float]) ->
     )
 
 
-def _cell(bench: Bench, planned: Planned, times: dict[str, float], outcome: Outcome | None) -> Cell:
+def _cell(prepared: PreparedSubject, planned: PlannedCase, times: dict[str, float], outcome: Outcome | None) -> Cell:
     if planned.plan is None:
         return Cell(reason=planned.reason)
-    return Cell("", _costs(bench, planned.plan, times), outcome)
+    return Cell("", _costs(prepared, planned.plan, times), outcome)
 
 
-def _costs(bench: Bench, plan: Plan, times: dict[str, float]) -> Costs:
-    shapes, whole = shapes_of(bench, plan), counts.exact(bench.whole)
+def _costs(prepared: PreparedSubject, plan: Plan, times: dict[str, float]) -> Costs:
+    shapes, whole = shapes_of(prepared, plan), counts.exact(prepared.whole)
     sizes = [counts.exact(shape) for shape in shapes]
-    measured = [times[shape_key(s)] * _slower(a) for s, a in zip(shapes, plan.assignments, strict=True)]
+    measured = [times[shape_key(s)] * _slowdown(a) for s, a in zip(shapes, plan.assignments, strict=True)]
     params, macs = [c.params / whole.params for c in sizes], [c.macs / whole.macs for c in sizes]
     return Costs(
         predicted_us=plan.latency_us,
@@ -88,6 +99,6 @@ def _costs(bench: Bench, plan: Plan, times: dict[str, float]) -> Costs:
     )
 
 
-def _slower(a: Assignment) -> int:
-    """Return how many times slower than this machine an assignment's device is."""
-    return fleets.SLOWER[a.device.rpartition("-")[0] or a.device]
+def _slowdown(a: Assignment) -> int:
+    """Return the factor by which an assignment's device is slower than this machine."""
+    return fleets.SLOWDOWN[a.device.rpartition("-")[0] or a.device]

@@ -1,4 +1,4 @@
-"""A plan carried out by a recipe and measured on the test part, as one job that a process of its own can do."""
+"""Execution of a plan by a recipe, tested on the test part, as one job for a process of its own."""
 
 import time
 from collections import Counter
@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save
 
 from benchmarks.accuracy.ablations import recipe_of
 from benchmarks.accuracy.settings import Budget
-from benchmarks.accuracy.store import code_of, key_of, write_json
+from benchmarks.accuracy.store import code_hash, result_key, write_json
 from planner.executor.bundle import kept_channels, planned_shape
 from planner.network import counts, data
 from planner.network.checkpoint import load_card, load_model, whole_shape
-from planner.network.distillation_data import NUM_COPIES, DistillationData, distillation_data, split_validation
-from planner.network.evaluation import batched, share_right, share_right_by_class
+from planner.network.distillation_data import NUM_COPIES, DistillationData, make_distillation_data, split_validation
+from planner.network.evaluation import accuracy_by_class, apply_in_batches, top1_accuracy
 from planner.network.fusion import Fusion
 from planner.network.recipes import RecoveryTask, SubModelPart
 from planner.network.surgery import cut
@@ -27,15 +27,18 @@ from planner.network.vit import VisionTransformer
 from planner.schema import Plan, Profile, read_document
 from planner.schema.base import write_bytes
 
-_NETWORK = ("training*", "lessons", "objectives", "joint", "distil", "fusion", "surgery", "vit", "evaluate", "data/*")
-_COMMON = tuple(f"planner/network/{name}.py" for name in (*_NETWORK, "recipes/job"))
-_OF_RECIPE = {"devit": ("devit", "subset"), "ed-vit": ("ed_vit", "subset")}
+_NETWORK = (
+    *("training*", "distillation_*", "losses", "joint_model", "fusion", "surgery", "vit", "evaluation", "data/*"),
+    "recipes/recovery_task",
+)
+_COMMON = tuple(f"planner/network/{name}.py" for name in _NETWORK)
+_OF_RECIPE = {"devit": ("devit", "class_samples"), "ed-vit": ("ed_vit", "class_samples")}
 _ABLATIONS = "benchmarks/accuracy/ablations.py"
 
 
 @dataclass(frozen=True)
 class Execution:
-    """A job: paths instead of what they hold, so that it is sent quickly."""
+    """Job that executes one plan: it holds paths instead of their contents, so that it is sent quickly."""
 
     card: str
     profile: Path
@@ -43,87 +46,91 @@ class Execution:
     recipe: str
     budget: Budget
     seed: int
-    lessons: Path
+    distillation_data: Path
     out: Path
 
     @property
     def name(self) -> str:
-        """What a progress bar says of it."""
+        """Label of the job in a progress bar."""
         return f"{Path(self.card).parent.name} {self.plan.stem[:4]}, {self.recipe}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out; `images` are those that each sub-model has learned from, in all epochs that were run."""
+    """Accuracies and effort of an execution; the names of the fields are keys of the cached files."""
 
     fused: float
     by_class: list[float]
-    without: dict[str, float]  # device that is lost -> fused accuracy
-    images: dict[str, int]
+    without: dict[str, float]  # lost device -> fused accuracy
+    images: dict[str, int]  # device -> training images of its sub-model in all epochs that were run
     seconds: float
 
     @property
     def worst(self) -> float:
-        """The accuracy of the worst class."""
+        """Accuracy of the worst class."""
         return min(self.by_class)
 
     @property
     def lost(self) -> float | None:
-        """The lowest accuracy when one device is lost; None where there is but one."""
+        """Lowest accuracy when one device is lost; None if there is only one."""
         return min(self.without.values()) if len(self.without) > 1 else None
 
 
 def execution_key(plan: Plan, profile: Profile, weights_sha256: str, recipe: str, budget: Budget, seed: int) -> str:
-    """Return what the outcome of an execution is known by: all that determines it, code included."""
-    kept = [[a.device, a.classes, a.embed_dim, a.kept_heads, a.kept_channel_groups] for a in plan.assignments]
+    """Return the cache key of an execution's outcome: a hash of everything that determines it, code included."""
+    sub_models = [[a.device, a.classes, a.embed_dim, a.kept_heads, a.kept_channel_groups] for a in plan.assignments]
     cut_by = [profile.channel_groups, profile.embed_dim_order, profile.classes, profile.fusion_hidden]
-    return key_of(kept, cut_by, weights_sha256, recipe, asdict(budget), seed, _code(recipe))
+    return result_key(sub_models, cut_by, weights_sha256, recipe, asdict(budget), seed, _code(recipe))
 
 
 @lru_cache
 def _code(recipe: str) -> str:
     names = _OF_RECIPE.get(recipe, ("default",))
     ablation = () if recipe in ("default", *_OF_RECIPE) else (_ABLATIONS,)
-    return code_of((*_COMMON, *(f"planner/network/recipes/{name}.py" for name in names), *ablation))
+    return code_hash((*_COMMON, *(f"planner/network/recipes/{name}.py" for name in names), *ablation))
 
 
-def prepare(card_path: str, budget: Budget, path: Path, on_copy: Callable[[int, int], None]) -> None:
-    """Write what the whole model says of every copy of the training images, unless it is known."""
+def prepare_teacher(card_path: str, budget: Budget, path: Path, on_copy: Callable[[int, int], None]) -> None:
+    """Write the distillation data with the whole model as the teacher, unless the file exists."""
     if path.exists():
         return
     card, whole = load_model(card_path)
     samples = data.load(card, "train", budget.per_class)
     copies = min(NUM_COPIES, budget.epochs)
-    lessons = distillation_data(whole, samples, data.Jitter.of(card.training), 0, copies, on_copy)
-    tensors = {"moves": lessons.moves, "answers": lessons.answers, "tokens": lessons.tokens}
+    distillation = make_distillation_data(whole, samples, data.Jitter.of(card.training), 0, copies, on_copy)
+    tensors = {
+        "moves": distillation.moves,
+        "answers": distillation.teacher_logits,
+        "tokens": distillation.teacher_features,
+    }
     write_bytes(path, save(tensors))
 
 
 def measure_whole(card_path: str) -> dict[str, Any]:
-    """Return what the whole model is worth on the test part."""
+    """Return the whole model's accuracy on the test part."""
     card, whole = load_model(card_path)
     test = data.load(card, "test")
-    by_class = share_right_by_class(batched(whole, test.images), test.labels)
-    return {"accuracy": share_right(batched(whole, test.images), test.labels), "by_class": by_class}
+    by_class = accuracy_by_class(apply_in_batches(whole, test.images), test.labels)
+    return {"accuracy": top1_accuracy(apply_in_batches(whole, test.images), test.labels), "by_class": by_class}
 
 
 @lru_cache
-def _taught(
+def _teacher_data(
     card_path: str, per_class: int | None, path: Path
 ) -> tuple[VisionTransformer, DistillationData, DistillationData]:
-    """Return the teacher, and the lessons that are learned and held out."""
+    """Return the teacher, and the training and the validation data."""
     card, whole = load_model(card_path)
     samples = data.load(card, "train", per_class)
-    known = load_file(path)
-    lessons = DistillationData(samples.images, samples.labels, known["moves"], known["answers"], known["tokens"])
-    return (whole, *split_validation(lessons))
+    stored = load_file(path)
+    all_data = DistillationData(samples.images, samples.labels, stored["moves"], stored["answers"], stored["tokens"])
+    return (whole, *split_validation(all_data))
 
 
 def execute(job: Execution) -> None:
-    """Do a job and write its outcome."""
+    """Execute a job and write its outcome."""
     torch.set_num_threads(1)
     plan, profile = read_document(job.plan, Plan), read_document(job.profile, Profile)
-    teacher, lessons, held = _taught(job.card, job.budget.per_class, job.lessons)
+    teacher, train_data, validation = _teacher_data(job.card, job.budget.per_class, job.distillation_data)
     parts = tuple(
         SubModelPart(
             a.device,
@@ -135,40 +142,45 @@ def execute(job: Execution) -> None:
     images: Counter[str] = Counter()
     start = time.perf_counter()
     recipe = recipe_of(job.recipe)
-    task = RecoveryTask(parts, teacher, lessons, held, profile.fusion_hidden, job.budget.epochs, job.seed)
-    fusion = recipe(task, lambda trainings: _train(trainings, [p.device for p in parts], images))
+    task = RecoveryTask(parts, teacher, train_data, validation, profile.fusion_hidden, job.budget.epochs, job.seed)
+
+    def train_and_count(tasks: Sequence[TrainingTask]) -> None:
+        _train(tasks, [part.device for part in parts], images)
+
+    fusion = recipe(task, train_and_count)
     seconds = time.perf_counter() - start
-    write_json(job.out, asdict(_judged(job.card, parts, fusion, dict(images), seconds)))
+    write_json(job.out, asdict(_test_outcome(job.card, parts, fusion, dict(images), seconds)))
 
 
-def _train(trainings: Sequence[TrainingTask], devices: list[str], images: Counter[str]) -> None:
-    for training in trainings:
+def _train(tasks: Sequence[TrainingTask], devices: list[str], images: Counter[str]) -> None:
+    """Train, and count the images that each sub-model learns from."""
+    for task in tasks:
         epochs: list[Epoch] = []
-        train(training, on_epoch=epochs.append)
-        # What is not one device's alone is all sub-models' together, but for a fusion of features.
-        of = [training.name] if training.name in devices else devices
-        if not isinstance(training.module, Fusion):
-            images.update({device: len(epochs) * len(training.data) for device in of})
+        train(task, on_epoch=epochs.append)
+        # A training without a device's name trains all sub-models together, unless it is a fusion of their features.
+        trained = [task.name] if task.name in devices else devices
+        if not isinstance(task.module, Fusion):
+            images.update({device: len(epochs) * len(task.data) for device in trained})
 
 
-def _judged(
+def _test_outcome(
     card_path: str, parts: tuple[SubModelPart, ...], fusion: Fusion, images: dict[str, int], seconds: float
 ) -> Outcome:
     test = data.load(load_card(card_path), "test")
-    features = torch.cat([batched(part.sub_model.features, test.images) for part in parts], dim=1)
-    logits = batched(fusion, features)
+    features = torch.cat([apply_in_batches(part.sub_model.features, test.images) for part in parts], dim=1)
+    logits = apply_in_batches(fusion, features)
     without = {}
     for d, part in enumerate(parts):
         present = torch.ones(len(features), len(parts))
         present[:, d] = 0
         with torch.inference_mode():
-            without[part.device] = share_right(fusion(features, present), test.labels)
-    by_class = share_right_by_class(logits, test.labels)
-    return Outcome(share_right(logits, test.labels), by_class, without, images, seconds)
+            without[part.device] = top1_accuracy(fusion(features, present), test.labels)
+    by_class = accuracy_by_class(logits, test.labels)
+    return Outcome(top1_accuracy(logits, test.labels), by_class, without, images, seconds)
 
 
 def training_macs(job: Execution) -> float:
-    """Return about how much work a job is, in MACs: what the progress bar counts."""
+    """Return the approximate work of a job in MACs, which the progress bar counts."""
     plan, profile = read_document(job.plan, Plan), read_document(job.profile, Profile)
     whole = whole_shape(load_card(job.card))
     shapes = [planned_shape(load_card(job.card), profile, a) for a in plan.assignments]

@@ -1,7 +1,7 @@
-"""The fleets: equal devices and unequal ones, on links that cost nothing, so that compute is what is compared.
+"""Fleets of equal and unequal devices, on links that cost nothing, so that only compute is compared.
 
-`here` is this machine on one thread, `half` and `quarter` are it slowed down by two and four: every time of theirs is
-this machine's, multiplied. A gateway has the image and joins the features, as fast as `here`; it runs no sub-model.
+`here` is this machine on one thread; `half` and `quarter` are two and four times slower: all their times are this
+machine's, multiplied. A gateway has the image and joins the features, as fast as `here`; it runs no sub-model.
 """
 
 from fractions import Fraction
@@ -9,7 +9,7 @@ from fractions import Fraction
 from planner.schema import Fleet, Profile
 
 HERE, HALF, QUARTER = "here", "half", "quarter"
-SLOWER = {HERE: 1, HALF: 2, QUARTER: 4}
+SLOWDOWN = {HERE: 1, HALF: 2, QUARTER: 4}
 GATEWAY = "gateway"
 
 FLEETS: dict[str, dict[str, int]] = {
@@ -20,7 +20,7 @@ FLEETS: dict[str, dict[str, int]] = {
     "mixed-4": {HERE: 2, HALF: 2},
     "mixed-5": {HERE: 1, HALF: 1, QUARTER: 3},
 }
-# What a device of a fleet has for weights and activations, as a share of the whole model's weights.
+# Memory of a kind in a fleet for weights and activations, as a share of the whole model's weights.
 TIGHT: dict[str, dict[str, Fraction]] = {"mixed-5": {QUARTER: Fraction(3, 5)}}
 
 OVERHEAD_BYTES = 80 * 2**20
@@ -29,12 +29,12 @@ _FLOAT_BYTES = 4
 
 
 def fleet_of(name: str, macs_per_second: float, whole_params: int) -> Fleet:
-    """Return a fleet.
+    """Return one of the fleets.
 
     Args:
-        name: One of `FLEETS`.
-        macs_per_second: At which the gateway fuses.
-        whole_params: Of the whole model, which a tight memory is a share of.
+        name: A key of `FLEETS`.
+        macs_per_second: Rate at which the gateway computes the fusion.
+        whole_params: Number of the whole model's parameters, of which a tight memory is a share.
     """
     tight = {kind: int(share * whole_params * _FLOAT_BYTES) for kind, share in TIGHT.get(name, {}).items()}
     boards = [
@@ -58,12 +58,14 @@ def fleet_of(name: str, macs_per_second: float, whole_params: int) -> Fleet:
     )
 
 
-def slower(profile: Profile) -> Profile:
-    """Return the profile with the tables of the slower kinds beside that of `here`, and no others."""
+def with_slower_kinds(profile: Profile) -> Profile:
+    """Return the profile with the latency tables of `here` and of the slower kinds, and no others."""
     rows = profile.latency[HERE]
-    tables = {kind: [row.model_dump() | _times(row.model_dump(), by) for row in rows] for kind, by in SLOWER.items()}
+    tables = {
+        kind: [row.model_dump() | _scaled_times(row.model_dump(), by) for row in rows] for kind, by in SLOWDOWN.items()
+    }
     return Profile.model_validate(profile.model_dump() | {"latency": tables})
 
 
-def _times(row: dict[str, float], by: int) -> dict[str, float]:
+def _scaled_times(row: dict[str, float], by: int) -> dict[str, float]:
     return {key: by * value for key, value in row.items() if key.endswith("_us")}

@@ -1,4 +1,4 @@
-"""The page that the benchmark writes, from results alone."""
+"""Page of the benchmark, written from results alone."""
 
 import platform
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ import torch
 from benchmarks.accuracy.ablations import ABLATIONS
 from benchmarks.accuracy.execution import Outcome
 from benchmarks.accuracy.fleets import FLEETS
-from benchmarks.accuracy.plans import OURS, ROWS, YARDSTICKS
-from benchmarks.accuracy.results import Costs, Reached, Study, reached, spread
+from benchmarks.accuracy.plans import BASELINES, OURS, ROWS
+from benchmarks.accuracy.results import Costs, LatencyAtAccuracy, Study, half_range, latency_at_accuracy
 from benchmarks.accuracy.settings import (
     AHEAD_POINTS,
     LIMIT,
@@ -31,12 +31,12 @@ def page(studies: Sequence[Study]) -> str:
     """Return the page as markdown."""
     lines = [*_head(), *_wholes(studies), *_targets(studies)]
     for study in studies:
-        lines += ["", f"## {study.subject}", "", *_pictured(study), *_by_fleet(study), *_sweep(study)]
+        lines += ["", f"## {study.subject}", "", *_plot_link(study), *_by_fleet(study), *_sweep(study)]
         lines += [*_equal_accuracy(study), *_ablated(study)]
     return "\n".join([*lines, *_claims(studies)]) + "\n"
 
 
-def _pictured(study: Study) -> list[str]:
+def _plot_link(study: Study) -> list[str]:
     return [f"![Fused accuracy against latency](accuracy-{study.subject}.png)", ""]
 
 
@@ -57,7 +57,7 @@ def _head() -> list[str]:
         "",
         "Rows: `pruned` is one device alone with all classes; `devit` has random equal class subsets, one pruning "
         "ratio for all and DeViT's recipe; `ed-vit` random subsets placed greedily, and ED-ViT's recipe; `ours` the "
-        "exact plan and the default recipe. The yardsticks follow the papers' descriptions: neither planner was "
+        "exact plan and the default recipe. The baselines follow the papers' descriptions: neither planner was "
         "published as code that runs on unequal devices. Their class subsets are drawn anew with each seed. "
         "Accuracies are of the test part, ± half the range over the seeds. *Lost* is the fused accuracy when the "
         "device is lost that is missed most. Sizes are shares of the whole model's: of the largest sub-model, and of "
@@ -93,7 +93,7 @@ _COLUMNS = (
 
 def _cells(study: Study, row: str, fleet: str, limit: Fraction) -> str:
     """Return the cells of `_COLUMNS`."""
-    costs, found = study.costs(row, fleet, limit), study.outcomes(row, fleet, limit)
+    costs, outcomes = study.costs(row, fleet, limit), study.outcomes(row, fleet, limit)
     if costs is None:
         reason = study.reason(row, fleet, limit).replace("\n", " ").split(". ")[0]
         return f"{reason or NONE} | | | | | | | | | "
@@ -101,26 +101,26 @@ def _cells(study: Study, row: str, fleet: str, limit: Fraction) -> str:
         f"{costs.predicted_us:.0f} | {costs.measured_us:.0f} | {costs.memory_bytes / 1024:.0f} | "
         f"{costs.params[0]:.2f}, {costs.params[1]:.2f} | {costs.macs[0]:.2f}, {costs.macs[1]:.2f}"
     )
-    if not found:
+    if not outcomes:
         return f"{NONE} | {NONE} | {NONE} | {size} | {NONE} | {NONE}"
-    lost = [o.lost for o in found if o.lost is not None]
+    lost = [o.lost for o in outcomes if o.lost is not None]
     return (
-        f"{accuracy_text([o.fused for o in found])} | {mean(o.worst for o in found):.1%} | "
-        f"{f'{mean(lost):.1%}' if lost else NONE} | {size} | {_images(found)} | "
-        f"{mean(o.seconds for o in found):.0f}"
+        f"{accuracy_text([o.fused for o in outcomes])} | {mean(o.worst for o in outcomes):.1%} | "
+        f"{f'{mean(lost):.1%}' if lost else NONE} | {size} | {_images(outcomes)} | "
+        f"{mean(o.seconds for o in outcomes):.0f}"
     )
 
 
-def _images(found: Sequence[Outcome]) -> str:
-    """Return how many images a sub-model has learned from, in thousands: the least and the most, where they differ."""
-    counts = [count / 1000 for o in found for count in o.images.values()]
+def _images(outcomes: Sequence[Outcome]) -> str:
+    """Return how many images sub-models have learned from, in thousands: minimum and maximum, where they differ."""
+    counts = [count / 1000 for o in outcomes for count in o.images.values()]
     ends = dict.fromkeys(f"{count:.1f}k" for count in (min(counts), max(counts)))
     return " to ".join(ends)
 
 
 def accuracy_text(values: Sequence[float]) -> str:
-    """Return the mean of accuracies and half their range [points], and how many there are."""
-    half = spread(values)
+    """Return the mean of accuracies, half their range [points], and their number."""
+    half = half_range(values)
     return f"{mean(values):.2%}" if half is None else f"{mean(values):.2%} ± {100 * half:.2f} ({len(values)})"
 
 
@@ -155,12 +155,12 @@ def _sweep(study: Study) -> list[str]:
 
 def curve(study: Study, row: str) -> list[tuple[float, float]]:
     """Return a row's points of the sweep: measured latency [us] and mean accuracy."""
-    found = []
+    points = []
     for limit in SWEEP:
         costs, accuracy = study.costs(row, MAIN_FLEET, limit), study.accuracy(row, MAIN_FLEET, limit)
         if costs is not None and accuracy is not None:
-            found.append((costs.measured_us, accuracy))
-    return found
+            points.append((costs.measured_us, accuracy))
+    return points
 
 
 def _equal_accuracy(study: Study) -> list[str]:
@@ -175,12 +175,12 @@ def _equal_accuracy(study: Study) -> list[str]:
         "|---|---|---|",
     ]
     for row in ROWS:
-        at = Reached(ours.measured_us, 0) if row == OURS else reached(curve(study, row), aim)
-        lines.append(f"| {row} | {_reached_text(at)} | {_share_text(at, ours)} |")
+        at = LatencyAtAccuracy(ours.measured_us, 0) if row == OURS else latency_at_accuracy(curve(study, row), aim)
+        lines.append(f"| {row} | {_latency_text(at)} | {_share_text(at, ours)} |")
     return lines
 
 
-def _reached_text(at: Reached | None) -> str:
+def _latency_text(at: LatencyAtAccuracy | None) -> str:
     if at is None:
         return NONE
     if at.latency_us is not None:
@@ -188,7 +188,7 @@ def _reached_text(at: Reached | None) -> str:
     return f"not reached (more than {at.bound_us:.0f})" if at.above else f"at most {at.bound_us:.0f}"
 
 
-def _share_text(at: Reached | None, ours: Costs) -> str:
+def _share_text(at: LatencyAtAccuracy | None, ours: Costs) -> str:
     if at is None:
         return NONE
     if at.latency_us is not None:
@@ -211,12 +211,12 @@ def _ablated(study: Study) -> list[str]:
     ]
     mean_base = mean(o.fused for o in base)
     for name in (OURS, *shown):
-        found, costs = study.outcomes(name, MAIN_FLEET, LIMIT), study.costs(name, MAIN_FLEET, LIMIT)
+        outcomes, costs = study.outcomes(name, MAIN_FLEET, LIMIT), study.costs(name, MAIN_FLEET, LIMIT)
         assert costs is not None
-        off = 100 * (mean(o.fused for o in found) - mean_base)
+        difference = 100 * (mean(o.fused for o in outcomes) - mean_base)
         lines.append(
-            f"| {'nothing: ours' if name == OURS else name} | {accuracy_text([o.fused for o in found])} | {off:+.2f} | "
-            f"{mean(o.worst for o in found):.1%} | {costs.measured_us:.0f} |"
+            f"| {'nothing: ours' if name == OURS else name} | {accuracy_text([o.fused for o in outcomes])} | "
+            f"{difference:+.2f} | {mean(o.worst for o in outcomes):.1%} | {costs.measured_us:.0f} |"
         )
     return lines
 
@@ -232,33 +232,33 @@ def _targets(studies: Sequence[Study]) -> list[str]:
             f"- {s.subject}: within {NEAR_POINTS:g} point of the whole model: {below:+.2f} points below, "
             f"{verdict(NEAR_POINTS - below, 'points')}."
         )
-        for row in YARDSTICKS:
-            theirs = s.accuracy(row, MAIN_FLEET, LIMIT)
+        for row in BASELINES:
+            baseline_accuracy = s.accuracy(row, MAIN_FLEET, LIMIT)
             if s.costs(row, MAIN_FLEET, LIMIT) is None:
                 lines.append(f"- {s.subject}: {row} has no plan within the limit; ours has.")
-            elif theirs is not None:
-                ahead = 100 * (ours - theirs)
+            elif baseline_accuracy is not None:
+                ahead = 100 * (ours - baseline_accuracy)
                 text = f"{ahead:+.2f} points above, {verdict(ahead - AHEAD_POINTS, 'points')}"
                 lines.append(
                     f"- {s.subject}: at least {AHEAD_POINTS:g} points above {row} at the same latency: {text}."
                 )
-            lines += _share_line(s.subject, row, reached(curve(s, row), ours), costs)
+            lines += _share_line(s.subject, row, latency_at_accuracy(curve(s, row), ours), costs)
     return lines
 
 
-def _share_line(subject: str, row: str, at: Reached | None, ours: Costs) -> list[str]:
+def _share_line(subject: str, row: str, at: LatencyAtAccuracy | None, ours: Costs) -> list[str]:
     if at is None:
         return []
     share = ours.measured_us / (at.latency_us or at.bound_us)
-    # A bound on the wrong side of the target tells nothing.
-    open_ = at.latency_us is None and (share > SHARE_OF_LATENCY) == at.above
-    said = "not decided by the limits tried" if open_ else verdict(SHARE_OF_LATENCY - share, "of the latency")
-    text = f"{_share_text(at, ours)} of it, {said}"
+    # A bound on the wrong side of the target decides nothing.
+    is_undecided = at.latency_us is None and (share > SHARE_OF_LATENCY) == at.above
+    result = "not decided by the limits tried" if is_undecided else verdict(SHARE_OF_LATENCY - share, "of the latency")
+    text = f"{_share_text(at, ours)} of it, {result}"
     return [f"- {subject}: at most {SHARE_OF_LATENCY:g} of {row}'s latency at the same accuracy: {text}."]
 
 
 def verdict(margin: float, unit: str) -> str:
-    """Return whether a target is met, and by how much."""
+    """Return a sentence part that says whether a target is met, and by how much."""
     return f"{'met' if margin >= 0 else 'missed'} by {abs(margin):.2f} {unit}"
 
 

@@ -1,8 +1,9 @@
-"""What is planned: each row of the tables as a plan, or the reason why there is none.
+"""Plans of the tables' rows, or the reasons why there are none.
 
-The yardsticks prune as little as the latency limit allows, without floors. Ours is solved exactly: the class subsets
-of the highest floors that some plan within the limit holds, and for them the most retention. Floors rise with the
-number of classes as digits' recovery probes found it; flat ones would let one sub-model of all classes stand for four.
+The baselines prune as little as the latency limit allows, without floors. Ours is solved exactly: the class subsets
+are those of the highest floors that a plan within the limit satisfies, and for them retention is maximised. Floors rise
+with the number of classes as digits' trial plans found; constant ones would let one sub-model of all classes replace
+four.
 """
 
 from dataclasses import dataclass, field, replace
@@ -12,33 +13,33 @@ from typing import Any
 
 from benchmarks.accuracy import ablations, fleets
 from benchmarks.accuracy.ablations import Subsets
-from benchmarks.accuracy.bench import Bench
+from benchmarks.accuracy.prepared_subject import PreparedSubject
 from benchmarks.accuracy.settings import BY_COUNT, LIMIT, MAIN_FLEET, SEEDS, SWEEP, Budget
-from benchmarks.accuracy.store import code_of, key_of
+from benchmarks.accuracy.store import code_hash, result_key
 from planner.errors import InfeasibleError, TimeLimitError
 from planner.executor.bundle import planned_shape
-from planner.library import load_plan
+from planner.library import read_plan
 from planner.network.vit import Shape
 from planner.schema import Assignment, Fleet, Goal, Plan, Profile, sha256_of, write_document
 from planner.schema.base import read_text, write_text
-from planner.solver import solve
+from planner.solver import SolveOptions, solve
 
 WHOLE, PRUNED, DEVIT, ED_VIT, OURS = "whole", "pruned", "devit", "ed-vit", "ours"
 ROWS = (PRUNED, DEVIT, ED_VIT, OURS)
-YARDSTICKS = {DEVIT: "random-equal", ED_VIT: "greedy"}
-# What each row's sub-models are trained by.
+BASELINES = {DEVIT: "random-equal", ED_VIT: "greedy"}
+# Recipe of each row's sub-models, the default one for other rows.
 RECIPE_OF = {DEVIT: "devit", ED_VIT: "ed-vit", ablations.NO_TEACHER: ablations.NO_TEACHER}
 RECIPE_OF |= {ablations.NO_OTHER: ablations.NO_OTHER, **ablations.OTHER_RECIPES}
 # Rows with plans of their own, and those whose plans differ from seed to seed.
-PLANNED_APART = (*YARDSTICKS, ablations.ALIKE, ablations.ONE_DEVICE, ablations.RANDOM_GROUPS)
-DRAWN = (*YARDSTICKS, ablations.RANDOM_GROUPS)
+PLANNED_APART = (*BASELINES, ablations.SAME_IMPORTANCE, ablations.ONE_DEVICE, ablations.RANDOM_SUBSETS)
+DRAWN = (*BASELINES, ablations.RANDOM_SUBSETS)
 
-_CODE = ("planner/solver/*.py", "planner/rules/cost.py", "planner/rules/floors.py", "benchmarks/accuracy/plans.py")
+_CODE = ("planner/solver/**/*.py", "planner/rules/cost.py", "planner/rules/floors.py", "benchmarks/accuracy/plans.py")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One cell: which row, on which fleet, at which share of the whole model's latency."""
+    """One cell of the tables: a row, a fleet, a limit as a share of the whole model's latency, and a seed."""
 
     row: str
     fleet: str = MAIN_FLEET
@@ -47,13 +48,13 @@ class Case:
 
     @property
     def recipe(self) -> str:
-        """What its sub-models are trained by."""
+        """Name of the recipe that trains its sub-models."""
         return RECIPE_OF.get(self.row, "default")
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A case and its plan, as a file; or why there is none."""
+class PlannedCase:
+    """Plan of a case and its file, or the reason why there is none."""
 
     path: Path | None = None
     plan: Plan | None = field(default=None, compare=False)
@@ -65,146 +66,157 @@ def all_cases() -> list[Case]:
     main = [Case(row, seed=seed) for seed in SEEDS for row in ROWS]
     sweep = [Case(row, limit=limit) for limit in SWEEP for row in ROWS if row != PRUNED]
     others = [[Case(row, fleet, seed=seed) for fleet in fleets.FLEETS for row in ROWS] for seed in SEEDS]
-    without = [[Case(name, seed=seed) for name in ablations.ABLATIONS] for seed in SEEDS]
-    later = [case for part in (without[1], without[2], others[1], others[2]) for case in part]
-    return list(dict.fromkeys([*main, *sweep, *without[0], *others[0], *later]))
+    ablated = [[Case(name, seed=seed) for name in ablations.ABLATIONS] for seed in SEEDS]
+    later = [case for part in (ablated[1], ablated[2], others[1], others[2]) for case in part]
+    return list(dict.fromkeys([*main, *sweep, *ablated[0], *others[0], *later]))
 
 
 def small_cases() -> list[Case]:
-    """Return the few cases of a trial run."""
+    """Return the few cases of a small run."""
     return [*(Case(row, limit=limit) for limit in (LIMIT, SWEEP[0]) for row in ROWS), Case(ablations.NO_TEACHER)]
 
 
-def planned(bench: Bench, case: Case) -> Planned:
-    """Return a case's plan, made now unless it is known."""
-    case_of_plan = _planned_as(case)
-    fleet = bench.fleet(case_of_plan.fleet)
-    content = bench.profile.model_dump(mode="json", exclude={"provenance"})
-    said = [case_of_plan.row, str(case.limit), case_of_plan.seed, bench.budget.levels, bench.budget.level_seconds]
-    path = bench.folder / "plans" / f"{key_of(content, sha256_of(fleet), said, code_of(_CODE))}.json"
+def plan_case(prepared: PreparedSubject, case: Case) -> PlannedCase:
+    """Return a case's plan, from the cache or solved now."""
+    case_of_plan = _case_of_plan(case)
+    fleet = prepared.fleet(case_of_plan.fleet)
+    content = prepared.profile.model_dump(mode="json", exclude={"provenance"})
+    options = [
+        case_of_plan.row,
+        str(case.limit),
+        case_of_plan.seed,
+        prepared.budget.levels,
+        prepared.budget.level_seconds,
+    ]
+    path = prepared.folder / "plans" / f"{result_key(content, sha256_of(fleet), options, code_hash(_CODE))}.json"
     failed = path.with_suffix(".txt")
     if not path.exists() and not failed.exists():
         try:
-            write_document(path, _plan(bench, case_of_plan, fleet))
+            write_document(path, _plan(prepared, case_of_plan, fleet))
         except (InfeasibleError, TimeLimitError) as error:
             write_text(failed, str(error))
     if failed.exists():
-        return Planned(reason=read_text(failed))
-    return Planned(path, load_plan(path))
+        return PlannedCase(reason=read_text(failed))
+    return PlannedCase(path, read_plan(path))
 
 
-def _planned_as(case: Case) -> Case:
-    """Return the case whose plan it has: what differs in its training alone is planned the same."""
+def _case_of_plan(case: Case) -> Case:
+    """Return the case whose plan this one shares: cases that differ only in training have the same plan."""
     row = case.row if case.row in PLANNED_APART else OURS
     fleet = "equal-1" if case.row == PRUNED else case.fleet
     return Case(row, fleet, case.limit, case.seed if row in DRAWN else 0)
 
 
-def _plan(bench: Bench, case: Case, fleet: Fleet) -> Plan:
-    limit_us = int(case.limit * bench.whole_us)
-    if case.row in YARDSTICKS:
-        return by_yardstick(bench.profile, fleet, YARDSTICKS[case.row], limit_us, case.seed)
-    if case.row == ablations.ALIKE:
-        return most_retained(ablations.classes_alike(bench.profile), fleet, limit_us, bench.budget)
+def _plan(prepared: PreparedSubject, case: Case, fleet: Fleet) -> Plan:
+    """Solve a case."""
+    limit_us = int(case.limit * prepared.whole_us)
+    if case.row in BASELINES:
+        return baseline_plan(prepared.profile, fleet, BASELINES[case.row], limit_us, case.seed)
+    if case.row == ablations.SAME_IMPORTANCE:
+        return max_retention_plan(ablations.with_mean_importance(prepared.profile), fleet, limit_us, prepared.budget)
     if case.row == OURS:
-        return most_retained(bench.profile, fleet, limit_us, bench.budget)
-    ours = planned(bench, replace(case, row=OURS)).plan
+        return max_retention_plan(prepared.profile, fleet, limit_us, prepared.budget)
+    ours = plan_case(prepared, replace(case, row=OURS)).plan
     if ours is None:
         raise InfeasibleError("No plan of ours to change.")
     if case.row == ablations.ONE_DEVICE:
         return ablations.on_one_device(ours)
-    drawn = ablations.random_subsets(ours, case.seed)
-    return _filled(bench.profile, fleet, limit_us, bench.budget, drawn)
+    subsets = ablations.random_subsets(ours, case.seed)
+    return _fill_to_limit(prepared.profile, fleet, limit_us, prepared.budget, subsets)
 
 
-def by_yardstick(profile: Profile, fleet: Fleet, method: str, limit_us: int, seed: int) -> Plan:
-    """Return a yardstick's plan at the embed width that makes its pruning most even.
+def baseline_plan(profile: Profile, fleet: Fleet, method: str, limit_us: int, seed: int) -> Plan:
+    """Return a baseline's plan at the embed width that makes its pruning most uniform.
 
-    The solver's yardsticks prune heads and channels alone; both papers also narrow the embed dim. So each width is
-    taken for the only one, and the plan is chosen whose most pruned structure keeps the largest share.
+    The solver's baselines prune only heads and channels; both papers also narrow the embed dim. So the profile is
+    restricted to each width in turn, and the plan is taken whose most pruned structure keeps the largest share.
 
     Raises:
         InfeasibleError: If nothing fits, or only a network without any head or channel does.
     """
     goal = {"method": method, "min_retention": 0.0, "max_latency_ms": limit_us / 1000, "leave_out": [fleets.GATEWAY]}
     full = max(w.embed_dim for w in profile.widths)
-    best, most, error = None, 0.0, InfeasibleError("No plan: within the limit only empty networks fit.")
+    best, best_share, error = None, 0.0, InfeasibleError("No plan: within the limit only empty networks fit.")
     for width in profile.widths:
-        only = profile.model_dump() | {"widths": [width.model_dump()], "embed_dim_order": ()}
+        restricted = profile.model_dump() | {"widths": [width.model_dump()], "embed_dim_order": ()}
         try:
-            plan = solve(Profile.model_validate(only), fleet, Goal.model_validate(goal), seed=seed)
+            plan = solve(Profile.model_validate(restricted), fleet, Goal.model_validate(goal), SolveOptions(seed=seed))
         except InfeasibleError as failed:
             error = failed
             continue
-        even = min(width.embed_dim / full, *(kept_share(profile, a) for a in plan.assignments))
-        if even > most:
-            best, most = plan, even
+        min_share = min(width.embed_dim / full, *(kept_share(profile, a) for a in plan.assignments))
+        if min_share > best_share:
+            best, best_share = plan, min_share
     if best is None:
         raise error
     return best
 
 
 def kept_share(profile: Profile, a: Assignment) -> float:
-    """Return the share of all heads or of all channel groups that a sub-model keeps, whichever is less."""
+    """Return the share of heads or of channel groups that a sub-model keeps, whichever is smaller."""
     heads = sum(map(len, a.kept_heads)) / (profile.depth * profile.num_heads)
     return min(heads, sum(map(len, a.kept_channel_groups)) / sum(map(len, profile.channel_groups)))
 
 
-def most_retained(profile: Profile, fleet: Fleet, limit_us: int, budget: Budget) -> Plan:
-    """Return the plan of the highest floors that can be held in time, its sub-models then filled up to the limit.
+def max_retention_plan(profile: Profile, fleet: Fleet, limit_us: int, budget: Budget) -> Plan:
+    """Return the plan with the highest feasible floors, its sub-models then enlarged up to the latency limit.
 
     Args:
-        profile: What floors of all levels are put into.
+        profile: The profile, to which floors of all levels are added.
         fleet: The devices.
         limit_us: The latency limit [us].
-        budget: How finely levels are tried, and how long each is solved for.
+        budget: Number of levels, and the time limit for each.
 
     Raises:
-        InfeasibleError: If there is none at the lowest.
+        InfeasibleError: If there is no plan at the lowest level.
     """
     raised, best = with_levels(profile, budget.levels), None
-    low, high, least_us = 0, budget.levels, 0
+    # Bisection over the levels: `low` is feasible, everything above `high` is not.
+    low, high, min_us = 0, budget.levels, 0
     while low < high:
         level = (low + high + 1) // 2
-        # No limit in the goal: the least latency says as much, and nobody asks why a limit cannot be held.
+        # No limit in the goal: the minimal latency tells as much, and saves explaining why a limit is infeasible.
         goal = {"max_accuracy_drop": _drop(level, budget.levels), "leave_out": [fleets.GATEWAY]}
         try:
-            plan = solve(raised, fleet, Goal.model_validate(goal), time_limit_s=budget.level_seconds, start=best)
+            plan = solve(
+                raised, fleet, Goal.model_validate(goal), SolveOptions(time_limit_s=budget.level_seconds, start=best)
+            )
         except (InfeasibleError, TimeLimitError):
             high = level - 1
             continue
         if plan.latency_us <= limit_us:
             best, low = plan, level
         else:
-            high, least_us = level - 1, plan.latency_us
+            high, min_us = level - 1, plan.latency_us
     if best is None:
-        raise InfeasibleError(f"No plan within {limit_us} us: at the lowest floors the best takes {least_us} us.")
-    filled = _filled(profile, fleet, limit_us, budget, {a.device: a.classes for a in best.assignments})
-    # In too short a time a fuller one may not be found.
+        raise InfeasibleError(f"No plan within {limit_us} us: at the lowest floors the best takes {min_us} us.")
+    filled = _fill_to_limit(profile, fleet, limit_us, budget, {a.device: a.classes for a in best.assignments})
+    # Within the time limit, the solver may not find one with more retention.
     return max(filled, best, key=lambda plan: plan.lowest_retention)
 
 
-def _filled(profile: Profile, fleet: Fleet, limit_us: int, budget: Budget, subsets: Subsets) -> Plan:
-    """Return a plan of these class subsets, the lowest retention as high as the latency limit allows."""
+def _fill_to_limit(profile: Profile, fleet: Fleet, limit_us: int, budget: Budget, subsets: Subsets) -> Plan:
+    """Return a plan of these class subsets with the lowest retention maximised within the latency limit."""
     goal = {
         "objective": "accuracy",
         "min_retention": 0.0,
         "max_latency_ms": limit_us / 1000,
         "leave_out": [fleets.GATEWAY],
-        **_held(subsets),
+        **_pinned_subsets(subsets),
     }
-    return solve(profile, fleet, Goal.model_validate(goal), time_limit_s=budget.level_seconds)
+    return solve(profile, fleet, Goal.model_validate(goal), SolveOptions(time_limit_s=budget.level_seconds))
 
 
-def _held(subsets: Subsets) -> dict[str, Any]:
-    """Return the keys of a goal that leave each class on the devices that have it, and on no others."""
+def _pinned_subsets(subsets: Subsets) -> dict[str, Any]:
+    """Return the keys of a goal that keep each class on its devices, and on no others."""
     names = sorted({name for classes in subsets.values() for name in classes})
-    at = {name: [device for device, classes in subsets.items() if name in classes] for name in names}
-    return {"pin": at, "forbid": {name: [d for d in subsets if d not in homes] for name, homes in at.items()}}
+    pinned = {name: [device for device, classes in subsets.items() if name in classes] for name in names}
+    forbidden = {name: [d for d in subsets if d not in devices] for name, devices in pinned.items()}
+    return {"pin": pinned, "forbid": forbidden}
 
 
 def with_levels(profile: Profile, levels: int) -> Profile:
-    """Return the profile with floors of every level: level i asks for i / levels of a class that is alone."""
+    """Return the profile with floors of every level: level i requires i / levels of a class alone on a device."""
     rows = [
         {
             "max_accuracy_drop": _drop(level, levels),
@@ -217,10 +229,10 @@ def with_levels(profile: Profile, levels: int) -> Profile:
 
 
 def _drop(level: int, levels: int) -> float:
-    """Return the accuracy drop that stands for a level: a name, not a promise."""
+    """Return the accuracy drop that stands for a level: an identifier, not a prediction."""
     return 1 - level / levels
 
 
-def shapes_of(bench: Bench, plan: Plan) -> list[Shape]:
+def shapes_of(prepared: PreparedSubject, plan: Plan) -> list[Shape]:
     """Return the networks of a plan, in the order of its devices."""
-    return [planned_shape(bench.card, bench.profile, a) for a in plan.assignments]
+    return [planned_shape(prepared.card, prepared.profile, a) for a in plan.assignments]

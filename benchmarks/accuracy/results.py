@@ -1,4 +1,4 @@
-"""What was found, as the page needs it: cells of tables, means over seeds, latencies at equal accuracy."""
+"""Results as the page needs them: cells of tables, means over seeds, latencies at equal accuracy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from benchmarks.accuracy.plans import Case
 
 @dataclass(frozen=True)
 class Costs:
-    """What a plan costs; sizes as shares of the whole model's, of the largest sub-model and of all together."""
+    """Costs of a plan; sizes are shares of the whole model's, of the largest sub-model and of all together."""
 
     predicted_us: float
     measured_us: float
@@ -25,7 +25,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Cell:
-    """One case: why there is no plan, or what it costs, and what came out if it was carried out."""
+    """Result of one case: the reason why there is no plan, or its costs, and its outcome if it was executed."""
 
     reason: str = ""
     costs: Costs | None = None
@@ -34,7 +34,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class WholeModel:
-    """The whole model, and what the paper's ratio makes of it."""
+    """Accuracy and costs of the whole model, and of a sub-model at the paper's ratio."""
 
     accuracy: float
     by_class: tuple[float, ...]
@@ -44,7 +44,7 @@ class WholeModel:
     macs: int
     predicted_us: float
     measured_us: float
-    # One sub-model at 2/12 of every width: params and MACs of the whole divided by its own, and its time [us].
+    # A sub-model at 2/12 of every width: params and MACs of the whole divided by its own, and its time [us].
     small_params: float
     small_macs: float
     small_us: float
@@ -52,7 +52,7 @@ class WholeModel:
 
 @dataclass(frozen=True)
 class Study:
-    """One subject's results."""
+    """Results of one subject."""
 
     subject: str
     budget: str
@@ -72,19 +72,20 @@ class Study:
         return next((c.reason for c in self._cells(row, fleet, limit) if c.reason), "")
 
     def accuracy(self, row: str, fleet: str, limit: Fraction) -> float | None:
-        """Return the mean fused accuracy over the seeds; None if nothing was carried out."""
-        found = self.outcomes(row, fleet, limit)
-        return mean(o.fused for o in found) if found else None
+        """Return the mean fused accuracy over the seeds; None if nothing was executed."""
+        outcomes = self.outcomes(row, fleet, limit)
+        return mean(o.fused for o in outcomes) if outcomes else None
 
     def _cells(self, row: str, fleet: str, limit: Fraction) -> list[Cell]:
         return [c for case, c in self.cells.items() if (case.row, case.fleet, case.limit) == (row, fleet, limit)]
 
 
 @dataclass(frozen=True)
-class Reached:
-    """The latency [us] at which a method has an accuracy.
+class LatencyAtAccuracy:
+    """Latency [us] at which a method reaches an accuracy.
 
-    None with a bound: it is only known to be more than the longest (`above`) or at most the shortest that was tried.
+    None with a bound where it lies outside the measured range: above the longest latency (`above`), or at most the
+    shortest.
     """
 
     latency_us: float | None
@@ -92,24 +93,24 @@ class Reached:
     above: bool = False
 
 
-def reached(points: Sequence[tuple[float, float]], accuracy: float) -> Reached | None:
-    """Return where a method's curve first comes to an accuracy, going up in latency; None without points.
+def latency_at_accuracy(points: Sequence[tuple[float, float]], accuracy: float) -> LatencyAtAccuracy | None:
+    """Return the lowest latency at which a method's curve reaches an accuracy; None without points.
 
     Args:
-        points: Latency [us] and accuracy, in any order; straight lines are drawn between neighbours.
-        accuracy: To be reached.
+        points: Latency [us] and accuracy, in any order; interpolated linearly between neighbours.
+        accuracy: The accuracy to reach.
     """
     line = sorted(points)
     if not line:
         return None
     if line[0][1] >= accuracy:
-        return Reached(None, line[0][0])
+        return LatencyAtAccuracy(None, line[0][0])
     for (x0, y0), (x1, y1) in pairwise(line):
         if y1 >= accuracy:
-            return Reached(x0 + (accuracy - y0) / (y1 - y0) * (x1 - x0), x1)
-    return Reached(None, line[-1][0], above=True)
+            return LatencyAtAccuracy(x0 + (accuracy - y0) / (y1 - y0) * (x1 - x0), x1)
+    return LatencyAtAccuracy(None, line[-1][0], above=True)
 
 
-def spread(values: Sequence[float]) -> float | None:
-    """Return half the range of values; None of fewer than two."""
+def half_range(values: Sequence[float]) -> float | None:
+    """Return half the range of values; None for fewer than two."""
     return (max(values) - min(values)) / 2 if len(values) > 1 else None

@@ -1,4 +1,4 @@
-"""What is compared, and how long things take: every number that the page's figures hang on."""
+"""Settings of the comparison: every number on which the page's figures depend."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,25 +17,25 @@ SEEDS = (0, 1, 2)
 
 @dataclass(frozen=True)
 class Budget:
-    """How thoroughly sub-models are trained: the same for every row."""
+    """Effort of training and planning, the same for every row; the names are part of the cache keys."""
 
-    # Each sub-model sees so many times as many images as there are.
+    # Epochs of each sub-model.
     epochs: int
-    # Training images of each class at most; None: all.
+    # Maximum of training images of each class; None for all.
     per_class: int | None
-    # Ours is solved at levels of floors, of so many, halving what is open, each for so long at most [s].
+    # Number of floor levels, over which ours is found by bisection, and the time limit for each [s].
     levels: int = 32
     level_seconds: float = 2.0
-    # Timed for the latency table.
+    # Number of probes for the latency table.
     networks: int = NUM_NETWORKS
 
 
 BUDGETS = {DIGITS: Budget(20, None), FASHION: Budget(2, 2000), CIFAR: Budget(2, 2500)}
 SMALL = Budget(2, 60, levels=8, level_seconds=2.0, networks=16)
-# How floors rise with the number of classes on a device: of digits' recovery probes, at a drop of 2 points.
+# Floors by the number of classes on a device, from digits' trial plans at a drop of 2 points.
 BY_COUNT = (0.499, 0.576, 0.625, 0.662, 0.692, 0.716, 0.738, 0.759, 0.778, 0.796)
-# Of each class, for the importance.
+# Images of each class, for the importance.
 IMPORTANCE_IMAGES = 300
 
-# Targets: points below the whole model at `LIMIT`, points above the yardsticks there, share of their latency.
+# Targets: points below the whole model at `LIMIT`, points above the baselines there, share of their latency.
 NEAR_POINTS, AHEAD_POINTS, SHARE_OF_LATENCY = 1.0, 2.0, 0.7

@@ -1,7 +1,7 @@
-"""The models that are split, trained here once: digits' is shipped, the others are kept in a cache folder.
+"""Whole models that are split: that of digits is shipped, the others are trained once and cached.
 
 The cache is $PLANNER_CACHE, or vit-deployment-planner under the user's cache folder. Data sets are looked for in
-$PLANNER_DATA, or in ../shared/data beside the project; a subject without its data is left out.
+$PLANNER_DATA, or in ../shared/data beside the repository; a subject without its data is left out.
 """
 
 import io
@@ -21,27 +21,27 @@ from planner.schema import ModelCard, read_document, write_document
 
 DIGITS, FASHION, CIFAR = "digits", "fashion-mnist", "cifar-10"
 
-# Both models alike: 0.7 M parameters, 17 tokens.
+# The same for both models: 0.7 M parameters, 17 tokens.
 _SIZES = {"embed_dim": 96, "depth": 6, "num_heads": 6, "head_dim": 16, "hidden_dim": 384}
 _TRAINING = {"batch_size": 128, "weight_decay": 0.05, "label_smoothing": 0.05, "max_rotation_degrees": 0, "seed": 0}
 _FASHION_CLASSES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
 
 
-def cache() -> Path:
-    """Return the folder that outlives the repository's checkouts."""
+def cache_folder() -> Path:
+    """Return the cache folder, which lies outside of the repository so that it outlives a checkout."""
     if "PLANNER_CACHE" in os.environ:
         return Path(os.environ["PLANNER_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vit-deployment-planner"
 
 
-def card_of(subject: str, progress: Progress) -> Path | None:
-    """Return the card of a trained whole model, which is trained where it is not in the cache; None without data."""
+def trained_card(subject: str, progress: Progress) -> Path | None:
+    """Return the card of a whole model, trained now unless it is cached; None without its data set."""
     if subject == DIGITS:
         return find_card("digits-vit")
     source = data_folder()
     if source is None:
         return None
-    path = cache() / subject / "card.json"
+    path = cache_folder() / subject / "card.json"
     if not path.exists():
         write_document(path, ModelCard.model_validate(_CARDS[subject](source, path.parent)))
     if read_document(path, ModelCard).weights is None:
@@ -70,7 +70,7 @@ def _cifar(source: Path, folder: Path) -> dict[str, Any]:
     packed = {"train": "cifar10_train_jpeg90.npz", "test": "cifar10_test_lossless.npz"}
     classes: list[str] = []
     for part, file in packed.items():
-        images, labels, classes = _unpacked(source / file)
+        images, labels, classes = _unpack(source / file)
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / f"{part}.npz", images=images, labels=labels)
     return {
@@ -87,7 +87,7 @@ def _cifar(source: Path, folder: Path) -> dict[str, Any]:
 _CARDS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {FASHION: _fashion, CIFAR: _cifar}
 
 
-def _unpacked(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]:
+def _unpack(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]:
     """Return images (B, H, W, ch), labels (B,) and class names of contact sheets."""
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""The page that the benchmark writes."""
+"""Page of the benchmark."""
 
 import platform
 from collections.abc import Sequence
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks.importance.grouping import COUNTS, KEPT, SIZE, Row
+from benchmarks.importance.grouping import CLASS_COUNTS, KEPT_SHARES, SIZE, GroupingResult
+from benchmarks.importance.removals import REMOVED_SHARES, RETRAINED, SETS_PER_SIZE
 from benchmarks.importance.subjects import Subject
-from benchmarks.importance.trials import REMOVED, RETRAINED, SETS_PER_SIZE
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was found for one model: by method and kind of set, (overall, within a size) for two losses."""
+    """Results of one model: rank correlations (overall, within a size) of two losses, by method and category of set."""
 
     subject: Subject
-    agreements: dict[str, dict[str, list[tuple[float, float]]]]
+    correlations: dict[str, dict[str, list[tuple[float, float]]]]
     seconds: dict[str, float]
-    groups: list[Row]
+    groups: list[GroupingResult]
 
 
 def page(reports: Sequence[Report]) -> str:
@@ -31,9 +31,9 @@ def page(reports: Sequence[Report]) -> str:
         f"machine: times are good to a factor of two. `make bench-importance` runs it again.{missing}",
         "",
         "Random sets of units are cut from a trained model, more from some blocks than from others, in "
-        f"{len(REMOVED['heads'])} sizes of {SETS_PER_SIZE} sets; channels go in groups of {SIZE} neighbours, mixed "
-        "sets have heads, channels and embed dims. Predicted is the share of a class's importance that a set takes, "
-        "as a plan's retention counts it; real is what the class loses on test images, without retraining, of the "
+        f"{len(REMOVED_SHARES['heads'])} sizes of {SETS_PER_SIZE} sets; channels go in groups of {SIZE} neighbours, "
+        "mixed sets have heads, channels and embed dims. Predicted is the share of a class's importance that a set "
+        "takes, as a plan's retention counts it; real is what the class loses on test images, without retraining, of the "
         "mean probability of the true class (finer than accuracy, in brackets). Each number is Spearman's rank "
         "correlation over sets, class by class, and the mean over classes: first over all sizes, then within one size "
         f"(mean over sizes), which is the harder question and the one that a planner asks. Of *{RETRAINED}* sets there "
@@ -59,13 +59,13 @@ def page(reports: Sequence[Report]) -> str:
 
 def _methods(report: Report) -> list[str]:
     lines = [
-        f"| method | {' | '.join(REMOVED)} | time [s] |",
-        f"|---|{'---|' * len(REMOVED)}---|",
+        f"| method | {' | '.join(REMOVED_SHARES)} | time [s] |",
+        f"|---|{'---|' * len(REMOVED_SHARES)}---|",
     ]
-    for name, by_kind in report.agreements.items():
+    for name, by_category in report.correlations.items():
         cells = []
-        for kind in REMOVED:
-            (overall, within), (of_accuracy, within_accuracy) = by_kind[kind]
+        for category in REMOVED_SHARES:
+            (overall, within), (of_accuracy, within_accuracy) = by_category[category]
             cells.append(f"{overall:.2f}, {within:.2f} ({of_accuracy:.2f}, {within_accuracy:.2f})")
         seconds = report.seconds[name.partition(",")[0]]
         lines.append(f"| {name} | {' | '.join(cells)} | {seconds:.3g} |")
@@ -73,7 +73,7 @@ def _methods(report: Report) -> list[str]:
 
 
 def _groups(report: Report) -> list[str]:
-    heading = [f"{n} of 10, {kept:.1%} kept" for n in COUNTS for kept in KEPT]
+    heading = [f"{n} of 10, {kept:.1%} kept" for n in CLASS_COUNTS for kept in KEPT_SHARES]
     lines = [
         f"Channel groups of {SIZE}: the least retention of the classes of random subsets, at the best choice of groups "
         "(single channels: the best that any grouping could do), and in brackets the accuracy on the subset's images "

@@ -1,7 +1,7 @@
-"""The models that are cut, and their images: the shipped digits model, and a small one for Fashion-MNIST.
+"""Models that are measured, and their images: the shipped digits model, and a small one for Fashion-MNIST.
 
-The Fashion-MNIST model is trained here once, on some of the training images, and kept with its training state under
-build/: a run that was stopped goes on.
+The Fashion-MNIST model is trained once, on some of the training images, and cached with its training state under
+build/, from which a stopped run continues.
 """
 
 import gzip
@@ -16,9 +16,9 @@ from benchmarks.data_sets import ROOT, data_folder
 from planner.network import data
 from planner.network.checkpoint import load_model
 from planner.network.data import Jitter, Samples
-from planner.network.distillation_data import distillation_data
-from planner.network.losses import LabelLoss
-from planner.network.training import Schedule, TrainingTask
+from planner.network.distillation_data import make_distillation_data
+from planner.network.losses import CrossEntropyLoss
+from planner.network.training import Schedule, TrainingTask, train
 from planner.network.vit import Shape, VisionTransformer, initialise
 
 WORK = ROOT / "build" / "bench-importance"
@@ -34,7 +34,7 @@ _MEAN, _STD = 0.286, 0.353
 
 @dataclass(frozen=True)
 class Subject:
-    """A model, the images its importance is measured on, and those its losses are."""
+    """Model, with the images for its importance (`train`) and for its losses (`test`)."""
 
     name: str
     model: VisionTransformer
@@ -43,12 +43,12 @@ class Subject:
 
 
 def subjects() -> list[Subject]:
-    """Return the models at hand: Fashion-MNIST's is left out where its data is not."""
-    found = [_digits()]
+    """Return the models, without that of Fashion-MNIST if its data set is missing."""
+    available = [_digits()]
     data_sets = data_folder()
     if data_sets is not None and (data_sets / "fashion-mnist").is_dir():
-        found.append(_fashion(data_sets / "fashion-mnist"))
-    return found
+        available.append(_fashion(data_sets / "fashion-mnist"))
+    return available
 
 
 def _digits() -> Subject:
@@ -57,17 +57,17 @@ def _digits() -> Subject:
 
 
 def _fashion(folder: Path) -> Subject:
-    train, test = (_samples(folder, part) for part in ("train", "t10k"))
-    train = train.take(torch.arange(_TRAINED))
+    samples, test = (_samples(folder, part) for part in ("train", "t10k"))
+    samples = samples.take(torch.arange(_TRAINED))
     model = VisionTransformer(_SHAPE)
     initialise(model, torch.Generator().manual_seed(0))
 
-    # Of the labels alone, and of all images: the model is no teacher, and nothing is held out.
-    lessons = distillation_data(model, train, Jitter(0.0, 0.0), seed=0)
-    nothing = lessons.take(torch.arange(0))
-    training = TrainingTask("fashion-mnist", model, LabelLoss(), lessons, nothing, _SCHEDULE, seed=0)
+    # From labels alone, and from all images: the model is no teacher, and there are no validation samples.
+    train_data = make_distillation_data(model, samples, Jitter(0.0, 0.0), seed=0)
+    no_validation = train_data.take(torch.arange(0))
+    training = TrainingTask("fashion-mnist", model, CrossEntropyLoss(), train_data, no_validation, _SCHEDULE, seed=0)
     train(training, WORK / "fashion-mnist.safetensors")
-    return Subject("Fashion-MNIST", model, _first(train, _MEASURED_PER_CLASS), _first(test, _TESTED_PER_CLASS))
+    return Subject("Fashion-MNIST", model, _first(samples, _MEASURED_PER_CLASS), _first(test, _TESTED_PER_CLASS))
 
 
 def _first(samples: Samples, per_class: int) -> Samples:

@@ -1,1 +1,1 @@
-"""The peak memory of sub-models in ONNX Runtime, predicted beside measured: `python -m benchmarks.memory`."""
+"""Predicted and measured peak memory of sub-models in ONNX Runtime: `python -m benchmarks.memory`."""

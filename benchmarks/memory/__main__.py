@@ -1,4 +1,4 @@
-"""Peak memory predicted beside measured, and what each session setting brings: docs/memory.md.
+"""Predicted and measured peak memory, and the effect of each session setting: docs/memory.md.
 
     python -m benchmarks.memory [--count 20] [--seed 7] [--out docs/memory.md]
 
@@ -18,7 +18,19 @@ import torch
 
 from benchmarks.memory import measure
 from benchmarks.memory.child import RUNS, SETTINGS
-from benchmarks.memory.measure import DIGITS, ROOT, SMALL, TINY, Row, child, draws, overhead_bytes, peaks, row, write
+from benchmarks.memory.measure import (
+    DIGITS,
+    ROOT,
+    SMALL,
+    TINY,
+    MemoryRow,
+    measure_row,
+    overhead_bytes,
+    peaks,
+    random_sub_models,
+    run_child,
+    write,
+)
 from planner.network.export import quantise_int8
 from planner.schema.base import write_text
 from planner.schema.fleet import DEFAULT_RUNTIME_OVERHEAD_BYTES
@@ -33,7 +45,7 @@ ODD = {
 
 
 def main() -> None:
-    """Run all and write the page."""
+    """Measure all sub-models and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=7)
@@ -44,18 +56,18 @@ def main() -> None:
         folder = Path(name)
         overhead = {depth: overhead_bytes(folder, depth) for depth in (1, 4, 12)}
         groups = {
-            "ViT-Tiny": (TINY, draws(TINY, options.count, options.seed)),
-            "digits-vit": (DIGITS, draws(DIGITS, options.count, options.seed)),
-            "ViT-Small": (SMALL, draws(SMALL, options.count // 2, options.seed)),
+            "ViT-Tiny": (TINY, random_sub_models(TINY, options.count, options.seed)),
+            "digits-vit": (DIGITS, random_sub_models(DIGITS, options.count, options.seed)),
+            "ViT-Small": (SMALL, random_sub_models(SMALL, options.count // 2, options.seed)),
         }
-        groups |= {name: (whole, draws(whole, 2, options.seed)) for name, whole in ODD.items()}
+        groups |= {name: (whole, random_sub_models(whole, 2, options.seed)) for name, whole in ODD.items()}
         rows = [
-            row(n, whole, s, overhead[whole.depth], folder)
+            measure_row(n, whole, s, overhead[whole.depth], folder)
             for n, (whole, shapes) in groups.items()
             for s in [whole, *shapes]
         ]
         int8 = [
-            row(n, whole, s, overhead[whole.depth], folder, int8=True)
+            measure_row(n, whole, s, overhead[whole.depth], folder, int8=True)
             for n, whole in (("ViT-Tiny", TINY), ("ViT-Small", SMALL))
             for s in [whole, *groups[n][1][:3]]
         ]
@@ -64,7 +76,7 @@ def main() -> None:
 
 
 def head(overhead: dict[int, int]) -> Iterator[str]:
-    """What was measured, where."""
+    """Yield the lines about machine, method and overhead."""
     yield "# Peak memory of sub-models in ONNX Runtime"
     yield ""
     yield (
@@ -87,23 +99,23 @@ def head(overhead: dict[int, int]) -> Iterator[str]:
     yield ""
 
 
-def summary(rows: list[Row]) -> Iterator[str]:
-    """How far off, by model."""
+def summary(rows: list[MemoryRow]) -> Iterator[str]:
+    """Yield the table of errors by model."""
     yield "| model | sub-models | least ratio | median | largest | within 15 % | least spare [KiB] | most [KiB] |"
     yield "|---|---|---|---|---|---|---|---|"
     for name in dict.fromkeys(r.model for r in rows):
-        of = [r for r in rows if r.model == name]
-        ratios = [r.ratio for r in of]
-        spare = [(r.predicted - r.measured) / 1024 for r in of]
+        of_model = [r for r in rows if r.model == name]
+        ratios = [r.ratio for r in of_model]
+        spare = [(r.predicted - r.measured) / 1024 for r in of_model]
         yield (
-            f"| {name} | {len(of)} | {min(ratios):.3f} | {statistics.median(ratios):.3f} | {max(ratios):.3f} | "
+            f"| {name} | {len(of_model)} | {min(ratios):.3f} | {statistics.median(ratios):.3f} | {max(ratios):.3f} | "
             f"{sum(1 <= r <= 1.15 for r in ratios)} | {min(spare):,.0f} | {max(spare):,.0f} |"
         )
     yield ""
 
 
 def settings(folder: Path) -> Iterator[str]:
-    """What each setting brings: peak beyond the runtime's overhead, and time."""
+    """Yield the table of session settings: peak beyond the runtime's overhead, and time."""
     import onnx
 
     yield "## Session settings"
@@ -119,7 +131,7 @@ def settings(folder: Path) -> Iterator[str]:
         ("digits-vit", DIGITS),
         ("ViT-Tiny", TINY),
         ("ViT-Small", SMALL),
-        ("ViT-Tiny, uneven", draws(TINY, 1, 0)[0]),
+        ("ViT-Tiny, uneven", random_sub_models(TINY, 1, 0)[0]),
     ):
         overhead = overhead_bytes(folder, whole.depth)
         weights = measure.params(replace(whole, num_classes=0)) * 4 / MIB
@@ -127,24 +139,24 @@ def settings(folder: Path) -> Iterator[str]:
         inside = folder / "inside.onnx"
         onnx.save_model(onnx.load(path), inside)
         quantise_int8(path, folder / "int8.onnx")
-        seconds = {k: child("times", str(path), "default", k) for k in SETTINGS}
-        found = statistics.median(peaks(inside, "default", 3)) - overhead
-        yield f"| {name} | default, weights inside the file | {weights:.1f} | {found / MIB:.1f} | |"
-        for k in SETTINGS:
-            found = statistics.median(peaks(path, k, 3)) - overhead
-            ratio = seconds[k][k] / seconds[k]["default"]
-            label = "default, weights beside the file" if k == "default" else k
-            yield f"| {name} | {label} | {weights:.1f} | {found / MIB:.1f} | {ratio:.2f} |"
-        times = child("times", str(folder / "int8.onnx"), "default", "ours")
-        found = statistics.median(peaks(folder / "int8.onnx", "ours", 3)) - overhead
+        seconds = {setting: run_child("times", str(path), "default", setting) for setting in SETTINGS}
+        peak = statistics.median(peaks(inside, "default", 3)) - overhead
+        yield f"| {name} | default, weights inside the file | {weights:.1f} | {peak / MIB:.1f} | |"
+        for setting in SETTINGS:
+            peak = statistics.median(peaks(path, setting, 3)) - overhead
+            ratio = seconds[setting][setting] / seconds[setting]["default"]
+            label = "default, weights beside the file" if setting == "default" else setting
+            yield f"| {name} | {label} | {weights:.1f} | {peak / MIB:.1f} | {ratio:.2f} |"
+        times = run_child("times", str(folder / "int8.onnx"), "default", "ours")
+        peak = statistics.median(peaks(folder / "int8.onnx", "ours", 3)) - overhead
         ratio = times["ours"] / times["default"]
         label = "ours, int8 (time beside int8's default)"
-        yield f"| {name} | {label} | {weights / 4:.1f} | {found / MIB:.1f} | {ratio:.2f} |"
+        yield f"| {name} | {label} | {weights / 4:.1f} | {peak / MIB:.1f} | {ratio:.2f} |"
     yield ""
 
 
-def of_int8(rows: list[Row]) -> Iterator[str]:
-    """How far off the same coefficients are for int8."""
+def of_int8(rows: list[MemoryRow]) -> Iterator[str]:
+    """Yield the lines about errors of the same coefficients for int8."""
     yield "## int8"
     yield ""
     yield (
@@ -155,8 +167,8 @@ def of_int8(rows: list[Row]) -> Iterator[str]:
     yield from table(rows, title=False)
 
 
-def table(rows: list[Row], title: bool = True) -> Iterator[str]:
-    """Every sub-model."""
+def table(rows: list[MemoryRow], title: bool = True) -> Iterator[str]:
+    """Yield the table of all sub-models."""
     if title:
         yield "## Every sub-model"
         yield ""

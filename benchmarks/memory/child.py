@@ -1,4 +1,4 @@
-"""What is measured in a process of its own, which imports ONNX Runtime and numpy but no torch.
+"""Measurements in a process of their own, which imports ONNX Runtime and numpy but no torch.
 
 python -m benchmarks.memory.child peak ours model.onnx           -> {"peak_bytes": ...}
 python -m benchmarks.memory.child times model.onnx default ours  -> {"default": seconds, "ours": seconds}
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from planner.runtime.session import open_session
 
@@ -20,32 +21,32 @@ ROUNDS = 15
 
 
 def default(path: Path) -> onnxruntime.InferenceSession:
-    """ONNX Runtime's own settings, with one thread."""
+    """Open with ONNX Runtime's defaults and one thread."""
     return _session(path)
 
 
 def without_packing(path: Path) -> onnxruntime.InferenceSession:
-    """Ours, but kernels read the weights as they lie in the mapped file."""
+    """Open with our settings, but kernels read the weights directly from the mapped file."""
     return _session(path, ours=True, config={"session.disable_prepacking": "1"})
 
 
 def with_reuse(path: Path) -> onnxruntime.InferenceSession:
-    """Ours, but buffers are kept for tensors of the same shape."""
+    """Open with our settings, but buffers are reused for tensors of the same shape."""
     return _session(path, ours=True, enable_mem_reuse=True)
 
 
 def with_pattern(path: Path) -> onnxruntime.InferenceSession:
-    """Ours, but the second run gets a pool that was planned in the first."""
+    """Open with our settings, but the second run gets a pool that was planned in the first."""
     return _session(path, ours=True, enable_mem_pattern=True)
 
 
 def with_bias_gelu(path: Path) -> onnxruntime.InferenceSession:
-    """Ours, but bias and GELU are one kernel, which needs a third buffer."""
+    """Open with our settings, but bias and GELU are one kernel, which needs a third buffer."""
     return _session(path, ours=True, disabled=[])
 
 
 def without_arena(path: Path) -> onnxruntime.InferenceSession:
-    """Ours, but every tensor is taken from the system and given back."""
+    """Open with our settings, but every tensor is allocated by the system and returned to it."""
     return _session(path, ours=True, enable_cpu_mem_arena=False)
 
 
@@ -61,19 +62,19 @@ SETTINGS: dict[str, Callable[[Path], onnxruntime.InferenceSession]] = {
 
 
 def main() -> None:
-    """Measure what the command line says and print it as JSON."""
-    what, *rest = sys.argv[1:]
-    if what == "peak":
+    """Run the measurement of the command line and print its result as JSON."""
+    quantity, *rest = sys.argv[1:]
+    if quantity == "peak":
         print(json.dumps({"peak_bytes": peak_bytes(SETTINGS[rest[0]](Path(rest[1])))}))
     else:
         print(json.dumps(times({name: SETTINGS[name](Path(rest[0])) for name in rest[1:]})))
 
 
 def peak_bytes(session: onnxruntime.InferenceSession) -> int:
-    """Return the most memory that this process has had resident, with a few runs behind it."""
+    """Return the peak resident memory of this process [bytes], after a few runs."""
     for _ in range(RUNS):
         session.run(None, image(session))
-    # Not getrusage's maximum: that is inherited from the process that started this one.
+    # Not getrusage's maximum, which is inherited from the parent process.
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
@@ -81,19 +82,19 @@ def peak_bytes(session: onnxruntime.InferenceSession) -> int:
 def times(sessions: dict[str, onnxruntime.InferenceSession]) -> dict[str, float]:
     """Return the median CPU time [s] of a run in each session, taken in turns."""
     feed = image(next(iter(sessions.values())))
-    taken: dict[str, list[float]] = {name: [] for name in sessions}
+    samples: dict[str, list[float]] = {name: [] for name in sessions}
     for _ in range(ROUNDS):
         for name, session in sessions.items():
-            # What others left in the cache is the first run's loss.
+            # A first run warms the caches, which the other sessions have filled.
             session.run(None, feed)
             start = time.process_time()
             session.run(None, feed)
-            taken[name].append(time.process_time() - start)
-    return {name: float(np.median(seconds)) for name, seconds in taken.items()}
+            samples[name].append(time.process_time() - start)
+    return {name: float(np.median(seconds)) for name, seconds in samples.items()}
 
 
-def image(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray]:
-    """Return a session's input, one image."""
+def image(session: onnxruntime.InferenceSession) -> dict[str, NDArray[np.float32]]:
+    """Return the input of a session: one image."""
     (value,) = session.get_inputs()
     return {value.name: np.full((1, *value.shape[1:]), 0.5, np.float32)}
 

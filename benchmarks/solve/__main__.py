@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.solve import compare
 from benchmarks.solve.instances import ROOT, SIZES
-from benchmarks.solve.jobs import WORK, Store
+from benchmarks.solve.jobs import WORK, JobResults
 from planner.schema.base import write_text
 
 PICTURE = "solve-growth.png"
@@ -28,7 +28,7 @@ def main() -> None:
         parser.error(f"--sizes must be some of {','.join(SIZES)}, got {unknown[0]!r}")
     work: Path = WORK / "quick" if options.quick else WORK
     out: Path = work if options.quick else options.out
-    store = Store(work / "results.json", options.fresh)
+    store = JobResults(work / "results.json", options.fresh)
     speed_up = 20.0 if options.quick else 1.0
     if options.plots:
         # Beside the plots nothing here needs matplotlib.

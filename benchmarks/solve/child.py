@@ -15,7 +15,7 @@ from benchmarks.solve import direct
 from benchmarks.solve.instances import Size, instance
 from planner.errors import PlannerError
 from planner.schema import Fleet, Goal, Plan, Profile
-from planner.solver import solve
+from planner.solver import SolveOptions, solve
 
 Result = dict[str, Any]
 
@@ -42,7 +42,10 @@ def main(job_file: str, out_file: str) -> None:
     Path(out_file).write_text(json.dumps(result))
 
 
-DIRECT: dict[str, Callable[..., direct.Outcome]] = {"CP-SAT": direct.solve_by_cp_sat, "HiGHS": direct.solve_by_highs}
+DIRECT: dict[str, Callable[..., direct.DirectResult]] = {
+    "CP-SAT": direct.solve_by_cp_sat,
+    "HiGHS": direct.solve_by_highs,
+}
 
 
 def _planned(profile: Profile, fleet: Fleet, goal: Goal, seed: int, limit_s: float) -> Result:
@@ -55,7 +58,7 @@ def _planned(profile: Profile, fleet: Fleet, goal: Goal, seed: int, limit_s: flo
             events.append((round(time.monotonic() - started, 3), best, bound))
 
     try:
-        plan = solve(profile, fleet, goal, seed=seed, time_limit_s=limit_s, progress=progress)
+        plan = solve(profile, fleet, goal, SolveOptions(seed=seed, time_limit_s=limit_s, progress=progress))
     except PlannerError as error:
         return {"status": "no plan", "note": str(error), "seconds": time.monotonic() - started, "events": events}
     return _result(plan) | {"seconds": time.monotonic() - started, "events": events}
@@ -83,7 +86,7 @@ def _pressed(profile: Profile, fleet: Fleet, method: str, seed: int, limit_s: fl
     return best | {"seconds": seconds}
 
 
-def _direct(outcome: direct.Outcome) -> Result:
+def _direct(outcome: direct.DirectResult) -> Result:
     result = {"status": outcome.status} if outcome.plan is None else _result(outcome.plan)
     return result | {
         "bound_us": outcome.bound_us,

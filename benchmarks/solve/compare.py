@@ -10,15 +10,15 @@ from pathlib import Path
 
 from benchmarks.solve.child import DIRECT, PRESSED, Result
 from benchmarks.solve.instances import SIZES, Size
-from benchmarks.solve.jobs import Job, Store
+from benchmarks.solve.jobs import Job, JobResults
 
 OURS = "planner"
-YARDSTICKS = ("random-equal", "greedy", "memory-proportional")
+BASELINES = ("random-equal", "greedy", "memory-proportional")
 NUM_SEEDS = 5
 TIME_LIMITS_S = {"tiny": 2.0, "S": 10.0, "M": 60.0, "L": 120.0, "XL": 180.0}
 DIRECT_LIMIT_S = 60.0
 # The plain yardsticks know no limit of their own.
-YARDSTICK_LIMIT_S, PRESSED_LIMIT_S = 300.0, 120.0
+BASELINE_LIMIT_S, PRESSED_LIMIT_S = 300.0, 120.0
 # A yardstick that is slower than this [s] has no further seeds, and is not pressed.
 _SLOW_S = 30.0
 # One that is slower than this is pressed with one seed only.
@@ -73,19 +73,19 @@ class Comparison:
 _NO_PLAN = {"no plan": "no plan", "unknown": "no plan", "infeasible": "called infeasible", "failed": "failed"}
 
 
-def compare(store: Store, names: Sequence[str], speed_up: float = 1.0) -> list[Comparison]:
+def compare(store: JobResults, names: Sequence[str], speed_up: float = 1.0) -> list[Comparison]:
     """Run every method on every instance of these sizes; all time limits are divided by `speed_up`."""
     return [_compared(store, size, TIME_LIMITS_S[name] / speed_up, speed_up) for name in names for size in SIZES[name]]
 
 
-def _compared(store: Store, size: Size, limit_s: float, speed_up: float) -> Comparison:
+def _compared(store: JobResults, size: Size, limit_s: float, speed_up: float) -> Comparison:
     entries = [Entry(OURS, (store.result(Job(size, OURS, limit_s)),))]
     for method in DIRECT:
         entries.append(Entry(method, (store.result(Job(size, method, DIRECT_LIMIT_S / speed_up)),)))
-    for method in YARDSTICKS:
+    for method in BASELINES:
         if method == "greedy" and size.num_devices > _MOST_FOR_GREEDY:
             continue
-        plain = _seeds(store, size, method, YARDSTICK_LIMIT_S / speed_up)
+        plain = _seeds(store, size, method, BASELINE_LIMIT_S / speed_up)
         entries.append(plain)
         if plain.found and (plain.seconds or 0) < _SLOW_S:
             seeds = NUM_SEEDS if (plain.seconds or 0) < _ONE_SEED_S else 1
@@ -93,7 +93,7 @@ def _compared(store: Store, size: Size, limit_s: float, speed_up: float) -> Comp
     return Comparison(size, limit_s, tuple(entries))
 
 
-def _seeds(store: Store, size: Size, method: str, limit_s: float, num_seeds: int = NUM_SEEDS) -> Entry:
+def _seeds(store: JobResults, size: Size, method: str, limit_s: float, num_seeds: int = NUM_SEEDS) -> Entry:
     results: list[Result] = []
     for seed in range(num_seeds):
         results.append(store.result(Job(size, method, limit_s, seed)))
@@ -159,7 +159,7 @@ def _summary(comparisons: Sequence[Comparison]) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     ran = {entry.method for c in comparisons for entry in c.entries}
-    for method in (*DIRECT, *YARDSTICKS, *(name + PRESSED for name in YARDSTICKS)):
+    for method in (*DIRECT, *BASELINES, *(name + PRESSED for name in BASELINES)):
         if method not in ran:
             continue
         tried = [(c.entry(method), c.entry(OURS)) for c in comparisons]

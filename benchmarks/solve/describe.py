@@ -5,7 +5,8 @@ python -m benchmarks.solve.describe
 
 import numpy as np
 
-from benchmarks.solve.instances import DIGITS, SIZES, Floats, Kind, Model, Size, instance, kinds_of
+from benchmarks.solve.instances import DIGITS, SIZES, DeviceKind, Size, SyntheticModel, device_kinds, instance
+from planner.arrays import Floats
 from planner.schema import Profile
 
 
@@ -22,11 +23,11 @@ def describe(size: Size) -> str:
     lines = [f"{size.name}: correlation between classes {of_all:.2f} (heads {of_heads:.2f}, groups {of_groups:.2f})"]
     if size == DIGITS:
         return lines[0]
-    model = Model(size)
-    kinds = kinds_of(model)
+    model = SyntheticModel(size)
+    kinds = device_kinds(model)
     unit_macs = model.unit_bytes / 4 / model.channel_params * model.channel_macs
 
-    def in_time(kind: Kind, seconds: float) -> int:
+    def in_time(kind: DeviceKind, seconds: float) -> int:
         # Heads and channels take nearly the same time per byte.
         macs = seconds * kind.macs_per_second - model.fixed_macs
         return model.classes_within(max(0.0, macs) * model.unit_bytes.sum() / unit_macs.sum())

@@ -14,15 +14,15 @@ from benchmarks.solve.linear import Backend, Solution, cp_sat, highs
 from planner.errors import TimeLimitError
 from planner.rules import cost
 from planner.rules.check import check, gap_of, status_of
-from planner.rules.links import media
+from planner.rules.links import media_us_per_byte
 from planner.schema import Assignment, Fleet, Goal, Plan, Profile, sha256_of
 
 TIME_LIMIT_S = 60.0
-MOST_NONZEROS = 30_000_000
+MAX_NONZEROS = 30_000_000
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DirectResult:
     """What a direct model came to; a plan is there only if it passed its check.
 
     `status` is optimal, feasible, infeasible, unknown, too large, or wrong (the solver's answer
@@ -50,19 +50,19 @@ def solve_by_cp_sat(
     *,
     time_limit_s: float = TIME_LIMIT_S,
     num_workers: int = 8,
-) -> Outcome:
+) -> DirectResult:
     """Solve the direct model with CP-SAT; the time limit is for solving alone."""
     return _solve(profile, fleet, goal or Goal(), cp_sat, time_limit_s, num_workers)
 
 
 def solve_by_highs(
     profile: Profile, fleet: Fleet, goal: Goal | None = None, *, time_limit_s: float = TIME_LIMIT_S
-) -> Outcome:
+) -> DirectResult:
     """Solve the direct model with HiGHS; the time limit is for solving alone."""
     return _solve(profile, fleet, goal or Goal(), highs, time_limit_s, 1)
 
 
-def least_latency_us(
+def min_latency_us(
     profile: Profile, fleet: Fleet, goal: Goal | None = None, *, time_limit_s: float = TIME_LIMIT_S
 ) -> int | None:
     """Return the least latency of any plan, or None where there is none: both solvers, as an oracle.
@@ -84,21 +84,21 @@ def least_latency_us(
 
 def _solve(
     profile: Profile, fleet: Fleet, goal: Goal, backend: Backend, time_limit_s: float, num_workers: int
-) -> Outcome:
+) -> DirectResult:
     started = time.monotonic()
     _refuse_what_is_not_plain(fleet, goal)
     formulation = Formulation(profile, fleet, goal)
     nonzeros = formulation.nonzeros
-    if nonzeros > MOST_NONZEROS:
+    if nonzeros > MAX_NONZEROS:
         note = f"too large ({nonzeros / 1e6:.0f} million nonzeros)"
-        return Outcome("too large", None, 0, time.monotonic() - started, 0.0, nonzeros, note)
+        return DirectResult("too large", None, 0, time.monotonic() - started, 0.0, nonzeros, note)
     model = formulation.build()
     build_seconds = time.monotonic() - started
     solution = backend(model, time_limit_s, num_workers)
     seconds = time.monotonic() - started
 
-    def outcome(status: str, plan: Plan | None = None, note: str = "") -> Outcome:
-        return Outcome(status, plan, solution.bound, seconds, build_seconds, nonzeros, note)
+    def outcome(status: str, plan: Plan | None = None, note: str = "") -> DirectResult:
+        return DirectResult(status, plan, solution.bound, seconds, build_seconds, nonzeros, note)
 
     if solution.infeasible:
         return outcome("infeasible")
@@ -114,8 +114,8 @@ def _refuse_what_is_not_plain(fleet: Fleet, goal: Goal) -> None:
     free = {"max_accuracy_drop", "min_retention", "leave_idle", "method"}
     if goal.model_dump(exclude=free) != Goal().model_dump(exclude=free):
         raise ValueError(f"goal must be plain, with no more than floors, got {goal}")
-    if media(fleet):
-        raise ValueError(f"links must not be shared, got {len(media(fleet))} that are")
+    if media_us_per_byte(fleet):
+        raise ValueError(f"links must not be shared, got {len(media_us_per_byte(fleet))} that are")
 
 
 def _plan(f: Formulation, solution: Solution, seconds: float) -> Plan:

@@ -36,7 +36,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from benchmarks.solve.linear import Model
+from benchmarks.solve.linear import LinearModel
 from planner.rules import cost
 from planner.rules.cost import DeviceCost
 from planner.rules.floors import RETENTION_TOLERANCE, floors_of
@@ -77,9 +77,9 @@ class Formulation:
         C, U = len(self.profile.classes), len(self.units)
         return len(self.devices) * (C * (2 * U + C + 5) + 5 * U + 2 * C)
 
-    def build(self) -> Model:
+    def build(self) -> LinearModel:
         """Return the whole model."""
-        model = Model()
+        model = LinearModel()
         C = len(self.profile.classes)
         (T,) = model.variables(1, max((self._most_us(device) for device in self.devices), default=0))
         self.x = [model.variables(C) for _ in self.devices]
@@ -118,7 +118,7 @@ class Formulation:
 
         return [[need(c, k + 1) for k in C] for c in C]
 
-    def _memory(self, model: Model, device: DeviceCost, y: list[int]) -> None:
+    def _memory(self, model: LinearModel, device: DeviceCost, y: list[int]) -> None:
         """Add (5)."""
         width = device.widths[0].width
         free = _free_bytes(device)
@@ -138,7 +138,7 @@ class Formulation:
         for members, row in rows:
             model.at_least(0, [peak, *(y[u] for u in members)], [1, *(-a for a in row)])
 
-    def _time(self, model: Model, device: DeviceCost, y: list[int], idle: int, T: int) -> None:
+    def _time(self, model: LinearModel, device: DeviceCost, y: list[int], idle: int, T: int) -> None:
         """Add (6) and (7)."""
         ticks, always, per_unit, switches = self._times(device)
         variables, coefficients = [T, idle, *y], [ticks, always, *(-t for t in per_unit)]
@@ -151,7 +151,7 @@ class Formulation:
                     model.at_least(0, [q, y[u]], [1, -1])
         model.at_least(always, variables, coefficients)
 
-    def _fusion(self, model: Model, idle: list[int]) -> int:
+    def _fusion(self, model: LinearModel, idle: list[int]) -> int:
         """Add (8) and return F."""
         rate, hidden = cost.aggregator_rate(self.fleet), self.profile.fusion_hidden
         dims = [device.widths[0].width.embed_dim for device in self.devices]

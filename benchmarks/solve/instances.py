@@ -80,11 +80,11 @@ def instance(size: Size) -> tuple[Profile, Fleet]:
     """Return the profile and the fleet of a size."""
     if size == DIGITS:
         return load_profile("digits-vit"), load_fleet(ROOT / "examples" / "devices.json")
-    model = Model(size)
+    model = SyntheticModel(size)
     return model.profile(), fleet(model)
 
 
-class Model:
+class SyntheticModel:
     """The network: what its units cost, and how much each class needs them."""
 
     def __init__(self, size: Size) -> None:
@@ -213,7 +213,7 @@ def _cover(shares: Floats, floors: Floats, unit_bytes: Floats) -> float:
 
 
 @dataclass(frozen=True)
-class Kind:
+class DeviceKind:
     """Devices of one make; one of the first kind is the gateway."""
 
     count: int
@@ -223,7 +223,7 @@ class Kind:
     latency_ms: float
 
 
-def kinds_of(model: Model) -> list[Kind]:
+def device_kinds(model: SyntheticModel) -> list[DeviceKind]:
     """Draw the kinds of devices."""
     size = model.size
     K = min(size.num_kinds, size.num_devices)
@@ -249,16 +249,16 @@ def kinds_of(model: Model) -> list[Kind]:
         factor *= 1.05
     drawn = zip(counts, speeds, free_bytes(factor), mbps, latencies_ms, strict=True)
     return [
-        Kind(int(count), float(f"{speed:.1e}"), float(free), float(round(bandwidth)), round(float(latency), 2))
+        DeviceKind(int(count), float(f"{speed:.1e}"), float(free), float(round(bandwidth)), round(float(latency), 2))
         for count, speed, free, bandwidth, latency in drawn
     ]
 
 
-def fleet(model: Model) -> Fleet:
+def fleet(model: SyntheticModel) -> Fleet:
     """Return the devices: all but the gateway are linked to it, each kind in its own way."""
     devices: list[dict[str, object]] = []
     links: list[dict[str, object]] = []
-    for k, kind in enumerate(kinds_of(model)):
+    for k, kind in enumerate(device_kinds(model)):
         fields: dict[str, object] = {
             "macs_per_second": kind.macs_per_second,
             "memory_budget": RUNTIME_OVERHEAD_BYTES + math.ceil(model.always_bytes + kind.free_bytes),

@@ -49,7 +49,7 @@ class Job:
         return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
 
 
-class Store:
+class JobResults:
     """Results that were found before, in a file."""
 
     def __init__(self, path: Path, fresh: bool = False) -> None:
@@ -76,13 +76,13 @@ def _run(job: Job) -> Result:
         job_file, out = Path(folder) / "job.json", Path(folder) / "result.json"
         job_file.write_text(json.dumps(asdict(job)))
         command = [sys.executable, "-m", "benchmarks.solve.child", str(job_file), str(out)]
-        most_s = job.time_limit_s + _GRACE_S
+        max_s = job.time_limit_s + _GRACE_S
         try:
             done = subprocess.run(
-                command, cwd=ROOT, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=most_s
+                command, cwd=ROOT, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=max_s
             )
         except subprocess.TimeoutExpired:
-            return {"status": "stopped", "seconds": most_s, "note": f"stopped after {most_s:g} s"}
+            return {"status": "stopped", "seconds": max_s, "note": f"stopped after {max_s:g} s"}
         if done.returncode == 0:
             result: Result = json.loads(out.read_text())
             return result

@@ -19,7 +19,7 @@ _TOLERANCE = 1e-7
 
 
 @dataclass(frozen=True)
-class Row:
+class Constraint:
     """lower <= sum of coefficients x variables <= upper, if `when` is 1 (None: always)."""
 
     variables: Sequence[int]
@@ -31,11 +31,11 @@ class Row:
 
 
 @dataclass
-class Model:
+class LinearModel:
     """Integer variables from 0 to their upper bounds, rows, and what is to be least."""
 
     uppers: list[int] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Constraint] = field(default_factory=list)
     objective: Sequence[int] = ()  # variables, each counted once
 
     def variables(self, count: int, upper: int = 1) -> list[int]:
@@ -53,15 +53,15 @@ class Model:
         least: int = 0,
     ) -> None:
         """Add a row; one that is enforced must never be below `least`."""
-        self.rows.append(Row(variables, coefficients, lower, None, when, least))
+        self.rows.append(Constraint(variables, coefficients, lower, None, when, least))
 
     def at_most(self, upper: int, variables: Sequence[int], coefficients: Sequence[int]) -> None:
         """Add a row."""
-        self.rows.append(Row(variables, coefficients, None, upper, None, 0))
+        self.rows.append(Constraint(variables, coefficients, None, upper, None, 0))
 
     def equal(self, value: int, variables: Sequence[int], coefficients: Sequence[int]) -> None:
         """Add a row."""
-        self.rows.append(Row(variables, coefficients, value, value, None, 0))
+        self.rows.append(Constraint(variables, coefficients, value, value, None, 0))
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ class Solution:
 
 
 # Solves within seconds, with so many workers.
-Backend = Callable[[Model, float, int], Solution]
+Backend = Callable[[LinearModel, float, int], Solution]
 
 
-def cp_sat(model: Model, time_limit_s: float, num_workers: int = 8) -> Solution:
+def cp_sat(model: LinearModel, time_limit_s: float, num_workers: int = 8) -> Solution:
     """Solve with CP-SAT."""
     cp = cp_model.CpModel()
     variables = [cp.new_int_var(0, upper, "") for upper in model.uppers]
@@ -106,7 +106,7 @@ def cp_sat(model: Model, time_limit_s: float, num_workers: int = 8) -> Solution:
     return Solution(values, _bound(solver.best_objective_bound))
 
 
-def highs(model: Model, time_limit_s: float, num_workers: int = 1) -> Solution:
+def highs(model: LinearModel, time_limit_s: float, num_workers: int = 1) -> Solution:
     """Solve with HiGHS through MathOpt, which has it work alone whatever the workers."""
     mip = mathopt.Model()
     variables = [mip.add_integer_variable(lb=0, ub=upper) for upper in model.uppers]

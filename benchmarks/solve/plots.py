@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from benchmarks.solve.child import Result
 from benchmarks.solve.compare import OURS
 from benchmarks.solve.instances import Size
-from benchmarks.solve.jobs import Job, Store
+from benchmarks.solve.jobs import Job, JobResults
 from planner.schema.base import write_bytes, write_text
 
 TIME_LIMIT_S = 20.0
@@ -69,7 +69,7 @@ class Point:
     note: str
 
 
-def sweep(store: Store, speed_up: float = 1.0) -> list[Point]:
+def sweep(store: JobResults, speed_up: float = 1.0) -> list[Point]:
     """Run all sweeps; all time limits are divided by `speed_up`."""
     limit_s = TIME_LIMIT_S / speed_up
     return [

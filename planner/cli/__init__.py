@@ -1,20 +1,20 @@
-"""The command line. Each command imports what it needs, so that help and planning stay quick."""
+"""Command line. Each command imports what it needs, so that help and planning stay quick."""
 
 import sys
 
 # Each module adds its commands to the application, in the order of the help.
 # isort: off
-from planner.cli import plan, scenarios, page, run, model, profile, probe
+from planner.cli import plan, scenarios, compare, page, run, model, profile, probe
 
 # isort: on
 from planner.cli.app import app
 
-__all__ = ["app", "main", "model", "page", "plan", "probe", "profile", "run", "scenarios"]
+__all__ = ["app", "compare", "main", "model", "page", "plan", "probe", "profile", "run", "scenarios"]
 
 
 def main() -> None:
     """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
-        # A name that the terminal cannot show is shown escaped, not as a traceback.
+        # Characters that the terminal cannot show are escaped instead of ending in a traceback.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     app()

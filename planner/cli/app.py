@@ -1,18 +1,22 @@
-"""The application, what makes a function a command of it, and what commands share."""
+"""Application of the command line, registration of its commands, and helpers that commands share."""
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec
 
 import typer
+import typer.main
 
 from planner.cli import terminal
+from planner.cli.flags import flags_of, with_flags
 from planner.errors import InputError, PlannerError
 
 if TYPE_CHECKING:
     from planner.schema import Fleet, Plan, Profile
+    from planner.whatif import ScenarioRow
 
 P = ParamSpec("P")
 
@@ -29,8 +33,8 @@ docs/getting-started.md goes through it; each command's --help has an example.
 
 
 def as_printed(text: str) -> str:
-    """Return a help text whose examples keep their lines: they are there to be copied."""
-    # The mark of click and typer for a paragraph that is not to be wrapped.
+    """Return a help text whose examples keep their line breaks, so that they can be copied."""
+    # Click and typer do not wrap a paragraph that begins with this mark.
     return inspect.cleandoc(text).replace("\n\nExample: ", "\n\n\b\nExample: ")
 
 
@@ -45,7 +49,7 @@ app = typer.Typer(
 
 
 def command_of(group: typer.Typer) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """Make a function a command of a group, whose errors are one sentence on stderr and an exit code."""
+    """Return a decorator that makes a function a command, whose errors are one sentence on stderr and an exit code."""
 
     def register(function: Callable[P, None]) -> Callable[P, None]:
         @functools.wraps(function)
@@ -53,11 +57,11 @@ def command_of(group: typer.Typer) -> Callable[[Callable[P, None]], Callable[P, 
             try:
                 function(*args, **kwargs)
             except PlannerError as error:
-                typer.echo(str(error), err=True)
+                typer.echo(as_shown(str(error)), err=True)
                 raise typer.Exit(error.exit_code) from None
             except KeyboardInterrupt:
-                kept = " What was finished is kept: the same command goes on from there."
-                typer.echo("Stopped." + kept * (function.__name__ in _RESUMABLE), err=True)
+                resumable = " What was finished is kept: the same command goes on from there."
+                typer.echo("Stopped." + resumable * (function.__name__ in _RESUMABLE), err=True)
                 raise typer.Exit(130) from None
 
         name = function.__name__.replace("_", "-").strip("-")
@@ -70,13 +74,30 @@ def command_of(group: typer.Typer) -> Callable[[Callable[P, None]], Callable[P, 
 command = command_of(app)
 
 
+@functools.cache
+def _all_flags() -> dict[str, str]:
+    # Of all commands: a reason in `planner what-if` may name a key of the goal, which is a flag of `planner solve`.
+    return flags_of(typer.main.get_command(app))
+
+
+def as_shown(message: str) -> str:
+    """Return a message of the library as the command line shows it, with flags in place of settings."""
+    return with_flags(message, _all_flags())
+
+
+def rows_as_shown(rows: "Sequence[ScenarioRow]") -> "list[ScenarioRow]":
+    """Return rows of what-if as the command line shows and writes them, with flags in their reasons."""
+    return [row if row.reason is None else replace(row, reason=as_shown(row.reason)) for row in rows]
+
+
 def refuse_folder(out: Path | None) -> None:
-    """Notice before the work that its result could not be written."""
+    """Refuse a folder where a file is to be written, before any work is done."""
     if out is not None and (not out.name or out.is_dir()):
         raise InputError(f"--out {out}: must be a file, got a folder.")
 
 
 def print_plan(plan: "Plan", profile: "Profile", fleet: "Fleet", json: bool) -> None:
+    """Print a plan as a table, or as JSON."""
     if json:
         from planner.schema import to_json
 
@@ -88,7 +109,7 @@ def print_plan(plan: "Plan", profile: "Profile", fleet: "Fleet", json: bool) -> 
 
 
 def checked_fleet(plan: "Plan", profile: "Profile", devices: Path) -> "Fleet":
-    """Return the fleet, if the plan is a valid plan for it."""
+    """Return the fleet of a file, which the plan must be valid for."""
     from planner.library import load_fleet
     from planner.rules.check import check as check_plan
 

@@ -1,4 +1,4 @@
-"""The goal that a user asks for: a goal file, and flags that win over it."""
+"""Goal from a goal file and from flags, which win over it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,26 +11,26 @@ from planner.schema import Goal, GoalFile, read_document
 
 
 def read_goal(path: Path | None, flags: Mapping[str, Any]) -> Goal:
-    """Return the goal of a file (or the default one), with these keys set where they are not None.
+    """Return the goal of a file (or the default goal), with the keys of the flags that are given.
 
     Raises:
-        InputError: If the file or a flag cannot be used, naming it.
+        InputError: If the file or a flag cannot be used; the message names it.
     """
     if flags.get("max_accuracy_drop") is not None and flags.get("min_retention") is not None:
         raise InputError("--max-accuracy-drop and --min-retention both set the floors: give one of them.")
-    filed = {} if path is None else read_document(path, GoalFile).model_dump(exclude={"schema_version"})
+    in_file = {} if path is None else read_document(path, GoalFile).model_dump(exclude={"schema_version"})
     given = {
         key: value for key, value in flags.items() if value is not None and value is not False and value not in ((), {})
     }
-    # One kind of floor replaces the other.
+    # A floor that is given replaces the other one, which may be in the file or the default.
     if "min_retention" in given:
         given["max_accuracy_drop"] = None
     elif "max_accuracy_drop" in given:
         given["min_retention"] = None
-    elif filed.get("min_retention") is not None:
-        filed["max_accuracy_drop"] = None
+    elif in_file.get("min_retention") is not None:
+        in_file["max_accuracy_drop"] = None
     try:
-        return Goal.model_validate(filed | given)
+        return Goal.model_validate(in_file | given)
     except ValidationError as error:
         first = error.errors()[0]
         if not first["loc"]:
@@ -51,7 +51,7 @@ def placements(pairs: Sequence[str], flag: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def groups(texts: Sequence[str], flag: str) -> tuple[tuple[str, ...], ...]:
+def class_sets(texts: Sequence[str], flag: str) -> tuple[tuple[str, ...], ...]:
     """Return (("3", "5"),) for ["3,5"]."""
     found = []
     for text in texts:

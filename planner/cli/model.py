@@ -1,4 +1,4 @@
-"""The command that takes models in."""
+"""Command that imports models."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +19,8 @@ def import_(
         str | None, typer.Option(help="A file with a class name on each line, or A,B,C; numbers unless given.")
     ] = None,
     layer_norm_eps: Annotated[
-        float | None, typer.Option(help="Of all layer norms; 1e-12 for Hugging Face's names, else 1e-6, unless given.")
+        float | None,
+        typer.Option(help="Epsilon of all layer norms; 1e-12 for Hugging Face's names, else 1e-6, unless given."),
     ] = None,
 ) -> None:
     """Make a model of a ViT's checkpoint.
@@ -32,7 +33,7 @@ def import_(
     from planner.network import counts
     from planner.network.checkpoint import CARD, whole_shape
     from planner.network.importing import import_checkpoint
-    from planner.report.card import card_text
+    from planner.report.card_text import card_text
     from planner.schema import Size
 
     names = None if classes is None else _class_names(classes)

@@ -1,4 +1,4 @@
-"""What can be given on the command line: names with their help, each said once."""
+"""Options of the command line with their help, each defined once for all commands."""
 
 from enum import Enum
 from pathlib import Path
@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from planner.file_formats import FILE_FORMATS
+
 
 class MethodName(str, Enum):
-    """How to plan."""
+    """Planning method."""
 
     exact = "exact"
     random_equal = "random-equal"
@@ -17,7 +19,7 @@ class MethodName(str, Enum):
 
 
 class ObjectiveName(str, Enum):
-    """What a plan is judged by."""
+    """Objective of a plan."""
 
     latency = "latency"
     accuracy = "accuracy"
@@ -26,39 +28,24 @@ class ObjectiveName(str, Enum):
 
 
 class AgainstName(str, Enum):
-    """What latency is set against."""
+    """Quantity that latency is set against."""
 
     accuracy = "accuracy"
     memory = "memory"
     energy = "energy"
 
 
-# The files that have a schema; `planner.schema.FORMATS` has them, too, but takes long to import.
-FORMAT_NAMES = (
-    "devices",
-    "goal",
-    "scenarios",
-    "plan",
-    "profile",
-    "card",
-    "kind",
-    "bundle",
-    "evaluation",
-    "probes",
-    "timings",
-)
-
 Format = Annotated[
     str,
-    typer.Argument(metavar="FORMAT", help=f"Which file's: {', '.join(FORMAT_NAMES)}."),
+    typer.Argument(metavar="FORMAT", help=f"Format of the file: {', '.join(FILE_FORMATS)}."),
 ]
 Devices = Annotated[Path, typer.Option("--devices", "-d", help="The fleet: a devices.json.")]
 ProfileName = Annotated[str, typer.Option("--profile", "-p", help="A shipped profile's name, or a profile.json.")]
 PlanFile = Annotated[Path, typer.Argument(help="A plan.json.", metavar="PLAN")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.", min=0)]
+Seed = Annotated[int, typer.Option(help="Seed of all random draws.", min=0)]
 
-# --- what a plan is to be ---
+# --- goal ---
 
 GoalPath = Annotated[Path | None, typer.Option("--goal", help="A goal.json; flags win over it.")]
 ObjectiveOption = Annotated[
@@ -71,8 +58,8 @@ MaxAccuracyDrop = Annotated[
 MinRetention = Annotated[
     float | None, typer.Option(help="One retention floor for all classes, instead of an accuracy drop.")
 ]
-MaxLatencyMs = Annotated[float | None, typer.Option(help="The most that the fleet may take.")]
-MaxEnergyMj = Annotated[float | None, typer.Option(help="The most energy of one image on all devices.")]
+MaxLatencyMs = Annotated[float | None, typer.Option(help="Largest latency of the fleet [ms].")]
+MaxEnergyMj = Annotated[float | None, typer.Option(help="Largest energy of one image on all devices [mJ].")]
 Survive = Annotated[int | None, typer.Option(help="Devices that may be lost with every class still served.")]
 Pins = Annotated[list[str] | None, typer.Option("--pin", help="CLASS=DEVICE: the device must serve it. Repeatable.")]
 Forbids = Annotated[
@@ -86,17 +73,17 @@ Start = Annotated[
     Path | None, typer.Option(help="An earlier plan: stay as near to it as the objective allows, say what moves.")
 ]
 
-# --- how it is found ---
+# --- solver ---
 
-MethodOption = Annotated[MethodName | None, typer.Option(help="exact (the default), or a yardstick to compare with.")]
+MethodOption = Annotated[MethodName | None, typer.Option(help="exact (the default), or a baseline to compare with.")]
 TimeLimit = Annotated[float, typer.Option(help="Seconds, after which the best plan so far is taken.", min=0)]
 Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="Count work instead of seconds: the same plan every time.")
 ]
 
-# --- how it is carried out ---
+# --- execution ---
 
-RecipeName = Annotated[str, typer.Option("--recipe", help="How accuracy is got back: default, ed-vit or devit.")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="Training recipe: default, ed-vit or devit.")]
 Epochs = Annotated[
     int | None,
     typer.Option(help="How often each sub-model sees as many images as there are.  [default: 20]", min=1),
@@ -116,7 +103,7 @@ Teacher = Annotated[
     str | None, typer.Option(help="The card of another whole model to learn from, if not from the model itself.")
 ]
 
-# --- what if ---
+# --- what-if ---
 
 StartPlan = Annotated[
     Path | None, typer.Option("--start", help="The plan that runs today, its goal included.  [default: it is solved]")

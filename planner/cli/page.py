@@ -1,4 +1,4 @@
-"""The command that writes a plan's page."""
+"""Command that writes a plan as a page."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli import terminal
-from planner.cli.app import checked_fleet, command, refuse_folder
+from planner.cli.app import checked_fleet, command, refuse_folder, rows_as_shown
 from planner.cli.options import Devices, PlanFile, ProfileName, Solvers, TimeLimit
+from planner.units import format_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from planner.whatif import Today
     from planner.workers import Executor
 
-# Each is solved for itself: of larger fleets, the slowest devices are lost.
-_MOST_LOST = 24
+# The loss of each device is a solve of its own: of larger fleets, only the slowest devices are tried.
+_MAX_LOST = 24
 
 
 @command
@@ -29,22 +30,22 @@ def report(
     time_limit: TimeLimit = 30,
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
 ) -> None:
-    """Write a plan as a page of pictures, to look at and to send.
+    """Write a plan as a page of plots, to look at and to send.
 
     Also on the page: tables, certificate, what the loss of each device would mean, what accuracy costs, and how to make
     the plan again. It loads nothing from anywhere. The time limit is that of each loss and each point.
 
     Example: planner report plan.json --devices devices.json --out report.html
     """
-    # First: without plotly nothing else needs to be done.
-    from planner.library import load_plan, load_profile
+    # Imported before any work, since it fails without plotly.
+    from planner.library import load_profile, read_plan
     from planner.report.page import page
     from planner.schema.base import write_text
     from planner.whatif import today_of
     from planner.workers import make_executor
 
     refuse_folder(out)
-    loaded, model_profile = load_plan(plan), load_profile(profile)
+    loaded, model_profile = read_plan(plan), load_profile(profile)
     fleet = checked_fleet(loaded, model_profile, devices)
     with make_executor(jobs) as workers:
         with terminal.status("reading today's plan"):
@@ -55,20 +56,20 @@ def report(
     with terminal.status("drawing"):
         text = page(loaded, model_profile, fleet, without=without, fronts=fronts)
     write_text(out, text)
-    typer.echo(f"{out}: page of {plan}, {len(text.encode()) / 1e6:.1f} MB; open it in a browser.")
+    typer.echo(f"{out}: page of {plan}, {format_bytes(len(text.encode()))}; open it in a browser.")
 
 
 def _without(today: "Today", plan: "Plan", profile: "Profile", fleet: "Fleet", workers: "Executor") -> "pd.DataFrame":
     """Return today's row and one for the loss of each device that the plan uses or sends messages over."""
-    from planner.report.graph import graph_of
-    from planner.whatif import ChangeRequest, all_rows, axes_of, expand, frame_of
+    from planner.report.graph import fleet_graph
+    from planner.whatif import ChangeRequest, axes_of, expand, frame_of, solve_all
 
-    nodes = graph_of(plan, profile, fleet).nodes
+    nodes = fleet_graph(plan, profile, fleet).nodes
     needed = {name for _, node in nodes(data=True) for path in ("path", "return_path") for name in node[path]}
-    slowest = sorted(needed, key=lambda name: (-nodes[name]["latency_us"], name))[:_MOST_LOST]
+    slowest = sorted(needed, key=lambda name: (-nodes[name]["latency_us"], name))[:_MAX_LOST]
     lost = expand(axes_of(ChangeRequest(drop=slowest), fleet), today.case)
     with terminal.counting("lose each device") as on_row:
-        return frame_of(all_rows(today, lost, workers, on_row))
+        return frame_of(rows_as_shown(solve_all(today, lost, workers, on_row)))
 
 
 def _fronts(today: "Today", profile: "Profile", workers: "Executor") -> "list[pd.DataFrame]":

@@ -8,7 +8,6 @@ import typer
 from planner.cli import terminal
 from planner.cli.app import checked_fleet, command, print_plan, refuse_folder
 from planner.cli.options import (
-    FORMAT_NAMES,
     Apart,
     Deterministic,
     Devices,
@@ -34,6 +33,7 @@ from planner.cli.options import (
     Together,
 )
 from planner.errors import InputError
+from planner.file_formats import FILE_FORMATS
 
 
 @command
@@ -67,13 +67,14 @@ def solve(
 
     Example: planner solve --devices devices.json --out plan.json
     """
-    from planner.cli.goal_flags import groups, placements, read_goal
-    from planner.library import load_fleet, load_plan, load_profile
+    from planner.cli.goal_flags import class_sets, placements, read_goal
+    from planner.library import load_fleet, load_profile, read_plan
     from planner.schema import write_document
+    from planner.solver import SolveOptions
     from planner.solver import solve as solve_plan
 
     refuse_folder(out)
-    asked = read_goal(
+    full_goal = read_goal(
         goal,
         {
             "objective": objective and objective.value,
@@ -84,25 +85,23 @@ def solve(
             "survive": survive,
             "pin": placements(pin or (), "--pin"),
             "forbid": placements(forbid or (), "--forbid"),
-            "together": groups(together or (), "--together"),
-            "apart": groups(apart or (), "--apart"),
+            "together": class_sets(together or (), "--together"),
+            "apart": class_sets(apart or (), "--apart"),
             "leave_out": tuple(leave_out or ()),
             "leave_idle": leave_idle,
             "method": method and method.value,
         },
     )
     fleet, model_profile = load_fleet(devices), load_profile(profile)
-    earlier = None if start is None else load_plan(start)
-    with terminal.solving(asked.objective) as progress:
+    earlier = None if start is None else read_plan(start)
+    with terminal.solving(full_goal.objective) as progress:
         plan = solve_plan(
             model_profile,
             fleet,
-            asked,
-            seed=seed,
-            time_limit_s=time_limit,
-            deterministic=deterministic,
-            start=earlier,
-            progress=progress,
+            full_goal,
+            SolveOptions(
+                seed=seed, time_limit_s=time_limit, deterministic=deterministic, start=earlier, progress=progress
+            ),
         )
     if out is not None:
         write_document(out, plan)
@@ -121,10 +120,10 @@ def check(plan: PlanFile, devices: Devices = Path("devices.json"), profile: Prof
 
     Example: planner check plan.json --devices devices.json
     """
-    from planner.library import load_fleet, load_plan, load_profile
+    from planner.library import load_fleet, load_profile, read_plan
     from planner.rules.check import check as check_plan
 
-    problems = check_plan(load_plan(plan), load_profile(profile), load_fleet(devices))
+    problems = check_plan(read_plan(plan), load_profile(profile), load_fleet(devices))
     for problem in problems:
         typer.echo(f"{plan}: {problem}.")
     if problems:
@@ -143,9 +142,9 @@ def show(
 
     Example: planner show plan.json --devices devices.json
     """
-    from planner.library import load_plan, load_profile
+    from planner.library import load_profile, read_plan
 
-    loaded, model_profile = load_plan(plan), load_profile(profile)
+    loaded, model_profile = read_plan(plan), load_profile(profile)
     print_plan(loaded, model_profile, checked_fleet(loaded, model_profile, devices), json)
 
 
@@ -160,10 +159,11 @@ def schema(format: Format) -> None:
     import json
 
     from planner.library import load_kinds
-    from planner.schema import json_schema, nearest
+    from planner.schema import did_you_mean, json_schema
 
-    if format not in FORMAT_NAMES:
+    if format not in FILE_FORMATS:
         raise InputError(
-            f"FORMAT must be one of {', '.join(FORMAT_NAMES)}, got {format!r}{nearest(format, FORMAT_NAMES) or '.'}"
+            f"FORMAT must be one of {', '.join(FILE_FORMATS)}, "
+            f"got {format!r}{did_you_mean(format, FILE_FORMATS) or '.'}"
         )
     typer.echo(json.dumps(json_schema(format, load_kinds()), indent=1))

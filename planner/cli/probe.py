@@ -1,4 +1,4 @@
-"""Commands that bring a device's latency into a profile: `planner probe make`, `planner probe add`."""
+"""Commands that bring the latency of a device into a profile: `planner probe make`, `planner probe add`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -74,8 +74,8 @@ def add(
     from planner.errors import InputError
     from planner.library import load_kinds, load_profile
     from planner.profiler.device.latency_table import latency_table, with_table
-    from planner.report.latency import table_text
-    from planner.schema import ProbeResult, nearest, read_document, write_document
+    from planner.report.latency_text import latency_text
+    from planner.schema import ProbeResult, did_you_mean, read_document, write_document
 
     refuse_folder(out)
     if out is None and not profile.endswith(".json") and "/" not in profile:
@@ -88,10 +88,10 @@ def add(
     except InputError as error:
         raise InputError(f"{latency}: {error}") from None
     write_document(target, with_table(known, kind, table.rows))
-    terminal.console().print(table_text(kind, table.rows))
+    terminal.console().print(latency_text(kind, table.rows))
     for note in table.notes:
         typer.echo(f"Note: {note}")
     kinds = {*known.latency, *load_kinds()}
     if kind not in kinds:
-        typer.echo(f"Note: {kind!r} is a new kind{nearest(kind, kinds)}")
+        typer.echo(f"Note: {kind!r} is a new kind{did_you_mean(kind, kinds)}")
     typer.echo(f"{target}: profile of {known.model} with the latency of {kind}.")

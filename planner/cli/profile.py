@@ -1,4 +1,4 @@
-"""The command that measures models, and shows what was measured."""
+"""Command that measures models, and shows profiles."""
 
 import shutil
 from enum import Enum
@@ -13,7 +13,7 @@ from planner.cli.options import Json, Seed
 
 
 class ImportanceName(str, Enum):
-    """How importance is measured."""
+    """Measure of importance."""
 
     thinned = "thinned"
     shapley = "shapley"
@@ -52,13 +52,13 @@ def profile(
     if show:
         _show(model, json)
         return
-    from planner.profiler.build import Options, Stage, build_profile
+    from planner.profiler.build import ProfileOptions, Stage, build_profile
     from planner.schema import to_json, write_document
 
     refuse_folder(out)
     terminal.one_thread()
     work = out.with_name(f".{out.name}.work") if out else Path(f".{Path(model).parent.name or model}.profile.work")
-    options = Options(importance.value, images_per_class, probes, multiple, seed)
+    options = ProfileOptions(importance.value, images_per_class, probes, multiple, seed)
     with terminal.progress() as progress:
         tasks: dict[str, Any] = {}
 

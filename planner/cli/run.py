@@ -1,4 +1,4 @@
-"""Commands that carry plans out and measure what comes of them."""
+"""Commands that execute plans and evaluate the bundles."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,15 +53,15 @@ def execute(
 
     Example: planner execute plan.json --out bundle/ --minutes 10
     """
-    from planner.executor.execute import execute as execute_plan
+    from planner.executor.execute import execute_plan
     from planner.executor.trainers import make_trainer
-    from planner.library import load_plan, load_profile
+    from planner.library import load_profile, read_plan
     from planner.workers import tls_of
 
     terminal.one_thread()
-    loaded, model_profile = load_plan(plan), load_profile(profile)
+    loaded, model_profile = read_plan(plan), load_profile(profile)
     with (
-        make_trainer(jobs, scheduler, tls_of(tls_ca, tls_cert, tls_key), device) as means,
+        make_trainer(jobs, scheduler, tls_of(tls_ca, tls_cert, tls_key), device) as trainer,
         terminal.progress() as progress,
     ):
         task: TaskID | None = None
@@ -85,7 +85,7 @@ def execute(
             minutes=minutes,
             seed=seed,
             teacher=teacher,
-            means=means,
+            trainer=trainer,
             on_progress=on_progress,
             on_budget=on_budget,
         )
@@ -107,7 +107,7 @@ def evaluate(
     Example: planner evaluate bundle/ --devices devices.json
     """
     from planner.executor.bundle import read_bundle
-    from planner.executor.evaluate import evaluate as evaluate_bundle
+    from planner.executor.evaluate import evaluate_bundle
     from planner.report.text import evaluation_text
     from planner.schema import to_json
 

@@ -1,5 +1,6 @@
-"""Commands that change a fleet and solve again: what if, at what price, what to buy, what moves."""
+"""Commands that solve changed fleets: what-if, pareto, next."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli import terminal
-from planner.cli.app import command, refuse_folder
+from planner.cli.app import as_shown, command, refuse_folder, rows_as_shown
 from planner.cli.options import (
     AddEach,
     Adds,
@@ -19,7 +20,6 @@ from planner.cli.options import (
     Drops,
     GoalPath,
     Json,
-    PlanFile,
     ProfileName,
     Scales,
     ScenariosPath,
@@ -41,13 +41,14 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from planner.schema import Fleet, Goal, Plan, Profile
-    from planner.whatif import ResultCache
+    from planner.whatif import ExpandedScenario, ResultCache, ScenarioRow
     from planner.whatif import Today as WhatIfToday
+    from planner.workers import Executor
 
 
 @dataclass(frozen=True)
-class _Given:
-    """What the files say that all these commands read."""
+class _Inputs:
+    """Content of the files that all these commands read."""
 
     profile: "Profile"
     fleet: "Fleet"
@@ -55,17 +56,17 @@ class _Given:
     plan: "Plan | None"
 
     @classmethod
-    def of(cls, devices: Path, profile: str, goal: Path | None, start: Path | None = None) -> "_Given":
+    def of(cls, devices: Path, profile: str, goal: Path | None, start: Path | None = None) -> "_Inputs":
         from planner.cli.goal_flags import read_goal
-        from planner.library import load_fleet, load_plan, load_profile
+        from planner.library import load_fleet, load_profile, read_plan
 
         if goal is not None and start is not None:
             raise InputError("--goal and --start both say what plans must hold: a plan has its goal, give one of them.")
-        plan = None if start is None else load_plan(start)
-        asked = read_goal(goal, {}) if plan is None else plan.goal
-        return cls(load_profile(profile), load_fleet(devices), asked, plan)
+        plan = None if start is None else read_plan(start)
+        full_goal = read_goal(goal, {}) if plan is None else plan.goal
+        return cls(load_profile(profile), load_fleet(devices), full_goal, plan)
 
-    def today(self, seed: int, time_limit_s: float, kept: "ResultCache | None" = None) -> "WhatIfToday":
+    def today(self, seed: int, time_limit_s: float, cache: "ResultCache | None" = None) -> "WhatIfToday":
         from planner.whatif import today_of
 
         with terminal.status("solving today's plan"):
@@ -76,7 +77,7 @@ class _Given:
                 start=self.plan,
                 seed=seed,
                 time_limit_s=time_limit_s,
-                kept=kept,
+                cache=cache,
             )
 
 
@@ -115,20 +116,8 @@ def what_if(
              planner what-if --drop pump --add esp32-s3=2 --cross
              planner what-if --scale memory=0.5..2/7 --out rows.csv
     """
-    from planner.report.what_if_text import what_if_text
     from planner.schema import ScenarioFile, read_document
-    from planner.schema.base import write_text
-    from planner.whatif import (
-        Case,
-        ChangeRequest,
-        ResultCache,
-        axes_of,
-        expand,
-        frame_of,
-        rows_to_csv,
-        rows_to_json,
-        solve_scenarios,
-    )
+    from planner.whatif import Case, ChangeRequest, ResultCache, axes_of, expand
     from planner.workers import make_executor, tls_of
 
     _refuse_both(json, csv)
@@ -136,42 +125,68 @@ def what_if(
     if out is not None and out.suffix not in (".csv", ".json"):
         raise InputError(f"--out {out}: must be a .csv or .json file, got {out.suffix or 'no ending'!r}.")
     file = None if scenarios is None else read_document(scenarios, ScenarioFile)
-    given = _Given.of(devices, profile, goal, start)
-    asked = ChangeRequest(
+    inputs = _Inputs.of(devices, profile, goal, start)
+    request = ChangeRequest(
         drop or (), drop_each, add or (), add_each or (), set or (), scale or (), sweep or (), file, str(scenarios)
     )
-    found = expand(axes_of(asked, given.fleet), Case.of(given.profile, given.fleet, given.goal), cross)
-    if not found:
+    expanded = expand(axes_of(request, inputs.fleet), Case.of(inputs.profile, inputs.fleet, inputs.goal), cross)
+    if not expanded:
         raise InputError("Nothing to ask: give --drop, --drop-each, --add, --set, --scale, --sweep or --scenarios.")
-    kept = ResultCache(None if out is None else out.with_name(f"{out.name}.part"))
-    go_on = "the same command goes on from there" if out else "with --out, rows are kept"
-    rows = {}
-    with make_executor(jobs, scheduler, tls_of(tls_ca, tls_cert, tls_key), alike=("ortools",)) as workers:
-        today = given.today(seed, time_limit, kept)
-        stopped: BaseException | None = None
-        try:
-            with terminal.counting("scenarios") as on_row:
-                on_row(0, len(found))
-                for i, row in solve_scenarios(today, found, workers, kept, hint=go_on):
-                    rows[i] = row
-                    on_row(len(rows), len(found))
-        except (KeyboardInterrupt, PlannerError) as error:
-            # What is solved is shown all the same.
-            stopped = error
-    shown = [today.row, *(rows[i] for i in sorted(rows))]
+    cache = ResultCache(None if out is None else out.with_name(f"{out.name}.part"))
+    resume_hint = "the same command goes on from there" if out else "with --out, rows are kept"
+    with make_executor(jobs, scheduler, tls_of(tls_ca, tls_cert, tls_key), packages=("ortools",)) as workers:
+        today = inputs.today(seed, time_limit, cache)
+        rows, stopped = _solve_until_stopped(today, expanded, workers, cache, resume_hint)
+    all_rows = rows_as_shown([today.row, *(rows[i] for i in sorted(rows))])
     if out is not None and not stopped:
-        write_text(out, rows_to_csv(shown) if out.suffix == ".csv" else rows_to_json(shown))
-        kept.done()
-    if json or csv:
-        typer.echo(rows_to_json(shown) if json else rows_to_csv(shown), nl=False)
-    else:
-        terminal.console().print(what_if_text(frame_of(shown), given.fleet.name))
+        _write_rows(out, all_rows)
+        cache.delete_file()
+    _print_rows(all_rows, inputs.fleet.name, json, csv)
     if isinstance(stopped, PlannerError):
         raise stopped
     if stopped:
-        missing = len(found) - len(rows)
-        typer.echo(f"Stopped: {missing} of {len(found)} scenarios are missing; {go_on}.", err=True)
+        missing = len(expanded) - len(rows)
+        typer.echo(f"Stopped: {missing} of {len(expanded)} scenarios are missing; {resume_hint}.", err=True)
         raise typer.Exit(130)
+
+
+def _solve_until_stopped(
+    today: "WhatIfToday",
+    expanded: "Sequence[ExpandedScenario]",
+    workers: "Executor",
+    cache: "ResultCache",
+    resume_hint: str,
+) -> "tuple[dict[int, ScenarioRow], BaseException | None]":
+    """Return the solved rows by position, and the Ctrl-C or error that stopped the rest: solved rows are shown then."""
+    from planner.whatif import solve_scenarios
+
+    rows: dict[int, ScenarioRow] = {}
+    try:
+        with terminal.counting("scenarios") as on_row:
+            on_row(0, len(expanded))
+            for i, row in solve_scenarios(today, expanded, workers, cache, resume_hint=resume_hint):
+                rows[i] = row
+                on_row(len(rows), len(expanded))
+    except (KeyboardInterrupt, PlannerError) as error:
+        return rows, error
+    return rows, None
+
+
+def _write_rows(out: Path, rows: "Sequence[ScenarioRow]") -> None:
+    from planner.schema.base import write_text
+    from planner.whatif import rows_to_csv, rows_to_json
+
+    write_text(out, rows_to_csv(rows) if out.suffix == ".csv" else rows_to_json(rows))
+
+
+def _print_rows(rows: "Sequence[ScenarioRow]", fleet: str, json: bool, csv: bool) -> None:
+    from planner.report.what_if_text import what_if_text
+    from planner.whatif import frame_of, rows_to_csv, rows_to_json
+
+    if json or csv:
+        typer.echo(rows_to_json(rows) if json else rows_to_csv(rows), nl=False)
+    else:
+        terminal.console().print(what_if_text(frame_of(rows), fleet))
 
 
 @command
@@ -198,12 +213,12 @@ def pareto(
     from planner.workers import make_executor
 
     _refuse_both(json, csv)
-    given = _Given.of(devices, profile, goal)
+    inputs = _Inputs.of(devices, profile, goal)
     with make_executor(jobs) as workers:
-        today = given.today(seed, time_limit)
+        today = inputs.today(seed, time_limit)
         with terminal.counting("solving along the front") as on_row:
             frame = front_of(today, against.value, points, workers, on_row)
-    _print_frame(frame, pareto_text(frame, given.fleet.name), json, csv, index=False)
+    _print_frame(frame, pareto_text(frame, inputs.fleet.name), json, csv, index=False)
 
 
 @command
@@ -232,60 +247,18 @@ def next_(
     from planner.workers import make_executor
 
     _refuse_both(json, csv)
-    given = _Given.of(devices, profile, goal, start)
+    inputs = _Inputs.of(devices, profile, goal, start)
     with make_executor(jobs) as workers:
-        today = given.today(seed, time_limit)
+        today = inputs.today(seed, time_limit)
         with terminal.counting("solving each change") as on_row:
-            bought = None if kinds is None else [kind.strip() for kind in kinds.split(",")]
-            frame = next_best(today, bought, workers, on_row)
-    _print_frame(frame, next_text(frame, given.fleet.name), json, csv, index=True)
-
-
-@command
-def diff(
-    before: PlanFile,
-    after: Annotated[Path, typer.Argument(help="The plan.json that comes after it.", metavar="PLAN")],
-    profile: ProfileName = "digits-vit",
-    json: Json = False,
-) -> None:
-    """Say what moves from one plan to another, and what to send.
-
-    Example: planner diff plan-a.json plan-b.json
-    """
-    from planner.library import load_plan, load_profile
-    from planner.rules.check import check_sub_models
-    from planner.rules.diff import diff_frame
-    from planner.schema import sha256_of
-
-    model_profile = load_profile(profile)
-    earlier, later = load_plan(before), load_plan(after)
-    ours = sha256_of(model_profile)
-    for path, plan in ((before, earlier), (after, later)):
-        if plan.profile_sha256 != ours:
-            raise InputError(
-                f"{path}: plans must be of profile {profile} ({ours[:12]}...), got one of "
-                f"{plan.profile_sha256[:12]}...; name theirs by --profile."
-            )
-        if problems := check_sub_models(plan, model_profile):
-            raise InputError(f"{path}: {problems[0]}.")
-    frame = diff_frame(earlier, later, model_profile)
-    if json:
-        import json as json_
-
-        moves = [{"device": name} | row for name, row in frame.to_dict("index").items()]
-        latencies = [plan.latency_us for plan in (earlier, later)]
-        data = {"latency_us": latencies, "bytes_to_send": int(frame["bytes_to_send"].sum()), "moves": moves}
-        typer.echo(json_.dumps(data, indent=1, ensure_ascii=False))
-        return
-    from planner.report.text import headline, moves_text
-
-    for path, plan in ((before, earlier), (after, later)):
-        typer.echo(f"{path}: {headline(plan)}")
-    terminal.console().print(moves_text(earlier, later, model_profile))
+            wanted_kinds = None if kinds is None else [kind.strip() for kind in kinds.split(",")]
+            frame = next_best(today, wanted_kinds, workers, on_row)
+    frame["reason"] = [reason and as_shown(reason) for reason in frame["reason"]]
+    _print_frame(frame, next_text(frame, inputs.fleet.name), json, csv, index=True)
 
 
 def _refuse_both(json: bool, csv: bool) -> None:
-    """Notice before the work that two results are asked for."""
+    """Refuse two forms of output at once, before any work is done."""
     if json and csv:
         raise InputError("--json and --csv both say what is printed: give one of them.")
 

@@ -1,11 +1,11 @@
-"""The bundle: everything that the devices and whoever checks them need, in files that are never unpickled.
+"""The bundle: everything that is needed to run and to check a plan's sub-models, in files that are never unpickled.
 
 manifest.json           the SHA-256 of each file below
-plan.json, profile.json what was planned, and from what
+plan.json, profile.json the plan, and the profile that it was made from
 devices/NN-NAME.safetensors   one sub-model for each used device
 fusion.safetensors      the fusion
 metrics.jsonl           a line for each epoch of each training; it holds seconds, so the manifest has no hash of it
-work/                   training states while the plan is being executed; gone when it is done
+work/                   training states while the plan is being executed; removed when it is done
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import nn
 
 from planner.errors import InputError
-from planner.library import load_plan
+from planner.library import read_plan
 from planner.network.checkpoint import load_model, load_weights, whole_shape
 from planner.network.fusion import Fusion
 from planner.network.vit import Shape, VisionTransformer
@@ -32,7 +32,7 @@ METRICS, WORK = "metrics.jsonl", "work"
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was read and found whole."""
+    """Content of a complete bundle."""
 
     manifest: Manifest
     plan: Plan
@@ -50,7 +50,7 @@ def kept_channels(profile: Profile, sub_model: SubModel) -> list[list[int]]:
 
 
 def sub_model_file(position: int, device: str) -> str:
-    """Return the file of a device's sub-model: its place in the plan, and as much of its name as a file may hold."""
+    """Return the path of a device's sub-model: its position in the plan, and as much of its name as a path may hold."""
     return f"devices/{position:02d}-{re.sub(r'[^A-Za-z0-9._-]+', '_', device)[:60]}.safetensors"
 
 
@@ -63,19 +63,19 @@ def write_bundle(
     out: Path,
     plan: Plan,
     profile: Profile,
-    made: Mapping[str, str | int],
+    provenance: Mapping[str, str | int],
     sub_models: Sequence[VisionTransformer],
     fusion: Fusion,
 ) -> None:
     """Write all files of a bundle, the manifest last: a bundle without one is unfinished.
 
     Args:
-        out: The bundle's folder.
-        plan: What was planned.
-        profile: From what.
-        made: The manifest's model, recipe, epochs, seed and teacher_sha256.
-        sub_models: In the order of the plan's assignments.
-        fusion: Of their features.
+        out: Folder of the bundle.
+        plan: The plan that was executed.
+        profile: Profile that the plan was made from.
+        provenance: The manifest's model, recipe, epochs, seed and teacher_sha256.
+        sub_models: Sub-models in the order of the plan's assignments.
+        fusion: Fusion of their features.
     """
     files = {a.device: sub_model_file(i, a.device) for i, a in enumerate(plan.assignments)}
     for file, sub_model in zip(files.values(), sub_models, strict=True):
@@ -84,7 +84,7 @@ def write_bundle(
     write_text(out / PLAN, to_json(plan))
     write_text(out / PROFILE, to_json(profile))
     hashes = {file: _sha256(out / file) for file in (PLAN, PROFILE, FUSION, *files.values())}
-    manifest = Manifest.model_validate({**made, "devices": files, "sha256": hashes})
+    manifest = Manifest.model_validate({**provenance, "devices": files, "sha256": hashes})
     write_text(out / MANIFEST, to_json(manifest))
 
 
@@ -110,7 +110,7 @@ def read_bundle(path: Path) -> Bundle:
     for needed in (PLAN, PROFILE, FUSION, *manifest.devices.values()):
         if needed not in manifest.sha256:
             raise InputError(f"{path / MANIFEST}: sha256 must name {needed}, got {sorted(manifest.sha256)}.")
-    plan, profile = load_plan(path / PLAN), read_document(path / PROFILE, Profile)
+    plan, profile = read_plan(path / PLAN), read_document(path / PROFILE, Profile)
     _check_plan(path, plan, profile, manifest)
     card, whole = load_model(manifest.model)
     if card.weights_sha256 != profile.weights_sha256:
@@ -127,7 +127,7 @@ def read_bundle(path: Path) -> Bundle:
 
 
 def _check_plan(path: Path, plan: Plan, profile: Profile, manifest: Manifest) -> None:
-    """Plan, profile and manifest of a bundle belong together."""
+    """Check that plan, profile and manifest of a bundle belong together."""
     if sha256_of(profile) != plan.profile_sha256:
         raise InputError(f"{path / PLAN}: was made from another profile than {PROFILE} beside it.")
     if problems := check_sub_models(plan, profile):
@@ -137,7 +137,7 @@ def _check_plan(path: Path, plan: Plan, profile: Profile, manifest: Manifest) ->
 
 
 def planned_shape(card: ModelCard, profile: Profile, sub_model: SubModel) -> Shape:
-    """Return the shape of the network that a plan asks for."""
+    """Return the shape of a planned sub-model's network."""
     return replace(
         whole_shape(card),
         embed_dim=sub_model.embed_dim,

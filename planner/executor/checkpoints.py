@@ -1,7 +1,7 @@
-"""The work folder: what was ordered, what the teacher said, and how far each training is.
+"""The work folder: the configuration of a run, the distillation data, and the state of each training.
 
-order.json            whose work it is
-lessons.safetensors   how images are moved, and the teacher's answers and tokens
+order.json               the configuration of the run to which the folder belongs
+lessons.safetensors      the moves of the images' copies, and the teacher's logits and features
 CC-PP-NAME.safetensors   the state of the training at position PP of call CC of a recipe
 """
 
@@ -18,17 +18,18 @@ from planner.errors import InputError, PlannerError
 from planner.executor.bundle import MANIFEST, METRICS, WORK, read_bundle
 from planner.executor.epoch_tasks import Trainer
 from planner.network.data import Jitter, Samples
-from planner.network.distillation_data import NUM_COPIES, DistillationData, distillation_data
+from planner.network.distillation_data import NUM_COPIES, DistillationData, make_distillation_data
 from planner.network.training import Epoch, TrainingTask, history
 from planner.network.vit import VisionTransformer
 from planner.schema import sha256_of
 from planner.schema.base import Document, read_document, write_bytes, write_text
 
-ORDER, LESSONS = "order.json", "lessons.safetensors"
+# Names and keys of files stay as they are: with others, a run that was stopped could not be resumed.
+RUN_CONFIG_FILE, DISTILLATION_DATA_FILE = "order.json", "lessons.safetensors"
 
 
 class RunConfig(Document):
-    """What is to be done: a folder that was begun by another order is not gone on with."""
+    """Configuration of a run: a folder that was begun with another one cannot be resumed."""
 
     plan_sha256: str
     weights_sha256: str
@@ -37,37 +38,42 @@ class RunConfig(Document):
     epochs: int
     seed: int
 
-    def check_is(self, out: Path, begun: "RunConfig") -> None:
-        """Refuse to go on with what another order began."""
-        ours, theirs = self.model_dump(), begun.model_dump()
+    def check_matches(self, out: Path, earlier: "RunConfig") -> None:
+        """Check that a folder was begun with this configuration.
+
+        Raises:
+            InputError: If it was begun with another one.
+        """
+        ours, theirs = self.model_dump(), earlier.model_dump()
         differing = [key for key in ours if ours[key] != theirs[key]]
         if differing:
-            said = ", ".join(f"{key.replace('_', ' ')} {theirs[key]!r} (now {ours[key]!r})" for key in differing)
-            raise InputError(f"{out}: was begun with {said}; delete it or name another folder.")
+            changes = ", ".join(f"{key.replace('_', ' ')} {theirs[key]!r} (now {ours[key]!r})" for key in differing)
+            raise InputError(f"{out}: was begun with {changes}; delete it or name another folder.")
 
 
-def run_config_of(out: Path) -> RunConfig | None:
-    """Return by what order a folder was begun, or its bundle made; None if nothing is there yet.
+def read_run_config(out: Path) -> RunConfig | None:
+    """Return the configuration with which a folder was begun, or its bundle made; None if nothing is there yet.
 
     Raises:
         InputError: If other files are there.
     """
     if (out / MANIFEST).exists():
         bundle = read_bundle(out)
-        said = bundle.manifest
+        manifest = bundle.manifest
         return RunConfig(
             plan_sha256=sha256_of(bundle.plan),
             weights_sha256=bundle.profile.weights_sha256,
-            teacher_sha256=said.teacher_sha256,
-            recipe=said.recipe,
-            epochs=said.epochs,
-            seed=said.seed,
+            teacher_sha256=manifest.teacher_sha256,
+            recipe=manifest.recipe,
+            epochs=manifest.epochs,
+            seed=manifest.seed,
         )
-    path = out / WORK / ORDER
+    path = out / WORK / RUN_CONFIG_FILE
     if path.exists():
         return read_document(path, RunConfig)
-    # Folders, and what a run left that was killed or found no space while it wrote its order, are nobody's.
-    if any(path.is_file() and not path.name.startswith(f".{ORDER}.") for path in out.rglob("*")):
+    # Folders, and temporary files of a run that was killed or found no space while it wrote its configuration, are no
+    # reason to refuse.
+    if any(path.is_file() and not path.name.startswith(f".{RUN_CONFIG_FILE}.") for path in out.rglob("*")):
         raise InputError(f"{out}: must be empty or a bundle that was begun, got a folder with other files in it.")
     return None
 
@@ -81,59 +87,64 @@ def checkpointed_distillation_data(
     epochs: int,
     on_copy: Callable[[int, int], None],
 ) -> DistillationData:
-    """Return the lessons of a file, or ask the teacher and write them there.
+    """Return the distillation data of a file, or run the teacher and write them there.
 
     Raises:
         PlannerError: If the file is damaged.
     """
     if not path.exists():
-        lessons = distillation_data(teacher, samples, jitter, seed, min(NUM_COPIES, epochs), on_copy)
-        said = {"moves": lessons.moves, "answers": lessons.answers, "tokens": lessons.tokens}
-        write_bytes(path, save({name: tensor.contiguous() for name, tensor in said.items()}))
-        return lessons
+        # An image is seen about once an epoch: more copies than epochs would be wasted.
+        data = make_distillation_data(teacher, samples, jitter, seed, min(NUM_COPIES, epochs), on_copy)
+        tensors = {"moves": data.moves, "answers": data.teacher_logits, "tokens": data.teacher_features}
+        write_bytes(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+        return data
     try:
-        found = load(path.read_bytes())
-        return DistillationData(samples.images, samples.labels, found["moves"], found["answers"], found["tokens"])
+        tensors = load(path.read_bytes())
+        return DistillationData(
+            samples.images, samples.labels, *(tensors[key] for key in ("moves", "answers", "tokens"))
+        )
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise PlannerError(f"{path}: must hold a teacher's answers ({error}); delete it to ask again.") from None
+        raise PlannerError(
+            f"{path}: must hold a teacher's logits and features ({error}); delete it to compute them again."
+        ) from None
 
 
 class CheckpointedTrainer:
-    """A `Train` whose states are kept in a folder, so that a run which was stopped goes on.
+    """A `TrainFunction` that writes training states to a folder, so that a run which was stopped can be resumed.
 
     Names may repeat over a recipe's calls: states are numbered by call and position.
     """
 
-    def __init__(self, out: Path, means: Trainer, on_epoch: Callable[[int, int, Epoch], None]) -> None:
-        self.out, self.means, self.on_epoch = out, means, on_epoch
+    def __init__(self, out: Path, trainer: Trainer, on_epoch: Callable[[int, int, Epoch], None]) -> None:
+        self.out, self.trainer, self.on_epoch = out, trainer, on_epoch
         self.num_calls = 0
-        # By call and position; a state's epochs are in it, so that a run that goes on has each of them once.
+        # By call and position. A state holds its own epochs, so that a resumed run counts each of them once.
         self._epochs: dict[tuple[int, int], list[Epoch]] = {}
 
-    def __call__(self, trainings: Sequence[TrainingTask]) -> None:
+    def __call__(self, tasks: Sequence[TrainingTask]) -> None:
         call = self.num_calls
-        paths = [self.out / WORK / _state_file(call, i, training.name) for i, training in enumerate(trainings)]
-        known = [_num_epochs(path) for path in paths]
+        paths = [self.out / WORK / _state_file(call, i, task.name) for i, task in enumerate(tasks)]
+        resumed_at = [_num_epochs(path) for path in paths]
 
         def on_epoch(position: int, epoch: Epoch) -> None:
             self._epochs.setdefault((call, position), []).append(epoch)
             self.on_epoch(call, position, epoch)
-            if epoch.epoch > known[position]:
+            if epoch.epoch > resumed_at[position]:
                 self._write_metrics()
 
-        self.means(trainings, paths, on_epoch)
-        # A run that was killed may have left its last epoch out.
+        self.trainer(tasks, paths, on_epoch)
+        # The metrics of a run that was killed may lack its last epoch.
         self._write_metrics()
         self.num_calls += 1
 
     def _write_metrics(self) -> None:
-        """Write a line for each epoch so far, in an order that does not depend on who was faster."""
-        epochs = [epoch for at in sorted(self._epochs) for epoch in self._epochs[at]]
+        """Write a line for each epoch so far, in an order that does not depend on which training was faster."""
+        epochs = [epoch for key in sorted(self._epochs) for epoch in self._epochs[key]]
         write_text(self.out / METRICS, "".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs))
 
 
 def _num_epochs(path: Path) -> int:
-    """Return how many epochs a training has behind it.
+    """Return the number of finished epochs of a training.
 
     Raises:
         PlannerError: If its state is damaged.

@@ -1,4 +1,4 @@
-"""What a bundle is worth: its accuracy on the test part, and whether it is what was planned.
+"""Evaluation of a bundle: its accuracy on the test part, after a check that its sub-models are as planned.
 
 Legend: B images, F embed dims of all devices together, C classes.
 """
@@ -12,21 +12,21 @@ from torch import Tensor, nn
 from planner.errors import PlannerError
 from planner.executor.bundle import Bundle, kept_channels
 from planner.network import audit, counts, data
-from planner.network.evaluation import batched, share_right, share_right_by_class
+from planner.network.evaluation import accuracy_by_class, apply_in_batches, top1_accuracy
 from planner.network.vit import Block, VisionTransformer
 from planner.rules import cost
 from planner.schema import Assignment, Evaluation, Profile, Size
 
 
 @dataclass(frozen=True)
-class _Counted:
+class _Counts:
     heads: list[int]
     channels: list[int]
     params: int
     macs: int
 
 
-def evaluate(bundle: Bundle) -> Evaluation:
+def evaluate_bundle(bundle: Bundle) -> Evaluation:
     """Measure a bundle on the test part.
 
     Raises:
@@ -35,20 +35,20 @@ def evaluate(bundle: Bundle) -> Evaluation:
     plan, profile = bundle.plan, bundle.profile
     planned = {}
     for a, sub_model in zip(plan.assignments, bundle.sub_models, strict=True):
-        planned[a.device] = planned_equals_realised(a, profile, sub_model)
+        planned[a.device] = verify_sub_model(a, profile, sub_model)
     test = data.load(bundle.card, "test")
-    whole_logits = batched(bundle.whole, test.images)
-    joined = torch.cat([batched(sub_model.features, test.images) for sub_model in bundle.sub_models], dim=1)
-    fused_logits = batched(bundle.fusion, joined)
+    whole_logits = apply_in_batches(bundle.whole, test.images)
+    joined = torch.cat([apply_in_batches(sub_model.features, test.images) for sub_model in bundle.sub_models], dim=1)
+    fused_logits = apply_in_batches(bundle.fusion, joined)
     without = {a.device: _without(bundle, joined, d) for d, a in enumerate(plan.assignments)}
     whole = counts.exact(bundle.whole.shape)
     return Evaluation(
         num_images=len(test),
-        whole_accuracy=share_right(whole_logits, test.labels),
-        fused_accuracy=share_right(fused_logits, test.labels),
+        whole_accuracy=top1_accuracy(whole_logits, test.labels),
+        fused_accuracy=top1_accuracy(fused_logits, test.labels),
         whole_by_class=_by_class(profile, whole_logits, test.labels),
         fused_by_class=_by_class(profile, fused_logits, test.labels),
-        without_device={device: share_right(logits, test.labels) for device, logits in without.items()},
+        without_device={device: top1_accuracy(logits, test.labels) for device, logits in without.items()},
         without_device_by_class={device: _by_class(profile, logits, test.labels) for device, logits in without.items()},
         whole=Size(params=whole.params, macs=whole.macs),
         devices=planned,
@@ -56,7 +56,7 @@ def evaluate(bundle: Bundle) -> Evaluation:
 
 
 def _without(bundle: Bundle, joined: Tensor, device: int) -> Tensor:
-    """Return logits (B, C) of the devices' features (B, F) with one device missing."""
+    """Return logits (B, C) from the devices' features (B, F) with one device missing."""
     present = torch.ones(1, len(bundle.sub_models))
     present[0, device] = 0
     with torch.inference_mode():
@@ -65,16 +65,16 @@ def _without(bundle: Bundle, joined: Tensor, device: int) -> Tensor:
 
 
 def _by_class(profile: Profile, logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Return the share of each class that is right; of classes without a test image, nothing."""
-    shares = zip(profile.classes, share_right_by_class(logits, labels), strict=True)
-    return {name: share for name, share in shares if not math.isnan(share)}
+    """Return the accuracy of each class; classes without a test image are left out."""
+    accuracies = zip(profile.classes, accuracy_by_class(logits, labels), strict=True)
+    return {name: accuracy for name, accuracy in accuracies if not math.isnan(accuracy)}
 
 
-def planned_equals_realised(a: Assignment, profile: Profile, sub_model: VisionTransformer) -> Size:
+def verify_sub_model(a: Assignment, profile: Profile, sub_model: VisionTransformer) -> Size:
     """Return the size of a sub-model, which must be the planned one.
 
     The plan counts norms and output biases of every half of a block, also of those that lost
-    all of their units: they are added back to what is there.
+    all of their units: they are added to the counts of the network.
 
     Raises:
         PlannerError: If anything differs.
@@ -82,14 +82,14 @@ def planned_equals_realised(a: Assignment, profile: Profile, sub_model: VisionTr
     width = profile.width(a.embed_dim)
     assert width is not None
     heads, channels = [len(b) for b in a.kept_heads], [len(b) for b in kept_channels(profile, a)]
-    planned = _Counted(heads, channels, cost.params(width, heads, channels), cost.macs(width, heads, channels))
+    planned = _Counts(heads, channels, cost.params(width, heads, channels), cost.macs(width, heads, channels))
     shape = sub_model.shape
-    there = audit.count(sub_model) + counts.per_half(shape) * counts.missing_halves(shape)
-    realised = _Counted(
+    counted = audit.count(sub_model) + counts.per_half(shape) * counts.missing_halves(shape)
+    realised = _Counts(
         [_units(block)[0] for block in sub_model.blocks],
         [_units(block)[1] for block in sub_model.blocks],
-        there.params,
-        there.macs,
+        counted.params,
+        counted.macs,
     )
     if planned != realised:
         raise PlannerError(f"{a.device}: the sub-model must be as planned ({planned}), got {realised}.")

@@ -1,4 +1,4 @@
-"""How long a recipe takes: it is tried on a few images, and what was trained in trying is thrown away."""
+"""Training time of a recipe, extrapolated from an epoch of each training on a few images."""
 
 import math
 import time
@@ -8,112 +8,111 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from planner.errors import InputError
+from planner.errors import InputError, setting
 from planner.network.data import Jitter, Samples
-from planner.network.distillation_data import NUM_COPIES, distillation_data, split_validation
+from planner.network.distillation_data import NUM_COPIES, make_distillation_data, split_validation
 from planner.network.recipes import Recipe, RecoveryTask, SubModelPart
 from planner.network.surgery import cut
 from planner.network.training import TrainingTask, run_epoch
 from planner.network.vit import VisionTransformer
 
-# Images that a recipe is tried on, or one of each class if there are more classes.
-FEW = 128
-# Enough for every recipe to do all that it does.
-_TRIED_EPOCHS = 2
-_MOST_EPOCHS = 1_000_000
+# Images on which a recipe is timed, or one of each class if there are more classes.
+NUM_TIMING_IMAGES = 128
+# Enough for every recipe to take each of its steps.
+_TIMING_EPOCHS = 2
+_MAX_EPOCHS = 1_000_000
 
 
 @dataclass(frozen=True)
 class TrainingTime:
-    """What a training takes."""
+    """Number of epochs of a training, and the time of each [s]."""
 
     epochs: int
-    seconds: float  # of one epoch
+    epoch_seconds: float
 
 
-# The trainings of a recipe: those of one call can be done side by side, calls follow each other.
-Efforts = list[list[TrainingTime]]
+# The trainings of a recipe by call and position: those of one call can be done side by side, calls follow each other.
+TrainingTimes = list[list[TrainingTime]]
 
 
 @dataclass(frozen=True)
 class TimedRecipe:
-    """A recipe that was tried, and what it takes with any number of epochs."""
+    """A recipe that was timed, and the estimate of its time with any number of epochs."""
 
     recipe: Recipe
-    # Of few images, its sub-models nothing but a head layer: asked only what it would train.
-    job: RecoveryTask
-    # What a copy of all images takes outside of trainings, the teacher's answers among it [s].
+    # Of few images and of sub-models without blocks: it serves to list the trainings, not to do them.
+    task: RecoveryTask
+    # Time of a copy of all images outside of trainings, the teacher's forward pass among it [s].
     copy_seconds: float
-    # What an epoch takes with all images, by call and position [s].
+    # Time of an epoch with all images, by call and position [s].
     epoch_seconds: Sequence[Sequence[float]]
-    # How many copies of an image there may be.
-    most_copies: int
+    max_copies: int
 
-    def efforts(self, epochs: int) -> Efforts:
-        """Return what is trained with so many epochs, and how long."""
-        found: Efforts = []
+    def training_times(self, epochs: int) -> TrainingTimes:
+        """Return the trainings of the recipe with a budget of this many epochs."""
+        calls: TrainingTimes = []
 
-        def count(trainings: Sequence[TrainingTask]) -> None:
-            known = self.epoch_seconds[len(found)]
-            pairs = zip(trainings, known, strict=True)
-            found.append([TrainingTime(training.schedule.epochs, seconds) for training, seconds in pairs])
+        def list_tasks(tasks: Sequence[TrainingTask]) -> None:
+            pairs = zip(tasks, self.epoch_seconds[len(calls)], strict=True)
+            calls.append([TrainingTime(task.schedule.epochs, seconds) for task, seconds in pairs])
 
-        self.recipe(replace(self.job, epochs=epochs), count)
-        return found
+        self.recipe(replace(self.task, epochs=epochs), list_tasks)
+        return calls
 
-    def outside_seconds(self, epochs: int) -> float:
-        """Return how long everything but trainings takes [s]."""
-        return self.copy_seconds * min(self.most_copies, epochs)
+    def overhead_seconds(self, epochs: int) -> float:
+        """Return the time of everything but trainings [s]."""
+        return self.copy_seconds * min(self.max_copies, epochs)
 
-    def seconds(self, epochs: int, width: int) -> float:
-        """Return how long all of it takes where so many trainings are done at a time [s]."""
-        total = self.outside_seconds(epochs)
-        for call in self.efforts(epochs):
-            each = [effort.epochs * effort.seconds for effort in call]
-            total += max(*each, sum(each) / width) if len(each) > 1 else each[0]
+    def seconds(self, epochs: int, num_workers: int) -> float:
+        """Return the time of the whole recipe where so many trainings are done at a time [s]."""
+        total = self.overhead_seconds(epochs)
+        for call in self.training_times(epochs):
+            times = [training.epochs * training.epoch_seconds for training in call]
+            # Lower bounds of the makespan, which taking turns by epochs nearly reaches.
+            total += max(*times, sum(times) / num_workers) if len(times) > 1 else times[0]
         return total
 
-    def most_epochs(self, minutes: float, width: int) -> int:
-        """Return the largest number of epochs that fits.
+    def max_epochs(self, minutes: float, num_workers: int) -> int:
+        """Return the largest number of epochs that fits, by doubling and bisection.
 
         Raises:
             InputError: If not even one does.
         """
         limit = 60 * minutes
-        if (one := self.seconds(1, width)) > limit:
+        if (one := self.seconds(1, num_workers)) > limit:
             raise InputError(
-                f"--minutes must be at least {math.ceil(one / 6) / 10:g}, which one epoch takes, got {minutes:g}; "
-                "more --jobs or a --scheduler make it shorter."
+                f"{setting('minutes')} must be at least {math.ceil(one / 6) / 10:g}, which one epoch takes, "
+                f"got {minutes:g}; more {setting('jobs')} or a {setting('scheduler')} make it shorter."
             )
         fits, too_many = 1, 2
-        while too_many < _MOST_EPOCHS and self.seconds(too_many, width) <= limit:
+        while too_many < _MAX_EPOCHS and self.seconds(too_many, num_workers) <= limit:
             fits, too_many = too_many, 2 * too_many
         while too_many - fits > 1:
             middle = (fits + too_many) // 2
-            fits, too_many = (middle, too_many) if self.seconds(middle, width) <= limit else (fits, middle)
+            fits, too_many = (middle, too_many) if self.seconds(middle, num_workers) <= limit else (fits, middle)
         return fits
 
 
 @dataclass
-class _Timing:
-    """A `Train` that times an epoch of each training, in a copy."""
+class _EpochTimer:
+    """A `TrainFunction` that times an epoch of each training, in a copy, and leaves the modules as they are."""
 
     device: str
     epoch_seconds: list[list[float]] = field(default_factory=list)
     seconds: float = 0.0
 
-    def __call__(self, trainings: Sequence[TrainingTask]) -> None:
+    def __call__(self, tasks: Sequence[TrainingTask]) -> None:
         start = time.perf_counter()
-        self.epoch_seconds.append([self._seconds(training) for training in trainings])
+        self.epoch_seconds.append([self._time_epoch(task) for task in tasks])
         self.seconds += time.perf_counter() - start
 
-    def _seconds(self, training: TrainingTask) -> float:
-        """Return what an epoch takes [s]: the shorter of two, as the first one warms up."""
-        training = replace(training, schedule=replace(training.schedule, epochs=2))
+    def _time_epoch(self, task: TrainingTask) -> float:
+        """Return the time of an epoch [s]: the shorter of two, as the first one warms up."""
+        task = replace(task, schedule=replace(task.schedule, epochs=2))
         start = time.perf_counter()
-        state = run_epoch(training, None, self.device)
+        state = run_epoch(task, None, self.device)
         middle = time.perf_counter()
-        run_epoch(training, state, self.device)
+        run_epoch(task, state, self.device)
         return min(middle - start, time.perf_counter() - middle)
 
 
@@ -127,46 +126,47 @@ def time_recipe(
     seed: int,
     device: str = "cpu",
 ) -> TimedRecipe:
-    """Try a recipe on a few of the images; the sub-models stay as they are.
+    """Time a recipe on a few of the images; the sub-models stay as they are.
 
     Args:
-        recipe: What to try.
+        recipe: Recipe to time.
         parts: The sub-models as cut.
-        teacher: Whose answers are learned.
+        teacher: Teacher of the distillation.
         samples: All images.
-        jitter: How copies are moved.
-        hidden: Of the fusion.
-        seed: Of everything that is drawn.
-        device: Where it is to be trained.
+        jitter: Jitter of the images' copies.
+        hidden: Hidden units of the fusion.
+        seed: Seed of everything that is drawn.
+        device: Device on which the recipe is to be run.
     """
-    few = samples.take(_few(samples.labels))
+    few = samples.take(_few_per_class(samples.labels))
     scale = len(samples) / len(few)
     start = time.perf_counter()
-    learned, held = split_validation(distillation_data(teacher, few, jitter, seed, num_copies=1), seed=seed)
-    timing = _Timing(device)
-    job = RecoveryTask(parts, teacher, learned, held, hidden, _TRIED_EPOCHS, seed)
-    recipe(job, timing)
-    outside = time.perf_counter() - start - timing.seconds
-    hollow = tuple(replace(part, sub_model=_hollow(part.sub_model)) for part in parts)
+    data, validation = split_validation(make_distillation_data(teacher, few, jitter, seed, num_copies=1), seed=seed)
+    timer = _EpochTimer(device)
+    task = RecoveryTask(parts, teacher, data, validation, hidden, _TIMING_EPOCHS, seed)
+    recipe(task, timer)
+    overhead = time.perf_counter() - start - timer.seconds
+    # A recipe extracts features whenever it runs: with empty blocks, to list its trainings takes next to no time.
+    empty = tuple(replace(part, sub_model=_without_blocks(part.sub_model)) for part in parts)
     return TimedRecipe(
         recipe,
-        replace(job, parts=hollow),
-        scale * outside,
-        [[scale * seconds for seconds in call] for call in timing.epoch_seconds],
-        NUM_COPIES if jitter.moves else 1,
+        replace(task, parts=empty),
+        scale * overhead,
+        [[scale * seconds for seconds in call] for call in timer.epoch_seconds],
+        NUM_COPIES if jitter.is_active else 1,
     )
 
 
-def _few(labels: Tensor) -> Tensor:
-    """Return the indices of a few images, of each class the same share and one at least."""
+def _few_per_class(labels: Tensor) -> Tensor:
+    """Return the indices of a few images: of each class the same share, and at least one."""
     by_class = labels.argsort(stable=True)
-    spread = by_class[torch.linspace(0, len(labels) - 1, min(FEW, len(labels))).long()]
+    spread = by_class[torch.linspace(0, len(labels) - 1, min(NUM_TIMING_IMAGES, len(labels))).long()]
     firsts = torch.cat([torch.where(labels == c)[0][:1] for c in labels.unique()])
     few: Tensor = torch.cat([spread, firsts]).unique()
     return few
 
 
-def _hollow(model: VisionTransformer) -> VisionTransformer:
-    """Return a network of the same widths whose blocks do nothing."""
-    nothing: list[list[int]] = [[]] * model.shape.depth
-    return cut(model, nothing, nothing)
+def _without_blocks(model: VisionTransformer) -> VisionTransformer:
+    """Return a network of the same embed dim whose blocks keep no head and no channel."""
+    none_kept: list[list[int]] = [[]] * model.shape.depth
+    return cut(model, none_kept, none_kept)

@@ -1,7 +1,7 @@
 """Train the whole model of a card again: `python -m planner.executor.train_whole CARD`.
 
-The card says how; weights, their hash and the accuracy are written beside it. Stopped, it goes on after the last
-finished epoch.
+The card holds the schedule; weights, their hash and the accuracy are written beside it. A run that was stopped resumes
+after the last finished epoch.
 """
 
 import argparse
@@ -30,8 +30,8 @@ from planner.schema.base import write_bytes
 STATE = "training.safetensors"
 
 
-class SmoothedLabels(Loss):
-    """Cross-entropy with labels of which a share is spread over all classes."""
+class LabelSmoothingLoss(Loss):
+    """Cross-entropy with label smoothing: a share of each label is spread over all classes."""
 
     def __init__(self, smoothing: float) -> None:
         super().__init__()
@@ -42,8 +42,8 @@ class SmoothedLabels(Loss):
 
 
 @dataclass(frozen=True)
-class Jittered:
-    """Images that are moved anew each time; there is no teacher to say anything about them."""
+class JitteredSamples:
+    """Images that are moved anew each time, without a teacher."""
 
     samples: Samples
     jitter: Jitter
@@ -53,33 +53,34 @@ class Jittered:
 
     def batch(self, indices: Tensor, generator: torch.Generator) -> Batch:
         """Return images, each moved as the generator draws it."""
-        images, silence = self.jitter(self.samples.images[indices], generator), torch.empty(len(indices), 0)
-        return Batch(images, self.samples.labels[indices], silence, silence)
+        images, no_teacher = self.jitter(self.samples.images[indices], generator), torch.empty(len(indices), 0)
+        return Batch(images, self.samples.labels[indices], no_teacher, no_teacher)
 
 
 def train_whole(card_path: Path, progress: Progress) -> ModelCard:
-    """Train a card's model from scratch and return the card with what came out, both written.
+    """Train a card's model from scratch, write its weights and the updated card, and return the card.
 
     Raises:
-        InputError: If the card does not say how to train, or on what.
+        InputError: If the card has no training or no data.
     """
     card = read_document(card_path, ModelCard)
     training = card.training
     if training is None:
         raise InputError(f"{card_path}: must say under `training` how the weights are made, got nothing.")
-    here = card.seen_from(card_path.parent)
-    samples, test = data.load(here, "train"), data.load(here, "test")
+    located = card.with_paths_in(card_path.parent)
+    samples, test = data.load(located, "train"), data.load(located, "test")
     model = VisionTransformer(whole_shape(card))
     initialise(model, torch.Generator().manual_seed(training.seed))
     jitter = Jitter.of(training)
-    # All images are learned from: nothing is held out, and all epochs are run.
-    nothing = Jittered(samples.take(torch.arange(0)), jitter)
+    # All images are for training: without validation samples, all epochs are run.
+    no_validation = JitteredSamples(samples.take(torch.arange(0)), jitter)
     schedule = Schedule(training.epochs, training.batch_size, training.learning_rate, training.weight_decay)
-    objective = SmoothedLabels(training.label_smoothing)
-    order = TrainingTask(card.model, model, objective, Jittered(samples, jitter), nothing, schedule, training.seed)
-    task = progress.add_task(f"train {card.model}", total=training.epochs)
+    loss = LabelSmoothingLoss(training.label_smoothing)
+    train_data = JitteredSamples(samples, jitter)
+    task = TrainingTask(card.model, model, loss, train_data, no_validation, schedule, training.seed)
+    progress_bar = progress.add_task(f"train {card.model}", total=training.epochs)
     state = card_path.parent / STATE
-    train(order, state, lambda epoch: progress.advance(task))
+    train(task, state, lambda epoch: progress.advance(progress_bar))
     content = save(model.state_dict())
     measured = {
         "weights": WEIGHTS,
@@ -95,7 +96,7 @@ def train_whole(card_path: Path, progress: Progress) -> ModelCard:
     return card
 
 
-def main() -> None:
+def _main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("card", type=Path)
@@ -107,4 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    _main()

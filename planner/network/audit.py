@@ -1,12 +1,12 @@
-"""What a head, a hidden channel and everything else of a model costs: counted, and audited.
+"""Audit of the closed-form MAC and parameter counts: fvcore and torch count the real modules.
 
-fvcore counts the real modules, operator by operator; the closed form of `planner.network.counts`
-says what must come out. They must agree to the last MAC and parameter, and torch's own counter with
-them, but for layer norms, which it leaves out.
+fvcore counts operator by operator; the closed form of `planner.network.counts` says what must come
+out. They must agree to the last MAC and parameter, and torch's own counter with them, but for layer
+norms, which it leaves out.
 
 Limits: fvcore calls MACs flops. It drops operators that it does not know with a warning: here
 that is an error. It does not know fused attention: a handle for it is registered. Torch's counter
-does not see fused attention on a CPU: it is asked with attention in plain operators.
+does not see fused attention on a CPU: it counts a network with attention in plain operators.
 """
 
 import logging
@@ -24,7 +24,7 @@ from planner.network import counts
 from planner.network.counts import Counts
 from planner.network.vit import Shape, VisionTransformer
 
-# What counts nothing by convention (see `planner.rules.cost`).
+# Operators that count nothing by convention (see `planner.rules.cost`).
 _UNCOUNTED = {
     "aten::add",
     "aten::gelu",
@@ -38,7 +38,7 @@ _UNCOUNTED = {
 
 
 def count(model: VisionTransformer) -> Counts:
-    """Return fvcore's count of a network, which must equal the closed form of its shape and torch's count.
+    """Return fvcore's counts of a network, which must equal the closed form of its shape and torch's count.
 
     Raises:
         PlannerError: If fvcore meets an operator that it does not know, or the counts differ.
@@ -76,7 +76,7 @@ def _torch_macs(model: VisionTransformer, image: torch.Tensor) -> int:
 
 
 def _attention_macs(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
-    """Q K^T and its product with V: B H N N (D + Dv)."""
+    """Return the MACs of fused attention: those of Q K^T, and of its softmax times V."""
     from fvcore.nn.jit_handles import get_shape
 
     *batch, queries, dim = get_shape(inputs[0])
@@ -88,9 +88,13 @@ def _attention_macs(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
 
 
 def audit(whole: Shape) -> tuple[Counts, Counts, Counts]:
-    """Return the counts of what is fixed, of a head and of a channel, each confirmed by fvcore.
+    """Return the counts of the fixed part, of a head and of a channel, each confirmed by fvcore.
 
-    A head's count is what a network with one head more has, and so on.
+    A head's counts are the difference between two networks, one of which has a head more in each block; a channel's
+    likewise.
+
+    Raises:
+        PlannerError: If the counts differ from the closed form, or do not add up to those of the whole model.
     """
     depth = whole.depth
 
@@ -100,8 +104,8 @@ def audit(whole: Shape) -> tuple[Counts, Counts, Counts]:
         return count(VisionTransformer(shape).eval())
 
     one, more_heads, more_channels = sized(1, 1), sized(2, 1), sized(1, 2)
-    head = _share(more_heads, one, depth)
-    channel = _share(more_channels, one, depth)
+    head = _per_block(more_heads, one, depth)
+    channel = _per_block(more_channels, one, depth)
     fixed = one + head * -depth + channel * -depth
     total = count(VisionTransformer(whole).eval())
     if fixed + head * sum(whole.num_heads) + channel * sum(whole.hidden_dim) != total:
@@ -109,5 +113,5 @@ def audit(whole: Shape) -> tuple[Counts, Counts, Counts]:
     return fixed, head, channel
 
 
-def _share(more: Counts, less: Counts, parts: int) -> Counts:
-    return Counts((more.macs - less.macs) // parts, (more.params - less.params) // parts)
+def _per_block(more: Counts, less: Counts, depth: int) -> Counts:
+    return Counts((more.macs - less.macs) // depth, (more.params - less.params) // depth)

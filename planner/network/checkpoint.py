@@ -1,4 +1,4 @@
-"""Model cards and their weights: read strictly, never unpickled.
+"""Readers of model cards and their weights: strict, and without unpickling.
 
 Formats: safetensors; .pth, .pt and .bin, of which torch reads the tensors and refuses all else;
 .npz of plain arrays. Tensors of other float types become float32.
@@ -23,17 +23,17 @@ from planner.errors import InputError
 from planner.library import folder
 from planner.network.naming_schemes import Scheme, check_map, rename_tensors, scheme_of
 from planner.network.vit import Shape, VisionTransformer
-from planner.schema import ModelCard, nearest, read_document
+from planner.schema import ModelCard, did_you_mean, read_document
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
 
-# What a training script may have put its tensors under, DeiT's among them.
+# Keys under which a training script, such as DeiT's, may have put its tensors.
 _WRAPPERS = ("model", "state_dict")
 
 
 def find_card(name: str) -> Path:
-    """Return the path of a model's card: a path to one, or the name of a shipped model.
+    """Return the path of a model's card, given that path or the name of a shipped model.
 
     Raises:
         InputError: If there is no such model.
@@ -43,23 +43,23 @@ def find_card(name: str) -> Path:
     known = sorted(path.parent.name for path in folder("models").glob(f"*/{CARD}"))
     if name not in known:
         raise InputError(
-            f"model must be a card's path or one of {', '.join(known)}, got {name!r}{nearest(name, known) or '.'}"
+            f"model must be a card's path or one of {', '.join(known)}, got {name!r}{did_you_mean(name, known) or '.'}"
         )
     return folder("models") / name / CARD
 
 
 def load_card(name: str) -> ModelCard:
-    """Read a model's card; the paths in it are then seen from the working folder."""
+    """Read a model's card; its paths, which are relative to it, become relative to the working folder."""
     path = find_card(name)
-    return read_document(path, ModelCard).seen_from(path.parent)
+    return read_document(path, ModelCard).with_paths_in(path.parent)
 
 
 def load_model(name: str) -> tuple[ModelCard, VisionTransformer]:
     """Return a model's card and the model itself, in eval mode.
 
     Raises:
-        InputError: If the card has no weights, or they are not the card's: another hash, a
-            missing or a left-over tensor.
+        InputError: If the card has no weights, or they are not the card's: another hash, a missing or an additional
+            tensor.
     """
     path, card = find_card(name), load_card(name)
     if card.weights is None or card.weights_sha256 is None:
@@ -95,9 +95,9 @@ def load_weights(path: Path, model: nn.Module, sha256: str, names: str | Scheme 
 
     Args:
         path: The file.
-        model: What is filled; it stays as it is where the file is refused.
-        sha256: The file's hash.
-        names: What the file calls the parameters: a scheme's name, or a map from our names.
+        model: Network to fill; it stays as it is where the file is refused.
+        sha256: Expected hash of the file.
+        names: Naming scheme of the file's parameters: its name, or a map from our names.
 
     Raises:
         InputError: If the file is missing, damaged, changed, or another network's.
@@ -131,7 +131,7 @@ def parse(path: Path, content: bytes) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint by their names in it, in float32.
 
     Args:
-        path: Whose suffix names the format.
+        path: Path of the file, whose suffix names the format.
         content: The file's bytes.
 
     Raises:
@@ -180,7 +180,8 @@ def _npz(path: Path, content: bytes) -> Mapping[Any, Any]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays}
-    # A lone array is no context; an array of objects, or of a type torch lacks, is a ValueError or TypeError.
+    # np.load of a lone array returns no context manager; an array of objects, or of a type that torch lacks, is a
+    # ValueError or TypeError.
     except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: must be an .npz file of plain arrays ({error}).") from None
 

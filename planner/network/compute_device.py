@@ -1,4 +1,4 @@
-"""Where networks are trained."""
+"""The CPU or GPU on which networks are trained."""
 
 import re
 
@@ -11,7 +11,7 @@ def check_device(name: str) -> torch.device:
     """Return the device to train on.
 
     Raises:
-        InputError: If it is not "cpu" or "cuda[:n]", or not there.
+        InputError: If the name is not "cpu" or "cuda[:n]", or there is no such device.
     """
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise InputError(f"device: must be cpu, cuda or cuda:n, got {name!r}.")
@@ -22,5 +22,5 @@ def check_device(name: str) -> torch.device:
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """Return where a loss is computed: on a GPU, matrices are multiplied in bfloat16."""
+    """Return the context of a forward pass: on a GPU, matrices are multiplied in bfloat16."""
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")

@@ -1,8 +1,8 @@
-"""MACs and parameters of a network from its shape alone: the closed form.
+"""Closed form of a network's MACs and parameters, from its shape alone.
 
 The convention is that of `planner.rules.cost`: 1 MAC is one multiply-accumulate, a layer norm counts
-5 per element (as fvcore counts it), softmax, GELU and additions count nothing. ViT-Tiny at 224
-has 1.258 GMACs in it.
+5 per element (as fvcore counts it), softmax, GELU and additions count nothing. So counted, ViT-Tiny
+at 224 pixels has 1.258 GMACs.
 """
 
 from dataclasses import dataclass
@@ -28,24 +28,24 @@ class Counts:
 
 
 def per_head(shape: Shape) -> Counts:
-    """Q, K, V and output projections of one head, and its attention."""
+    """Return the counts of one head: its Q, K, V and output projections, and its attention."""
     N, E, hd = shape.num_tokens, shape.embed_dim, shape.head_dim
     return Counts(macs=4 * N * E * hd + 2 * N * N * hd, params=3 * (E + 1) * hd + hd * E)
 
 
 def per_channel(shape: Shape) -> Counts:
-    """One row of fc1 and one column of fc2."""
+    """Return the counts of one hidden channel: a row of fc1 and a column of fc2."""
     return Counts(macs=2 * shape.num_tokens * shape.embed_dim, params=2 * shape.embed_dim + 1)
 
 
 def per_half(shape: Shape) -> Counts:
-    """What a block's attention half, and its MLP half, has beside heads and channels: norm and output bias."""
+    """Return the counts of a block's attention half, or MLP half, without heads and channels: norm and output bias."""
     E = shape.embed_dim
     return Counts(macs=NORM_MACS_PER_ELEMENT * shape.num_tokens * E, params=3 * E)
 
 
 def fixed(shape: Shape) -> Counts:
-    """What every sub-model of this width has: embeddings, all halves, final norm, head layer.
+    """Return the counts that every sub-model of this width has: embeddings, all halves, final norm, head layer.
 
     A block that lost a half has less: a plan counts it all the same (a safe over-estimate).
     """
@@ -61,7 +61,7 @@ def fixed(shape: Shape) -> Counts:
 
 
 def _stem(shape: Shape) -> Counts:
-    """3x3 convolutions with stride 2, none of which depends on the embed dim."""
+    """Return the counts of the stem's 3x3 convolutions with stride 2, none of which depends on the embed dim."""
     total, size = Counts(0, 0), shape.image_size
     for inputs, outputs in pairwise(shape.channels):
         size //= 2
@@ -77,7 +77,7 @@ def norm_macs(shape: Shape) -> int:
 
 
 def missing_halves(shape: Shape) -> int:
-    """Return how many attention and MLP halves a network lacks."""
+    """Return the number of attention and MLP halves that a network lacks."""
     return sum(h == 0 for h in shape.num_heads) + sum(c == 0 for c in shape.hidden_dim)
 
 

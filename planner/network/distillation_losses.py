@@ -1,10 +1,10 @@
-"""Losses: what sub-models and their fusion learn from labels and from a teacher, mostly the whole model.
+"""Loss terms of sub-models and fusion: labels, and knowledge distillation from a teacher, by default the whole model.
 
 A sub-model answers for its own classes and for "other", all foreign classes together. It keeps
 the whole model's head layer, so "other" needs no output of its own: its probability is the sum
-of the foreign ones. Labels are learned in these terms; the whole model's soft answers are learned
-for all classes, since the fusion gains from features that tell foreign classes apart (five
-sub-models of two digits each at a quarter of the retention: 39 errors instead of 77).
+of the foreign ones. Labels are learned in these terms; the teacher's soft targets are learned for
+all classes, since the fusion gains from features that tell foreign classes apart (five sub-models
+of two digits each at a quarter of the retention: 39 errors instead of 77).
 
 Legend: B images, C classes, n own classes, N tokens, d dims of all heads together (student and teacher may differ).
 """
@@ -19,7 +19,7 @@ def log_own_and_other(logits: Tensor, own: Tensor) -> Tensor:
 
     Args:
         logits: (B, C).
-        own: Which classes are the sub-model's, (C,) bool. If all are, there is no other: (B, n).
+        own: Mask of the sub-model's own classes, (C,) bool. If all are, there is no other: (B, n).
     """
     log_p = logits.log_softmax(dim=1)
     if own.all():
@@ -35,24 +35,24 @@ def own_and_other_labels(labels: Tensor, own: Tensor) -> Tensor:
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, labels: Tensor, own: Tensor, temperature: float) -> Tensor:
-    """Return half cross-entropy with own-or-other labels, half `soft_loss` over all classes.
+    """Return half cross-entropy with own-or-other labels, half `soft_target_loss` over all classes.
 
     Args:
         student: Logits (B, C).
-        teacher: Logits (B, C) of the whole model.
+        teacher: Logits (B, C).
         labels: (B,).
-        own: (C,) bool.
-        temperature: Of the soft answers.
+        own: Mask of the own classes, (C,) bool.
+        temperature: Softens both networks' probabilities.
 
     Source:
-        "Other" as in EC-SNN (IJCAI 2024).
+        Knowledge distillation: Hinton et al., arXiv 1503.02531; "other" as in EC-SNN (IJCAI 2024).
     """
     hard = F.nll_loss(log_own_and_other(student, own), own_and_other_labels(labels, own))
-    return 0.5 * hard + 0.5 * soft_loss(student, teacher, temperature)
+    return 0.5 * hard + 0.5 * soft_target_loss(student, teacher, temperature)
 
 
-def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Return KL(teacher || student) of softened answers, scaled to keep its gradient's size.
+def soft_target_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return KL(teacher || student) of softened probabilities, scaled so that its gradient keeps its size.
 
     Args:
         student: Logits (B, C).
@@ -62,12 +62,12 @@ def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     Source:
         Hinton et al., arXiv 1503.02531.
     """
-    learned, taught = ((logits / temperature).log_softmax(1) for logits in (student, teacher))
-    return temperature**2 * F.kl_div(learned, taught, reduction="batchmean", log_target=True)
+    log_student, log_teacher = ((logits / temperature).log_softmax(1) for logits in (student, teacher))
+    return temperature**2 * F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
 
 
-def hard_loss(student: Tensor, teacher: Tensor, labels: Tensor, own: Tensor, smoothing: float) -> Tensor:
-    """Return half cross-entropy with the labels, half with what the teacher thinks most likely, both smoothed.
+def hard_distillation_loss(student: Tensor, teacher: Tensor, labels: Tensor, own: Tensor, smoothing: float) -> Tensor:
+    """Return half cross-entropy with the labels, half with the teacher's most likely class, both smoothed.
 
     Only the own classes count: the labels must be among them.
 
@@ -75,31 +75,33 @@ def hard_loss(student: Tensor, teacher: Tensor, labels: Tensor, own: Tensor, smo
         student: Logits (B, C).
         teacher: Logits (B, C).
         labels: (B,).
-        own: (C,) bool.
+        own: Mask of the own classes, (C,) bool.
         smoothing: Share of each label that is spread over all own classes.
 
     Source:
-        DEKD's L_cls: DeViT, arXiv 2309.05015; the teacher's part is DeiT's hard distillation, arXiv 2012.12877.
+        DEKD's L_cls: DeViT, arXiv 2309.05015; the teacher's part is DeiT's hard-label distillation, arXiv 2012.12877.
     """
     position = own.cumsum(0) - 1
-    of_own = student[:, own]
-    taught = teacher[:, own].argmax(1)
-    true = F.cross_entropy(of_own, position[labels], label_smoothing=smoothing)
-    return 0.5 * true + 0.5 * F.cross_entropy(of_own, taught, label_smoothing=smoothing)
+    own_logits = student[:, own]
+    teacher_labels = teacher[:, own].argmax(1)
+    true = F.cross_entropy(own_logits, position[labels], label_smoothing=smoothing)
+    return 0.5 * true + 0.5 * F.cross_entropy(own_logits, teacher_labels, label_smoothing=smoothing)
 
 
-def relation_loss(student: Tensor, teacher: Tensor, head_dim: int) -> Tensor:
-    """Return how differently the tokens of two networks relate: KL(teacher || student) of row softmaxes, the mean row.
+def relation_matching_loss(student: Tensor, teacher: Tensor, head_dim: int) -> Tensor:
+    """Return KL(teacher || student) of the token relations' row softmaxes, averaged over rows.
 
     Relations are R = F F^T / sqrt(head_dim), tokens by tokens, so that widths may differ.
 
     Args:
         student: Q, K or V with its heads side by side, (B, N, d).
         teacher: The same of the teacher.
-        head_dim: Of both.
+        head_dim: Head dim of both.
 
     Source:
         DEKD's L_Q, L_K and L_V: DeViT, arXiv 2309.05015; relations as in MiniLMv2, arXiv 2012.15828.
     """
-    learned, taught = ((x @ x.transpose(1, 2) / head_dim**0.5).log_softmax(-1) for x in (student, teacher))
-    return F.kl_div(learned.flatten(0, 1), taught.flatten(0, 1), reduction="batchmean", log_target=True)
+    log_student, log_teacher = (
+        (x @ x.transpose(1, 2) / head_dim**0.5).log_softmax(-1) for x in (student, teacher)
+    )  # (B, N, N) each
+    return F.kl_div(log_student.flatten(0, 1), log_teacher.flatten(0, 1), reduction="batchmean", log_target=True)

@@ -1,10 +1,10 @@
-"""A sub-model as ONNX files: float32, and int8 made from it.
+"""Export of a sub-model to ONNX: float32, and int8 quantised from it.
 
 The graph takes `images` (B, channels, H, W) and returns `features` (B, E); B is free. Only operators of the
 ONNX standard are in it, and attention is written out in as few of them as it takes.
 
 Weights lie beside the graph, in `NAME.onnx.data`: ONNX Runtime maps that file and lets go of each tensor once it has
-packed it for its kernels. Of weights inside the graph it would hold a second copy at its peak.
+packed it for its kernels. With weights inside the graph it would hold a second copy at its peak.
 """
 
 import importlib
@@ -27,20 +27,20 @@ INPUT, OUTPUT = "images", "features"
 
 _OPSET = 20
 # Smaller tensors stay in the graph: a mapped one takes a page of memory, if not two.
-_EXTERNAL_FROM_BYTES = 4096
+_MIN_EXTERNAL_BYTES = 4096
 _PAGE_BYTES = 4096
 
 
 def export_onnx(model: VisionTransformer, path: Path) -> None:
-    """Write a network as float32 ONNX, its weights to `data_path(path)`, that returns its features.
+    """Write a float32 ONNX graph that returns a network's features, and its weights to `data_path(path)`.
 
     Raises:
         InputError: If onnx and onnxscript are not installed, or a file cannot be written.
     """
     for name in ("onnx", "onnxscript"):
-        _needed(name)
+        _require(name)
     s = model.shape
-    # Of a batch of one, the exporter would make a constant.
+    # The exporter would take a batch of one for a constant.
     images = torch.zeros(2, s.in_channels, s.image_size, s.image_size)
     with _quiet():
         program = torch.onnx.export(
@@ -60,20 +60,20 @@ def export_onnx(model: VisionTransformer, path: Path) -> None:
 
 
 def quantise_int8(source: Path, target: Path) -> None:
-    """Write an ONNX file with the weights of its matrix products in int8; activations are quantised as it runs.
+    """Write an ONNX file with the weights of its matrix products in int8 (dynamic quantisation of activations).
 
     Raises:
         InputError: If onnx and onnxruntime are not installed, or a file cannot be read or written.
     """
-    onnx = _needed("onnx")
-    _needed("onnxruntime")
+    onnx = _require("onnx")
+    _require("onnxruntime")
     if not source.is_file():
         raise InputError(f"{source}: must be an ONNX file to quantise, got none; export the network first.")
     from onnxruntime.quantization import QuantType, quant_pre_process, quantize_dynamic
 
     with tempfile.TemporaryDirectory() as folder, _quiet():
         prepared, quantised = Path(folder, "prepared.onnx"), Path(folder, "int8.onnx")
-        # Without it shapes stay unknown, and constants unfolded.
+        # Without it, shapes stay unknown and constants unfolded.
         quant_pre_process(source, prepared)
         # The patch embedding stays as it is: older runtimes know no integer convolution, and it is no faster.
         quantize_dynamic(prepared, quantised, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
@@ -82,12 +82,12 @@ def quantise_int8(source: Path, target: Path) -> None:
 
 
 def data_path(path: Path) -> Path:
-    """Return the file of the weights that belongs to a graph's file: they are moved together."""
+    """Return the path of the weights of a graph's file: both are to be moved together."""
     return path.with_name(f"{path.name}.data")
 
 
 class _Features(nn.Module):
-    """A network whose forward pass ends at the features."""
+    """Network whose forward pass ends at the features."""
 
     def __init__(self, model: VisionTransformer) -> None:
         super().__init__()
@@ -110,20 +110,21 @@ def _attention(
 
 
 def _write(proto: Any, path: Path) -> None:
-    """Write a graph and beside it its large tensors; where there is a graph, its weights are whole."""
+    """Write a graph and beside it its large tensors."""
     _strip(proto)
     data = bytearray()
     for tensor in proto.graph.initializer:
         content = tensor.raw_data
-        if len(content) < _EXTERNAL_FROM_BYTES:
+        if len(content) < _MIN_EXTERNAL_BYTES:
             continue
         data.extend(bytes(-len(data) % _PAGE_BYTES))
-        place = {"location": data_path(path).name, "offset": len(data), "length": len(content)}
+        entry = {"location": data_path(path).name, "offset": len(data), "length": len(content)}
         data.extend(content)
         tensor.ClearField("raw_data")
         tensor.data_location = tensor.EXTERNAL
-        for key, value in place.items():
+        for key, value in entry.items():
             tensor.external_data.add(key=key, value=str(value))
+    # The old graph goes first and the new one comes last: where there is a graph, its weights are whole.
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -133,7 +134,7 @@ def _write(proto: Any, path: Path) -> None:
 
 
 def _strip(proto: Any) -> None:
-    """Remove where each node came from and the shapes that ONNX Runtime infers itself: most bytes of a small graph."""
+    """Remove the origin of each node and the shapes that ONNX Runtime infers itself: most bytes of a small graph."""
     graph = proto.graph
     del graph.value_info[:]
     for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
@@ -141,7 +142,7 @@ def _strip(proto: Any) -> None:
         del part.metadata_props[:]
 
 
-def _needed(name: str) -> Any:
+def _require(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -152,7 +153,7 @@ def _needed(name: str) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what the exporter and the quantiser log and warn of: nothing that a user could act on."""
+    """Suppress the log and the warnings of exporter and quantiser: a user can act on none of them."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""The fusion: all devices' features side by side, and a small MLP that answers for all classes.
+"""Fusion: a small MLP that classifies from all devices' features, side by side.
 
 Legend: B images, D devices, F embed dims of all devices together, H hidden units, C classes.
 """
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 # Less is rounding.
-_LEAST_SPREAD = 1e-4
+_MIN_STD = 1e-4
 
 
 class Fusion(nn.Module):
     """Standardise each feature, concatenate, two linear layers.
 
-    A device that does not answer counts as its average answer, which is zero after standardising.
+    The features of a device that does not answer count as their means, which are zero after standardising.
     """
 
     def __init__(self, embed_dims: Sequence[int], hidden: int, num_classes: int) -> None:
@@ -29,23 +29,23 @@ class Fusion(nn.Module):
         self.fc2 = nn.Linear(hidden, num_classes)
 
     def standardise(self, features: Tensor) -> None:
-        """Take mean and spread from features (B, F) of training images.
+        """Set mean and standard deviation to those of features (B, F) of training images.
 
         A feature that does not vary, as of a sub-model without any head, whose class token sees no patch, stays as it
         is: the least shift of it in a later training would otherwise drown all others.
         """
         self.mean.copy_(features.mean(0))
-        spread = features.std(0)
-        self.std.copy_(torch.where(spread > _LEAST_SPREAD, spread, 1.0))
+        std = features.std(0)
+        self.std.copy_(torch.where(std > _MIN_STD, std, 1.0))
 
     def forward(self, features: Tensor, present: Tensor | None = None) -> Tensor:
         """Return logits (B, C).
 
         Args:
             features: (B, F), the devices in their order.
-            present: Which devices answered, (B, D) of 0 and 1; all unless given.
+            present: Mask of the devices that answered, (B, D) of 0 and 1; all unless given.
         """
-        return self.answer(self.hidden(features, present))
+        return self.classify(self.hidden(features, present))
 
     def hidden(self, features: Tensor, present: Tensor | None = None) -> Tensor:
         """Return hidden units (B, H), before their GELU."""
@@ -55,14 +55,14 @@ class Fusion(nn.Module):
         hidden: Tensor = self.fc1(x)
         return hidden
 
-    def answer(self, hidden: Tensor) -> Tensor:
+    def classify(self, hidden: Tensor) -> Tensor:
         """Return logits (B, C) of hidden units (B, H)."""
         logits: Tensor = self.fc2(F.gelu(hidden))
         return logits
 
 
 def fresh_fusion(features: Tensor, embed_dims: Sequence[int], hidden: int, num_classes: int, seed: int) -> Fusion:
-    """Return a fusion with drawn weights that standardises features (B, F) of training images."""
+    """Return a fusion with random weights that standardises features (B, F) of training images."""
     generator = torch.Generator().manual_seed(seed)
     fusion = Fusion(embed_dims, hidden, num_classes)
     with torch.no_grad():

@@ -1,7 +1,7 @@
-"""A checkpoint of anyone's plain ViT becomes a model of ours: a card and canonical weights.
+"""Import of a plain ViT's checkpoint from another library: a card, and weights under our names.
 
-Sizes are read off the tensors' shapes. What does not show there is asked for (the number of
-heads) or is the convention of the naming scheme (the epsilon of the layer norms).
+Sizes are read off the tensors' shapes. What does not show there is an argument (the number of
+heads) or the convention of the naming scheme (the epsilon of the layer norms).
 """
 
 import hashlib
@@ -14,21 +14,21 @@ from pydantic import ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
-from planner.errors import InputError
+from planner.errors import InputError, setting
 from planner.network.checkpoint import CARD, WEIGHTS, parse, read_content, whole_shape
 from planner.network.naming_schemes import Scheme, in_file, rename_tensors, scheme_of
 from planner.network.vit import VisionTransformer
-from planner.schema import ModelCard, Origin, numbered, write_document
+from planner.schema import ModelCard, Origin, numbered_classes, write_document
 from planner.schema.base import write_bytes
 
-# A tensor that only one scheme's files have.
-_MARKS = {
+# Tensors by which a naming scheme is recognised: only its files have them.
+_MARKERS = {
     "cls_token": "timm",
     "class_token": "torchvision",
     "vit.embeddings.cls_token": "huggingface",
     "deit.embeddings.cls_token": "huggingface",
 }
-_EPS = {"timm": 1e-6, "torchvision": 1e-6, "huggingface": 1e-12}
+_LAYER_NORM_EPS = {"timm": 1e-6, "torchvision": 1e-6, "huggingface": 1e-12}
 # Of the ViTs of embed dim 192, 384, 768 and 1024.
 _USUAL_HEAD_DIM = 64
 
@@ -44,53 +44,53 @@ def import_checkpoint(
 
     Args:
         source: The checkpoint.
-        out: The folder of card and weights; the model gets its name.
+        out: Folder for card and weights; the model gets its name.
         num_heads: Heads of each block.
-        classes: Their names; they are numbered unless given.
-        layer_norm_eps: Of all layer norms; the naming scheme's convention unless given.
+        classes: Names of the classes; they are numbered unless given.
+        layer_norm_eps: Epsilon of all layer norms; the naming scheme's convention unless given.
 
     Raises:
-        InputError: If the checkpoint is no plain ViT, or something that it does not show is not given.
+        InputError: If the checkpoint is no plain ViT, or an argument that it needs is missing or does not fit.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: must be a new or an empty folder, got one that holds something.")
     content = read_content(source)
     state = parse(source, content)
-    scheme, names = _recognised(source, state)
-    seen = _Shapes(source, state, names)
-    num_classes = seen.of("head.weight", 2)[0]
+    scheme, names = _recognise(source, state)
+    shapes = _Shapes(source, state, names)
+    num_classes = shapes.of("head.weight", 2)[0]
     if classes is not None and len(classes) != num_classes:
         raise InputError(f"{source}: has {num_classes} classes, got names for {len(classes)}.")
-    eps = _EPS[scheme] if layer_norm_eps is None else layer_norm_eps
+    eps = _LAYER_NORM_EPS[scheme] if layer_norm_eps is None else layer_norm_eps
     try:
         card = ModelCard.model_validate(
             {
                 "model": out.resolve().name,
                 "description": f"Imported from {source.name}, whose names are {scheme}'s.",
-                "architecture": _architecture(seen, num_heads, eps),
-                "classes": numbered(num_classes) if classes is None else tuple(classes),
+                "architecture": _architecture(shapes, num_heads, eps),
+                "classes": numbered_classes(num_classes) if classes is None else tuple(classes),
                 "origin": Origin(file=source.name, sha256=hashlib.sha256(content).hexdigest()),
             }
         )
     except ValidationError as error:
-        raise _complaint(source, error) from None
+        raise _card_error(source, error) from None
     model = VisionTransformer(whole_shape(card))
     model.load_state_dict(rename_tensors(source, state, model.state_dict(), names))
-    _try(source, model.eval())
-    return _written(out, card, model)
+    _check_answer(source, model.eval())
+    return _write(out, card, model)
 
 
-def _complaint(source: Path, error: ValidationError) -> InputError:
-    """Return what does not do for a card in what was given beside the checkpoint."""
+def _card_error(source: Path, error: ValidationError) -> InputError:
+    """Return the error for arguments that are not valid in a card."""
     first = error.errors()[0]
     place = "".join(f"{step}: " for step in first["loc"])
     message = first["msg"].removeprefix("Value error, ").replace("Input should", "must")
-    # Of what does not go together, all fields are the input.
+    # Where fields do not go together, the input is all of them, which would be too much to show.
     got = f", got {first['input']!r}" if first["loc"] else ""
     return InputError(f"{source}: cannot have a card: {place}{message}{got}.")
 
 
-def _written(out: Path, card: ModelCard, model: VisionTransformer) -> ModelCard:
+def _write(out: Path, card: ModelCard, model: VisionTransformer) -> ModelCard:
     """Write weights and card, the card last: a folder without one is unfinished."""
     weights = save(model.state_dict())
     card = card.replace(weights=WEIGHTS, weights_sha256=hashlib.sha256(weights).hexdigest())
@@ -99,14 +99,14 @@ def _written(out: Path, card: ModelCard, model: VisionTransformer) -> ModelCard:
     return card
 
 
-def _recognised(source: Path, state: Mapping[str, Tensor]) -> tuple[str, Scheme]:
-    for mark, scheme in _MARKS.items():
-        if mark in state:
+def _recognise(source: Path, state: Mapping[str, Tensor]) -> tuple[str, Scheme]:
+    for marker, scheme in _MARKERS.items():
+        if marker in state:
             return scheme, scheme_of(scheme, state)
-    some = ", ".join(repr(name) for name in list(state)[:3]) or "no tensors"
+    first = ", ".join(repr(name) for name in list(state)[:3]) or "no tensors"
     raise InputError(
         f"{source}: names must be those of timm, DeiT, Hugging Face's ViT or DeiT, or torchvision, with a class token; "
-        f"got {some}. Write a card with a map as its parameter_names instead."
+        f"got {first}. Write a card with a map as its parameter_names instead."
     )
 
 
@@ -134,26 +134,26 @@ class _Shapes:
         return in_file(self._names, ours)[0]
 
 
-def _architecture(seen: _Shapes, num_heads: int | None, layer_norm_eps: float) -> dict[str, int | float | bool]:
-    embed_dim, in_channels, patch_size, _ = seen.of("patch_embed.proj.weight", 4)
-    seen.of("blocks.0.norm1.weight", 1)
+def _architecture(shapes: _Shapes, num_heads: int | None, layer_norm_eps: float) -> dict[str, int | float | bool]:
+    embed_dim, in_channels, patch_size, _ = shapes.of("patch_embed.proj.weight", 4)
+    shapes.of("blocks.0.norm1.weight", 1)
     depth = 0
-    while seen.has(f"blocks.{depth}.norm1.weight"):
+    while shapes.has(f"blocks.{depth}.norm1.weight"):
         depth += 1
-    hidden_dim = seen.of("blocks.0.mlp.fc1.weight", 2)[0]
-    inner_dim = seen.of("blocks.0.attn.qkv.weight", 2)[0] // 3
-    num_heads = _checked_heads(seen.source, num_heads, inner_dim)
-    distilled = seen.has("dist_token")
-    if distilled and not seen.has("head_dist.weight"):
+    hidden_dim = shapes.of("blocks.0.mlp.fc1.weight", 2)[0]
+    inner_dim = shapes.of("blocks.0.attn.qkv.weight", 2)[0] // 3
+    num_heads = _checked_heads(shapes.source, num_heads, inner_dim)
+    distilled = shapes.has("dist_token")
+    if distilled and not shapes.has("head_dist.weight"):
         raise InputError(
-            f"{seen.source}: has a distillation token, but no head layer for it ({seen.name('head_dist.weight')!r}): "
-            "a model with two tokens and one head layer cannot be run."
+            f"{shapes.source}: has a distillation token, but no head layer for it "
+            f"({shapes.name('head_dist.weight')!r}): a model with two tokens and one head layer cannot be run."
         )
-    num_tokens, num_prefix = seen.of("pos_embed", 3)[1], 2 if distilled else 1
+    num_tokens, num_prefix = shapes.of("pos_embed", 3)[1], 2 if distilled else 1
     side = math.isqrt(max(0, num_tokens - num_prefix))
     if side == 0 or side**2 != num_tokens - num_prefix:
         raise InputError(
-            f"{seen.source}: tensor {seen.name('pos_embed')!r} must have {num_prefix} + a square of tokens, "
+            f"{shapes.source}: tensor {shapes.name('pos_embed')!r} must have {num_prefix} + a square of tokens, "
             f"got {num_tokens}: images must be square, each patch with a position."
         )
     return {
@@ -175,18 +175,20 @@ def _checked_heads(source: Path, num_heads: int | None, inner_dim: int) -> int:
     if num_heads is None:
         usual = inner_dim // _USUAL_HEAD_DIM
         hint = (
-            f"; with the usual head dim of {_USUAL_HEAD_DIM} it would be --num-heads {usual}"
+            f"; with the usual head dim of {_USUAL_HEAD_DIM} it would be {setting('num_heads', usual)}"
             if inner_dim % _USUAL_HEAD_DIM == 0
             else ""
         )
-        raise InputError(f"{source}: the number of heads does not show in the weights: give it as --num-heads{hint}.")
+        raise InputError(
+            f"{source}: the number of heads does not show in the weights: give it as {setting('num_heads')}{hint}."
+        )
     if num_heads < 1 or inner_dim % num_heads:
-        raise InputError(f"--num-heads must divide {inner_dim}, the width of the queries, got {num_heads}.")
+        raise InputError(f"{setting('num_heads')} must divide {inner_dim}, the width of the queries, got {num_heads}.")
     return num_heads
 
 
-def _try(source: Path, model: VisionTransformer) -> None:
-    """Run the model on one image of noise: what comes out must be numbers."""
+def _check_answer(source: Path, model: VisionTransformer) -> None:
+    """Run the model on one image of noise: the logits must be finite."""
     shape = model.shape
     size = (1, shape.in_channels, shape.image_size, shape.image_size)
     with torch.inference_mode():

@@ -1,7 +1,7 @@
 """Sub-models and their fusion as one network, so that features are learned for the fusion.
 
-Legend: B images, D devices, F embed dims of all devices together, H hidden units of the fusion, C classes, E the
-teacher's embed dim.
+Legend: B images, D devices, F embed dims of all devices together, H hidden units of the fusion, C classes, P prefix
+tokens, E embed dim.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from planner.network.distillation_data import Batch
-from planner.network.distillation_losses import distillation_loss, soft_loss
+from planner.network.distillation_losses import distillation_loss, soft_target_loss
 from planner.network.fusion import Fusion
 from planner.network.losses import TEMPERATURE, Loss, device_dropout, own_mask
 from planner.network.vit import VisionTransformer
@@ -27,15 +27,15 @@ class JointModel(nn.Module):
 
     def prefixes(self, images: Tensor) -> list[Tensor]:
         """Return the prefix tokens (B, P, E) of each sub-model."""
-        found = []
+        prefixes = []
         for model in self.sub_models:
             assert isinstance(model, VisionTransformer)
-            found.append(model.prefix(images))
-        return found
+            prefixes.append(model.prefix(images))
+        return prefixes
 
 
 class MatchedJointModel(JointModel):
-    """The same with a layer from the fusion's hidden units to the teacher's width, which serves the training only."""
+    """Joint model with a linear layer from the fusion's hidden units to the teacher's width, for the training only."""
 
     def __init__(self, sub_models: Sequence[VisionTransformer], fusion: Fusion, teacher_dim: int) -> None:
         super().__init__(sub_models, fusion)
@@ -43,7 +43,7 @@ class MatchedJointModel(JointModel):
 
 
 class JointLoss(Loss):
-    """The fused answer, half by labels and half by the teacher's soft answers, beside each sub-model's own lesson.
+    """Knowledge distillation of the fused logits, beside that of each sub-model.
 
     Devices are dropped at random, so that the fusion learns to do without any one.
     """
@@ -51,6 +51,13 @@ class JointLoss(Loss):
     own: Tensor
 
     def __init__(self, own: Sequence[Sequence[int]], num_classes: int, own_weight: float) -> None:
+        """Initialise the loss.
+
+        Args:
+            own: Own classes of each sub-model, as indices.
+            num_classes: Classes of the whole model.
+            own_weight: Weight of all sub-models' losses together; that of the fused logits has weight 1.
+        """
         super().__init__()
         self.register_buffer("own", torch.stack([own_mask(classes, num_classes) for classes in own]))
         self.own_weight = own_weight
@@ -58,19 +65,20 @@ class JointLoss(Loss):
     def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         assert isinstance(module, JointModel)
         prefixes = module.prefixes(batch.inputs)
-        fused = module.fusion(
-            torch.cat([p.mean(1) for p in prefixes], 1), device_dropout(module.fusion, batch, generator)
-        )
-        loss = 0.5 * F.cross_entropy(fused, batch.labels) + 0.5 * soft_loss(fused, batch.answers, TEMPERATURE)
+        features = torch.cat([p.mean(1) for p in prefixes], 1)  # (B, F)
+        fused = module.fusion(features, device_dropout(module.fusion, batch, generator))
+        soft = soft_target_loss(fused, batch.teacher_logits, TEMPERATURE)
+        loss = 0.5 * F.cross_entropy(fused, batch.labels) + 0.5 * soft
         for model, own, prefix in zip(module.sub_models, self.own, prefixes, strict=True):
             assert isinstance(model, VisionTransformer)
-            lesson = distillation_loss(model.classify(prefix), batch.answers, batch.labels, own, TEMPERATURE)
-            loss = loss + self.own_weight / len(prefixes) * lesson
+            logits = model.classify(prefix)
+            own_loss = distillation_loss(logits, batch.teacher_logits, batch.labels, own, TEMPERATURE)
+            loss = loss + self.own_weight / len(prefixes) * own_loss
         return loss
 
 
 class TokenMatchingLoss(Loss):
-    """DEKD's second stage: the teacher's token, the labels, and what the teacher thinks most likely.
+    """DEKD's second stage: the teacher's token, the labels, and the teacher's most likely class.
 
     Source:
         DeViT, arXiv 2309.05015.
@@ -78,7 +86,8 @@ class TokenMatchingLoss(Loss):
 
     def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         assert isinstance(module, MatchedJointModel)
-        hidden = module.fusion.hidden(torch.cat([p.mean(1) for p in module.prefixes(batch.inputs)], 1))
-        logits = module.fusion.answer(hidden)
-        labels = 0.5 * F.cross_entropy(logits, batch.labels) + 0.5 * F.cross_entropy(logits, batch.answers.argmax(1))
-        return F.mse_loss(module.match(hidden), batch.tokens) + labels
+        hidden = module.fusion.hidden(torch.cat([p.mean(1) for p in module.prefixes(batch.inputs)], 1))  # (B, H)
+        logits = module.fusion.classify(hidden)
+        teacher_labels = batch.teacher_logits.argmax(1)
+        labels = 0.5 * F.cross_entropy(logits, batch.labels) + 0.5 * F.cross_entropy(logits, teacher_labels)
+        return F.mse_loss(module.match(hidden), batch.teacher_features) + labels

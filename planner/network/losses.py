@@ -1,6 +1,6 @@
-"""What trainings minimise: the mean loss of a batch, of one sub-model, of a fusion, or of all together.
+"""Losses that trainings minimise: of one sub-model, or of a fusion of frozen features.
 
-Legend: B images, C classes, D devices, F embed dims of all devices together, E the teacher's embed dim.
+Legend: B images, C classes, D devices, N tokens, P prefix tokens, E embed dim, d dims of all heads together.
 """
 
 from collections.abc import Sequence
@@ -12,29 +12,29 @@ from torch.nn import functional as F
 from planner.network.distillation_data import Batch
 from planner.network.distillation_losses import (
     distillation_loss,
-    hard_loss,
+    hard_distillation_loss,
     log_own_and_other,
     own_and_other_labels,
-    relation_loss,
-    soft_loss,
+    relation_matching_loss,
+    soft_target_loss,
 )
 from planner.network.fusion import Fusion
 from planner.network.vit import Block, VisionTransformer
 
 TEMPERATURE = 2.0
-# How often a device is left out while a fusion learns, so that a lost one costs less.
-DROPPED = 0.1
+# Probability that a device is left out while a fusion learns, so that a lost one costs less.
+DEVICE_DROPOUT = 0.1
 
 
 def own_mask(own: Sequence[int], num_classes: int) -> Tensor:
-    """Return which classes are a sub-model's own, (C,) bool."""
+    """Return the mask of a sub-model's own classes, (C,) bool."""
     mask = torch.zeros(num_classes, dtype=torch.bool)
     mask[list(own)] = True
     return mask
 
 
 class Loss(nn.Module):
-    """The mean loss of a batch. What it holds beside the trained module is frozen."""
+    """Mean loss of a batch. Parameters of its own, such as a teacher's, are frozen."""
 
     def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         """Return the loss, a scalar; whatever is drawn is drawn by the generator."""
@@ -42,7 +42,7 @@ class Loss(nn.Module):
 
 
 class OwnOrOtherLoss(Loss):
-    """A sub-model's labels: its own classes, and "other"."""
+    """Cross-entropy of a sub-model with its own classes and "other"."""
 
     own: Tensor
 
@@ -56,7 +56,11 @@ class OwnOrOtherLoss(Loss):
 
 
 class DistillationLoss(Loss):
-    """A sub-model's labels, and the teacher's soft answers for all classes."""
+    """Knowledge distillation of a sub-model: own-or-other labels, and the teacher's soft targets for all classes.
+
+    Source:
+        Hinton et al., arXiv 1503.02531.
+    """
 
     own: Tensor
 
@@ -65,11 +69,11 @@ class DistillationLoss(Loss):
         self.register_buffer("own", own_mask(own, num_classes))
 
     def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-        return distillation_loss(module(batch.inputs), batch.answers, batch.labels, self.own, TEMPERATURE)
+        return distillation_loss(module(batch.inputs), batch.teacher_logits, batch.labels, self.own, TEMPERATURE)
 
 
-class RelationLoss(Loss):
-    """DEKD: hard labels of the own classes, and how tokens relate in Q, K and V of the middle block.
+class RelationMatchingLoss(Loss):
+    """DEKD's first stage: hard labels of the own classes, and the relations of tokens in Q, K, V of the middle block.
 
     Where a student has no heads in its middle block, the nearest block that has some stands for it.
 
@@ -88,70 +92,72 @@ class RelationLoss(Loss):
 
     def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         assert isinstance(module, VisionTransformer)
-        at = middle_block(module)
-        tokens, learned = prefix_and_qkv(module, batch.inputs, at)
-        loss = hard_loss(module.classify(tokens), batch.answers, batch.labels, self.own, self.SMOOTHING)
-        if at is None:
+        middle, depth = middle_block(module), module.shape.depth
+        prefix, student_qkv = prefix_and_qkv(module, batch.inputs, middle)
+        logits = module.classify(prefix)
+        loss = hard_distillation_loss(logits, batch.teacher_logits, batch.labels, self.own, self.SMOOTHING)
+        if middle is None:
             return loss
         with torch.no_grad():
             # As far into the teacher as the student's block is into the student.
-            taught = qkv(self.teacher, batch.inputs, at * self.teacher.shape.depth // module.shape.depth)
-        for weight, student, teacher in zip(self.WEIGHTS, learned, taught, strict=True):
-            loss = loss + weight / module.shape.depth * relation_loss(student, teacher, module.shape.head_dim)
+            teacher_qkv = block_qkv(self.teacher, batch.inputs, middle * self.teacher.shape.depth // depth)
+        for weight, student, teacher in zip(self.WEIGHTS, student_qkv, teacher_qkv, strict=True):
+            loss = loss + weight / depth * relation_matching_loss(student, teacher, module.shape.head_dim)
         return loss
 
 
 def middle_block(model: VisionTransformer) -> int | None:
-    """Return the block with heads that is nearest to the middle; None if no block has any."""
-    having = [l for l, heads in enumerate(model.shape.num_heads) if heads]
-    return min(having, key=lambda l: abs(l - model.shape.depth // 2), default=None)
+    """Return the index of the block with heads that is nearest to the middle; None if no block has any."""
+    with_heads = [l for l, heads in enumerate(model.shape.num_heads) if heads]
+    return min(with_heads, key=lambda l: abs(l - model.shape.depth // 2), default=None)
 
 
 def prefix_and_qkv(model: VisionTransformer, images: Tensor, at: int | None) -> tuple[Tensor, Sequence[Tensor]]:
     """Return the prefix tokens (B, P, E), and Q, K and V of a block, (B, N, d) each."""
     x = model.embed(images)
-    found: Sequence[Tensor] = ()
+    qkv: Sequence[Tensor] = ()
     for l, block in enumerate(model.blocks):
         if l == at:
-            found = _qkv_of(block, x)
+            qkv = _qkv(block, x)
         x = block(x)
-    return model.norm(x[:, : model.shape.num_prefix_tokens]), found
+    return model.norm(x[:, : model.shape.num_prefix_tokens]), qkv
 
 
-def qkv(model: VisionTransformer, images: Tensor, at: int) -> Sequence[Tensor]:
+def block_qkv(model: VisionTransformer, images: Tensor, at: int) -> Sequence[Tensor]:
     """Return Q, K and V of a block, (B, N, d) each; later blocks are not computed."""
     x = model.embed(images)
     for block in model.blocks[:at]:
         x = block(x)
-    return _qkv_of(model.blocks[at], x)
+    return _qkv(model.blocks[at], x)
 
 
-def _qkv_of(block: nn.Module, x: Tensor) -> Sequence[Tensor]:
+def _qkv(block: nn.Module, x: Tensor) -> Sequence[Tensor]:
     assert isinstance(block, Block)
     assert block.attn is not None
     parts: Sequence[Tensor] = block.attn.qkv(block.norm1(x)).chunk(3, dim=-1)
     return parts
 
 
-class LabelLoss(Loss):
-    """A fusion of frozen features: the labels."""
+class CrossEntropyLoss(Loss):
+    """Cross-entropy with the labels of all classes."""
 
     def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         return F.cross_entropy(module(batch.inputs), batch.labels)
 
 
 class FusionLoss(Loss):
-    """A fusion of frozen features: half the labels, half the teacher's soft answers; devices are dropped at random."""
+    """Knowledge distillation of a fusion of frozen features: labels and soft targets, with device dropout."""
 
     def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         assert isinstance(module, Fusion)
         logits = module(batch.inputs, device_dropout(module, batch, generator))
-        return 0.5 * F.cross_entropy(logits, batch.labels) + 0.5 * soft_loss(logits, batch.answers, TEMPERATURE)
+        soft = soft_target_loss(logits, batch.teacher_logits, TEMPERATURE)
+        return 0.5 * F.cross_entropy(logits, batch.labels) + 0.5 * soft
 
 
 def device_dropout(fusion: Fusion, batch: Batch, generator: torch.Generator) -> Tensor | None:
-    """Return which devices answer, (B, D) of 0 and 1, each left out at random; all, where nothing is trained."""
+    """Return a mask of the devices that answer, (B, D) of 0 and 1, drawn at random; None, for all, in eval mode."""
     if not fusion.training:
         return None
-    drawn = torch.rand(len(batch.labels), len(fusion.embed_dims), generator=generator) >= DROPPED
-    return drawn.float().to(batch.inputs.device)
+    present = torch.rand(len(batch.labels), len(fusion.embed_dims), generator=generator) >= DEVICE_DROPOUT
+    return present.float().to(batch.inputs.device)

@@ -1,8 +1,8 @@
-"""What others call our parameters: the naming schemes of checkpoints.
+"""Naming schemes of checkpoints: the names that other libraries give our parameters.
 
 A scheme maps our name of a parameter to its name in the file, `{l}` standing for the block, or to
 the names of queries, keys and values where the file has them apart. Ours are timm's, which are
-DeiT's too. Where a file's names come from:
+DeiT's too. The others:
 
 huggingface     ViTForImageClassification, DeiTForImageClassificationWithTeacher (transformers)
 torchvision     torchvision.models.VisionTransformer; before 0.14, an MLP had other names
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from planner.errors import InputError
-from planner.schema import nearest
+from planner.schema import did_you_mean
 from planner.schema.card import NameMap
 
 Scheme = Mapping[str, str | tuple[str, str, str]]
@@ -22,8 +22,8 @@ Scheme = Mapping[str, str | tuple[str, str, str]]
 _QKV = ("attn.qkv.weight", "attn.qkv.bias")
 
 
-def _both(modules: Scheme) -> NameMap:
-    """Return the names of weight and bias of modules."""
+def _weights_and_biases(modules: Scheme) -> NameMap:
+    """Return the names of the weights and biases of modules."""
     names: NameMap = {}
     for ours, theirs in modules.items():
         for end in (".weight", ".bias"):
@@ -52,7 +52,7 @@ def _huggingface(root: str, heads: Scheme) -> NameMap:
         "cls_token": f"{root}.embeddings.cls_token",
         "pos_embed": f"{root}.embeddings.position_embeddings",
     }
-    return tokens | _both(modules | dict(heads))
+    return tokens | _weights_and_biases(modules | dict(heads))
 
 
 def _torchvision(fc1: str, fc2: str) -> NameMap:
@@ -73,7 +73,7 @@ def _torchvision(fc1: str, fc2: str) -> NameMap:
         "blocks.{l}.attn.qkv.weight": f"{block}.self_attention.in_proj_weight",
         "blocks.{l}.attn.qkv.bias": f"{block}.self_attention.in_proj_bias",
     }
-    return tensors | _both(modules)
+    return tensors | _weights_and_biases(modules)
 
 
 _VIT = _huggingface("vit", {"head": "classifier"})
@@ -83,7 +83,7 @@ _TORCHVISION, _OLD_TORCHVISION = _torchvision("0", "3"), _torchvision("linear_1"
 
 
 def scheme_of(name: str, file_names: Iterable[str]) -> Scheme:
-    """Return a named scheme, in the variant that a file's names are of."""
+    """Return a named scheme, in the variant to which a file's names belong."""
     if name == "huggingface":
         return _DEIT if any(n.startswith("deit.") for n in file_names) else _VIT
     if name == "torchvision":
@@ -94,7 +94,7 @@ def scheme_of(name: str, file_names: Iterable[str]) -> Scheme:
 def in_file(scheme: Scheme, ours: str) -> tuple[str, ...]:
     """Return the name, or the three names, that one of our parameters has in the file.
 
-    What the scheme does not name is called the same in the file.
+    A parameter that the scheme does not name has the same name in the file.
     """
     block = ours.split(".")[1] if ours.startswith("blocks.") else None
     theirs = scheme.get(_pattern(ours), ours)
@@ -103,7 +103,7 @@ def in_file(scheme: Scheme, ours: str) -> tuple[str, ...]:
 
 
 def check_map(scheme: Scheme, parameters: Iterable[str]) -> None:
-    """Refuse a map that a network of these parameters cannot be read by.
+    """Check that a network of these parameters can be read by a map.
 
     Raises:
         InputError: If a name is none of ours, stands for two parameters, or is split where it cannot be.
@@ -112,7 +112,9 @@ def check_map(scheme: Scheme, parameters: Iterable[str]) -> None:
     ours = {_pattern(name) for name in parameters}
     for name, theirs in scheme.items():
         if name not in ours:
-            raise InputError(f"parameter_names: {name!r} is no parameter of the network{nearest(name, ours) or '.'}")
+            raise InputError(
+                f"parameter_names: {name!r} is no parameter of the network{did_you_mean(name, ours) or '.'}"
+            )
         if not isinstance(theirs, str) and not name.endswith(_QKV):
             raise InputError(f"parameter_names: {name!r} must have one name, got {list(theirs)}: only qkv has three.")
     owners: dict[str, str] = {}
@@ -132,13 +134,13 @@ def _pattern(ours: str) -> str:
 def rename_tensors(
     where: object, state: Mapping[str, Tensor], expected: Mapping[str, Tensor], scheme: Scheme
 ) -> dict[str, Tensor]:
-    """Return a file's tensors under our names, all that the network expects and no others.
+    """Return a file's tensors under our names: all that the network expects, and no others.
 
     Args:
-        where: What to name in complaints.
+        where: The file, for error messages.
         state: The file's tensors by the file's names.
-        expected: The network's own, by ours; only their shapes are used.
-        scheme: What the file calls our parameters.
+        expected: The network's tensors by our names; only their shapes are used.
+        scheme: The file's names of our parameters.
 
     Raises:
         InputError: If a tensor is missing, left over, of another shape or not finite: named as in the file.
@@ -155,7 +157,9 @@ def rename_tensors(
         ours[name] = state[parts[0]] if len(parts) == 1 else torch.cat([state[part] for part in parts])
     for name in state:
         if name not in known:
-            raise InputError(f"{where}: tensor {name!r} belongs to no part of the network{nearest(name, known) or '.'}")
+            raise InputError(
+                f"{where}: tensor {name!r} belongs to no part of the network{did_you_mean(name, known) or '.'}"
+            )
     return ours
 
 

@@ -1,4 +1,4 @@
-"""Cutting a smaller network out of a larger one: real smaller tensors, equal to masking.
+"""Structured pruning: a smaller network cut out of a larger one, real smaller tensors, equal to masking.
 
 Removing a head or a channel removes its rows and columns; the output is what it would be with
 the unit's output set to zero. A block that loses all of its heads (channels) loses that half
@@ -14,13 +14,14 @@ from torch import Tensor
 
 from planner.network.vit import VisionTransformer
 
-Blocks = Sequence[Sequence[int]]
+# Indices of the kept heads, or hidden channels, of each block.
+KeptUnits = Sequence[Sequence[int]]
 
 
 def cut(
-    model: VisionTransformer, heads: Blocks, channels: Blocks, embed_dims: Sequence[int] | None = None
+    model: VisionTransformer, heads: KeptUnits, channels: KeptUnits, embed_dims: Sequence[int] | None = None
 ) -> VisionTransformer:
-    """Return a new network with only these parts of the model.
+    """Return a new network with only these heads, hidden channels and embed dims of the model.
 
     Args:
         model: The network to cut from; it is left as it is.
@@ -40,7 +41,7 @@ def cut(
         raise ValueError("embed_dims: at least one must be kept, got none")
     kept_heads = [sorted(block) for block in heads]
     kept_channels = [sorted(block) for block in channels]
-    # On meta: no numbers are drawn only to be overwritten, and precision and place are the source's.
+    # On meta: no numbers are drawn only to be overwritten, and dtype and device are the source's.
     with torch.device("meta"):
         small = VisionTransformer(
             replace(
@@ -65,23 +66,24 @@ def _kept(
 ) -> tuple[list[int] | None, list[int] | None]:
     """Return which rows (axis 0) and columns (axis 1) of a parameter are kept; None: all."""
     of_heads = [head * model.shape.head_dim + i for head in heads for i in range(model.shape.head_dim)]
-    part = name.rpartition(".")[0]
-    if part.startswith("patch_embed.stem"):
+    layer = name.rpartition(".")[0]
+    if layer.startswith("patch_embed.stem"):
         return None, None
     if name in ("cls_token", "dist_token", "pos_embed"):
         return None, dims
-    if part.endswith("attn.qkv"):
+    if layer.endswith("attn.qkv"):
         block = int(name.split(".")[1])
         third = model.shape.num_heads[block] * model.shape.head_dim
-        rows = [which * third + i for which in range(3) for i in of_heads]
+        # Q, K and V stand one below the other.
+        rows = [part * third + i for part in range(3) for i in of_heads]
         return rows, dims
-    if part.endswith("attn.proj"):
+    if layer.endswith("attn.proj"):
         return dims, of_heads
-    if part.endswith("mlp.fc1"):
+    if layer.endswith("mlp.fc1"):
         return channels, dims
-    if part.endswith("mlp.fc2"):
+    if layer.endswith("mlp.fc2"):
         return dims, channels
-    if part in ("head", "head_dist"):
+    if layer in ("head", "head_dist"):
         return None, dims
     # Norms and the patch embedding: one row for each embed dim.
     return dims, None
@@ -97,9 +99,9 @@ def _take(tensor: Tensor, rows: list[int] | None, columns: list[int] | None) -> 
     return tensor
 
 
-def _check(blocks: Blocks, limits: Sequence[int], what: str) -> None:
-    if len(blocks) != len(limits):
-        raise ValueError(f"{what}: must have {len(limits)} blocks, got {len(blocks)}")
-    for l, (block, limit) in enumerate(zip(blocks, limits, strict=True)):
+def _check(kept: KeptUnits, limits: Sequence[int], what: str) -> None:
+    if len(kept) != len(limits):
+        raise ValueError(f"{what}: must have {len(limits)} blocks, got {len(kept)}")
+    for l, (block, limit) in enumerate(zip(kept, limits, strict=True)):
         if len(set(block)) < len(block) or any(not 0 <= i < limit for i in block):
             raise ValueError(f"{what}[{l}]: must be distinct and within 0..{limit - 1}, got {list(block)}")

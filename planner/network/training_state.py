@@ -1,4 +1,4 @@
-"""What a training is between two epochs, and the same as bytes: a safetensors file with the epochs so far.
+"""State of a training between two epochs, and the same as bytes: a safetensors file with the epochs so far.
 
 Nothing of it is pickled, and nothing depends on where it was made: tensors are those of the CPU.
 """
@@ -22,16 +22,16 @@ _KEY = "training"
 
 @dataclass(frozen=True)
 class Epoch:
-    """A finished epoch: one line of metrics."""
+    """A finished epoch: one line of metrics.jsonl, whose keys are these names."""
 
     training: str
     epoch: int  # 1 to epochs
     epochs: int
     loss: float  # mean of the epoch's batches
-    held_loss: float | None  # None where nothing is held out
+    held_loss: float | None  # of the validation samples; None where there are none
     learning_rate: float  # of the last step
     seconds: float
-    # The lowest held_loss so far; where nothing is held out, the last epoch is the best.
+    # The lowest held_loss so far; without validation samples, the last epoch is the best.
     best: bool
 
 
@@ -52,29 +52,29 @@ def to_bytes(state: State) -> bytes:
     """Return a state as a safetensors file's content."""
     parts = ((_MODEL, state.model), (_MOMENTS, state.moments), (_BEST, state.best or {}))
     tensors = {key + name: tensor.cpu().contiguous() for key, part in parts for name, tensor in part.items()}
-    said = {"finished": state.finished, "history": [asdict(epoch) for epoch in state.history]}
-    return save(tensors, {_KEY: json.dumps(said)})
+    metadata = {"finished": state.finished, "history": [asdict(epoch) for epoch in state.history]}
+    return save(tensors, {_KEY: json.dumps(metadata)})
 
 
 def from_bytes(content: bytes) -> State:
-    """Return the state that `to_bytes` was given; call it where `refusing` stands guard."""
+    """Return the state that `to_bytes` was given; to be called within `translating_errors`."""
     tensors = load(content)
     model, moments, best = (
         {name.removeprefix(key): tensor for name, tensor in tensors.items() if name.startswith(key)}
         for key in (_MODEL, _MOMENTS, _BEST)
     )
-    history, finished = _said(content)
+    history, finished = _read_metadata(content)
     return State(model, moments, best or None, history, finished)
 
 
 def history(state: bytes) -> tuple[Epoch, ...]:
-    """Return the epochs that a state has behind it.
+    """Return the finished epochs of a state.
 
     Raises:
         PlannerError: If it is no training state.
     """
-    with refusing("what is given"):
-        return _said(state)[0]
+    with translating_errors("the given state"):
+        return _read_metadata(state)[0]
 
 
 def is_finished(state: bytes) -> bool:
@@ -83,13 +83,13 @@ def is_finished(state: bytes) -> bool:
     Raises:
         PlannerError: If it is no training state.
     """
-    with refusing("what is given"):
-        return _said(state)[1]
+    with translating_errors("the given state"):
+        return _read_metadata(state)[1]
 
 
 @contextmanager
-def refusing(where: str) -> Iterator[None]:
-    """Turn whatever a damaged state, or one of another network, raises into a sentence for the user."""
+def translating_errors(where: str) -> Iterator[None]:
+    """Turn whatever a damaged state, or one of another network, raises into a PlannerError for the user."""
     try:
         yield
     # Missing or unreadable metadata is a KeyError, TypeError or ValueError, another network's shape a RuntimeError.
@@ -98,13 +98,13 @@ def refusing(where: str) -> Iterator[None]:
         raise PlannerError(f"{where}: not a training state ({reason}); delete it to begin again.") from None
 
 
-def _said(content: bytes) -> tuple[tuple[Epoch, ...], bool]:
-    """Return the epochs and whether they are all, from the header alone.
+def _read_metadata(content: bytes) -> tuple[tuple[Epoch, ...], bool]:
+    """Return the finished epochs and whether they are all, from the header alone.
 
     Source:
         The format: eight bytes of length, then JSON; https://github.com/huggingface/safetensors.
     """
     length = int.from_bytes(content[:8], "little")
     header: Any = json.loads(content[8 : 8 + length])
-    said = json.loads(header["__metadata__"][_KEY])
-    return tuple(Epoch(**epoch) for epoch in said["history"]), bool(said["finished"])
+    metadata = json.loads(header["__metadata__"][_KEY])
+    return tuple(Epoch(**epoch) for epoch in metadata["history"]), bool(metadata["finished"])

@@ -1,4 +1,4 @@
-"""A plain Vision Transformer with timm's parameter names, whose every block has its own size.
+"""Plain Vision Transformer with timm's parameter names, in which every block has its own size.
 
 Each block may keep any number of heads and hidden channels. Without heads it has no attention
 half, without channels no MLP half: norm, bias and all.
@@ -24,7 +24,7 @@ Gates: TypeAlias = Sequence[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Shape:
-    """Everything that determines a network's tensors."""
+    """Sizes that determine a network's tensors."""
 
     image_size: int
     patch_size: int
@@ -50,12 +50,12 @@ class Shape:
 
     @property
     def num_prefix_tokens(self) -> int:
-        """The class token and, of a distilled model, the distillation token."""
+        """Number of prefix tokens: the class token and, of a distilled model, the distillation token."""
         return 2 if self.distilled else 1
 
     @property
     def num_tokens(self) -> int:
-        """Prefix tokens and patches."""
+        """Number of tokens: prefix tokens and patches."""
         return self.num_prefix_tokens + (self.image_size // self.patch_size) ** 2
 
 
@@ -120,12 +120,12 @@ class Block(nn.Module):
 
 
 def _gated(x: Tensor, stream_gate: Tensor | None) -> Tensor:
-    """Return what is written to the residual stream (B, N, E), each embed dim times its gate (B, E)."""
+    """Return an update of the residual stream (B, N, E), each embed dim times its gate (B, E)."""
     return x if stream_gate is None else x * stream_gate[:, None, :]
 
 
 class PatchEmbed(nn.Module):
-    """Cut the image into patches and project each; before that a stem of 3x3 convolutions may halve its sides.
+    """Projection of each patch of an image; before that a stem of 3x3 convolutions may halve its sides.
 
     Source:
         Early convolutions: Xiao et al., arXiv 2106.14881; here without batch norm.
@@ -145,7 +145,7 @@ class PatchEmbed(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """The whole model, or a sub-model cut from it."""
+    """Vision Transformer: the whole model, or a sub-model cut from it."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ class VisionTransformer(nn.Module):
         return tokens
 
     def features(self, images: Tensor) -> Tensor:
-        """Return what the fusion joins, (B, E): the class token, or the mean of both prefix tokens."""
+        """Return the features that the fusion joins, (B, E): the class token, or the mean of both prefix tokens."""
         tokens = self.prefix(images)
         return tokens.mean(1) if self.shape.distilled else tokens[:, 0]
 

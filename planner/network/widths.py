@@ -1,8 +1,8 @@
-"""Which embed widths the sub-models of a model may have."""
+"""Embed dims that the sub-models of a model may have."""
 
 from planner.network.vit import Shape
 
-# Of the full width. Kernels like multiples of 8.
+# Of the full width; rounded, since compute kernels work best at multiples of 8.
 _SHARES = ((3, 4), (1, 2), (1, 3), (1, 6))
 _MULTIPLE = 8
 
@@ -14,8 +14,8 @@ def embed_widths(shape: Shape) -> tuple[int, ...]:
     the tokens that they are made of, nor than 8.
     """
     full = shape.embed_dim
-    least = max(_MULTIPLE, -(-shape.head_dim // _MULTIPLE) * _MULTIPLE)
-    narrower = {max(least, _nearest_multiple(full * part, whole)) for part, whole in _SHARES}
+    min_dim = max(_MULTIPLE, -(-shape.head_dim // _MULTIPLE) * _MULTIPLE)
+    narrower = {max(min_dim, _nearest_multiple(full * part, whole)) for part, whole in _SHARES}
     return (full, *sorted((e for e in narrower if e < full), reverse=True))
 
 

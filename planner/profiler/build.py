@@ -1,9 +1,8 @@
-"""A model and its data become a profile.
+"""Profile of a model, built from the model and its data.
 
-The story: count, measure memory and time at every embed width, find out who needs what, group
-the channels, probe what accuracy survives. What took long is kept as it is made, so that an
-interrupted profile goes on. A card without weights still has costs: every unit is then assumed
-to matter as much as it costs.
+The steps: measure importance, group channels, count costs and memory at every embed width, time this machine, execute
+trial plans. Slow steps save their progress in a work folder, so that an interrupted profile can be continued. A card
+without weights still has costs: the importance of a unit is then assumed proportional to its cost.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from planner.network.checkpoint import load_card, load_model, whole_shape
 from planner.network.counts import Counts
 from planner.network.vit import Shape
 from planner.network.widths import embed_widths
-from planner.profiler import grouping, importance, importance_shares, memory, trial_plans, whole_accuracy
+from planner.profiler import fused_accuracy, grouping, importance, importance_shares, memory, trial_plans
 from planner.profiler.device import local_latency
 from planner.profiler.importance import ImportanceMethod
 from planner.profiler.importance_sums import UnitImportance
@@ -32,7 +31,7 @@ _FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class Stage:
-    """Where a profile stands, for a progress bar."""
+    """Progress of a profile: a step's name, and how much of it is done."""
 
     name: str
     done: int
@@ -43,35 +42,35 @@ OnStage = Callable[[Stage], None]
 
 
 @dataclass(frozen=True)
-class Options:
-    """How thoroughly to measure."""
+class ProfileOptions:
+    """Options of a measurement: methods, and how thorough it is."""
 
-    method: ImportanceMethod = importance.DEFAULT
+    method: ImportanceMethod = importance.DEFAULT_METHOD
     images_per_class: int = IMAGES_PER_CLASS
-    num_probes: int = trial_plans.NUM_PROBES
-    multiple: int = 8  # what the devices' kernels like: channels of a group
+    num_trials: int = trial_plans.NUM_TRIALS
+    # Channels of a group are a multiple of this, to suit the devices' kernels.
+    multiple: int = 8
     seed: int = 0
 
 
 def build_profile(
-    model_name: str, work: Path, options: Options | None = None, on_stage: OnStage = lambda stage: None
+    model_name: str, work: Path, options: ProfileOptions | None = None, on_stage: OnStage = lambda stage: None
 ) -> Profile:
     """Profile a model on its own training data and on this machine.
 
     Args:
-        model_name: A shipped model, or the path of a card.
-        work: A folder that holds what is finished until the profile is; it may be there already.
-        options: How thoroughly to measure.
-        on_stage: Called as the work goes on.
+        model_name: Name of a shipped model, or the path of a card.
+        work: Folder for intermediate results until the profile is finished; it may exist already.
+        options: Options of the measurement, the defaults if None.
+        on_stage: Called as the work proceeds.
 
     Raises:
-        InputError: If the card, its weights or its data are not what they must be, or the folder belongs to
-            another measurement.
+        InputError: If the card, its weights or its data are invalid, or the folder belongs to another measurement.
     """
-    options = options or Options()
+    options = options or ProfileOptions()
     card = load_card(model_name)
     if card.weights is None:
-        return Profile.model_validate(_measured(card, _assumed(card, options), options, on_stage))
+        return Profile.model_validate(_profile_fields(card, _assumed_importance(card, options), options, on_stage))
     card, whole = load_model(model_name)
     if card.data is None:
         raise InputError(
@@ -79,7 +78,7 @@ def build_profile(
             "class needs what; got none."
         )
     samples = data.load(card, "train", options.images_per_class)
-    found = importance.measure_importance(
+    unit_importance = importance.measure_importance(
         options.method,
         whole,
         samples,
@@ -87,71 +86,76 @@ def build_profile(
         work / "importance.safetensors",
         options.seed,
     )
-    needs = _needs(found, whole.shape, options, f"{options.method}, {len(samples)} training images")
-    fields = _measured(card, needs, options, on_stage)
-    if options.num_probes == 0:
+    provenance = f"{options.method}, {len(samples)} training images"
+    shares = _profile_importance(unit_importance, whole.shape, options, provenance)
+    fields = _profile_fields(card, shares, options, on_stage)
+    if options.num_trials == 0:
         return Profile.model_validate(fields)
-    accuracies = whole_accuracy.measure_accuracy(
+    accuracy = fused_accuracy.measure_accuracy(
         Profile.model_validate(fields),
         card,
         whole,
         samples,
         work / "probes.json",
-        options.num_probes,
+        options.num_trials,
         options.seed,
-        lambda done, total: on_stage(Stage("probe what accuracy survives", done, total)),
+        lambda done, total: on_stage(Stage("execute trial plans", done, total)),
     )
-    return accuracies.put_into(fields)
+    return accuracy.complete(fields)
 
 
 @dataclass(frozen=True)
-class _Needs:
-    """Which class needs what, as a profile holds it; rho: the share of the embed dims' importance at a width, (C,)."""
+class _ProfileImportance:
+    """Importance as a profile holds it; rho: each width's share of the embed dims' importance, (C,)."""
 
     groups: list[list[list[int]]]
     heads: list[list[list[float]]]
     channel_groups: list[list[list[float]]]
     embed_order: list[int]
     rho: dict[int, list[float]]
-    said: str
+    provenance: str
 
 
-def _needs(found: UnitImportance, shape: Shape, options: Options, said: str) -> _Needs:
+def _profile_importance(
+    measured: UnitImportance, shape: Shape, options: ProfileOptions, provenance: str
+) -> _ProfileImportance:
     size = grouping.group_size(shape.hidden_dim[0], options.multiple)
-    grouped = grouping.group_channels(found, size)
-    heads, channel_groups = importance_shares.normalised(found, grouped)
-    order = importance_shares.embed_order(found)
-    rho = {e: importance_shares.embed_retention(found, order, e) for e in embed_widths(shape)}
-    return _Needs(grouped, heads, channel_groups, order, rho, said)
+    groups = grouping.group_channels(measured, size)
+    heads, channel_groups = importance_shares.normalised_shares(measured, groups)
+    order = importance_shares.embed_order(measured)
+    rho = {e: importance_shares.embed_retention(measured, order, e) for e in embed_widths(shape)}
+    return _ProfileImportance(groups, heads, channel_groups, order, rho, provenance)
 
 
-def _assumed(card: ModelCard, options: Options) -> _Needs:
-    """Return what is assumed of a model without weights: a unit matters as much as it costs, to all classes alike."""
+def _assumed_importance(card: ModelCard, options: ProfileOptions) -> _ProfileImportance:
+    """Return the importance of a model without weights: proportional to a unit's MACs, the same for all classes."""
     shape = whole_shape(card)
     C, L, H, c = shape.num_classes, shape.depth, shape.num_heads[0], shape.hidden_dim[0]
     sizes = (C, L, H), (C, L, c), (C, shape.embed_dim)
-    worth = float(counts.per_head(shape).macs), float(counts.per_channel(shape).macs), 1.0
-    heads, channels, dims = (np.full(size, value) for size, value in zip(sizes, worth, strict=True))
-    alike = UnitImportance(heads, channels, dims, exponent=1.0)
-    return _needs(alike, shape, options, "assumed: each unit matters as much as its MACs")
+    values = float(counts.per_head(shape).macs), float(counts.per_channel(shape).macs), 1.0
+    heads, channels, dims = (np.full(size, value) for size, value in zip(sizes, values, strict=True))
+    assumed = UnitImportance(heads, channels, dims, exponent=1.0)
+    return _profile_importance(assumed, shape, options, "assumed: each unit matters as much as its MACs")
 
 
-def _measured(card: ModelCard, needs: _Needs, options: Options, on_stage: OnStage) -> dict[str, Any]:
-    """Return the fields of a profile without accuracies."""
+def _profile_fields(
+    card: ModelCard, shares: _ProfileImportance, options: ProfileOptions, on_stage: OnStage
+) -> dict[str, Any]:
+    """Return the fields of a profile without accuracies, counting and timing on the way."""
     shape = whole_shape(card)
     widths = embed_widths(shape)
     entries = []
     for i, e in enumerate(widths):
         on_stage(Stage("count MACs, params, activations", i, len(widths)))
-        entries.append(_width(replace(shape, embed_dim=e), needs.rho[e]))
-    timed = 0
+        entries.append(_width_fields(replace(shape, embed_dim=e), shares.rho[e]))
+    num_timed = 0
 
-    def on_timed() -> None:
-        nonlocal timed
-        timed += 1
-        on_stage(Stage("time this machine", timed, local_latency.num_probes()))
+    def on_timing() -> None:
+        nonlocal num_timed
+        num_timed += 1
+        on_stage(Stage("time this machine", num_timed, local_latency.num_timings()))
 
-    rows = local_latency.measure_local_latency(shape, widths, options.seed, on_timed)
+    rows = local_latency.measure_local_latency(shape, widths, options.seed, on_timing)
     return {
         "model": card.model,
         "weights_sha256": card.weights_sha256 or "none",
@@ -163,35 +167,36 @@ def _measured(card: ModelCard, needs: _Needs, options: Options, on_stage: OnStag
         "hidden_dim": shape.hidden_dim[0],
         "input_bytes": shape.in_channels * shape.image_size**2 * _FLOAT_BYTES,
         "feature_bytes_per_embed_dim": _FLOAT_BYTES,
-        "channel_groups": needs.groups,
+        "channel_groups": shares.groups,
         "widths": entries,
-        "embed_dim_order": needs.embed_order,
-        "importance": {"heads": needs.heads, "channel_groups": needs.channel_groups},
+        "embed_dim_order": shares.embed_order,
+        "importance": {"heads": shares.heads, "channel_groups": shares.channel_groups},
         "latency": {local_latency.KIND: [row.model_dump() for row in rows]},
         "provenance": {
             "counts": "fvcore, equal to the closed form and to torch's counter",
             "activations": "closed form of what ONNX Runtime holds at its peak, float32, one image",
-            "importance": needs.said,
+            "importance": shares.provenance,
         },
     }
 
 
-def _width(shape: Shape, retained: Sequence[float]) -> dict[str, Any]:
-    """Return what a profile holds of one embed width."""
+def _width_fields(shape: Shape, retention: Sequence[float]) -> dict[str, Any]:
+    """Return a profile's entry for one embed width."""
     fixed, head, channel = audit.audit(shape)
-    activations = memory.measure_memory(shape)
+    activations = memory.activation_memory(shape)
     return {
         "embed_dim": shape.embed_dim,
-        **_counted("macs", shape.depth, fixed, head, channel),
-        **_counted("params", shape.depth, fixed, head, channel),
+        **_count_fields("macs", shape.depth, fixed, head, channel),
+        **_count_fields("params", shape.depth, fixed, head, channel),
         "fixed_activation_bytes": activations.fixed,
         "head_activation_bytes": activations.per_head,
         "channel_activation_bytes": activations.per_channel,
-        "embed_retention": retained,
+        "embed_retention": retention,
     }
 
 
-def _counted(what: str, depth: int, fixed: Counts, head: Counts, channel: Counts) -> dict[str, Any]:
+def _count_fields(quantity: str, depth: int, fixed: Counts, head: Counts, channel: Counts) -> dict[str, Any]:
+    """Return the fields of one quantity, MACs or parameters: the fixed part, and per block a unit's."""
     per_unit = {"head": head, "channel": channel}
-    counted: dict[str, Any] = {f"fixed_{what}": getattr(fixed, what)}
-    return counted | {f"{name}_{what}": [getattr(count, what)] * depth for name, count in per_unit.items()}
+    fields: dict[str, Any] = {f"fixed_{quantity}": getattr(fixed, quantity)}
+    return fields | {f"{name}_{quantity}": [getattr(count, quantity)] * depth for name, count in per_unit.items()}

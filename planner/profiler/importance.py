@@ -1,19 +1,19 @@
-"""How much each class needs each head, hidden channel and embed dim.
+"""Importance of each head, hidden channel and embed dim for each class.
 
-The story: a method gives every image's numbers for every unit; they are added up class by class, batch by batch,
-and become means. `planner.profiler.grouping` then puts channels together that the same classes need,
+A method gives every image's values for every unit; they are summed class by class, batch by batch, and become means.
+`planner.profiler.grouping` then groups channels that the same classes need, and
 `planner.profiler.importance_shares` turns importance into the shares that a profile holds.
 
 The methods, compared in docs/importance.md:
 
-- thinned: squared derivatives of the loss by the gates of units, in networks with a quarter of all gates closed at
-  random (the default: it predicts best what is lost after retraining, which is what a plan does).
-- shapley: the rise of the loss with a unit's closing, by the same derivatives with their signs (it predicts best what
-  is lost without retraining, but takes for worth what retraining makes good).
-- fisher: squared derivatives of the whole model's loss.
-- taylor: absolute values of the whole model's derivatives.
-- kl: what ED-ViT does; one unit at a time, for a few images of each class.
-- magnitude: squares of a unit's weights, without any image; the same for all classes. The yardstick.
+- thinned: squared gradients of the loss by the gates of units, in networks with a random quarter of all gates closed
+  (the default: it predicts best what is lost after retraining, and plans are retrained).
+- shapley: the first-order increase of the loss when a unit is removed, by the same gradients with their signs (it
+  predicts best what is lost without retraining, but also values what retraining recovers).
+- fisher: squared gradients of the whole model's loss (Fisher information).
+- taylor: absolute values of the whole model's gradients (first-order Taylor expansion).
+- kl: the method of ED-ViT; one unit at a time, for a few images of each class.
+- magnitude: squared norm of a unit's weights, without any image; the same for all classes. The baseline.
 
 Legend: C classes, L blocks, H heads, hd head dim, c hidden channels, E embed dims.
 """
@@ -26,14 +26,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from planner.arrays import Floats
 from planner.errors import InputError
 from planner.network.data import Samples
-from planner.network.vit import VisionTransformer
+from planner.network.vit import Shape, VisionTransformer
 from planner.profiler import gradient_importance, kl_importance
 from planner.profiler.importance_sums import (
-    Floats,
-    Identity,
-    Sums,
+    ImportanceSums,
+    MeasurementIdentity,
     UnitImportance,
     UnitValues,
     labels_hash,
@@ -42,9 +42,9 @@ from planner.profiler.importance_sums import (
 
 ImportanceMethod = Literal["thinned", "shapley", "fisher", "taylor", "kl", "magnitude"]
 
-DEFAULT: ImportanceMethod = "thinned"
+DEFAULT_METHOD: ImportanceMethod = "thinned"
 
-# What of roots and squares predicts better; see `UnitImportance`.
+# The power that predicted better of the root and the square; see `UnitImportance`.
 EXPONENTS: dict[ImportanceMethod, float] = {
     "thinned": 1.0,
     "shapley": 1.0,
@@ -67,59 +67,67 @@ def measure_importance(
 
     Args:
         method: See the module.
-        model: A whole model: its blocks have equally many heads and channels.
-        samples: Training images, each class among them; read a batch at a time.
-        on_images: Called with the images done and their total, after each batch.
-        state: A file that keeps the sums now and then, and when the measurement ends or is interrupted; if it is
-            there, the measurement goes on from it.
+        model: A whole model: all its blocks have the same number of heads and of channels.
+        samples: Training images, at least one of each class; read a batch at a time.
+        on_images: Called with the number of images done and their total, after each batch.
+        state: A file for the sums, written now and then and when the measurement ends or is interrupted; if it
+            exists, the measurement continues from it.
         seed: For the thinned networks, and for the images that kl draws.
 
     Raises:
-        InputError: If a class has no image, an image's numbers are not finite, or the state is another measurement's.
+        InputError: If a class has no image, a gradient is not finite, or the state is another measurement's.
     """
     counts = torch.bincount(samples.labels, minlength=model.shape.num_classes)
     if not counts.all():
         raise InputError(f"every class must have images to measure importance on, class {counts.argmin()} has none.")
     if method == "magnitude":
-        return magnitude(model)
-    chosen = kl_importance.sample(samples, seed) if method == "kl" else torch.arange(len(samples))
-    size = (kl_importance if method == "kl" else gradient_importance).batch_size(model.shape)
-    identity = state and Identity(weights_hash(model), method, len(samples), labels_hash(samples.labels), seed)
-    sums = Sums.zero(model.shape)
+        return magnitude_importance(model)
+    selected = kl_importance.sample_images(samples, seed) if method == "kl" else torch.arange(len(samples))
+    size = _batch_size(method, model.shape)
+    identity = state and MeasurementIdentity(
+        weights_hash(model), method, len(samples), labels_hash(samples.labels), seed
+    )
+    sums = ImportanceSums.zero(model.shape)
     if state and identity:
         sums.resume(state, identity)
     try:
-        while sums.num_done < len(chosen):
-            batch = chosen[sums.num_done : sums.num_done + size]
-            # Of this batch alone: one that goes on from here draws the same.
+        while sums.num_done < len(selected):
+            batch = selected[sums.num_done : sums.num_done + size]
+            # Seeded for each batch by itself, so that a measurement that continues here draws the same.
             generator = torch.Generator().manual_seed(seed * 1_000_003 + sums.num_done)
             images, labels = samples.images[batch], samples.labels[batch]
-            sums.add(labels, _values(method, model, images, labels, generator))
+            sums.add(labels, _image_values(method, model, images, labels, generator))
             if state and identity:
-                sums.save_at_times(state, identity)
-            on_images(sums.num_done, len(chosen))
+                sums.save_if_due(state, identity)
+            on_images(sums.num_done, len(selected))
     finally:
         if state and identity:
             sums.save(state, identity)
-    return sums.means(torch.bincount(samples.labels[chosen], minlength=len(counts)), EXPONENTS[method])
+    return sums.means(torch.bincount(samples.labels[selected], minlength=len(counts)), EXPONENTS[method])
 
 
-def _values(
+def _batch_size(method: ImportanceMethod, shape: Shape) -> int:
+    if method == "kl":
+        return kl_importance.kl_batch_size(shape)
+    return gradient_importance.gradient_batch_size(shape)
+
+
+def _image_values(
     method: ImportanceMethod, model: VisionTransformer, images: Tensor, labels: Tensor, generator: torch.Generator
 ) -> UnitValues:
     if method == "thinned":
-        return gradient_importance.thinned_squares(model, images, labels, generator)
+        return gradient_importance.thinned_squared_gradients(model, images, labels, generator)
     if method == "shapley":
-        return gradient_importance.rises(model, images, labels, generator)
+        return gradient_importance.loss_increases(model, images, labels, generator)
     if method == "kl":
-        return kl_importance.divergences(model, images)
-    return (gradient_importance.squares if method == "fisher" else gradient_importance.magnitudes)(
-        model, images, labels
-    )
+        return kl_importance.kl_divergences(model, images)
+    if method == "fisher":
+        return gradient_importance.squared_gradients(model, images, labels)
+    return gradient_importance.absolute_gradients(model, images, labels)
 
 
-def magnitude(model: VisionTransformer) -> UnitImportance:
-    """Return the squared norm of each unit's weights: what reads for it, and what it writes with."""
+def magnitude_importance(model: VisionTransformer) -> UnitImportance:
+    """Return the squared norm of each unit's weights, those that read for it and those that write its output."""
     shape = model.shape
     C, hd = shape.num_classes, shape.head_dim
     heads, channels = [], []

@@ -1,7 +1,7 @@
-"""What is measured of the units of a model, and the sums it is made from, kept in a file.
+"""Importance of a model's units as sums over images, which a file keeps while they are measured.
 
-A unit is a head, a hidden channel or an embed dim. Every image gives each unit a number; the importance of a unit for
-a class is the mean over the images of the class, each image counting the same.
+A unit is a head, a hidden channel or an embed dim. Every image gives each unit a value; the importance of a unit for
+a class is the mean of these values over the images of the class.
 
 Legend: B images, C classes, L blocks, H heads, c hidden channels, E embed dims.
 """
@@ -12,31 +12,27 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from planner.arrays import Floats
 from planner.errors import InputError
 from planner.network.vit import Shape, VisionTransformer
 from planner.schema.base import write_bytes
 
-Floats: TypeAlias = NDArray[np.float64]
-
-# At most so often [s] are the sums written to the file.
-_SAVE_EVERY_S = 30.0
+# Shortest time [s] between two writes of the sums.
+_MIN_SAVE_INTERVAL_S = 30.0
 
 
 @dataclass(frozen=True)
 class UnitImportance:
     """Importance of every unit for every class: heads (C, L, H), channels (C, L, c), embed_dims (C, E).
 
-    Importances of several units add up; a share is then made of the sum's power `exponent`: a half where squares add
-    up, 1 where what was measured is a share by itself. Then it may be below zero too: a unit that does harm.
+    Importance is additive over units. A share of it is made of the sum's power `exponent`: 0.5 where squares add up, 1
+    where the measured value is a share by itself. In the latter case it may be negative: the unit does harm.
     """
 
     heads: Floats
@@ -47,16 +43,17 @@ class UnitImportance:
 
 @dataclass(frozen=True)
 class UnitValues:
-    """What each image says of each unit: heads (B, L, H), channels (B, L, c), embed_dims (B, E)."""
+    """Value of each unit for each image: heads (B, L, H), channels (B, L, c), embed_dims (B, E)."""
 
     heads: Tensor
     channels: Tensor
     embed_dims: Tensor
 
 
+# The names of its fields are keys of the file's metadata.
 @dataclass(frozen=True)
-class Identity:
-    """What a measurement's state belongs to."""
+class MeasurementIdentity:
+    """Model, data and method of a measurement: its sums can only be continued with the same."""
 
     weights: str
     method: str
@@ -66,7 +63,7 @@ class Identity:
 
 
 def weights_hash(model: VisionTransformer) -> str:
-    """Return the SHA-256 of a network's parameters, names and order included."""
+    """Return the SHA-256 of a network's parameters, their names and order included."""
     digest = hashlib.sha256()
     for name, p in model.state_dict().items():
         digest.update(f"{name} {tuple(p.shape)} {p.dtype}".encode())
@@ -80,21 +77,21 @@ def labels_hash(labels: Tensor) -> str:
 
 
 @dataclass
-class Sums:
-    """Sums over the images of each class, and how many images are in them.
+class ImportanceSums:
+    """Sums of values over the images of each class, and how many images they include.
 
-    They can be kept in a file: a killed measurement goes on from there and ends bit for bit the same.
+    Kept in a file, they let a killed measurement continue and end with bit for bit the same result.
     """
 
     heads: Tensor
     channels: Tensor
     embed_dims: Tensor
     num_done: int = 0
-    _whole: bool = True
+    _is_consistent: bool = True
     _saved_at: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def zero(cls, shape: Shape) -> "Sums":
+    def zero(cls, shape: Shape) -> "ImportanceSums":
         """Return empty sums for a model's units, in float64."""
         C, L = shape.num_classes, shape.depth
         return cls(
@@ -110,13 +107,13 @@ class Sums:
             labels: (B,).
             values: Of every unit, for each image.
         """
-        # Until the last of them is added, the sums are of no use to anyone who goes on from them.
-        self._whole = False
+        # An interruption between these lines leaves sums of different images, from which nobody can continue.
+        self._is_consistent = False
         self.heads.index_add_(0, labels, values.heads)
         self.channels.index_add_(0, labels, values.channels)
         self.embed_dims.index_add_(0, labels, values.embed_dims)
         self.num_done += len(labels)
-        self._whole = True
+        self._is_consistent = True
 
     def means(self, counts: Tensor, exponent: float) -> UnitImportance:
         """Turn the sums into means, in place.
@@ -125,26 +122,26 @@ class Sums:
             counts: Images of each class, (C,).
             exponent: See `UnitImportance`.
         """
-        self._whole = False
+        self._is_consistent = False
         for sums in (self.heads, self.channels, self.embed_dims):
             sums /= counts.view(-1, *[1] * (sums.ndim - 1))
         return UnitImportance(self.heads.numpy(), self.channels.numpy(), self.embed_dims.numpy(), exponent)
 
-    def save(self, path: Path, identity: Identity) -> None:
-        """Write the sums to a file, unless a batch is half added."""
-        if not self._whole:
+    def save(self, path: Path, identity: MeasurementIdentity) -> None:
+        """Write the sums to a file, unless a batch is only partly added."""
+        if not self._is_consistent:
             return
         tensors = {"heads": self.heads, "channels": self.channels, "embed_dims": self.embed_dims}
         write_bytes(path, save(tensors, _metadata(identity) | {"num_done": str(self.num_done)}))
         self._saved_at = time.monotonic()
 
-    def save_at_times(self, path: Path, identity: Identity) -> None:
+    def save_if_due(self, path: Path, identity: MeasurementIdentity) -> None:
         """Write the sums if the last time was long ago."""
-        if time.monotonic() - self._saved_at >= _SAVE_EVERY_S:
+        if time.monotonic() - self._saved_at >= _MIN_SAVE_INTERVAL_S:
             self.save(path, identity)
 
-    def resume(self, path: Path, identity: Identity) -> None:
-        """Take over the sums of a file, if it is there.
+    def resume(self, path: Path, identity: MeasurementIdentity) -> None:
+        """Load the sums of a file, if it exists.
 
         Raises:
             InputError: If it is not such a file, or belongs to another measurement.
@@ -154,7 +151,7 @@ class Sums:
         try:
             with safe_open(os.fspath(path), framework="pt") as file:
                 metadata = file.metadata() or {}
-                _must_belong(path, metadata, identity)
+                _check_identity(path, metadata, identity)
                 for name in ("heads", "channels", "embed_dims"):
                     getattr(self, name).copy_(file.get_tensor(name))
                 self.num_done = int(metadata["num_done"])
@@ -164,15 +161,15 @@ class Sums:
             ) from None
 
 
-def _metadata(identity: Identity) -> dict[str, str]:
+def _metadata(identity: MeasurementIdentity) -> dict[str, str]:
     return {name: json.dumps(value) for name, value in vars(identity).items()}
 
 
-def _must_belong(path: Path, metadata: dict[str, str], identity: Identity) -> None:
+def _check_identity(path: Path, metadata: dict[str, str], identity: MeasurementIdentity) -> None:
     for name, expected in _metadata(identity).items():
         if metadata[name] != expected:
-            what = name.replace("_", " ")
+            label = name.replace("_", " ")
             raise InputError(
-                f"{path}: holds importance of another measurement: {what} must be {expected[:20]}, "
+                f"{path}: holds importance of another measurement: {label} must be {expected[:20]}, "
                 f"got {metadata[name][:20]}; delete it to begin again."
             )

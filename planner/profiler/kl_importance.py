@@ -1,11 +1,11 @@
-"""Importance as ED-ViT defines it: how far the model's answer moves when one unit is taken out.
+"""Importance as ED-ViT defines it: the KL divergence of the model's prediction when one unit is removed.
 
-For each image and unit, KL(the whole model's answer || the answer without the unit). Units are taken out one at a
-time, so this costs a forward pass, or what of it comes behind the unit, for each unit and image: a yardstick, for
-a few images of each class. Heads and channels of a block start from its kept input, many at once; a channel
-without which the MLP's output is known by subtraction costs the blocks behind it alone. An embed dim is really cut.
+For each image and unit, KL(prediction of the whole model || prediction without the unit). Units are removed one at a
+time, so each unit and image costs a forward pass, or the part of it after the unit: a baseline, for a few images of
+each class. Passes for heads and channels start at the cached input of their block, many units at once; the output of
+an MLP without a channel follows by subtraction, so only the later blocks are run. An embed dim is really cut.
 
-Limit: a block's only head or channel is taken out without the half's bias.
+Limit: a block's only head or channel is removed without the bias of its half.
 
 Source:
     ED-ViT, arXiv 2410.11650.
@@ -27,13 +27,13 @@ from planner.profiler.importance_sums import UnitValues
 
 KL_IMAGES_PER_CLASS = 8
 
-# What a pass over several units may take [bytes]: what a core's caches like, more than what they hold.
-_BUDGET = 2**26
-_MOST_IMAGES = 8
+# Memory of a pass over several units [bytes]: a size that suits a core's caches, though more than they hold.
+_MAX_PASS_BYTES = 2**26
+_MAX_BATCH_IMAGES = 8
 
 
-def sample(samples: Samples, seed: int) -> Tensor:
-    """Return the indices of a few images of each class, drawn at random, in their order."""
+def sample_images(samples: Samples, seed: int) -> Tensor:
+    """Return the indices of a few random images of each class, in ascending order."""
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(samples), generator=generator)
     drawn = [shuffled[samples.labels[shuffled] == c][:KL_IMAGES_PER_CLASS] for c in samples.labels.unique()]
@@ -41,11 +41,11 @@ def sample(samples: Samples, seed: int) -> Tensor:
 
 
 def kl_batch_size(shape: Shape) -> int:
-    """Return how many images go together: few, since a batch takes a pass for each unit."""
-    return max(1, min(_MOST_IMAGES, _rows(shape) // 64))
+    """Return how many images form a batch: few, since a batch takes a pass for each unit."""
+    return max(1, min(_MAX_BATCH_IMAGES, _max_rows(shape) // 64))
 
 
-def divergences(model: VisionTransformer, images: Tensor) -> UnitValues:
+def kl_divergences(model: VisionTransformer, images: Tensor) -> UnitValues:
     """Return each unit's KL divergence [nat] for each image."""
     shape = model.shape
     blocks = [cast(Block, block) for block in model.blocks]
@@ -54,21 +54,21 @@ def divergences(model: VisionTransformer, images: Tensor) -> UnitValues:
         inputs = [x]
         for block in blocks:
             inputs.append(block(inputs[-1]))
-        whole = _log_answer(model, inputs[-1])  # (B, C)
+        reference = _log_probabilities(model, inputs[-1])  # (B, C)
         heads, channels = [], []
         for l, block in enumerate(blocks):
-            behind = blocks[l + 1 :]
-            heads.append(_joined(_without_heads(block, inputs[l], _rows(shape)), whole, model, behind))
-            channels.append(_joined(_without_channels(block, inputs[l], _rows(shape)), whole, model, behind))
-        dims = [_without_dim(model, e, images, whole) for e in range(shape.embed_dim)]
-    # Cloned outside: what is made in inference mode cannot be added to anything else.
+            later, rows = blocks[l + 1 :], _max_rows(shape)
+            heads.append(_output_divergences(_without_heads(block, inputs[l], rows), reference, model, later))
+            channels.append(_output_divergences(_without_channels(block, inputs[l], rows), reference, model, later))
+        dims = [_dim_divergence(model, e, images, reference) for e in range(shape.embed_dim)]
+    # Cloned outside: inference tensors cannot be added to the sums.
     return UnitValues(*(torch.stack(of_units, 1).clone() for of_units in (heads, channels, dims)))
 
 
-def _rows(shape: Shape) -> int:
-    """Return how many images, counted for each unit, go through a block at once."""
+def _max_rows(shape: Shape) -> int:
+    """Return how many images, counted once per unit, pass through a block at once."""
     per_token = 8 * shape.embed_dim + 2 * max(shape.hidden_dim)
-    return max(1, _BUDGET // (4 * shape.num_tokens * per_token))
+    return max(1, _MAX_PASS_BYTES // (4 * shape.num_tokens * per_token))
 
 
 def _without_heads(block: Block, x: Tensor, rows: int) -> Iterator[Tensor]:
@@ -94,30 +94,34 @@ def _without_channels(block: Block, x: Tensor, rows: int) -> Iterator[Tensor]:
         yield x - written
 
 
-def _joined(outputs: Iterator[Tensor], whole: Tensor, model: VisionTransformer, behind: Sequence[Block]) -> Tensor:
-    """Return the divergence (B, units) of answers that go on from these outputs of a block, each (U, B, N, E)."""
+def _output_divergences(
+    outputs: Iterator[Tensor], reference: Tensor, model: VisionTransformer, later: Sequence[Block]
+) -> Tensor:
+    """Return the divergence (B, units) of the predictions from these outputs of a block, each (U, B, N, E)."""
     parts = []
     for x in outputs:
         units = x.shape[:2]
         x = x.flatten(0, 1)  # (U * B, N, E)
-        for block in behind:
+        for block in later:
             x = block(x)
-        parts.append(_kl(whole, _log_answer(model, x).unflatten(0, units)))
+        parts.append(_kl(reference, _log_probabilities(model, x).unflatten(0, units)))
     return torch.cat(parts).T
 
 
-def _without_dim(model: VisionTransformer, dim: int, images: Tensor, whole: Tensor) -> Tensor:
+def _dim_divergence(model: VisionTransformer, dim: int, images: Tensor, reference: Tensor) -> Tensor:
+    """Return the divergence (B,) of the predictions of a network that is cut to lack one embed dim."""
     shape = model.shape
     heads, channels = ([list(range(size)) for size in sizes] for sizes in (shape.num_heads, shape.hidden_dim))
     narrow = cut(model, heads, channels, [e for e in range(shape.embed_dim) if e != dim])
-    return _kl(whole, narrow(images).double().log_softmax(-1))
+    return _kl(reference, narrow(images).double().log_softmax(-1))
 
 
-def _log_answer(model: VisionTransformer, x: Tensor) -> Tensor:
-    """Return the log probabilities (B, C) of what leaves the last block, (B, N, E)."""
+def _log_probabilities(model: VisionTransformer, x: Tensor) -> Tensor:
+    """Return the log probabilities (B, C) that follow from the last block's output (B, N, E)."""
     tokens = model.norm(x[:, : model.shape.num_prefix_tokens])  # (B, P, E)
     return model.classify(tokens).double().log_softmax(-1)
 
 
-def _kl(whole: Tensor, without: Tensor) -> Tensor:
-    return (whole.exp() * (whole - without)).sum(-1).clamp_min(0)
+def _kl(reference: Tensor, log_p: Tensor) -> Tensor:
+    # Rounding may leave it slightly negative.
+    return (reference.exp() * (reference - log_p)).sum(-1).clamp_min(0)

@@ -1,10 +1,10 @@
 """Peak memory of a sub-model in ONNX Runtime, beyond its weights: a closed form.
 
-For models of ViT-Tiny's size and up it was never under what was measured (docs/memory.md). It holds for the files of
+For models of ViT-Tiny's size and up it was never below the measured peak (docs/memory.md). It holds for the files of
 `planner.network.export` in a session of `planner.runtime.session`: one image, float32, one thread. There a tensor
 lives from the operator that makes it to the last one that reads it, weights are held once, and the peak is
 
-    weights + image + padding + ARENA x (the most bytes of tensors that live at once)
+    weights + image + padding + ARENA x (maximum of bytes in tensors alive at once)
 
 Alive at once, beside the residual stream x (N E):
     attention  qkv before and after its bias is added: 6 N hd for each head; or Q, K, V and the scores, 3 N hd + N N
@@ -12,20 +12,20 @@ Alive at once, beside the residual stream x (N E):
     MLP        hidden channels before and after the GELU: 2 N for each channel
     any half   its input's norm, or its output before and after the residual sum: at most 3 N E with x
 
-The profile's formula has one term per head and one per channel, of the hungriest half; what does not grow with
-them is in the fixed term.
+The profile's formula has one term per head and one per channel, of the half that needs more; everything that does not
+grow with them is in the fixed term.
 
-Two constants were measured, on ONNX Runtime 1.31 (docs/memory.md says how far off they are): how much more the arena
-touches than lives at once, and how much its kernels pad packed weights.
+Two constants were measured, on ONNX Runtime 1.31 (docs/memory.md states their errors): the ratio of the memory that
+the arena touches to the tensors alive at once, and the padding of weights that its kernels pack.
 
-What a session holds for the nodes of a block (140 KiB here, whatever the block's size) is not counted: it is the
-runtime's own overhead, which a device states, since other runtimes hold less. ONNX Runtime's default overhead has room
-for hundreds of blocks.
+The memory of a session for the nodes of a block (140 KiB here, whatever the block's size) is not counted: it belongs
+to the runtime's overhead, which a device states, since other runtimes hold less. ONNX Runtime's default overhead has
+room for hundreds of blocks.
 
-Limits: a network without any head is counted as if it had one, and missing halves as if they were there: over, never
-under. Below a few MiB the arena's factor and missing halves weigh more, up to a quarter over and more; below one, two
-runs of the same process differ by a tenth. For int8 the same coefficients were up to 14 % under: a plan counts one byte
-for every parameter, but embeddings, norms and biases stay float32.
+Limits: a network without any head is counted as if it had one, and missing halves as if they existed: too much, never
+too little. Below a few MiB the arena's factor and missing halves weigh more, up to a quarter too much and more; below
+one MiB, two runs of the same process differ by a tenth. For int8 the same coefficients were up to 14 % too low: a plan
+counts one byte for every parameter, but embeddings, norms and biases stay float32.
 
 Legend: N tokens, E embed dim, h heads, hd head dim, c hidden channels, L blocks.
 """
@@ -36,9 +36,9 @@ from itertools import pairwise
 
 from planner.network.vit import Shape
 
-# The arena touches up to so many times what lives at once: its chunks are split, freed and not joined again.
+# The arena touches up to this multiple of the tensors alive at once: its chunks are split, freed and not merged again.
 ARENA = 2
-# The patch embedding gathers pixels here, at most so many of the image at a time.
+# Largest buffer in which the patch embedding gathers pixels.
 CONVOLUTION_BYTES = 64 * 1024
 # Kernels pack the columns of a weight matrix in groups of this many.
 PACKED_COLUMNS = 16
@@ -47,7 +47,7 @@ _FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
-class Activations:
+class ActivationMemory:
     """Coefficients [bytes] of the peak: fixed + max over blocks of max(per_head h, per_channel c)."""
 
     fixed: int
@@ -55,21 +55,21 @@ class Activations:
     per_channel: int
 
     def peak(self, heads: int, channels: int) -> int:
-        """Return the peak [bytes] of a network whose largest block has these."""
+        """Return the peak [bytes] of a network whose largest block has these numbers of heads and channels."""
         return self.fixed + max(self.per_head * heads, self.per_channel * channels)
 
 
-def measure_memory(whole: Shape) -> Activations:
-    """Return what a model's sub-models of this embed dim need beyond weights and the runtime's overhead, for one image.
+def activation_memory(whole: Shape) -> ActivationMemory:
+    """Return the memory of sub-models of this embed dim beyond weights and the runtime's overhead, for one image.
 
     Args:
-        whole: The model with all its heads and channels, at the sub-models' embed dim.
+        whole: Shape of the model with all its heads and channels, at the sub-models' embed dim.
     """
     head, channel = _head_bytes(whole), _channel_bytes(whole)
     image = whole.in_channels * whole.image_size**2 * _FLOAT_BYTES
     stream = max(_stream_bytes(whole), _stem_bytes(whole))
     tensors = max(math.ceil(ARENA * stream), _tokens_bytes(whole) + min(image, CONVOLUTION_BYTES))
-    return Activations(
+    return ActivationMemory(
         fixed=image + tensors + _padding_bytes(whole),
         per_head=math.ceil(ARENA * head),
         per_channel=math.ceil(ARENA * channel),
@@ -81,27 +81,27 @@ def _tokens_bytes(shape: Shape) -> int:
 
 
 def _head_bytes(shape: Shape) -> int:
-    """Return the most bytes that are alive for each head: around the bias of qkv, or around the scores."""
+    """Return the bytes alive for each head: around the bias of qkv, or around the scores, whichever are more."""
     N, hd = shape.num_tokens, shape.head_dim
     return max(6 * N * hd, 3 * N * hd + N * N) * _FLOAT_BYTES
 
 
 def _channel_bytes(shape: Shape) -> int:
-    """Return the most bytes that are alive for each hidden channel: before and after the GELU."""
+    """Return the bytes alive for each hidden channel: before and after the GELU."""
     return 2 * shape.num_tokens * _FLOAT_BYTES
 
 
 def _stem_bytes(shape: Shape) -> int:
-    """Return the most bytes alive in the stem: a convolution's input and output, or an output before and after GELU."""
+    """Return the bytes alive in the stem: a convolution's input and output, or an output before and after the GELU."""
     sizes = [shape.image_size >> i for i in range(len(shape.channels))]
     tensors = [channels * size**2 for channels, size in zip(shape.channels, sizes, strict=True)]
     return max((max(i + o, 2 * o) for i, o in pairwise(tensors)), default=0) * _FLOAT_BYTES
 
 
 def _stream_bytes(shape: Shape) -> int:
-    """Return the most bytes of residual stream, norms and half's outputs, beside what units are counted for.
+    """Return the bytes alive in residual stream, norms and a half's outputs, beyond those counted for units.
 
-    Somewhere there is a head: what it is counted for is not yet needed where only the stream is wide.
+    Every network is counted with a head, whose bytes are free for the stream wherever attention is not computed.
     """
     tokens, head = _tokens_bytes(shape), _head_bytes(shape)
     qkv = 3 * shape.num_tokens * shape.head_dim * _FLOAT_BYTES
@@ -109,16 +109,16 @@ def _stream_bytes(shape: Shape) -> int:
         tokens,
         # At the residual sum: x, the half's output, their sum.
         3 * tokens - head,
-        # At the first product of each half: x, its norm, and qkv of one head; or channels that need as much as a head.
+        # At the first product of each half: x, its norm, and qkv of one head; or channels of the same size.
         2 * tokens + qkv - head,
         2 * tokens - head // 2,
     )
 
 
 def _padding_bytes(shape: Shape) -> int:
-    """Return what packing adds to the weights of all blocks at most."""
-    E, most = shape.embed_dim, PACKED_COLUMNS - 1
-    # qkv and fc1 have as many columns as there are units, whatever is pruned; proj and fc2 have E.
-    into_units = (most * (shape.head_dim % PACKED_COLUMNS > 0) + most) * E
+    """Return an upper bound on the bytes that packing adds to the weights of all blocks."""
+    E, max_padding = shape.embed_dim, PACKED_COLUMNS - 1
+    # The columns of qkv and fc1 are units, of which pruning may leave any number; those of proj and fc2 are E.
+    into_units = (max_padding * (shape.head_dim % PACKED_COLUMNS > 0) + max_padding) * E
     out_of_units = -E % PACKED_COLUMNS * (shape.num_heads[0] * shape.head_dim + shape.hidden_dim[0])
     return shape.depth * (into_units + out_of_units) * _FLOAT_BYTES

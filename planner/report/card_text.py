@@ -5,28 +5,33 @@ from rich.table import Table
 from rich.text import Text
 
 from planner.schema import ModelCard, Size
+from planner.units import count_noun, format_macs, visible
+
+_MAX_CLASSES = 5
 
 
 def card_text(card: ModelCard, size: Size) -> RenderableType:
-    """Return what a model is, as a table of its sizes."""
+    """Return a model's architecture, classes and sizes as a table."""
     a = card.architecture
-    kind = "distilled (two tokens, two head layers)" if a.distilled else "plain"
-    some = list(card.classes[:5]) + ["..."] * (len(card.classes) > 5)
+    variant = "distilled (two tokens, two head layers)" if a.distilled else "plain"
+    classes = [*map(visible, card.classes[:_MAX_CLASSES]), *["..."] * (len(card.classes) > _MAX_CLASSES)]
     rows = {
-        "image": f"{a.image_size} x {a.image_size} pixels, {a.in_channels} channel{'s' * (a.in_channels > 1)}",
+        "image": f"{a.image_size} x {a.image_size} pixels, {count_noun(a.in_channels, 'channel')}",
         "patches": f"{a.patch_size} x {a.patch_size} pixels, {(a.image_size // a.patch_size) ** 2} of them",
-        "blocks": f"{a.depth}, {kind}",
+        "blocks": f"{a.depth}, {variant}",
         "embed dim": f"{a.embed_dim}",
         "heads": f"{a.num_heads} of dim {a.head_dim}",
         "hidden dim": f"{a.hidden_dim}",
         "layer norms": f"epsilon {a.layer_norm_eps:g}",
-        "classes": f"{len(card.classes)}: {', '.join(some)}",
+        "classes": f"{len(card.classes)}: {', '.join(classes)}",
         "parameters": f"{size.params:,}",
-        "MACs": f"{size.macs / 1e6:,.1f} M for one image",
+        "MACs": f"{format_macs(size.macs)} for one image",
     }
     table = Table(show_header=False)
-    table.add_column("what", no_wrap=True)
-    table.add_column("found", overflow="fold")
+    table.add_column("property", no_wrap=True)
+    table.add_column("value", overflow="fold")
     for name, value in rows.items():
         table.add_row(name, Text(value))
-    return Group(Text(card.model, style="bold"), Text(card.description), table)
+    # A description is prose: its line breaks stay.
+    description = "\n".join(map(visible, card.description.splitlines()))
+    return Group(Text(visible(card.model), style="bold"), Text(description), table)

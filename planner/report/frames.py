@@ -1,4 +1,4 @@
-"""Plans and evaluations as pandas tables: the numbers that every report shows, computed once."""
+"""Plans and evaluations as pandas tables: the numbers that all reports show."""
 
 import pandas as pd
 
@@ -17,6 +17,7 @@ def devices_frame(plan: Plan, profile: Profile, fleet: Fleet) -> pd.DataFrame:
     for a in plan.assignments:
         heads, channels = cost.kept_counts(profile, a.kept_heads, a.kept_channel_groups)
         width = profile.width(a.embed_dim)
+        # A valid plan has only widths of its profile.
         assert width is not None
         rows.append(
             {
@@ -59,10 +60,7 @@ def classes_frame(evaluation: Evaluation) -> pd.DataFrame:
 
 
 def sizes_frame(evaluation: Evaluation) -> pd.DataFrame:
-    """Return sizes against the whole model: a row for each device and one for the fleet.
-
-    The fleet's is the sum over its devices: what splitting costs, beside what it saves on each.
-    """
+    """Return sizes against the whole model: a row for each device, and the fleet's as the sum over its devices."""
     sizes = pd.DataFrame({name: size.model_dump() for name, size in evaluation.devices.items()}).T
     sizes = pd.concat([sizes, pd.DataFrame(sizes.sum().to_dict(), index=["fleet"])])
     sizes["params_ratio"] = evaluation.whole.params / sizes["params"]

@@ -1,20 +1,20 @@
-"""The fleet as a graph: what each device does in a plan, and which hops its messages take."""
+"""The fleet as a graph: the tasks of devices in a plan, and the hops of their messages."""
 
 import itertools
 
 import networkx as nx
 
-from planner.rules.links import router
+from planner.rules.links import make_router
 from planner.schema import Fleet, Plan, Profile
 
 
-def graph_of(plan: Plan, profile: Profile, fleet: Fleet) -> nx.Graph:
+def fleet_graph(plan: Plan, profile: Profile, fleet: Fleet) -> nx.Graph:
     """Return the devices as nodes and the hops between them as edges.
 
     Of two links between the same devices the one that carries the input sooner is the edge.
 
     Nodes: kind (str or None), classes (names), memory_bytes, budget_bytes, send_us, compute_us, return_us, latency_us,
-    path (the devices that the input passes, from the aggregator on), return_path (likewise for the features),
+    path (the devices that the input passes, from the aggregator on), return_path (those that the features pass),
     is_aggregator, is_bottleneck, idle. An idle device has no classes and no path, and its numbers are 0.
 
     Edges: bandwidth_mbps, latency_ms, shared (bool, or the medium's name), used (a message takes it).
@@ -24,9 +24,10 @@ def graph_of(plan: Plan, profile: Profile, fleet: Fleet) -> nx.Graph:
     """
     graph = nx.Graph(name=fleet.name)
     used = {a.device: a for a in plan.assignments}
-    route = router(fleet)
+    route = make_router(fleet)
     for member in fleet.members:
         a = used.get(member.name)
+        # Inputs and features differ in size, so their fastest paths may differ too.
         path: tuple[str, ...] = ()
         back: tuple[str, ...] = ()
         if a is not None:
@@ -56,15 +57,16 @@ def graph_of(plan: Plan, profile: Profile, fleet: Fleet) -> nx.Graph:
 
 
 def _add_hops(graph: nx.Graph, fleet: Fleet, num_bytes: int) -> None:
-    """Add every link, and the default link to those that no link leads to."""
+    """Add every link, and the default link to devices that no link leads to."""
     for link in fleet.links:
-        sooner = 1000 * link.latency_ms + 8 * num_bytes / link.bandwidth_mbps
+        time_us = 1000 * link.latency_ms + 8 * num_bytes / link.bandwidth_mbps
         for a in fleet.member_names[link.between[0]]:
             for b in fleet.member_names[link.between[1]]:
+                # A link may join a group of devices with one of its own.
                 if a == b:
                     continue
                 known = graph.edges[a, b] if graph.has_edge(a, b) else None
-                if known is None or sooner < 1000 * known["latency_ms"] + 8 * num_bytes / known["bandwidth_mbps"]:
+                if known is None or time_us < 1000 * known["latency_ms"] + 8 * num_bytes / known["bandwidth_mbps"]:
                     _add(graph, a, b, link.model_dump(exclude={"between"}))
     if fleet.default_link is not None:
         reached = nx.node_connected_component(graph, fleet.aggregator)

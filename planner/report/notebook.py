@@ -1,12 +1,15 @@
-"""A plan as a piece of HTML, what a notebook shows for it: no scripts, all text escaped."""
+"""A plan as HTML for a notebook: a table without scripts, all text escaped."""
 
+import math
 from functools import lru_cache
 
+import pandas as pd
 from jinja2 import Environment, Template
 
 from planner.report.frames import devices_frame
-from planner.report.text import accuracy_line, class_names, headline, kib, ms
+from planner.report.text import accuracy_line, headline, join_classes
 from planner.schema import Fleet, Plan, Profile
+from planner.units import format_bytes, format_time_us, visible
 
 _TEMPLATE = """\
 <div>
@@ -35,34 +38,36 @@ def plan_html(plan: Plan, profile: Profile, fleet: Fleet) -> str:
     num_heads, num_channels = profile.num_heads * profile.depth, sum(sum(sizes) for sizes in profile.group_sizes)
     rows = []
     for name, row in frame.iterrows():
-        memory = f"{kib(row.get('memory_bytes', float('nan')))} / {kib(row['budget_bytes'])}"
+        # pandas may hold a missing kind as NaN.
+        kind = "" if pd.isna(row["kind"]) else visible(row["kind"])
+        memory = f"{format_bytes(row.get('memory_bytes', math.nan))} / {format_bytes(row['budget_bytes'])}"
         if not row["classes"]:
-            rows.append((name, row["kind"] or "", "idle", "", "", memory, ""))
+            rows.append((visible(str(name)), kind, "idle", "", "", memory, ""))
             continue
-        slowest = ", the bottleneck" if row["bottleneck"] else ""
         units = (f"{row['heads']:.0f}/{num_heads}", f"{row['channels']:.0f}/{num_channels}")
-        latency = f"{ms(row['latency_us'])}{slowest}"
-        rows.append((name, row["kind"] or "", class_names(row["classes"]), *units, memory, latency))
-    lines = [certificate(plan)]
+        latency = f"{format_time_us(row['latency_us'])}{', the bottleneck' if row['bottleneck'] else ''}"
+        rows.append((visible(str(name)), kind, join_classes(row["classes"]), *units, memory, latency))
+    lines = [_certificate_line(plan)]
     if plan.predicted_accuracy is not None:
         lines.append(accuracy_line(plan.predicted_accuracy, profile))
     return _template().render(
         headline=headline(plan),
         lines=lines,
-        caption=f"{fleet.name}: who runs what",
+        caption=f"{visible(fleet.name)}: who runs what",
         columns=_COLUMNS,
         rows=rows,
     )
 
 
-def certificate(plan: Plan) -> str:
-    """Return what made the plan, and of what, in one line."""
+def _certificate_line(plan: Plan) -> str:
+    """Return the solver and the hashes of what it planned with, in one line."""
     return (
-        f"{plan.solver.version}, seed {plan.solver.seed}; profile {plan.profile_sha256[:12]}, "
+        f"{visible(plan.solver.version)}, seed {plan.solver.seed}; profile {plan.profile_sha256[:12]}, "
         f"fleet {plan.fleet_sha256[:12]}"
     )
 
 
+# Made at first use: most programs show no plan in a notebook.
 @lru_cache
 def _template() -> Template:
     return Environment(autoescape=True).from_string(_TEMPLATE)

@@ -1,4 +1,4 @@
-"""What the pictures of a plan show, as pandas tables."""
+"""Data of a plan's plots as pandas tables."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from planner.schema import Fleet, Plan, Profile
 
 
 def times_frame(plan: Plan) -> pd.DataFrame:
-    """Return when what happens to one image: a row for each used device, the slowest first.
+    """Return the timeline of one image: a row for each used device, the slowest first.
 
-    The fusion is on the row of the device that does it, which has one even where it runs no sub-model.
+    The fusion is on the row of its device, which has a row even if it runs no sub-model.
 
     Columns: send_us, compute_us, return_us, latency_us, fusion_start_us, fusion_us (both missing on the others),
     bottleneck.
@@ -31,6 +31,7 @@ def times_frame(plan: Plan) -> pd.DataFrame:
         nothing = dict.fromkeys(("send_us", "compute_us", "return_us", "latency_us"), 0)
         rows.append({"device": plan.fusion.device, **nothing, "bottleneck": False})
     frame: pd.DataFrame = pd.DataFrame(rows).set_index("device")
+    # Fusion begins when the last features have arrived.
     fuses = frame.index == plan.fusion.device
     frame.insert(4, "fusion_start_us", pd.Series(plan.bottleneck.latency_us, frame.index).where(fuses))
     frame.insert(5, "fusion_us", pd.Series(plan.fusion.latency_us, frame.index).where(fuses))
@@ -71,12 +72,13 @@ def memory_frame(plan: Plan, fleet: Fleet) -> pd.DataFrame:
         }
         for member in fleet.members
     ]
+    # Shares are negative here, so that the idle devices come last.
     rows.sort(key=lambda row: -row["share"] if row["device"] in used else 1)
     frame: pd.DataFrame = pd.DataFrame(rows).set_index("device")
     return frame
 
 
-def served_frame(plan: Plan, profile: Profile) -> pd.DataFrame:
+def retention_frame(plan: Plan, profile: Profile) -> pd.DataFrame:
     """Return the retention of each class (columns) on each used device (rows, the slowest first).
 
     Missing where the device does not serve the class.

@@ -1,4 +1,4 @@
-"""A plan that knows what it was made of, so that it can show itself."""
+"""Plan together with its profile and its fleet, so that it can show itself."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from planner.errors import InputError
 from planner.report.frames import devices_frame
 from planner.report.notebook import plan_html
 from planner.report.text import headline
-from planner.schema import Fleet, Plan, Profile, nearest, write_document
+from planner.schema import Fleet, Plan, Profile, did_you_mean, write_document
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class Planned(Plan):
-    """A plan that also knows its profile and its fleet; the file of it is that of a plan.
+    """Plan that also knows its profile and its fleet; its file is that of a plan.
 
-    A notebook shows it as a table. It equals any plan that says the same.
+    A notebook shows it as a table. It equals any plan with the same fields.
     """
 
     _profile: Profile = PrivateAttr()
@@ -29,19 +29,19 @@ class Planned(Plan):
 
     @classmethod
     def of(cls, plan: Plan, profile: Profile, fleet: Fleet) -> "Planned":
-        """Return a plan together with what it was made of, which is not compared here."""
+        """Return a plan together with its profile and fleet; whether they belong together is not checked."""
         made = cls.model_validate({name: getattr(plan, name) for name in Plan.model_fields if name != "schema_uri"})
         made._profile, made._fleet = profile, fleet
         return made
 
     @property
     def profile(self) -> Profile:
-        """What was measured of the model."""
+        """Profile of the model that is planned."""
         return self._profile
 
     @property
     def fleet(self) -> Fleet:
-        """The devices and their links."""
+        """Fleet that is planned: devices and their links."""
         return self._fleet
 
     def to_frame(self) -> pd.DataFrame:
@@ -49,39 +49,41 @@ class Planned(Plan):
         return devices_frame(self, self._profile, self._fleet)
 
     def to_graph(self) -> "nx.Graph":
-        """Return the fleet as a graph: devices with their times and paths, links; see `report.graph.graph_of`."""
-        from planner.report.graph import graph_of
+        """Return the fleet as a graph: devices with their times and paths, links; see `report.graph.fleet_graph`."""
+        from planner.report.graph import fleet_graph
 
-        return graph_of(self, self._profile, self._fleet)
+        return fleet_graph(self, self._profile, self._fleet)
 
     def picture(self, name: str) -> "go.Figure":
-        """Return a picture of the plan: timeline, kept, memory, classes or fleet_graph (plotly)."""
+        """Return a plotly figure of the plan: timeline, kept, memory, classes or fleet_graph."""
         from planner.report import plots
 
-        drawn: dict[str, Callable[[], go.Figure]] = {
+        figures: dict[str, Callable[[], go.Figure]] = {
             "timeline": lambda: plots.timeline_plot(self, self._profile, self._fleet),
             "kept": lambda: plots.kept_plot(self, self._profile),
             "memory": lambda: plots.memory_plot(self, self._profile, self._fleet),
             "classes": lambda: plots.classes_plot(self, self._profile),
             "fleet_graph": lambda: plots.fleet_graph_plot(self, self._profile, self._fleet),
         }
-        if name not in drawn:
-            raise InputError(f"picture must be one of {', '.join(drawn)}, got {name!r}{nearest(name, drawn) or '.'}")
-        return drawn[name]()
+        if name not in figures:
+            raise InputError(
+                f"picture must be one of {', '.join(figures)}, got {name!r}{did_you_mean(name, figures) or '.'}"
+            )
+        return figures[name]()
 
     def to_html(self, *, without: pd.DataFrame | None = None, fronts: Sequence[pd.DataFrame] = ()) -> str:
-        """Return the whole page about the plan, as `planner report` writes it.
+        """Return the whole page about the plan as HTML, as `planner report` writes it.
 
         Args:
-            without: What-if rows of each device lost, `planner.what_if(plan, drop_each=True)`, to be shown with it.
-            fronts: Pareto frames, `planner.pareto(plan, "accuracy")`, to be shown with it.
+            without: What-if rows of each device lost, `planner.what_if(plan, drop_each=True)`, to be shown too.
+            fronts: Pareto frames, such as `planner.pareto(plan, "accuracy")`, to be shown too.
         """
         from planner.report.page import page
 
         return page(self, self._profile, self._fleet, without=without, fronts=fronts)
 
     def save(self, path: str | Path) -> None:
-        """Write the plan.json, whole or not at all."""
+        """Write the plan as a plan.json, whole or not at all."""
         write_document(Path(path), self)
 
     def __eq__(self, other: object) -> bool:

@@ -1,22 +1,24 @@
-"""A profile as pandas tables: where costs are, who needs what, what less would cost."""
+"""A profile as pandas tables: costs, importance by class, the price of pruning, latency."""
 
 import numpy as np
 import pandas as pd
 
 from planner.rules import cost
-from planner.rules.accuracy import predicted_accuracy, unit_shares
+from planner.rules.accuracy import predict_accuracy, unit_importance
 from planner.schema import LatencyRow, Profile, SubModel, Width
 
-# What is left of the MACs, in the rows of `less_frame`: first a tenth less.
+# Shares of the MACs that the rows of `pruning_frame` keep.
 _LEFT = (0.9, 0.75, 0.5, 0.25)
+# (block, whether it is a head, index of the head or of the channel group in its block)
+_Unit = tuple[int, bool, int]
 
 
 def costs_frame(profile: Profile) -> pd.DataFrame:
-    """Return where the whole model's MACs and float32 bytes are: a row for what is fixed, then for each half-block.
+    """Return the MACs and float32 bytes of the whole model's parts: a row for the fixed part, then for each half-block.
 
     Columns: block (-1: fixed), part (fixed, heads, channels), units, macs, macs_share, weight_bytes, bytes_share.
     """
-    width = _full(profile)
+    width = _widest(profile)
     rows: list[dict[str, object]] = [
         {"block": -1, "part": "fixed", "units": 0, "macs": width.fixed_macs, "params": width.fixed_params}
     ]
@@ -35,7 +37,7 @@ def costs_frame(profile: Profile) -> pd.DataFrame:
 
 
 def widths_frame(profile: Profile) -> pd.DataFrame:
-    """Return a row for each embed dim that can be planned, every head and channel kept.
+    """Return a row for each embed dim that can be planned, with every head and channel kept.
 
     Columns: params, macs, activation_bytes, least_retention, mean_retention (over classes).
     """
@@ -55,7 +57,7 @@ def widths_frame(profile: Profile) -> pd.DataFrame:
     return frame
 
 
-def needs_frame(profile: Profile) -> pd.DataFrame:
+def importance_frame(profile: Profile) -> pd.DataFrame:
     """Return the share of each class's importance in each block: rows are classes, columns (block, part)."""
     columns = {}
     for l in range(profile.depth):
@@ -66,7 +68,7 @@ def needs_frame(profile: Profile) -> pd.DataFrame:
 
 
 def heads_frame(profile: Profile) -> pd.DataFrame:
-    """Return a row for each head: its mean share of a class's importance, and who needs it most.
+    """Return a row for each head: its mean share of a class's importance, and the class that needs it most.
 
     Columns: mean_share, neediest (class), neediest_share.
     """
@@ -87,35 +89,35 @@ def heads_frame(profile: Profile) -> pd.DataFrame:
     return frame
 
 
-def less_frame(profile: Profile) -> pd.DataFrame:
-    """Return what fewer MACs would cost one sub-model of all classes at full width.
+def pruning_frame(profile: Profile) -> pd.DataFrame:
+    """Return what pruning would cost one sub-model of all classes at full width.
 
-    The heads and groups go first that matter least for their MACs to the class that needs them most.
+    Pruned first are the heads and channel groups with the least importance for their MACs, to the class that needs
+    them most.
 
     Columns: macs, weight_bytes, heads, channels, least_retention, mean_retention, accuracy (predicted, of this
     sub-model alone; missing where the profile has no prediction). The index is the share of MACs left.
     """
-    width = _full(profile)
-    heads, groups = ([list(range(n)) for n in counts] for counts in _unit_counts(profile))
-    units = [(l, True, h) for l in range(profile.depth) for h in heads[l]]
-    units += [(l, False, g) for l in range(profile.depth) for g in groups[l]]
-    shares = unit_shares(profile)  # (C, U)
-    sizes = profile.group_sizes
-    macs = np.array([width.head_macs[l] if head else width.channel_macs[l] * sizes[l][i] for l, head, i in units])
-    order = np.argsort(shares.max(axis=0) / macs, kind="stable")
-    whole = width.fixed_macs + macs.sum()
+    width = _widest(profile)
+    units = _units(profile)
+    importance = unit_importance(profile)  # (C, U)
+    unit_macs = np.array(
+        [
+            width.head_macs[l] if is_head else width.channel_macs[l] * profile.group_sizes[l][i]
+            for l, is_head, i in units
+        ]
+    )
+    # Stable: the order of equal units must not depend on the machine.
+    order = np.argsort(importance.max(axis=0) / unit_macs, kind="stable")
+    whole_macs = width.fixed_macs + unit_macs.sum()
     rows = []
     for left in _LEFT:
-        count = int(np.searchsorted(np.cumsum(macs[order]), (1 - left) * whole)) + 1
-        gone = {units[u] for u in order[:count]}
-        kept_heads = tuple(tuple(h for h in heads[l] if (l, True, h) not in gone) for l in range(profile.depth))
-        kept_groups = tuple(tuple(g for g in groups[l] if (l, False, g) not in gone) for l in range(profile.depth))
-        sub_model = SubModel(
-            classes=profile.classes, embed_dim=width.embed_dim, kept_heads=kept_heads, kept_channel_groups=kept_groups
-        )
-        num_heads, num_channels = cost.kept_counts(profile, kept_heads, kept_groups)
-        kept = [u not in gone for u in units]
-        predicted = predicted_accuracy([sub_model], profile)
+        num_pruned = int(np.searchsorted(np.cumsum(unit_macs[order]), (1 - left) * whole_macs)) + 1
+        pruned = {units[u] for u in order[:num_pruned]}
+        retention = importance[:, [unit not in pruned for unit in units]].sum(axis=1)  # (C,)
+        sub_model = _without(pruned, profile, width)
+        num_heads, num_channels = cost.kept_counts(profile, sub_model.kept_heads, sub_model.kept_channel_groups)
+        predicted = predict_accuracy([sub_model], profile)
         rows.append(
             {
                 "left": left,
@@ -123,8 +125,8 @@ def less_frame(profile: Profile) -> pd.DataFrame:
                 "weight_bytes": 4 * cost.params(width, num_heads, num_channels),
                 "heads": sum(num_heads),
                 "channels": sum(num_channels),
-                "least_retention": float(shares[:, kept].sum(axis=1).min()),
-                "mean_retention": float(shares[:, kept].sum(axis=1).mean()),
+                "least_retention": float(retention.min()),
+                "mean_retention": float(retention.mean()),
                 "accuracy": None if predicted is None else predicted.accuracy,
             }
         )
@@ -139,12 +141,23 @@ def latency_frame(profile: Profile) -> pd.DataFrame:
     return frame
 
 
-def _full(profile: Profile) -> Width:
+def _units(profile: Profile) -> list[_Unit]:
+    heads = [(l, True, h) for l in range(profile.depth) for h in range(profile.num_heads)]
+    return heads + [(l, False, g) for l in range(profile.depth) for g in range(len(profile.channel_groups[l]))]
+
+
+def _without(pruned: set[_Unit], profile: Profile, width: Width) -> SubModel:
+    """Return the sub-model of all classes that keeps every other unit."""
+    kept = [unit for unit in _units(profile) if unit not in pruned]
+    heads, groups = (
+        tuple(tuple(i for block, head, i in kept if block == l and head == is_head) for l in range(profile.depth))
+        for is_head in (True, False)
+    )
+    return SubModel(classes=profile.classes, embed_dim=width.embed_dim, kept_heads=heads, kept_channel_groups=groups)
+
+
+def _widest(profile: Profile) -> Width:
     return max(profile.widths, key=lambda width: width.embed_dim)
-
-
-def _unit_counts(profile: Profile) -> tuple[list[int], list[int]]:
-    return [profile.num_heads] * profile.depth, [len(block) for block in profile.channel_groups]
 
 
 def _all_kept(profile: Profile) -> tuple[list[int], list[int]]:

@@ -1,35 +1,32 @@
-"""Is this plan valid, and are its numbers true?
-
-Everything is recomputed from the profile and the fleet; nothing here knows how a plan is found.
-"""
+"""Check of a plan: every number is recomputed from the profile and the fleet, without knowledge of any solver."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from planner.rules import cost
-from planner.rules.accuracy import predicted_accuracy
+from planner.rules.accuracy import predict_accuracy
 from planner.rules.cost import DeviceCost
 from planner.rules.demands import demands_of
 from planner.rules.floors import RETENTION_TOLERANCE, floors_of
-from planner.schema import Assignment, Fleet, Plan, Profile, nearest, sha256_of
+from planner.schema import Assignment, Fleet, Plan, Profile, did_you_mean, sha256_of
 
 # Retentions and energies are stored to six decimals.
 _FLOAT_TOLERANCE = 1e-6
 
 
 def check(plan: Plan, profile: Profile, fleet: Fleet) -> list[str]:
-    """Return every rule that the plan breaks, in words; an empty list means that it is valid.
+    """Return a sentence for every rule that the plan breaks; an empty list means that it is valid.
 
     Raises:
         InputError: If the profile and the fleet do not go together, whatever the plan.
     """
-    for what, document, claimed in (
+    for part, document, claimed in (
         ("profile", profile, plan.profile_sha256),
         ("fleet", fleet, plan.fleet_sha256),
     ):
         if (actual := sha256_of(document)) != claimed:
-            return [f"the plan is for another {what}: {what}_sha256 is {claimed[:12]}..., got {actual[:12]}..."]
+            return [f"the plan is for another {part}: {part}_sha256 is {claimed[:12]}..., got {actual[:12]}..."]
     devices = {device.name: device for device in cost.device_costs(profile, fleet)}
     demands = demands_of(profile, fleet, plan.goal)
     shapes = [p for a in plan.assignments for p in (*_shape(a, profile), *_timed(a, devices))]
@@ -40,13 +37,13 @@ def check(plan: Plan, profile: Profile, fleet: Fleet) -> list[str]:
     problems += _transfers(plan, fleet, devices)
     problems += [p for a in plan.assignments for p in _floors(a, plan, profile, devices[a.device])]
     relays = {name: device.relays for name, device in devices.items()}
-    problems += demands.broken_by({a.device: a.classes for a in plan.assignments}, relays)
+    problems += demands.violations({a.device: a.classes for a in plan.assignments}, relays)
     problems += _predicted(plan, profile)
     return [*problems, *_totals(plan, profile, fleet), *_energy(plan, devices), *_certificate(plan)]
 
 
 def check_sub_models(plan: Plan, profile: Profile) -> list[str]:
-    """Return what is wrong with the plan's sub-models, whatever the fleet: classes, widths, indices."""
+    """Return the problems of the plan's sub-models that do not depend on the fleet: classes, widths, indices."""
     problems = [problem for a in plan.assignments for problem in _shape(a, profile)]
     for a in plan.assignments:
         if profile.width(a.embed_dim) is None:
@@ -55,9 +52,9 @@ def check_sub_models(plan: Plan, profile: Profile) -> list[str]:
 
 
 def _predicted(plan: Plan, profile: Profile) -> Iterator[str]:
-    """The accuracy is what the profile predicts; a plan that states none promises none."""
+    """Yield a problem unless the stated accuracy is the predicted one; a plan may state none."""
     stated = plan.predicted_accuracy
-    expected = predicted_accuracy(plan.assignments, profile)
+    expected = predict_accuracy(plan.assignments, profile)
     if stated is None:
         return
     if expected is None:
@@ -67,7 +64,7 @@ def _predicted(plan: Plan, profile: Profile) -> Iterator[str]:
 
 
 def _names(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[str]:
-    """Each device once, used or idle; each class somewhere."""
+    """Yield a problem for each device that is not used or idle exactly once, and for each class without a device."""
     times = Counter([a.device for a in plan.assignments])
     times.update(plan.idle)
     known = {member.name for member in fleet.members}
@@ -76,7 +73,7 @@ def _names(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[str]:
             yield f"device {member.name!r} must be assigned or idle once, got {times[member.name]} times"
     for name in times:
         if name not in known:
-            yield f"device {name!r} is not in the fleet{nearest(name, known)}"
+            yield f"device {name!r} is not in the fleet{did_you_mean(name, known)}"
     served = {name for a in plan.assignments for name in a.classes}
     for name in profile.classes:
         if name not in served:
@@ -86,19 +83,19 @@ def _names(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[str]:
 
 
 def _timed(a: Assignment, devices: dict[str, DeviceCost]) -> Iterator[str]:
-    """The device can be timed at the width, and has the precision."""
+    """Yield a problem unless the device can be timed at the embed dim and has the precision."""
     if a.device in devices and devices[a.device].at(a.embed_dim, a.precision) is None:
         choices = [(w.width.embed_dim, w.precision) for w in devices[a.device].widths]
         yield f"{a.device}: embed_dim and precision must be one of {choices}, got {(a.embed_dim, a.precision)}"
 
 
 def _shape(a: Assignment, profile: Profile) -> Iterator[str]:
-    """The indices of a sub-model exist, and each is named once, in order."""
+    """Yield a problem for each class or unit that does not exist, is named twice or out of order."""
     if len(set(a.classes)) < len(a.classes):
         yield f"{a.device}: classes must differ, got {list(a.classes)}"
     for name in a.classes:
         if name not in profile.classes:
-            yield f"{a.device}: class {name!r} is not in the profile{nearest(name, profile.classes)}"
+            yield f"{a.device}: class {name!r} is not in the profile{did_you_mean(name, profile.classes)}"
     num_groups = [len(block) for block in profile.channel_groups]
     yield from _indices(a.device, "kept_heads", a.kept_heads, [profile.num_heads] * profile.depth)
     yield from _indices(a.device, "kept_channel_groups", a.kept_channel_groups, num_groups)
@@ -116,7 +113,7 @@ def _indices(device: str, key: str, blocks: Sequence[Sequence[int]], limits: lis
 
 
 def _costs(a: Assignment, profile: Profile, device: DeviceCost) -> Iterator[str]:
-    """The numbers of an assignment, and its memory budget."""
+    """Yield a problem for each cost that is not the recomputed one, and for memory above the budget."""
     at = device.at(a.embed_dim, a.precision)
     assert at is not None
     heads, channels = cost.kept_counts(profile, a.kept_heads, a.kept_channel_groups)
@@ -134,7 +131,7 @@ def _costs(a: Assignment, profile: Profile, device: DeviceCost) -> Iterator[str]
 
 
 def _transfers(plan: Plan, fleet: Fleet, devices: dict[str, DeviceCost]) -> Iterator[str]:
-    """Sending and returning, of all used devices together where they share a medium."""
+    """Yield a problem for each wrong transfer time; devices that share a medium wait for each other."""
     used = [devices[a.device].at(a.embed_dim, a.precision) for a in plan.assignments]
     times = cost.transfers_us(fleet, [at for at in used if at is not None])
     for a, (send_us, return_us) in zip(plan.assignments, times, strict=True):
@@ -145,23 +142,24 @@ def _transfers(plan: Plan, fleet: Fleet, devices: dict[str, DeviceCost]) -> Iter
 
 
 def _floors(a: Assignment, plan: Plan, profile: Profile, device: DeviceCost) -> Iterator[str]:
-    floor = floors_of(profile, plan.goal)
+    """Yield a problem for each class whose retention is not the recomputed one, or below its floor."""
+    floors = floors_of(profile, plan.goal)
     at = device.at(a.embed_dim, a.precision)
     assert at is not None
     for name in a.classes:
         kept = cost.retention(profile, name, a.embed_dim, a.kept_heads, a.kept_channel_groups, at.precision)
         if not _close(a.retention[name], kept):
             yield f"{a.device}: retention of class {name!r} must be {kept:.6f}, got {a.retention[name]:.6f}"
-        least = floor.of(profile.classes.index(name), len(a.classes))
-        if kept < least - RETENTION_TOLERANCE:
+        floor = floors.of(profile.classes.index(name), len(a.classes))
+        if kept < floor - RETENTION_TOLERANCE:
             yield (
-                f"{a.device}: class {name!r} must keep at least {least:.6f} of its importance beside "
+                f"{a.device}: class {name!r} must keep at least {floor:.6f} of its importance beside "
                 f"{len(a.classes) - 1} others, got {kept:.6f}"
             )
 
 
 def _totals(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[str]:
-    """Fusion, and the fleet's latency."""
+    """Yield a problem for a wrong fusion time, latency or bound, and for a latency above the limit."""
     rate: Fraction = cost.aggregator_rate(fleet)
     fusion_us = cost.fusion_us(profile, rate, sum(a.embed_dim for a in plan.assignments))
     if plan.fusion.latency_us != fusion_us:
@@ -177,7 +175,7 @@ def _totals(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[str]:
 
 
 def _energy(plan: Plan, devices: dict[str, DeviceCost]) -> Iterator[str]:
-    """The energy of all devices together, where the goal has to do with it."""
+    """Yield a problem for energy above the limit, or not known where the goal depends on it."""
     limit_uj = plan.goal.max_energy_uj
     if limit_uj is None and plan.goal.objective != "energy":
         return
@@ -193,7 +191,7 @@ def _energy(plan: Plan, devices: dict[str, DeviceCost]) -> Iterator[str]:
 
 
 def _certificate(plan: Plan) -> Iterator[str]:
-    """The objective, its bound, gap and status."""
+    """Yield a problem for a wrong objective, bound, gap or status."""
     value, bound = (None, None) if plan.goal.objective == "latency" else (plan.value, plan.bound)
     if not _close(plan.objective_value, value):
         yield f"objective_value must be {value} for objective {plan.goal.objective!r}, got {plan.objective_value}"

@@ -1,7 +1,7 @@
-"""What a sub-model costs on a device: MACs, bytes, microseconds, joules.
+"""Costs of a sub-model on a device: MACs, bytes, microseconds, joules.
 
-Arithmetic is exact (rationals) and rounded once, at the end: demand up, supply down. Thus two
-people who compute a plan's latency get the same microsecond.
+Arithmetic is exact (rationals) and rounded once, at the end: demand up, supply down. Thus everybody who computes the
+latency of a plan gets the same microsecond.
 
 Convention: 1 MAC is one multiply-accumulate (2 FLOPs); layer norms count 5 per element, as
 fvcore counts them. Not counted: softmax, GELU, additions.
@@ -16,12 +16,12 @@ from fractions import Fraction
 
 from planner.errors import InputError
 from planner.library import load_kinds
-from planner.rules.links import Transfer, loads, media, rational, router
-from planner.schema import BYTES_PER_PARAM, Device, DeviceKind, Fleet, Precision, Profile, Width, nearest
+from planner.rules.links import Transfer, make_router, media_us_per_byte, medium_loads, rational
+from planner.schema import BYTES_PER_PARAM, Device, DeviceKind, Fleet, Precision, Profile, Width, did_you_mean
 from planner.schema.fleet import DEFAULT_RUNTIME_OVERHEAD_BYTES
 from planner.schema.profile import LatencyRow
 
-# Indices of what is kept, for each block.
+# Indices of the kept units of each block.
 KeptIndices = Sequence[Sequence[int]]
 
 
@@ -29,7 +29,8 @@ KeptIndices = Sequence[Sequence[int]]
 class TimeModel:
     """Compute time [us] at one width: fixed + sum_l [h_l>0] attention + head h_l + [c_l>0] mlp + channel c_l.
 
-    Per block where it is a tuple. `estimated`: from a declared MAC rate instead of a measurement.
+    Coefficients that are tuples have an entry for each block. `estimated`: from a declared MAC rate instead of a
+    measurement.
     """
 
     fixed: Fraction
@@ -50,24 +51,24 @@ class TimeModel:
 
 @dataclass(frozen=True)
 class WidthCost:
-    """What one width of the model costs on one device, at one precision."""
+    """Costs of sub-models of one embed dim and precision on one device."""
 
     width: Width
     precision: Precision
-    share: tuple[float, ...]  # of each class's importance that width and precision leave at best
+    max_retention: tuple[float, ...]  # (C,) retention of each class when no unit is removed
     time: TimeModel
     send: Transfer
     returned: Transfer
 
     def memory_bytes(self, heads: Sequence[int], channels: Sequence[int]) -> int:
-        """Return weights + peak activations [bytes], rounded up."""
+        """Return the memory of weights and peak activations [bytes], rounded up."""
         weights = params(self.width, heads, channels) * BYTES_PER_PARAM[self.precision]
         return math.ceil(weights + activation_bytes(self.width, heads, channels))
 
 
 @dataclass(frozen=True)
 class DeviceCost:
-    """One device with everything that its kind, its links and the profile say about it."""
+    """Costs of one device, from its own keys, its kind, its links and the profile."""
 
     name: str
     memory_budget_bytes: int
@@ -76,7 +77,10 @@ class DeviceCost:
     widths: tuple[WidthCost, ...]
 
     def at(self, embed_dim: int, precision: Precision | None = None) -> WidthCost | None:
-        """The costs at an embed dim and precision, if the device can be timed there; None stands for its only one."""
+        """Return the costs at an embed dim and precision, if the device can be timed there.
+
+        Without a precision, the device must have a single one.
+        """
         for w in self.widths:
             only = precision is None and all(other.precision == w.precision for other in self.widths)
             if w.width.embed_dim == embed_dim and (w.precision == precision or only):
@@ -85,15 +89,15 @@ class DeviceCost:
 
     @property
     def relays(self) -> frozenset[str]:
-        """The devices that this one is reached over, at any width."""
+        """Devices that messages to and from this one pass, at any width."""
         return frozenset().union(*(w.send.relays | w.returned.relays for w in self.widths))
 
     def memory_bytes(self, at: WidthCost, heads: Sequence[int], channels: Sequence[int]) -> int:
-        """Return weights + peak activations + runtime overhead [bytes], rounded up."""
+        """Return the memory of weights, peak activations and runtime overhead [bytes], rounded up."""
         return at.memory_bytes(heads, channels) + self.runtime_overhead_bytes
 
     def energy_mj(self, compute_us: int) -> float | None:
-        """Return the energy [mJ] of one image, where the device's power is known."""
+        """Return the energy [mJ] of one image, if the device's power is known."""
         return None if self.active_power_w is None else self.active_power_w * compute_us / 1000
 
 
@@ -108,7 +112,7 @@ def macs(width: Width, heads: Sequence[int], channels: Sequence[int]) -> int:
 
 
 def activation_bytes(width: Width, heads: Sequence[int], channels: Sequence[int]) -> Fraction:
-    """Return the peak activations [bytes]: the largest half-block's, beside what is always there."""
+    """Return the peak activations [bytes]: those of the largest half-block, and those that every sub-model has."""
     per_head = rational(width.head_activation_bytes)
     per_channel = rational(width.channel_activation_bytes)
     peaks = (max(per_head * h, per_channel * c) for h, c in zip(heads, channels, strict=True))
@@ -126,12 +130,12 @@ def retention(
     """Return the share of a class's importance that is kept, 0..1.
 
     Args:
-        profile: Importance of every unit for every class.
+        profile: The profile with the importance of every unit for every class.
         class_name: One of the profile's classes.
         embed_dim: One of the profile's widths.
         heads: Kept heads of each block, as indices.
         groups: Kept channel groups of each block, as indices.
-        precision: Of the weights, where the profile says what it costs.
+        precision: Precision of the weights; it matters where the profile has its `precision_retention`.
     """
     c = profile.classes.index(class_name)
     width = profile.width(embed_dim)
@@ -140,11 +144,11 @@ def retention(
     importance = profile.importance
     kept = [importance.heads[c][l][h] for l, block in enumerate(heads) for h in block]
     kept += [importance.channel_groups[c][l][g] for l, block in enumerate(groups) for g in block]
-    return _shares(profile, width, precision)[c] * math.fsum(kept)
+    return _max_retention(profile, width, precision)[c] * math.fsum(kept)
 
 
-def _shares(profile: Profile, width: Width, precision: Precision | None) -> tuple[float, ...]:
-    """Return what a width and a precision leave of each class's importance when no unit is removed."""
+def _max_retention(profile: Profile, width: Width, precision: Precision | None) -> tuple[float, ...]:
+    """Return the retention of each class at a width and precision when no unit is removed, (C,)."""
     if precision not in profile.precision_retention:
         return width.embed_retention
     both = zip(width.embed_retention, profile.precision_retention[precision], strict=True)
@@ -153,9 +157,9 @@ def _shares(profile: Profile, width: Width, precision: Precision | None) -> tupl
 
 def transfers_us(fleet: Fleet, used: Sequence[WidthCost]) -> list[tuple[int, int]]:
     """Return the time [us] to send the input to each used device, and to return its features."""
-    us_per_byte = media(fleet)
-    sends = loads([at.send for at in used], len(us_per_byte))
-    returns = loads([at.returned for at in used], len(us_per_byte))
+    us_per_byte = media_us_per_byte(fleet)
+    sends = medium_loads([at.send for at in used], len(us_per_byte))
+    returns = medium_loads([at.returned for at in used], len(us_per_byte))
     return [(at.send.time_us(sends, us_per_byte), at.returned.time_us(returns, us_per_byte)) for at in used]
 
 
@@ -193,13 +197,13 @@ def aggregator_rate(fleet: Fleet) -> Fraction:
 
 
 def device_costs(profile: Profile, fleet: Fleet) -> tuple[DeviceCost, ...]:
-    """Return every device of the fleet with its costs, in the fleet's order.
+    """Return the costs of every device, in the order of the fleet.
 
     Raises:
         InputError: If a kind is unknown, or a device cannot be reached from the aggregator.
     """
     kinds = load_kinds()
-    route = router(fleet)
+    route = make_router(fleet)
     costs = []
     for device in fleet.members:
         card = kinds.get(device.kind or "")
@@ -210,7 +214,7 @@ def device_costs(profile: Profile, fleet: Fleet) -> tuple[DeviceCost, ...]:
         if (rate is None and not rows) or (device.kind is not None and device.kind not in known):
             raise InputError(
                 f"device {device.name!r}: kind must be one of {', '.join(known)}, or the device must have "
-                f"its own macs_per_second, got kind {device.kind!r}{nearest(device.kind or '', known) or '.'}"
+                f"its own macs_per_second, got kind {device.kind!r}{did_you_mean(device.kind or '', known) or '.'}"
             )
         overhead = device.runtime_overhead
         if overhead is None:
@@ -227,11 +231,11 @@ def device_costs(profile: Profile, fleet: Fleet) -> tuple[DeviceCost, ...]:
         for width in profile.widths:
             returned = route(device.name, profile.feature_bytes_per_embed_dim * width.embed_dim)
             for p in choices:
-                # Where only float32 was timed, its time stands for the others: they are hardly ever slower.
+                # Where only float32 was timed, its time stands for the other precisions, which are hardly ever slower.
                 row = rows.get((width.embed_dim, p)) or rows.get((width.embed_dim, "float32"))
                 time = _time_model(width, row, rate)
                 if time is not None:
-                    widths.append(WidthCost(width, p, _shares(profile, width, p), time, send, returned))
+                    widths.append(WidthCost(width, p, _max_retention(profile, width, p), time, send, returned))
         costs.append(
             DeviceCost(
                 name=device.name,

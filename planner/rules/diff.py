@@ -1,4 +1,4 @@
-"""What moves from one plan to another: the classes that devices gain and lose, and the bytes to send."""
+"""Difference of two plans: the classes that devices gain and lose, and the bytes to send."""
 
 from dataclasses import dataclass
 
@@ -12,15 +12,15 @@ _COLUMNS = ["device", "gains", "loses", "bytes_to_send"]
 
 @dataclass(frozen=True)
 class PlanDiff:
-    """All that moves between two plans, added up."""
+    """Totals of the difference of two plans."""
 
-    classes: int  # classes that a device gets and did not serve before, counted on each
+    classes: int  # that a device gains, counted on each device
     bytes_to_send: int
-    devices: int  # whose sub-model is another, those that become idle included
+    devices: int  # with another sub-model, or idle now
 
 
 def diff_frame(earlier: Plan, plan: Plan, profile: Profile) -> pd.DataFrame:
-    """Return a row for each device whose sub-model is another than before: classes gained and lost, bytes to send.
+    """Return a row for each device whose sub-model changes: classes gained and lost, bytes to send.
 
     Columns: gains, loses, bytes_to_send (the new sub-model's weights; 0 where the device becomes idle).
     """
@@ -39,7 +39,7 @@ def diff_frame(earlier: Plan, plan: Plan, profile: Profile) -> pd.DataFrame:
 
 
 def plan_diff(earlier: Plan, plan: Plan, profile: Profile) -> PlanDiff:
-    """Return what moves between two plans, added up."""
+    """Return the totals of the difference of two plans."""
     frame = diff_frame(earlier, plan, profile)
     classes = sum(len(gains) for gains in frame["gains"])
     return PlanDiff(classes, int(frame["bytes_to_send"].sum()), len(frame))
@@ -53,5 +53,5 @@ def _weights_bytes(a: Assignment, profile: Profile) -> int:
 
 
 def _same(a: Assignment, b: Assignment) -> bool:
-    parts = ("classes", "embed_dim", "kept_heads", "kept_channel_groups", "precision")
-    return all(getattr(a, part) == getattr(b, part) for part in parts)
+    keys = ("classes", "embed_dim", "kept_heads", "kept_channel_groups", "precision")
+    return all(getattr(a, key) == getattr(b, key) for key in keys)

@@ -1,9 +1,8 @@
-"""What a message between the aggregator and a device costs: routes, and media that are shared.
+"""Transfer times between the aggregator and the devices: routes, and shared media.
 
-A message takes the path that is fastest for it alone. A shared link is one medium: what goes
-through it goes one after another, all inputs, and later all features. Each device is planned as
-the last in the queue, so the order does not matter: its message waits for those of all other
-used devices that take the same medium.
+A message takes the path that is fastest for it alone. A shared link is one medium: messages pass it one after another,
+all inputs first, and later all features. Each device is planned as the last in the queue, so that the order does not
+matter: its message waits for those of all other used devices that take the same medium.
 """
 
 import itertools
@@ -20,10 +19,10 @@ from planner.schema import Fleet
 
 @dataclass(frozen=True)
 class Transfer:
-    """A message between the aggregator and one device."""
+    """Message between the aggregator and one device."""
 
     num_bytes: int
-    alone_us: Fraction  # on a path that nobody else uses
+    alone_us: Fraction  # without any other message on the path
     media: tuple[int, ...] = ()  # the shared media on its path
     relays: frozenset[str] = frozenset()  # the devices between the two ends
     # From the aggregator to the device, both included. Not compared: equal devices differ in its last step.
@@ -33,28 +32,28 @@ class Transfer:
         """Return the time [us], rounded up, as the last of all messages on its media.
 
         Args:
-            load_bytes: For each medium, the bytes of all messages that take it, this one included.
-            us_per_byte: For each medium.
+            load_bytes: Bytes of all messages on each medium, this one included.
+            us_per_byte: Time per byte of each medium.
         """
         waits = sum(((load_bytes[m] - self.num_bytes) * us_per_byte[m] for m in self.media), Fraction(0))
         return math.ceil(self.alone_us + waits)
 
 
 def rational(number: float) -> Fraction:
-    """Return the number that the user wrote: 0.1 is a tenth, not its nearest binary fraction."""
+    """Return a number exactly as the user wrote it: 0.1 is a tenth, not the nearest binary fraction."""
     return Fraction(repr(float(number)))
 
 
-def media(fleet: Fleet) -> tuple[Fraction, ...]:
-    """Return the time per byte [us] of each shared medium, in the order of the links, the default link's last."""
+def media_us_per_byte(fleet: Fleet) -> tuple[Fraction, ...]:
+    """Return the time per byte [us] of each shared medium, in the order of the links, that of the default link last."""
     found: dict[int, Fraction] = {}
-    for number, speed in zip(_medium_numbers(fleet), fleet.speeds, strict=True):
+    for number, speed in zip(_medium_numbers(fleet), fleet.link_speeds, strict=True):
         found[number] = 8 / rational(speed.bandwidth_mbps)
     return tuple(found[number] for number in sorted(found) if number >= 0)
 
 
-def loads(transfers: Sequence[Transfer], num_media: int) -> list[int]:
-    """Return the bytes that all these messages send through each medium."""
+def medium_loads(transfers: Sequence[Transfer], num_media: int) -> list[int]:
+    """Return the bytes that these messages send over each medium together."""
     load_bytes = [0] * num_media
     for transfer in transfers:
         for m in transfer.media:
@@ -62,8 +61,8 @@ def loads(transfers: Sequence[Transfer], num_media: int) -> list[int]:
     return load_bytes
 
 
-def hops_of(fleet: Fleet) -> nx.MultiGraph:
-    """Return single devices and the hops between them; the default link is none of them.
+def hop_graph(fleet: Fleet) -> nx.MultiGraph:
+    """Return the graph of single devices and the hops between them, without the default link.
 
     Edges: latency [ms] and bandwidth [Mbit/s], exact; medium (its number, -1 if it is not shared).
     """
@@ -78,16 +77,16 @@ def hops_of(fleet: Fleet) -> nx.MultiGraph:
     return hops
 
 
-def router(fleet: Fleet) -> Callable[[str, int], Transfer]:
+def make_router(fleet: Fleet) -> Callable[[str, int], Transfer]:
     """Return a function (device, bytes) -> `Transfer` over the fastest path.
 
-    Of several paths the best depends on the message: for each least bandwidth that a path may
-    have, the one of least latency is tried (a bottleneck shortest path).
+    The fastest path depends on the size of the message. For each bandwidth of a link, Dijkstra's algorithm finds the
+    path of least latency among the links that are at least as fast, and of these paths the fastest is taken.
 
     Raises:
         InputError: If a device cannot be reached from the aggregator.
     """
-    numbers, hops = _medium_numbers(fleet), hops_of(fleet)
+    numbers, hops = _medium_numbers(fleet), hop_graph(fleet)
     # (bandwidth, {device: latency}, {device: path}) for each bandwidth that some link has, the widest first.
     levels = []
     for bandwidth in sorted({b for *_, b in hops.edges(data="bandwidth")}, reverse=True):
@@ -127,16 +126,17 @@ def router(fleet: Fleet) -> Callable[[str, int], Transfer]:
 
 
 def _medium_numbers(fleet: Fleet) -> list[int]:
-    """Return the number of each link's medium, the default link's last; -1 for what is not shared."""
+    """Return the number of each link's medium, that of the default link last; -1 for a link that is not shared."""
     known: dict[str | int, int] = {}
     numbers = []
-    for i, speed in enumerate(fleet.speeds):
+    for i, speed in enumerate(fleet.link_speeds):
         label = speed.shared if isinstance(speed.shared, str) else i
         numbers.append(known.setdefault(label, len(known)) if speed.shared else -1)
     return numbers
 
 
 def _media_on(path: Sequence[str], hops: nx.MultiGraph) -> tuple[int, ...]:
+    """Return the numbers of the shared media that a path uses."""
     found = set()
     for a, b in itertools.pairwise(path):
         fastest = min(hops[a][b].values(), key=lambda hop: hop["latency"])

@@ -1,13 +1,13 @@
-"""The words of the planner as frozen data, and their files."""
+"""File formats as frozen data, validated as they are read."""
 
 from planner.schema.base import Frozen, read_document, sha256_of, to_json, write_document
 from planner.schema.bundle import Manifest
-from planner.schema.card import Architecture, ModelCard, Origin, TrainingRecord, numbered
+from planner.schema.card import Architecture, ModelCard, Origin, TrainingRecord, numbered_classes
 from planner.schema.data import Data, IdxFiles, ImageFolders, NpzFiles, Preprocessing, SklearnDigits
-from planner.schema.error_messages import nearest
+from planner.schema.error_messages import did_you_mean
 from planner.schema.evaluation import Evaluation, Size
 from planner.schema.fleet import BYTES_PER_PARAM, Device, DeviceKind, Fleet, Link, LinkSpeed, Precision
-from planner.schema.formats import FORMATS, FileFormat, json_schema
+from planner.schema.formats import DOCUMENTS, json_schema
 from planner.schema.goal import Goal, GoalFile, Method, Objective
 from planner.schema.plan import Assignment, FusionCost, Plan, PredictedAccuracy, SolverRun, SubModel
 from planner.schema.probe import (
@@ -24,7 +24,7 @@ from planner.schema.scenario import TODAY, GoalChanges, Quantity, ScenarioEntry,
 
 __all__ = [
     "BYTES_PER_PARAM",
-    "FORMATS",
+    "DOCUMENTS",
     "TODAY",
     "Architecture",
     "Assignment",
@@ -32,7 +32,6 @@ __all__ = [
     "Device",
     "DeviceKind",
     "Evaluation",
-    "FileFormat",
     "Fleet",
     "Frozen",
     "FusedAccuracy",
@@ -75,9 +74,9 @@ __all__ = [
     "SubModel",
     "TrainingRecord",
     "Width",
+    "did_you_mean",
     "json_schema",
-    "nearest",
-    "numbered",
+    "numbered_classes",
     "read_document",
     "sha256_of",
     "to_json",

@@ -1,6 +1,6 @@
-"""What all file formats share: frozen models, reading, writing, hashes.
+"""Basis of all file formats: frozen models, reading, writing, hashes.
 
-Every complaint about a file is one sentence: file, place in it, what must hold, what was got.
+Every message about a file is one sentence: file, place in it, what must hold, what was got.
 """
 
 import errno
@@ -17,11 +17,11 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from planner.errors import InputError
-from planner.schema.error_messages import error_sentence, nearest
+from planner.schema.error_messages import did_you_mean, error_sentence
 
 SCHEMA_VERSION = 1
 
-# No place on the disk, or none left of what a user or a process may write.
+# Errors to which the size of the file matters: a full disk, a quota, the largest size of a file.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)\s*\Z")
@@ -31,8 +31,7 @@ _FACTORS: dict[str, int] = {"B": 1} | {
     for power, prefix in enumerate("KMGT", start=1)
 }
 
-
-M = TypeVar("M", bound="Frozen")
+_Model = TypeVar("_Model", bound="Frozen")
 
 
 class Frozen(BaseModel):
@@ -47,25 +46,25 @@ class Frozen(BaseModel):
         except ValidationError as error:
             raise InputError(f"{type(self).__name__}: {error_sentence(error, fields, type(self))}") from None
 
-    # What is read from a file is validated without this __init__, and complained about with the file's name.
+    # Data of a file is validated without this __init__, so that its errors name the file instead of the class.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
-    def replace(self: M, **changes: Any) -> M:
-        """Return the same with some fields replaced, validated as if it were read from a file.
+    def replace(self: _Model, **changes: Any) -> _Model:
+        """Return a copy with some fields replaced, validated as if it were read from a file.
 
         Args:
             changes: New values by field, as objects or as in the file: `memory_budget="512KiB"`.
 
         Raises:
-            InputError: If there is no such field, or the result is not valid: the sentence that a file would get.
+            InputError: If there is no such field, or the result is not valid, with the sentence that a file would get.
         """
         model, known = type(self), type(self).model_fields
         for key in changes:
             if key not in known:
-                raise InputError(f"{model.__name__}: unknown key {key!r}{nearest(key, known) or '.'}")
+                raise InputError(f"{model.__name__}: unknown key {key!r}{did_you_mean(key, known) or '.'}")
         data = {field.alias or key: changes.get(key, getattr(self, key)) for key, field in known.items()}
         try:
-            # Through JSON, so that what is refused in a file is refused here, in the same words.
+            # Through JSON, so that values are accepted and refused exactly as in a file, with the same messages.
             text = json.dumps(data, default=_plain)
             return model.model_validate_json(text, strict=True)
         except TypeError as error:
@@ -78,13 +77,13 @@ class Document(Frozen):
     """A whole file: its version, and the key that editors use."""
 
     schema_version: int = Field(SCHEMA_VERSION, ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
-    """The version of this format."""
+    """Version of this format."""
     schema_uri: str | None = Field(None, alias="$schema", exclude=True)
-    """Where an editor finds the JSON Schema; the planner does not read it."""
+    """Address of the JSON Schema for editors; the planner does not read it."""
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON knows of a value: the fields of our own models, the number in a numpy scalar.
+    """Return a value as JSON can hold it: the fields of a model of ours, the number in a numpy scalar.
 
     Raises:
         TypeError: If it is neither.
@@ -96,13 +95,13 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"got {value!r}")
 
 
-def size_schema(least: int, most: int) -> WithJsonSchema:
-    """Return, for editors, both ways to write a size."""
+def size_schema(min_bytes: int, max_bytes: int) -> WithJsonSchema:
+    """Return the JSON Schema of a size for editors: a number of bytes, or text with a unit."""
     text = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(B|[KMGT]i?B)\s*$", "examples": ["512MiB", "1.5GB"]}
-    return WithJsonSchema({"anyOf": [{"type": "integer", "minimum": least, "maximum": most}, text]})
+    return WithJsonSchema({"anyOf": [{"type": "integer", "minimum": min_bytes, "maximum": max_bytes}, text]})
 
 
-def supplied_bytes(value: Any) -> Any:
+def bytes_rounded_down(value: Any) -> Any:
     """Turn "512MiB" or "1.5GB" into bytes, rounded down; leave anything else to the field's check.
 
     Raises:
@@ -111,8 +110,8 @@ def supplied_bytes(value: Any) -> Any:
     return math.floor(size) if (size := _parse_size(value)) is not None else value
 
 
-def demanded_bytes(value: Any) -> Any:
-    """Do as `supplied_bytes`, but round up."""
+def bytes_rounded_up(value: Any) -> Any:
+    """Turn a size into bytes as `bytes_rounded_down` does, but round up."""
     return math.ceil(size) if (size := _parse_size(value)) is not None else value
 
 
@@ -138,7 +137,7 @@ def sha256_of_json(data: Any) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Return a text file's content.
+    """Return the content of a text file.
 
     Raises:
         InputError: If there is no such file, or it cannot be read as text.
@@ -155,7 +154,7 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
-def read_document(path: Path, model: type[M]) -> M:
+def read_document(path: Path, model: type[_Model]) -> _Model:
     """Read and validate a JSON file.
 
     Raises:
@@ -187,7 +186,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; see `write_text`. Until it is whole, an old one needs its place beside it."""
+    """Write a file whole or not at all, see `write_text`; until it is whole, the disk holds the old one as well."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -196,7 +195,7 @@ def write_bytes(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            # mkstemp makes files private; a result is as readable as any other new file.
+            # mkstemp makes files private, but results should be as readable as any other new file.
             mask = os.umask(0)
             os.umask(mask)
             Path(name).chmod(0o666 & ~mask)

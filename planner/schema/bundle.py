@@ -1,22 +1,22 @@
-"""manifest.json: what a bundle holds."""
+"""manifest.json: the content of a bundle."""
 
 from planner.schema.base import Document
 
 
 class Manifest(Document):
-    """What a bundle holds, and how it was made."""
+    """Content of a bundle, and how it was made."""
 
     model: str
-    """The model that was split: a shipped one's name, or its card's path."""
+    """The model that was split: name of a shipped model, or path of a card."""
     recipe: str
-    """How accuracy was got back: default, ed-vit or devit."""
+    """Training recipe that recovered the accuracy: default, ed-vit or devit."""
     epochs: int
-    """How often each sub-model saw as many images as there are."""
+    """Epochs of retraining: how often each sub-model saw as many images as there are."""
     seed: int
-    """Of everything that was drawn."""
+    """Seed of all random draws."""
     teacher_sha256: str
-    """Of the weights that were learned from: the whole model's, unless another one taught."""
+    """SHA-256 of the teacher's weights: the whole model's, unless another teacher was named."""
     devices: dict[str, str]
-    """The file of each used device's sub-model."""
+    """File of the sub-model of each used device."""
     sha256: dict[str, str]
-    """The hash of each file; one that does not match is refused."""
+    """SHA-256 of each file; a file that does not match is refused."""

@@ -1,4 +1,4 @@
-"""card.json: a model that can be split, and everything needed to use and to make it again."""
+"""card.json: a model that can be split, with everything needed to use it and to train it again."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,34 +13,34 @@ MAX_NUMBERED_CLASSES = 100_000
 
 
 class Architecture(Frozen):
-    """A plain ViT: sizes of the whole model. A distilled one has a second token and head layer, as DeiT's.
+    """Sizes of a plain ViT. A distilled one has a second token and head layer, as DeiT's do.
 
-    With `stem_channels`, so many 3x3 convolutions halve the image's sides, each to these channels, before what is
-    left of a patch is projected.
+    With `stem_channels`, a convolutional stem comes first: each of its 3x3 convolutions halves the sides of the image,
+    and the remainder of each patch is projected.
     """
 
     image_size: int = Field(ge=1)
     """Side of the image [pixels]."""
     patch_size: int = Field(ge=1)
-    """Side of a patch [pixels]; it divides the image's."""
+    """Side of a patch [pixels]; it divides the side of the image."""
     in_channels: int = Field(ge=1)
-    """Colours: 1 or 3."""
+    """Colour channels of the image: 1 or 3."""
     embed_dim: int = Field(ge=1)
-    """Width of a token, of the residual stream."""
+    """Width of a token, that is, of the residual stream."""
     depth: int = Field(ge=1)
-    """Blocks."""
+    """Number of blocks."""
     num_heads: int = Field(ge=1)
-    """Heads of each block."""
+    """Attention heads of each block."""
     head_dim: int = Field(ge=1)
     """Width of a head."""
     hidden_dim: int = Field(ge=1)
     """Hidden channels of each block's MLP."""
     distilled: bool = False
-    """Whether there is a distillation token and its head layer."""
+    """True if the model has a distillation token and a head layer for it."""
     layer_norm_eps: float = Field(1e-6, gt=0)
-    """Of all layer norms."""
+    """Epsilon of all layer norms."""
     stem_channels: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Channels of each convolution of a stem; none unless given."""
+    """Output channels of each convolution of the stem; no stem unless given."""
 
     @model_validator(mode="after")
     def _patches_fill_the_image(self) -> "Architecture":
@@ -56,39 +56,39 @@ class Architecture(Frozen):
 
 
 class TrainingRecord(Frozen):
-    """How the weights were made: AdamW with a cosine schedule, random small shifts and rotations, perhaps mirrored."""
+    """Training of the weights: AdamW with a cosine schedule, on shifted, rotated and perhaps mirrored images."""
 
     epochs: int = Field(ge=1)
-    """How often it sees all images."""
+    """Passes over all training images."""
     batch_size: int = Field(ge=1)
-    """Images of a step."""
+    """Images of one training step."""
     learning_rate: float = Field(gt=0)
-    """The highest, after warming up."""
+    """Peak learning rate, after the warm-up."""
     weight_decay: float = Field(ge=0)
-    """AdamW's."""
+    """Weight decay of AdamW."""
     label_smoothing: float = Field(ge=0, lt=1)
-    """The share of a label that is spread over all classes."""
+    """Share of a label that is spread over all classes."""
     max_shift_pixels: float = Field(ge=0)
-    """The furthest that an image is moved [pixels]."""
+    """Largest random shift of an image [pixels]."""
     max_rotation_degrees: float = Field(ge=0)
-    """The furthest that an image is turned [degrees]."""
+    """Largest random rotation of an image [degrees]."""
     mirror: bool = False
-    """Whether half of the images are mirrored, left to right."""
+    """True if half of the images are mirrored, left to right."""
     seed: int = Field(ge=0)
-    """Of everything that is drawn."""
+    """Seed of all random draws."""
 
 
 class Origin(Frozen):
-    """The file that the weights were converted from."""
+    """File that the weights were converted from."""
 
     file: str
-    """Its name."""
+    """Name of the file."""
     sha256: str
-    """Its hash."""
+    """SHA-256 of the file."""
 
 
-def numbered(count: int) -> tuple[str, ...]:
-    """Return "0", "1", ...: the names of classes that have none."""
+def numbered_classes(count: int) -> tuple[str, ...]:
+    """Return "0", "1", ...: the names of classes that have no names of their own."""
     return tuple(str(i) for i in range(count))
 
 
@@ -98,10 +98,10 @@ def _names(value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
     if not 1 <= value <= MAX_NUMBERED_CLASSES:
         raise ValueError(f"must be names or a number from 1 to {MAX_NUMBERED_CLASSES}, got {value}")
-    return numbered(value)
+    return numbered_classes(value)
 
 
-# For editors: both ways to say what the classes are.
+# For editors: names, or a number of classes.
 _NAMES_SCHEMA = WithJsonSchema(
     {
         "anyOf": [
@@ -111,42 +111,42 @@ _NAMES_SCHEMA = WithJsonSchema(
     }
 )
 ClassNames = Annotated[tuple[Name, ...], Field(min_length=1), BeforeValidator(_names), _NAMES_SCHEMA]
-# Our name of a parameter, {l} for the block -> its name in the file, or its names where q, k and v are apart.
+# From our name of a parameter, with {l} for the block, to its name in the file, or three where q, k and v are apart.
 NameMap = dict[str, str | tuple[str, str, str]]
 
 
 class ModelCard(Document):
-    """The card of a model, beside its checkpoint if it has one.
+    """Card of a model, which lies beside its checkpoint if there is one.
 
-    Without weights it is good for planning costs; without data, for running the model.
+    A card without weights is enough to plan costs, one without data to run the model.
     """
 
     model: Name
-    """The model's name."""
+    """Name of the model."""
     description: str
-    """What it is, for people."""
+    """Description of the model, for people."""
     architecture: Architecture
-    """Its sizes."""
+    """Sizes of the model."""
     classes: ClassNames
-    """Names of the classes in the order of the outputs, or how many there are: then they are "0", "1" ..."""
+    """Names of the classes in the order of the outputs, or their number: then they are called "0", "1" ..."""
     data: Data | None = None
-    """Where its images are; needed to profile and to execute."""
+    """Source of the images; needed to profile and to execute."""
     preprocessing: Preprocessing | None = None
-    """What is done to pixels; needed with `data`."""
+    """Preprocessing of the pixels; needed with `data`."""
     training: TrainingRecord | None = None
-    """How its weights were made; retraining moves and mirrors images as this says."""
+    """Training of the weights; retraining shifts, rotates and mirrors images in the same way."""
     weights: Annotated[str, Field(min_length=1)] | None = None
-    """The checkpoint beside the card; without it, costs can be planned and nothing run."""
+    """File of the checkpoint, beside the card; without one, costs can be planned but nothing can be run."""
     weights_sha256: str | None = None
-    """Its hash; needed with `weights`."""
+    """SHA-256 of the checkpoint; needed with `weights`."""
     parameter_names: Literal["timm", "huggingface", "torchvision"] | NameMap = "timm"
-    """Whose names the checkpoint has; or a map of our names to the file's."""
+    """Naming scheme of the checkpoint's parameters, or a map from our names to those in the file."""
     origin: Origin | None = None
-    """The file that `planner import` read."""
+    """File that `planner import` read."""
     accuracy: dict[Literal["train", "test"], float] | None = None
-    """Of the whole model on its training and test part, 0..1."""
+    """Accuracy of the whole model on its training and test part, 0..1."""
     licence: str | None = None
-    """Of the weights."""
+    """Licence of the weights."""
 
     @field_serializer("classes", when_used="json")
     def _as_written(self, classes: tuple[str, ...]) -> tuple[str, ...] | int:
@@ -154,8 +154,8 @@ class ModelCard(Document):
 
     @property
     def classes_are_numbered(self) -> bool:
-        """Whether the classes have no names of their own."""
-        return self.classes == numbered(len(self.classes))
+        """Return whether the classes have no names of their own."""
+        return self.classes == numbered_classes(len(self.classes))
 
     @model_validator(mode="after")
     def _belongs_together(self) -> "ModelCard":
@@ -181,8 +181,8 @@ class ModelCard(Document):
                 f"got {preprocessing.resize}"
             )
 
-    def seen_from(self, folder: Path) -> "ModelCard":
-        """Return the same card with the paths of its data seen from where its folder is seen."""
+    def with_paths_in(self, folder: Path) -> "ModelCard":
+        """Return a copy of the card whose data paths begin with the path of its folder."""
         if self.data is None:
             return self
-        return self.replace(data=self.data.seen_from(folder))
+        return self.replace(data=self.data.with_paths_in(folder))

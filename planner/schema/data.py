@@ -1,4 +1,4 @@
-"""Where a model's images come from, and what is done to their pixels.
+"""Sources of a model's images, and the preprocessing of their pixels.
 
 Paths are relative to the card. Images have 8 bits a channel.
 """
@@ -11,55 +11,55 @@ from pydantic import Field, model_validator
 from planner.schema.base import Frozen
 
 FilePath = Annotated[str, Field(min_length=1)]
-S = TypeVar("S", bound="_Files")
+_Source = TypeVar("_Source", bound="_Files")
 
 
 class SklearnDigits(Frozen):
-    """The 1,797 handwritten digits that come with scikit-learn."""
+    """Source: the 1,797 handwritten digits that come with scikit-learn."""
 
     source: Literal["sklearn-digits"]
-    """Where from."""
+    """Kind of source."""
     test_share: float = Field(gt=0, lt=1)
-    """The share of images that is the test part."""
+    """Share of the images that is the test part."""
     split_seed: int = Field(ge=0)
-    """What the split is drawn from."""
+    """Seed of the random split."""
     licence: str | None = None
-    """Of the images."""
+    """Licence of the images."""
     citation: str | None = None
-    """Whom to name."""
+    """Reference to cite."""
 
     @property
     def has_test_part(self) -> bool:
-        """Whether the test part is stored apart from the training part."""
+        """Return whether the test part is stored apart from the training part."""
         return False
 
-    def seen_from(self, folder: Path) -> "SklearnDigits":
-        """Return the same source: it has no paths."""
+    def with_paths_in(self, folder: Path) -> "SklearnDigits":
+        """Return the source unchanged: it has no paths."""
         return self
 
 
 class _Files(Frozen):
-    """Files or folders of a training part, and of a test part or what is to be split off as one."""
+    """Base of sources with a training part, and with a test part either stored apart or to be split off."""
 
     train_paths: ClassVar[tuple[str, ...]]
     test_paths: ClassVar[tuple[str, ...]]
 
     test_share: float | None = Field(None, gt=0, lt=1)
-    """The share of images to split off as the test part, where there is none apart."""
+    """Share of the images to split off as the test part, where none is stored apart."""
     split_seed: int | None = Field(None, ge=0)
-    """What that split is drawn from."""
+    """Seed of that random split."""
     licence: str | None = None
-    """Of the images."""
+    """Licence of the images."""
     citation: str | None = None
-    """Whom to name."""
+    """Reference to cite."""
 
     @property
     def has_test_part(self) -> bool:
-        """Whether the test part is stored apart from the training part."""
+        """Return whether the test part is stored apart from the training part."""
         return self.test_share is None
 
     @model_validator(mode="after")
-    def _has_one_test_part(self: S) -> S:
+    def _has_one_test_part(self: _Source) -> _Source:
         for keys in (self.test_paths, ("test_share", "split_seed")):
             missing = [key for key in keys if getattr(self, key) is None]
             if 0 < len(missing) < len(keys):
@@ -72,81 +72,81 @@ class _Files(Frozen):
             )
         return self
 
-    def seen_from(self: S, folder: Path) -> S:
-        """Return the same source with its paths seen from where a card's folder is seen."""
+    def with_paths_in(self: _Source, folder: Path) -> _Source:
+        """Return a copy of the source whose paths begin with the path of the card's folder."""
         paths = {key: getattr(self, key) for key in (*self.train_paths, *self.test_paths)}
         return self.replace(**{key: str(folder / path) for key, path in paths.items() if path})
 
 
 class IdxFiles(_Files):
-    """MNIST's format, gzipped or not: bytes behind a header of sizes."""
+    """Source: files in MNIST's IDX format, gzipped or not: bytes behind a header of sizes."""
 
     train_paths = ("train_images", "train_labels")
     test_paths = ("test_images", "test_labels")
 
     source: Literal["idx"]
-    """Where from."""
+    """Kind of source."""
     train_images: FilePath
-    """The training part's images, a file."""
+    """File of the training part's images."""
     train_labels: FilePath
-    """Their labels."""
+    """File of the training part's labels."""
     test_images: FilePath | None = None
-    """The test part's images."""
+    """File of the test part's images."""
     test_labels: FilePath | None = None
-    """Their labels."""
+    """File of the test part's labels."""
 
 
 class NpzFiles(_Files):
-    """Numpy archives: images N x H x W or N x H x W x channels of uint8, labels N of integers."""
+    """Source: NumPy archives, images N x H x W or N x H x W x channels of uint8, labels N of integers."""
 
     train_paths = ("train",)
     test_paths = ("test",)
 
     source: Literal["npz"]
-    """Where from."""
+    """Kind of source."""
     train: FilePath
-    """The training part, a file."""
+    """File of the training part."""
     test: FilePath | None = None
-    """The test part."""
+    """File of the test part."""
     images_key: str = "images"
-    """The name of the images' array."""
+    """Name of the array of images."""
     labels_key: str = "labels"
-    """The name of the labels' array."""
+    """Name of the array of labels."""
 
 
 class ImageFolders(_Files):
-    """A folder for each part, in it a folder of image files for each class.
+    """Source: a folder for each part, and in it a folder of image files for each class.
 
-    The folders have the names of the card's classes; if the classes are only numbered, the
-    sorted names of the training part's folders stand for them.
+    The folders have the names of the card's classes; if the classes are only numbered, the sorted names of the
+    training part's folders stand for them.
     """
 
     train_paths = ("train",)
     test_paths = ("test",)
 
     source: Literal["folder"]
-    """Where from."""
+    """Kind of source."""
     train: FilePath
-    """The training part's folder."""
+    """Folder of the training part."""
     test: FilePath | None = None
-    """The test part's folder."""
+    """Folder of the test part."""
 
 
 Data = Annotated[SklearnDigits | IdxFiles | NpzFiles | ImageFolders, Field(discriminator="source")]
 
 
 class Preprocessing(Frozen):
-    """(pixel * scale - mean) / std, the last two per input channel.
+    """Preprocessing of pixels: (pixel * scale - mean) / std, the last two per input channel.
 
-    With `resize`, the shorter side is first made so long [pixels] and the middle is cut out;
-    without it, the images must have the model's size already.
+    With `resize`, the shorter side is first scaled to this length [pixels] and the middle is cropped; without it, the
+    images must have the model's size already.
     """
 
     scale: float = Field(1 / 255, gt=0)
-    """What a pixel's 0..255 is multiplied by."""
+    """Factor on pixel values, which are 0..255."""
     mean: tuple[float, ...]
-    """Of each input channel, after scaling."""
+    """Mean of each input channel, after scaling."""
     std: tuple[Annotated[float, Field(gt=0)], ...]
-    """Of each input channel, after scaling."""
+    """Standard deviation of each input channel, after scaling."""
     resize: int | None = Field(None, ge=1)
-    """What the shorter side is made to [pixels]; at least the model's image size."""
+    """Length to which the shorter side is scaled [pixels]; at least the image size of the model."""

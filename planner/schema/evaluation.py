@@ -1,4 +1,4 @@
-"""What came out of executing a plan."""
+"""evaluation.json: the measured accuracies and sizes of a bundle."""
 
 from pydantic import Field
 
@@ -6,32 +6,32 @@ from planner.schema.base import Document, Frozen
 
 
 class Size(Frozen):
-    """Parameters, and MACs for one image."""
+    """Size of a model: parameters, and MACs for one image."""
 
     params: int = Field(ge=0)
-    """Parameters."""
+    """Number of parameters."""
     macs: int = Field(ge=0)
-    """For one image [MAC]; 1 MAC is 2 FLOPs."""
+    """MACs for one image [MAC]; 1 MAC is 2 FLOPs."""
 
 
 class Evaluation(Document):
-    """Accuracies on the test part, and sizes; what was planned is what is there."""
+    """Accuracies of a bundle on the test part, and its sizes, which are those of the plan."""
 
     num_images: int
-    """How many images the test part has."""
+    """Number of images of the test part."""
     whole_accuracy: float
-    """Of the whole model, 0..1."""
+    """Accuracy of the whole model, 0..1."""
     fused_accuracy: float
-    """Of the fleet's answer, 0..1."""
+    """Accuracy of the fused answer of the fleet, 0..1."""
     whole_by_class: dict[str, float]
-    """The whole model's, of each class."""
+    """Accuracy of the whole model on each class."""
     fused_by_class: dict[str, float]
-    """The fleet's, of each class."""
+    """Accuracy of the fused answer on each class."""
     without_device: dict[str, float]
-    """Fused accuracy with this device missing."""
+    """Fused accuracy without each of the devices."""
     without_device_by_class: dict[str, dict[str, float]]
-    """The same of each class."""
+    """Fused accuracy on each class, without each of the devices."""
     whole: Size
-    """The whole model's size."""
+    """Size of the whole model."""
     devices: dict[str, Size]
-    """Each device's sub-model's size."""
+    """Size of each device's sub-model."""

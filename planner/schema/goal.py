@@ -1,4 +1,4 @@
-"""What a plan must hold, and what it is judged by: the flags of `planner solve`, or a goal file."""
+"""goal.json: the constraints and the objective of a plan, as in the flags of `planner solve`."""
 
 import math
 from fractions import Fraction
@@ -15,47 +15,47 @@ Pair = Annotated[tuple[Name, ...], Field(min_length=2)]
 
 
 class Goal(Frozen):
-    """What a plan must hold, and what it is judged by.
+    """Constraints and objective of a plan.
 
-    The retention floor comes from `min_retention` if given, else from the profile's recovery
-    row for `max_accuracy_drop`. The name of a device with a count stands for each of its devices.
+    The retention floor comes from `min_retention` if given, else from the profile's recovery row for
+    `max_accuracy_drop`. The name of a device with a count stands for each of its devices.
     """
 
     objective: Objective = "latency"
-    """Least latency, highest lowest retention (`accuracy`), least energy, or fewest devices."""
+    """Objective: least latency, highest lowest retention (`accuracy`), least energy, or fewest devices."""
     max_accuracy_drop: float | None = Field(0.02, ge=0, le=1)
-    """Fused accuracy that may be lost, as a share: 0.02 is 2 points."""
+    """Largest loss of fused accuracy, as a share: 0.02 is 2 points."""
     min_retention: float | None = Field(None, ge=0, le=1)
-    """Instead: one retention floor for all classes."""
+    """One retention floor for all classes, instead of `max_accuracy_drop`."""
     max_latency_ms: float | None = Field(None, gt=0)
-    """The most that one image may take [ms]; objectives `accuracy` and `energy` need it."""
+    """Largest latency of one image [ms]; objectives `accuracy` and `energy` need it."""
     max_energy_mj: float | None = Field(None, gt=0)
-    """The most energy that one image may take on all devices together [mJ]."""
+    """Largest energy of one image on all devices together [mJ]."""
     survive: int = Field(0, ge=0, le=100)
-    """How many devices, whichever, may be lost with every class still served."""
+    """Number of devices, whichever they are, that may be lost with every class still served."""
     pin: dict[Name, tuple[Name, ...]] = Field(default_factory=dict)
-    """For a class, the devices that must serve it."""
+    """Devices that must serve a class, by class."""
     forbid: dict[Name, tuple[Name, ...]] = Field(default_factory=dict)
-    """For a class, the devices that must not serve it."""
+    """Devices that must not serve a class, by class."""
     together: tuple[Pair, ...] = ()
-    """Groups of classes of which a device serves all or none."""
+    """Sets of classes of which a device serves all or none."""
     apart: tuple[Pair, ...] = ()
-    """Groups of classes of which a device serves at most one."""
+    """Sets of classes of which a device serves at most one."""
     leave_out: tuple[Name, ...] = ()
     """Devices that get no sub-model."""
     leave_idle: bool = False
-    """Whether a device that the objective does not need stays idle."""
+    """True if a device that the objective does not need stays idle."""
     method: Method = "exact"
-    """`exact`, or a yardstick to compare with."""
+    """Planning method: `exact`, or a baseline to compare with."""
 
     @property
     def max_latency_us(self) -> int | None:
-        """The latency limit [us], rounded down; exact, as 1.001 ms are 1001 us."""
+        """Latency limit [us], rounded down from the decimal number as written: 1.001 ms are 1001 us."""
         return None if self.max_latency_ms is None else math.floor(1000 * Fraction(repr(self.max_latency_ms)))
 
     @property
     def max_energy_uj(self) -> Fraction | None:
-        """The energy limit [uJ], exact."""
+        """Energy limit [uJ], exact."""
         return None if self.max_energy_mj is None else 1000 * Fraction(repr(self.max_energy_mj))
 
     @model_validator(mode="after")
@@ -68,4 +68,4 @@ class Goal(Frozen):
 
 
 class GoalFile(Goal, Document):
-    """A goal as a file of its own."""
+    """Goal in a file of its own."""

@@ -1,6 +1,6 @@
-"""manifest.json and latency.json: networks to time on a device, and what was timed there.
+"""manifest.json and latency.json: probes, that is, networks to time on a device, and their measured times.
 
-Legend: L blocks; a probe is a network at one precision and thread count.
+Legend: L blocks; a timing is of one probe at one precision and thread count.
 """
 
 from collections import Counter
@@ -14,38 +14,38 @@ from planner.schema.fleet import Name, Precision
 
 
 class ProbeFile(Frozen):
-    """An ONNX file of the folder, and the bytes of its weights."""
+    """ONNX file of the probe folder."""
 
     name: Name
-    """Its name in the folder."""
+    """Name of the file in the folder."""
     num_bytes: int = Field(ge=0)
-    """Of its weights [bytes]."""
+    """Size of the weights [bytes]."""
 
 
 class ProbeNetwork(Frozen):
-    """A network to time: heads and hidden channels of each block, both (L,), and its files."""
+    """Network to time: heads and hidden channels of each block, both (L,), and its files."""
 
     name: Name
-    """What timings call it."""
+    """Name of the network in the timings."""
     embed_dim: int = Field(ge=1)
-    """Its width: one of the manifest's."""
+    """Embed dim of the network: one of the manifest's widths."""
     num_heads: tuple[int, ...]
     """Heads of each block (L,)."""
     hidden_dim: tuple[int, ...]
     """Hidden channels of each block (L,)."""
     files: dict[Precision, ProbeFile] = Field(min_length=1)
-    """Its ONNX file at each precision."""
+    """ONNX file of the network at each precision."""
 
 
 class ProbeManifest(Document):
-    """manifest.json: the whole model's sizes, and networks of its sub-models' sizes."""
+    """manifest.json: the sizes of the whole model, and networks of the sizes of its sub-models."""
 
     model: Name
-    """Whose sub-models the networks are like."""
+    """Name of the model whose sub-models the networks are like."""
     num_tokens: int = Field(ge=1)
-    """The whole model's."""
+    """Tokens of the whole model."""
     depth: int = Field(ge=1)
-    """The whole model's blocks, L."""
+    """Number of blocks of the whole model, L."""
     num_heads: int = Field(ge=1)
     """Heads of a block of the whole model."""
     head_dim: int = Field(ge=1)
@@ -53,37 +53,37 @@ class ProbeManifest(Document):
     hidden_dim: int = Field(ge=1)
     """Hidden channels of a block of the whole model."""
     widths: tuple[int, ...] = Field(min_length=1)
-    """Embed dims, the full one first."""
+    """Embed dims of the networks, the full one first."""
     input_shape: tuple[int, int, int]
     """Channels, height and width of the image."""
     networks: tuple[ProbeNetwork, ...] = Field(min_length=1)
-    """What is to be timed."""
+    """Networks to time."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "ProbeManifest":
-        _distinct((n.name for n in self.networks), "networks")
+        _check_distinct((n.name for n in self.networks), "networks")
         for i, network in enumerate(self.networks):
             where = f"networks[{i}] {network.name!r}"
             if network.embed_dim not in self.widths:
                 raise ValueError(f"{where}: embed_dim must be one of {list(self.widths)}, got {network.embed_dim}")
-            for key, most in (("num_heads", self.num_heads), ("hidden_dim", self.hidden_dim)):
+            for key, limit in (("num_heads", self.num_heads), ("hidden_dim", self.hidden_dim)):
                 counts = getattr(network, key)
-                if len(counts) != self.depth or min(counts) < 0 or max(counts) > most:
+                if len(counts) != self.depth or min(counts) < 0 or max(counts) > limit:
                     raise ValueError(
-                        f"{where}: {key} must be {self.depth} numbers from 0 to {most}, got {list(counts)}"
+                        f"{where}: {key} must be {self.depth} numbers from 0 to {limit}, got {list(counts)}"
                     )
         return self
 
 
 class ProbeDevice(Frozen):
-    """What was measured on, and with what."""
+    """Device that was measured, and the software on it."""
 
     python: str
-    """Its version."""
+    """Version of Python."""
     numpy: str
-    """Its version."""
+    """Version of NumPy."""
     onnxruntime: str
-    """Its version."""
+    """Version of ONNX Runtime."""
     platform: str
     """Operating system."""
     machine: str
@@ -91,69 +91,69 @@ class ProbeDevice(Frozen):
     cpu: str
     """Processor."""
     cores: int = Field(ge=1)
-    """How many there are."""
+    """Number of processor cores."""
 
 
 class _Probe(Frozen):
     network: Name
-    """One of the manifest's."""
+    """Name of a network of the manifest."""
     precision: Precision
-    """Of its weights."""
+    """Precision of its weights."""
     threads: int = Field(ge=1)
-    """How many it ran on."""
+    """Number of threads that it ran on."""
 
 
 class ProbeTiming(_Probe):
-    """A probe's time [us]: the median of its rounds; its spread is a share of it."""
+    """Measured time of a probe."""
 
     median_us: float = Field(gt=0)
     """Median of the rounds [us]."""
     spread: float = Field(ge=0)
-    """How far the rounds lie apart, as a share of it."""
+    """Spread of the rounds, as a share of the median."""
     runs: int = Field(ge=1)
-    """Inferences in all rounds."""
+    """Number of inferences in all rounds together."""
     rounds_us: tuple[Annotated[float, Field(gt=0)], ...]
     """Time of one inference in each round [us]."""
 
 
 class ProbeFailure(_Probe):
-    """A probe that the device could not run, and why."""
+    """Probe that the device could not run."""
 
     reason: str
-    """What the runtime said."""
+    """Error message of the runtime."""
 
 
 class ProbeResult(Document):
-    """latency.json: what the probe script measured on a device."""
+    """latency.json: measurements of the probe script on a device."""
 
     manifest_sha256: str
-    """Of the manifest file that was on the device."""
+    """SHA-256 of the manifest file on the device."""
     device: ProbeDevice
-    """What was measured on."""
+    """Device that was measured."""
     complete: bool
-    """Whether all networks were timed."""
+    """True if all networks were timed."""
     peak_memory_bytes: int = Field(ge=0)
-    """Of the whole process [bytes]."""
+    """Peak memory of the whole process [bytes]."""
     manifest: ProbeManifest
-    """What was timed."""
+    """Manifest of the networks that were timed."""
     timings: tuple[ProbeTiming, ...]
-    """What was measured."""
+    """Measured times."""
     failures: tuple[ProbeFailure, ...] = ()
-    """What could not be run."""
+    """Probes that could not be run."""
 
     @model_validator(mode="after")
     def _each_probe_once(self) -> "ProbeResult":
         found: tuple[_Probe, ...] = (*self.timings, *self.failures)
         probes = [(p.network, p.precision, p.threads) for p in found]
-        _distinct(probes, "timings and failures")
+        _check_distinct(probes, "timings and failures")
         known = {n.name for n in self.manifest.networks}
-        stranger = next((p[0] for p in probes if p[0] not in known), None)
-        if stranger is not None:
-            raise ValueError(f"timings: network {stranger!r} must be one of the manifest's")
+        unknown = next((p[0] for p in probes if p[0] not in known), None)
+        if unknown is not None:
+            raise ValueError(f"timings: network {unknown!r} must be one of the manifest's")
         return self
 
 
-def _distinct(values: Iterable[object], where: str) -> None:
+def _check_distinct(values: Iterable[object], where: str) -> None:
     twice = [value for value, count in Counter(values).items() if count > 1]
     if twice:
         raise ValueError(f"{where}: entries must differ, got {twice[0]!r} twice")

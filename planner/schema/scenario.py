@@ -1,4 +1,4 @@
-"""scenarios.json: changes to a fleet and a goal, each set of them with a name."""
+"""scenarios.json: named sets of changes to a fleet and a goal."""
 
 from typing import Annotated, Literal
 
@@ -10,48 +10,53 @@ from planner.schema.goal import Goal
 
 Quantity = Literal["memory", "bandwidth", "latency"]
 Factor = Annotated[float, Field(gt=0, le=1e9)]
-# What `--set` may give: a number, a size or a name, a list of precisions, or null for "not given".
+# A new value of a key: a number, a size or a name, a list of precisions, or null for "not given".
 SettingChange = int | float | str | tuple[str, ...] | None
 
-# What a scenario without a change is called.
+# Name of the scenario without a change.
 TODAY = "today"
 
 
 class GoalChanges(Goal):
-    """Keys of a goal that are another; those that are not given stay as they are."""
+    """Changed keys of a goal; those that are not given stay as they are."""
 
     @model_validator(mode="after")
     def _is_whole(self) -> "GoalChanges":
-        # Only together with today's goal they are a whole one.
+        # A whole goal comes about only together with today's keys.
         return self
 
 
 class ScenarioEntry(Frozen):
-    """A changed fleet and goal: the changes are made in the order of these keys."""
+    """Scenario: a changed fleet and goal; the changes are made in the order of these keys."""
 
     name: Name
-    """What its row is called."""
-    drop: tuple[Name, ...] = Field((), description="Devices that are lost; the name of a device with a count is all.")
-    add: dict[Name, Annotated[int, Field(ge=1, le=10_000)]] = Field(
-        default_factory=dict, description="How many more of a kind, or of a device of the fleet."
+    """Name of the scenario's row."""
+    drop: tuple[Name, ...] = Field(
+        (), description="Lost devices; the name of a device with a count stands for all of them."
     )
-    devices: tuple[Device, ...] = Field((), description="New devices, described in full.")
+    add: dict[Name, Annotated[int, Field(ge=1, le=10_000)]] = Field(
+        default_factory=dict,
+        description="Number of devices to add, by kind or by a device of the fleet that they are like.",
+    )
+    devices: tuple[Device, ...] = Field((), description="New devices with all their keys.")
     links: tuple[Link, ...] = Field((), description="New links.")
     set: dict[str, SettingChange] = Field(
-        default_factory=dict, description='Keys of devices or of their links: {"pump.memory_budget": "512KiB"}.'
+        default_factory=dict,
+        description='New values for keys of devices or of their links: {"pump.memory_budget": "512KiB"}.',
     )
     scale: dict[Quantity, Factor] = Field(
-        default_factory=dict, description="All memory budgets, or all links' bandwidths or latencies, times this."
+        default_factory=dict,
+        description="Factors on all memory budgets, or on the bandwidths or latencies of all links.",
     )
     goal: GoalChanges | None = None
-    """Keys of the goal that are another."""
+    """Changed keys of the goal."""
 
 
 class ScenarioFile(Document):
-    """Named scenarios."""
+    """File of named scenarios."""
 
     scenarios: tuple[ScenarioEntry, ...] = Field(min_length=1)
-    """Each is a row."""
+    """Scenarios, each of which becomes a row."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> "ScenarioFile":

@@ -1,8 +1,8 @@
-"""Change a fleet or a goal, solve again: a row for each scenario (no torch).
+"""What-if analysis: change a fleet or a goal, solve again, and get a row for each scenario (no torch).
 
 today = today_of(profile, fleet, goal)
-scenarios = posed(axes_of(Asked(drop_each=True), fleet), today.case)
-frame_of(all_rows(today, scenarios))
+scenarios = expand(axes_of(ChangeRequest(drop_each=True), fleet), today.case)
+frame_of(solve_all(today, scenarios))
 """
 
 from planner.whatif.case import Case
@@ -11,7 +11,7 @@ from planner.whatif.expand import ExpandedScenario, expand
 from planner.whatif.fronts import DEFAULT_POINTS, Against, next_best, pareto
 from planner.whatif.result_cache import ResultCache
 from planner.whatif.rows import ScenarioRow, frame_of, rows_to_csv, rows_to_json
-from planner.whatif.run import Today, all_rows, solve_scenarios, today_of
+from planner.whatif.run import Today, solve_all, solve_scenarios, today_of
 
 __all__ = [
     "DEFAULT_POINTS",
@@ -23,7 +23,6 @@ __all__ = [
     "Scenario",
     "ScenarioRow",
     "Today",
-    "all_rows",
     "axes_of",
     "expand",
     "frame_of",
@@ -31,6 +30,7 @@ __all__ = [
     "pareto",
     "rows_to_csv",
     "rows_to_json",
+    "solve_all",
     "solve_scenarios",
     "today_of",
 ]

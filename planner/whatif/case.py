@@ -1,8 +1,8 @@
-"""A fleet and a goal on the way from today's to a scenario's, and how devices leave and join it.
+"""Fleet and goal between today's and a scenario's, and the removal and addition of devices.
 
-Entries of a fleet with a count are taken apart where only some of their devices change; their links
-are, too, and a medium that a link shared stays one medium, with a name. What an earlier change took
-away or apart keeps its name here, so that later changes and the goal can go on using it.
+An entry of the fleet with a count is split where only some of its devices change. Its links are split, too, and a
+medium that a link shared stays one medium, with a name. Names of removed or split entries stay known, so that later
+changes and the goal can go on using them.
 """
 
 import itertools
@@ -14,33 +14,33 @@ import networkx as nx
 
 from planner.errors import InputError, PlannerError
 from planner.library import load_kinds
-from planner.rules.links import hops_of
-from planner.schema import Device, Fleet, Goal, Link, Profile, nearest
+from planner.rules.links import hop_graph
+from planner.schema import Device, Fleet, Goal, Link, Profile, did_you_mean
 
-_LONGEST_NAME = 200
+_MAX_NAME_LENGTH = 200
 
 
 class ImpossibleError(PlannerError):
-    """A change that this fleet or goal cannot have: a scenario with it has no plan."""
+    """A change is not possible for this fleet or goal: a scenario with it has no plan."""
 
 
-class GoneError(ImpossibleError):
-    """A change to what another change took away."""
+class RemovedError(ImpossibleError):
+    """A change is about a device that another change removed."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A changed fleet and goal.
+    """Fleet and goal at one stage of a scenario.
 
-    `left` has, for each name of today's fleet that is no entry and no device any more, the single devices that
-    are left of it. `kinds` are those that can be planned with.
+    `remaining` has the remaining single devices of each name of today's fleet that is no entry and no device any more.
+    `kinds` are the device kinds that can be planned with.
     """
 
     today: Fleet
     fleet: Fleet
     goal: Goal
     kinds: frozenset[str]
-    left: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    remaining: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, profile: Profile, fleet: Fleet, goal: Goal) -> "Case":
@@ -51,69 +51,70 @@ class Case:
         """Return the single devices that a name stands for.
 
         Raises:
-            GoneError: If they were taken away by another change.
+            RemovedError: If they were removed by another change.
             InputError: If there never was such a name.
         """
         known = self.fleet.member_names
         if name in known:
             return known[name]
-        if name not in self.left:
-            raise InputError(f"{name!r} is not a device of the fleet{nearest(name, known) or '.'}")
-        if not self.left[name]:
-            raise GoneError(f"{name!r} is not there any more.")
-        return self.left[name]
+        if name not in self.remaining:
+            raise InputError(f"{name!r} is not a device of the fleet{did_you_mean(name, known) or '.'}")
+        if not self.remaining[name]:
+            raise RemovedError(f"{name!r} is not there any more.")
+        return self.remaining[name]
 
 
-def with_media_named(fleet: Fleet) -> Fleet:
+def with_named_media(fleet: Fleet) -> Fleet:
     """Return the fleet with a name for each medium that one link shares, so that other links can join it."""
     return fleet.replace(links=_media_named(fleet)) if any(link.shared is True for link in fleet.links) else fleet
 
 
-def apart(case: Case, names: Iterable[str]) -> Case:
-    """Take these entries with a count apart into single devices, and their links with them."""
+def split_entries(case: Case, names: Iterable[str]) -> Case:
+    """Split these entries with a count into single devices, and their links with them."""
     wanted = set(names)
-    several = {d.name for d in case.fleet.devices if d.count > 1 and d.name in wanted}
-    return _rebuilt(case, several, set()) if several else case
+    split = {d.name for d in case.fleet.devices if d.count > 1 and d.name in wanted}
+    return _rebuilt(case, split, set()) if split else case
 
 
-def lose(case: Case, names: Iterable[str]) -> Case:
-    """Return the fleet and goal without some devices, and without what was reached over them only.
+def remove_devices(case: Case, names: Iterable[str]) -> Case:
+    """Return the fleet and goal without some devices, and without those that were reached over them only.
 
     Raises:
         ImpossibleError: If the aggregator is one of them, or all the devices that a class is pinned to.
-        GoneError, InputError: If a name is not in the fleet.
+        RemovedError, InputError: If a name is not in the fleet.
     """
     lost = {member for name in names for member in case.members(name)}
     if case.fleet.aggregator in lost:
         raise ImpossibleError(f"{case.fleet.aggregator!r} has the image and joins the features.")
-    lost |= cut_off(case.fleet, lost)
+    lost |= unreachable_devices(case.fleet, lost)
     members = case.fleet.member_names
     touched = {d.name for d in case.fleet.devices if lost.intersection(members[d.name])}
     whole = {name for name in touched if lost.issuperset(members[name])}
     case = _rebuilt(case, touched - whole, whole | lost)
-    return replace(case, goal=_goal_of_the_rest(case.goal, case.fleet, case.left))
+    return replace(case, goal=_restricted_goal(case.goal, case.fleet, case.remaining))
 
 
-def _rebuilt(case: Case, several: set[str], gone: set[str]) -> Case:
-    """Return the case with these entries taken apart, and without these entries and devices."""
+def _rebuilt(case: Case, split: set[str], removed: set[str]) -> Case:
+    """Return the case with some entries split, and without the removed entries and devices."""
     members = case.fleet.member_names
-    singles = {name: members[name] for name in several}
+    singles = {name: members[name] for name in split}
     devices = [
         {**entry.model_dump(), "name": name, "count": entry.count if name == entry.name else 1}
         for entry in case.fleet.devices
         for name in singles.get(entry.name, (entry.name,))
-        if name not in gone
+        if name not in removed
     ]
     links = [
         {**link, "between": (a, b)}
         for link in _media_named(case.fleet)
         for a in singles.get(link["between"][0], link["between"][:1])
         for b in singles.get(link["between"][1], link["between"][1:])
-        if not gone.intersection((a, b))
+        if not removed.intersection((a, b))
     ]
-    left = {name: tuple(m for m in names if m not in gone) for name, names in {**case.left, **singles}.items()}
-    left |= dict.fromkeys(gone, ())
-    return replace(case, fleet=case.fleet.replace(devices=devices, links=links), left=left)
+    earlier = {**case.remaining, **singles}
+    remaining = {name: tuple(m for m in names if m not in removed) for name, names in earlier.items()}
+    remaining |= dict.fromkeys(removed, ())
+    return replace(case, fleet=case.fleet.replace(devices=devices, links=links), remaining=remaining)
 
 
 def _media_named(fleet: Fleet) -> list[dict[str, Any]]:
@@ -123,21 +124,22 @@ def _media_named(fleet: Fleet) -> list[dict[str, Any]]:
     return [link.model_dump() | ({"shared": next(free)} if link.shared is True else {}) for link in fleet.links]
 
 
-def cut_off(fleet: Fleet, lost: Iterable[str]) -> set[str]:
-    """Return the devices that cannot be reached once these are lost."""
+def unreachable_devices(fleet: Fleet, lost: Iterable[str]) -> set[str]:
+    """Return the devices that cannot be reached any more once these are lost."""
     if fleet.default_link is not None:
         return set()
-    hops = hops_of(fleet)
+    hops = hop_graph(fleet)
     before = set(nx.node_connected_component(hops, fleet.aggregator))
     hops.remove_nodes_from(set(lost))
     return before - set(lost) - set(nx.node_connected_component(hops, fleet.aggregator))
 
 
-def _goal_of_the_rest(goal: Goal, fleet: Fleet, left: Mapping[str, tuple[str, ...]]) -> Goal:
-    """Return the goal with the names of what is left."""
+def _restricted_goal(goal: Goal, fleet: Fleet, remaining: Mapping[str, tuple[str, ...]]) -> Goal:
+    """Return the goal with its demands on removed devices left out."""
 
     def rest(names: Iterable[str]) -> tuple[str, ...]:
-        return tuple(m for name in names for m in ((name,) if name in fleet.member_names else left.get(name, (name,))))
+        known = {name: (name,) for name in fleet.member_names}
+        return tuple(m for name in names for m in known.get(name, remaining.get(name, (name,))))
 
     for name, devices in goal.pin.items():
         if not rest(devices):
@@ -150,12 +152,12 @@ def _goal_of_the_rest(goal: Goal, fleet: Fleet, left: Mapping[str, tuple[str, ..
     return goal if all(getattr(goal, key) == value for key, value in changed.items()) else goal.replace(**changed)
 
 
-def join(case: Case, device: Device, count: int, links: Sequence[tuple[str, Link]], base: str) -> Case:
-    """Add equal devices with new names that begin like `base`, each with such links to these other devices."""
-    taken = {*case.fleet.member_names, *case.left}
+def add_devices(case: Case, device: Device, count: int, links: Sequence[tuple[str, Link]], base: str) -> Case:
+    """Add equal devices, named after `base`, each with a copy of these links to these other devices."""
+    taken = {*case.fleet.member_names, *case.remaining}
     added: list[str] = []
     for i in range(1, len(taken) + count + 1):
-        name = base if i == 1 else f"{base[: _LONGEST_NAME - len(str(i)) - 1]}-{i}"
+        name = base if i == 1 else f"{base[: _MAX_NAME_LENGTH - len(str(i)) - 1]}-{i}"
         if name not in taken and len(added) < count:
             added.append(name)
     devices = [device.model_dump() | {"name": name, "count": 1} for name in added]

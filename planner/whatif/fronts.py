@@ -1,4 +1,4 @@
-"""Questions that are a few scenarios each: what latency costs, and what to buy or upgrade."""
+"""Pareto fronts of latency, and the gains of purchases and upgrades; each point is a solved scenario."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -6,22 +6,22 @@ from typing import Literal
 
 import pandas as pd
 
-from planner.errors import InfeasibleError, InputError
+from planner.errors import InfeasibleError, InputError, setting
 from planner.library import load_kinds
 from planner.schema import Fleet
-from planner.whatif.change_request import Scenario, added
-from planner.whatif.changes import DEFAULT_LINK, Ask, Change, Scale, applied
+from planner.whatif.change_request import Scenario, add_scenario
+from planner.whatif.changes import DEFAULT_LINK, Change, Scale, SetGoal, apply_changes
 from planner.whatif.expand import expand
 from planner.whatif.rows import ScenarioRow, frame_of
-from planner.whatif.run import OnRow, Today, all_rows, ignore_progress, solve_scenario
+from planner.whatif.run import OnRow, Today, ignore_progress, solve_all, solve_scenario
 from planner.workers import Executor
 
 Against = Literal["accuracy", "memory", "energy"]
 
 DEFAULT_POINTS = 8
-# How closely the least memory that has a plan is found, as a share of all budgets.
-_LEAST_STEP = 1 / 128
-# Longer than any plan takes.
+# Precision of the least memory with a plan, as a share of all budgets.
+_MEMORY_STEP = 1 / 128
+# Longer than the latency of any plan.
 _NO_LIMIT_MS = 1e9
 _COLUMNS = ["against", "limit", "value", "latency_us", "bound_us", "gap", "status"]
 
@@ -33,36 +33,36 @@ def pareto(
     workers: Executor | None = None,
     on_row: OnRow = ignore_progress,
 ) -> pd.DataFrame:
-    """Return the least latency beside what it costs; a row for each point that no other beats in both.
+    """Return the Pareto front of latency against another quantity, a row for each point.
 
-    Columns: against; limit (the accuracy drop that is allowed; the factor on all memory budgets; the energy limit
-    [mJ]); value (what is had for it, or paid: predicted fused accuracy or, where the profile predicts none, 1 - limit;
-    bytes that all devices grant together; energy [mJ]); latency_us, bound_us, gap, status.
+    Columns: against; limit (the largest accuracy drop; the factor on all memory budgets; the energy limit [mJ]); value
+    (predicted fused accuracy or, if the profile predicts none, 1 - limit; bytes that all devices grant together; energy
+    [mJ]); latency_us, bound_us, gap, status.
 
     Args:
         today: The fleet, its profile and goal; the goal's objective is taken to be latency.
-        against: accuracy (each drop that the profile was calibrated for), memory (from the least that has a plan to
-            what there is), or energy (from the least possible to that of the fastest plan).
-        points: How many limits of memory or energy are tried.
-        workers: Who solves; this process unless given.
-        on_row: Called as points are solved.
+        against: accuracy (each drop that the profile was calibrated for), memory (from the least with a plan to the
+            granted), or energy (from the least possible to that of the fastest plan).
+        points: Number of limits of memory or energy to try.
+        workers: Executor of the solves; this process unless given.
+        on_row: Callback as points are solved.
 
     Raises:
         InputError: If the profile or the fleet does not say what is needed.
-        InfeasibleError: If there is no plan to begin with.
+        InfeasibleError: If today's fleet has no plan.
     """
     if points < 2:
-        raise InputError(f"--points must be at least 2, got {points}.")
+        raise InputError(f"{setting('points')} must be at least 2, got {points}.")
     limits = {"accuracy": _drops, "memory": _factors, "energy": _energies}[against](today, points)
     made = [Scenario(f"{against} {limit!r}", (*_changes(against, limit), *_for_latency(today))) for limit in limits]
-    rows = all_rows(today, expand([tuple(made)], today.case), workers, on_row)[1:]
+    rows = solve_all(today, expand([tuple(made)], today.case), workers, on_row)[1:]
     found = [
         (against, limit, value, row.latency_us, row.bound_us, row.gap, row.status)
         for limit, row in zip(limits, rows, strict=True)
         if row.latency_us is not None and (value := _value(today, against, limit, row)) is not None
     ]
     frame = pd.DataFrame(found, columns=_COLUMNS)
-    # To be high, or to be low.
+    # Accuracy should be high, the others low.
     cost = -frame["value"] if against == "accuracy" else frame["value"]
     kept = [not _dominated(i, list(zip(frame["latency_us"], cost, strict=True))) for i in range(len(frame))]
     table: pd.DataFrame = frame[kept].reset_index(drop=True)
@@ -72,10 +72,10 @@ def pareto(
 def next_best(
     today: Today, kinds: Sequence[str] | None = None, workers: Executor | None = None, on_row: OnRow = ignore_progress
 ) -> pd.DataFrame:
-    """Return what each purchase or upgrade would gain, solved and not guessed; the best first.
+    """Return the gain of each purchase or upgrade, each of them solved, with the best first.
 
-    One more device of each kind, each device's memory doubled, each one's links doubled in bandwidth (and with them
-    whatever shares the medium).
+    The candidates are one more device of each kind, each device's memory doubled, and the bandwidth of each one's
+    links doubled (and with it that of the whole medium).
 
     Columns: those of `frame_of`, and gain_us (latency saved; NaN where today's fleet has no plan, or the changed one).
 
@@ -83,20 +83,20 @@ def next_best(
         InputError: If a kind is not known.
     """
     unique = {one.key: one for one in reversed(expand([tuple(_candidates(today.fleet, kinds))], today.case))}
-    rows = all_rows(today, list(unique.values())[::-1], workers, on_row)[1:]
-    frame = frame_of(sorted(rows, key=_order))
+    rows = solve_all(today, list(unique.values())[::-1], workers, on_row)[1:]
+    frame = frame_of(sorted(rows, key=_sort_key))
     frame["gain_us"] = -frame["change_us"]
     return frame
 
 
-def _order(row: ScenarioRow) -> tuple[float, str]:
+def _sort_key(row: ScenarioRow) -> tuple[float, str]:
     return math.inf if row.latency_us is None else row.latency_us, row.scenario
 
 
 def _candidates(fleet: Fleet, kinds: Sequence[str] | None) -> Iterable[Scenario]:
     own = {device.kind for device in fleet.devices if device.kind is not None}
     for kind in sorted({*load_kinds(), *own}) if kinds is None else kinds:
-        yield added(kind, 1, f"--kinds {kind}")
+        yield add_scenario(kind, 1, setting("kinds", kind))
     for device in fleet.devices:
         yield Scenario(f"{device.name}.memory x2", (Scale("memory", 2, device.name),))
     for device in fleet.devices:
@@ -111,7 +111,7 @@ def _candidates(fleet: Fleet, kinds: Sequence[str] | None) -> Iterable[Scenario]
 def _changes(against: Against, limit: float) -> tuple[Change, ...]:
     if against == "memory":
         return (Scale("memory", limit),)
-    return (Ask((({"accuracy": "max_accuracy_drop", "energy": "max_energy_mj"}[against], limit),)),)
+    return (SetGoal((({"accuracy": "max_accuracy_drop", "energy": "max_energy_mj"}[against], limit),)),)
 
 
 def _value(today: Today, against: Against, limit: float, row: ScenarioRow) -> float | None:
@@ -119,16 +119,16 @@ def _value(today: Today, against: Against, limit: float, row: ScenarioRow) -> fl
         return 1 - limit if row.predicted_accuracy is None else row.predicted_accuracy
     if against == "energy":
         return row.energy_mj
-    # What is granted, not what is in use: a plan fills what is left over, for accuracy.
-    return sum(member.memory_budget for member in applied(today.case, _changes(against, limit)).fleet.members)
+    # The budgets, not the memory in use: a plan fills spare memory for the sake of accuracy.
+    return sum(member.memory_budget for member in apply_changes(today.case, _changes(against, limit)).fleet.members)
 
 
 def _for_latency(today: Today) -> tuple[Change, ...]:
-    return () if today.goal.objective == "latency" else (Ask((("objective", "latency"),)),)
+    return () if today.goal.objective == "latency" else (SetGoal((("objective", "latency"),)),)
 
 
 def _dominated(i: int, points: Sequence[tuple[float, float]]) -> bool:
-    """Say whether another point is as good in both, and better in one; of equal points the first stays."""
+    """Return whether another point is as good in both values and better in one; of equal points the first stays."""
     x, y = points[i]
     return any(a <= x and b <= y and ((a, b) != (x, y) or j < i) for j, (a, b) in enumerate(points) if j != i)
 
@@ -141,19 +141,20 @@ def _drops(today: Today, points: int) -> list[float]:
 
 
 def _factors(today: Today, points: int) -> list[float]:
+    """Return factors from the least that has a plan, found by bisection, to 1."""
     _solved(today, *_for_latency(today))
-    least, none = 1.0, 0.0
-    while least - none > _LEAST_STEP:
-        middle = (least + none) / 2
+    feasible, infeasible = 1.0, 0.0
+    while feasible - infeasible > _MEMORY_STEP:
+        middle = (feasible + infeasible) / 2
         row = solve_scenario(today, Scenario("", (Scale("memory", middle), *_for_latency(today))))
-        least, none = (least, middle) if row.latency_us is None else (middle, none)
-    return _steps(least, 1.0, points)
+        feasible, infeasible = (feasible, middle) if row.latency_us is None else (middle, infeasible)
+    return _steps(feasible, 1.0, points)
 
 
 def _energies(today: Today, points: int) -> list[float]:
     limit = today.goal.max_latency_ms or _NO_LIMIT_MS
-    fastest = _solved(today, Ask((("objective", "latency"),)))
-    least = _solved(today, Ask((("max_latency_ms", limit), ("objective", "energy"))))
+    fastest = _solved(today, SetGoal((("objective", "latency"),)))
+    least = _solved(today, SetGoal((("max_latency_ms", limit), ("objective", "energy"))))
     assert least.energy_mj is not None
     if fastest.energy_mj is None:
         raise InputError("active_power_w must be known of every device that is used, to set latency against energy.")

@@ -1,7 +1,7 @@
-"""What is finished is kept beside the result's file until that is whole: a line of JSON for each row.
+"""Cache of finished rows in a file beside the result, until that is complete: a line of JSON for each row.
 
-A line that was cut off, as by a loss of power, is passed over. Each has the hash of all that it depends on, so
-that a changed fleet, profile or version finds nothing of it.
+A line that was cut off, for instance by a power failure, is skipped. Each line has the hash of all that its row depends
+on, so that nothing is found for a changed fleet, profile or version.
 """
 
 import json
@@ -16,10 +16,10 @@ from planner.whatif.rows import ScenarioRow, from_line, to_line
 
 
 class ResultCache:
-    """Rows by what they depend on, in memory or in a file as well."""
+    """Rows by the hash of what they depend on, written to a file if there is one."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Read what an earlier run kept.
+        """Read the rows of an earlier run.
 
         Raises:
             InputError: If the file cannot be read or written.
@@ -34,7 +34,7 @@ class ResultCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-            # Behind a line that was cut off, a new one begins.
+            # After a line that was cut off, new rows must begin on a line of their own.
             if lines and not lines[-1].endswith("\n"):
                 with path.open("a", encoding="utf-8") as file:
                     file.write("\n")
@@ -44,23 +44,23 @@ class ResultCache:
             self._read(line)
 
     def row(self, key: str) -> ScenarioRow | None:
-        """Return a finished row."""
+        """Return a finished row, if it is cached."""
         return self._rows.get(key)
 
     def plan(self, key: str) -> Plan | None:
-        """Return the plan that all rows began with."""
+        """Return today's plan, if it is cached."""
         return self._plans.get(key)
 
-    def keep_row(self, key: str, row: ScenarioRow) -> None:
-        """Keep a finished row; without a file there is nobody to give it to."""
+    def add_row(self, key: str, row: ScenarioRow) -> None:
+        """Write a finished row to the file, if there is one."""
         self._write({"key": key, "row": to_line(row)})
 
-    def keep_plan(self, key: str, plan: Plan) -> None:
-        """Keep the plan that all rows begin with."""
+    def add_plan(self, key: str, plan: Plan) -> None:
+        """Write today's plan to the file, if there is one."""
         self._write({"key": key, "plan": plan.model_dump(mode="json")})
 
-    def done(self) -> None:
-        """Take the file away: the result is whole."""
+    def delete_file(self) -> None:
+        """Delete the file, once the result is complete."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
 

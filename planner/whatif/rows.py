@@ -1,4 +1,4 @@
-"""The answer to a scenario: a row of numbers, without the plan that they come from."""
+"""Row of a scenario: the numbers of its plan, without the plan itself."""
 
 import csv
 import io
@@ -15,15 +15,15 @@ from planner.schema import Plan, Profile
 
 Status = Literal["optimal", "feasible", "impossible", "unknown"]
 
-# Given only where some goal's objective is not latency.
+# Columns that are left out if the objective of every row is latency.
 _OBJECTIVE = ("objective_value", "objective_bound")
 
 
 @dataclass(frozen=True)
 class ScenarioRow:
-    """A scenario's plan in numbers; None where there is no plan, or it has no such number.
+    """Numbers of a scenario's plan; None if there is no plan, or it has no such number.
 
-    What moves is counted from today's plan.
+    Moved classes and bytes are counted from today's plan.
     """
 
     scenario: str
@@ -47,7 +47,7 @@ class ScenarioRow:
 
 
 def row_of(scenario: str, plan: Plan, today: Plan | None, profile: Profile, seconds: float) -> ScenarioRow:
-    """Return a plan's row; what moves, and the change, are against today's plan, where there is one."""
+    """Return the row of a plan; its changes are relative to today's plan, if there is one."""
     moves = None if today is None else plan_diff(today, plan, profile)
     return ScenarioRow(
         scenario=scenario,
@@ -71,21 +71,21 @@ def row_of(scenario: str, plan: Plan, today: Plan | None, profile: Profile, seco
 
 
 def with_scenario(row: ScenarioRow, scenario: str) -> ScenarioRow:
-    """Return a row as the answer to a scenario that is the same."""
+    """Return a row under the name of another scenario with the same fleet and goal."""
     return replace(row, scenario=scenario)
 
 
 def records(rows: Sequence[ScenarioRow]) -> list[dict[str, Any]]:
-    """Return rows as dicts by column; the columns of other objectives only where there is one."""
+    """Return rows as dicts by column; columns of other objectives only if some row has one."""
     latency_only = all(getattr(row, key) is None for row in rows for key in _OBJECTIVE)
     left_out = _OBJECTIVE if latency_only else ()
     return [{key: value for key, value in asdict(row).items() if key not in left_out} for row in rows]
 
 
 def frame_of(rows: Sequence[ScenarioRow]) -> pd.DataFrame:
-    """Return a table with a row for each scenario, by its name; missing numbers are NaN.
+    """Return a table of rows, indexed by the names of the scenarios; missing numbers are NaN.
 
-    Columns: those of `Row`; objective_value and objective_bound only where some objective is not latency.
+    Columns: those of `ScenarioRow`; objective_value and objective_bound only if some objective is not latency.
     """
     data = records(rows) or [asdict(ScenarioRow("", "unknown"))]
     frame = pd.DataFrame(data).head(len(rows))
@@ -98,13 +98,13 @@ def frame_of(rows: Sequence[ScenarioRow]) -> pd.DataFrame:
 
 
 def rows_to_json(rows: Sequence[ScenarioRow]) -> str:
-    """Return rows as JSON, a list of objects, one on each line."""
+    """Return rows as JSON: a list of objects, one on each line."""
     lines = [json.dumps(record, ensure_ascii=False) for record in records(rows)]
     return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
 def rows_to_csv(rows: Sequence[ScenarioRow]) -> str:
-    """Return rows as CSV with a header; what is missing is empty."""
+    """Return rows as CSV with a header; missing values are empty."""
     data = records(rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(data[0]), lineterminator="\n")
@@ -114,12 +114,12 @@ def rows_to_csv(rows: Sequence[ScenarioRow]) -> str:
 
 
 def to_line(row: ScenarioRow) -> dict[str, Any]:
-    """Return a row as JSON that `from_line` reads."""
+    """Return a row as data for JSON, which `from_line` reads."""
     return asdict(row)
 
 
 def from_line(data: Any) -> ScenarioRow | None:
-    """Return the row that was written; None for anything else."""
+    """Return the row that `to_line` wrote; None for anything else."""
     known = {f.name for f in fields(ScenarioRow)}
     if not isinstance(data, dict) or set(data) != known:
         return None

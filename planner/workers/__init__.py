@@ -1,6 +1,6 @@
-"""Who makes calls that are independent of each other: this process, several of this machine, or a Dask cluster."""
+"""Executors for independent calls: this process, several processes of this machine, or a Dask cluster."""
 
-from planner.workers.base import MAX_LOSSES, Executor, Submit, lost_error, results
+from planner.workers.base import MAX_LOSSES, Executor, Submit, lost_error, map_unordered
 from planner.workers.choose import make_executor
 from planner.workers.cluster import DaskExecutor, Tls, connect, tls_of
 from planner.workers.inline import InlineExecutor
@@ -17,7 +17,7 @@ __all__ = [
     "connect",
     "lost_error",
     "make_executor",
-    "results",
+    "map_unordered",
     "tls_of",
     "usable_cores",
 ]

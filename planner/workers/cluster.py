@@ -8,17 +8,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from planner.errors import InputError, PlannerError
+from planner.errors import InputError, PlannerError, setting
 from planner.version import __version__
 from planner.workers.base import Submit
 from planner.workers.watch import FutureWatch
 
-PATIENCE_S = 10
+CONNECT_TIMEOUT_S = 10
 
 
 @dataclass(frozen=True)
 class Tls:
-    """Files by which both sides know each other."""
+    """Certificate files by which client and cluster authenticate each other."""
 
     tls_ca_file: Path
     tls_client_cert: Path
@@ -26,129 +26,130 @@ class Tls:
 
 
 class DaskExecutor:
-    """The workers of a cluster; a call that is lost with one of them is made by another."""
+    """Workers of a Dask cluster; a call that is lost with one of them is made by another."""
 
     def __init__(self, client: Any, address: str) -> None:
         self.client, self.address = client, address
 
     @property
-    def width(self) -> int:
+    def num_workers(self) -> int:
         threads: dict[str, int] = self.client.nthreads()
         return max(1, sum(threads.values()))
 
     @contextmanager
-    def lent(self, carried: object, num_calls: int, kept: str) -> Iterator[Submit]:
-        """See `Workers`."""
+    def session(self, shared: object, num_calls: int, resume_hint: str) -> Iterator[Submit]:
+        """Open a session, see `Executor`."""
         import dask
         from distributed import KilledWorker
 
-        sent = self._send(carried, kept)
+        sent = self._send(shared, resume_hint)
         watch = FutureWatch(self.client)
 
         def submit(task: Callable[..., Any], *args: Any) -> "Future[Any]":
             nonlocal sent
             if sent.status != "finished" or watch.silent_loss:
-                sent = self._send(carried, kept)
+                sent = self._send(shared, resume_hint)
                 watch.silent_loss = False
             return watch.follow(self.client.submit(_call, task, sent, args, pure=False))
 
         try:
-            # Arguments may be large, and lie with the task lest they are lost with a worker.
+            # Arguments may be large: they are kept with the task, since what lies on a worker is lost with it.
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
                 yield submit
         except KilledWorker as error:
             raise PlannerError(
                 f"{self.address}: {error.allowed_failures + 1} workers died in the same call, the last at "
-                f"{error.last_worker.address}, perhaps for want of memory; {kept}."
+                f"{error.last_worker.address}, perhaps for want of memory; {resume_hint}."
             ) from None
         finally:
             watch.end()
             sent.release()
 
-    def _send(self, carried: object, kept: str) -> Any:
-        """Give what is carried to every worker."""
+    def _send(self, shared: object, resume_hint: str) -> Any:
+        """Send the shared data to every worker."""
         try:
-            self.client.wait_for_workers(1, timeout=PATIENCE_S)
-            return self.client.scatter(carried, broadcast=True, hash=False, timeout=PATIENCE_S)
+            self.client.wait_for_workers(1, timeout=CONNECT_TIMEOUT_S)
+            return self.client.scatter(shared, broadcast=True, hash=False, timeout=CONNECT_TIMEOUT_S)
         # A client that has lost its scheduler cancels whatever is asked of it.
         except (OSError, TimeoutError, RuntimeError) as error:
             raise PlannerError(
-                f"{self.address}: the cluster must have a worker, got none for {PATIENCE_S} s ({_said(error)}); {kept}."
+                f"{self.address}: the cluster must have a worker, got none for {CONNECT_TIMEOUT_S} s "
+                f"({_one_line(error)}); {resume_hint}."
             ) from None
 
 
 @contextmanager
-def connect(address: str, tls: Tls | None, alike: Sequence[str] = ()) -> Iterator[DaskExecutor]:
-    """Use a cluster.
+def connect(address: str, tls: Tls | None, packages: Sequence[str] = ()) -> Iterator[DaskExecutor]:
+    """Connect to a cluster, and disconnect at the end.
 
     Args:
-        address: Of its scheduler, tcp://host:port or tls://host:port.
-        tls: Needed where the address begins with tls.
-        alike: The packages, beside the planner, whose version must be the same on all workers as here.
+        address: Address of its scheduler, tcp://host:port or tls://host:port.
+        tls: Certificate files, needed where the address begins with tls.
+        packages: Packages, beside the planner, whose version must be the same on all workers as here.
 
     Raises:
-        InputError: If `distributed` is not installed, nobody answers there, or a worker has other versions.
+        InputError: If `distributed` is not installed, no scheduler answers there, or a worker has other versions.
     """
     try:
         from distributed import Client
         from distributed.security import Security
     except ModuleNotFoundError:
         raise InputError(
-            "--scheduler needs distributed, which is not installed: pip install 'vit-planner[deploy]'."
+            f"{setting('scheduler')} needs distributed, which is not installed: pip install 'vit-planner[deploy]'."
         ) from None
     try:
         files = {} if tls is None else {key: str(path) for key, path in asdict(tls).items()}
         security = Security(**files, require_encryption=True) if files else None
-        client = Client(address, timeout=PATIENCE_S, security=security, set_as_default=False)
+        client = Client(address, timeout=CONNECT_TIMEOUT_S, security=security, set_as_default=False)
     except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(
-            f"--scheduler {address}: a Dask scheduler must answer there within {PATIENCE_S} s, got none "
-            f"({_said(error)}); start one by `dask scheduler`, and workers by `dask worker {address}`."
+            f"{setting('scheduler', address)}: a Dask scheduler must answer there within {CONNECT_TIMEOUT_S} s, "
+            f"got none ({_one_line(error)}); start one by `dask scheduler`, and workers by `dask worker {address}`."
         ) from None
     with client:
         try:
-            client.wait_for_workers(1, timeout=PATIENCE_S)
-            _check_workers(client.run(_versions, alike), _versions(alike))
+            client.wait_for_workers(1, timeout=CONNECT_TIMEOUT_S)
+            _check_workers(client.run(_versions, packages), _versions(packages))
         except (OSError, TimeoutError) as error:
             raise InputError(
-                f"--scheduler {address}: the cluster must have a worker, got none within {PATIENCE_S} s "
-                f"({_said(error)}); start one by `dask worker {address}`."
+                f"{setting('scheduler', address)}: the cluster must have a worker, got none within "
+                f"{CONNECT_TIMEOUT_S} s ({_one_line(error)}); start one by `dask worker {address}`."
             ) from None
         yield DaskExecutor(client, address)
 
 
 def tls_of(ca: Path | None, cert: Path | None, key: Path | None) -> Tls | None:
-    """Return the files for TLS, all three or none.
+    """Return the certificate files if all three are given, None if none is.
 
     Raises:
         InputError: If some are missing.
     """
-    given = {"--tls-ca": ca, "--tls-cert": cert, "--tls-key": key}
-    for flag, path in given.items():
+    given = {"tls_ca": ca, "tls_cert": cert, "tls_key": key}
+    for name, path in given.items():
         if path is not None and not path.is_file():
-            raise InputError(f"{flag} {path}: must be a PEM file, got no such file.")
+            raise InputError(f"{setting(name, path)}: must be a PEM file, got no such file.")
     if ca is None and cert is None and key is None:
         return None
     if ca is None or cert is None or key is None:
-        missing = [flag for flag, path in given.items() if path is None]
-        raise InputError(f"{', '.join(given)}: TLS needs all three, got none for {', '.join(missing)}.")
+        missing = [setting(name) for name, path in given.items() if path is None]
+        raise InputError(f"{', '.join(map(setting, given))}: TLS needs all three, got none for {', '.join(missing)}.")
     return Tls(ca, cert, key)
 
 
-def _call(task: Callable[..., Any], carried: object, args: tuple[Any, ...]) -> Any:
-    return task(carried, *args)
+def _call(task: Callable[..., Any], shared: object, args: tuple[Any, ...]) -> Any:
+    return task(shared, *args)
 
 
-def _versions(alike: Sequence[str]) -> dict[str, str]:
-    return {"planner": __version__} | {name: version(name) for name in alike}
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    return {"planner": __version__} | {name: version(name) for name in packages}
 
 
 def _check_workers(found: dict[str, dict[str, str]], ours: dict[str, str]) -> None:
-    """All workers have our planner and what it leans on: others give other results, or none."""
+    """Refuse workers with other versions than ours: they would give other results, or none."""
     for worker, theirs in found.items():
         if theirs != ours:
             raise InputError(f"worker {worker}: versions must be {ours}, got {theirs}; install the same.")
 
 
-def _said(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__

@@ -14,17 +14,17 @@ class InlineExecutor:
     """This process: a call is made as it is submitted."""
 
     @property
-    def width(self) -> int:
+    def num_workers(self) -> int:
         return 1
 
     @contextmanager
-    def lent(self, carried: object, num_calls: int, kept: str) -> Iterator[Submit]:
-        """See `Workers`."""
+    def session(self, shared: object, num_calls: int, resume_hint: str) -> Iterator[Submit]:
+        """Open a session, see `Executor`."""
 
         def submit(task: Callable[..., Any], *args: Any) -> "Future[Any]":
             future: Future[Any] = Future()
             try:
-                future.set_result(task(carried, *args))
+                future.set_result(task(shared, *args))
             except Exception as error:
                 future.set_exception(error)
             return future

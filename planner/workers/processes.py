@@ -1,4 +1,4 @@
-"""Calls in processes of this machine, which Ctrl-C does not reach and which end with this one."""
+"""Calls in processes of this machine, which Ctrl-C does not reach and which end with their parent."""
 
 import multiprocessing
 import os
@@ -15,31 +15,32 @@ from multiprocessing.connection import Connection
 from threading import Thread
 from typing import Any
 
-from planner.errors import PlannerError
+from planner.errors import PlannerError, setting
 from planner.workers.base import Submit
 
-# What a process was started with.
-_carried: list[Any] = []
+# The data that a worker process was started with.
+_shared: list[Any] = []
 
 
 @dataclass(frozen=True)
 class ProcessExecutor:
-    """Processes of this machine; they are given what is carried as they start."""
+    """Processes of this machine; they receive the shared data as they start."""
 
     jobs: int
 
     @property
-    def width(self) -> int:
+    def num_workers(self) -> int:
         return self.jobs
 
     @contextmanager
-    def lent(self, carried: object, num_calls: int, kept: str) -> Iterator[Submit]:
-        """See `Workers`; a process that is killed ends it all."""
+    def session(self, shared: object, num_calls: int, resume_hint: str) -> Iterator[Submit]:
+        """Open a session, see `Executor`; a process that is killed ends it."""
         jobs = min(self.jobs, num_calls)
         context = multiprocessing.get_context("spawn")
+        # Its end closes with this process, however that ends: the workers then end, too.
         end, lifeline = context.Pipe(duplex=False)
         resource_tracker.ensure_running()
-        pool = ProcessPoolExecutor(jobs, context, _begin_process, (end, pickle.dumps(carried)))
+        pool = ProcessPoolExecutor(jobs, context, _begin_process, (end, pickle.dumps(shared)))
 
         def submit(task: Callable[..., Any], *args: Any) -> "Future[Any]":
             with _no_interrupt():
@@ -51,8 +52,8 @@ class ProcessExecutor:
             lifeline.close()
             if isinstance(error, BrokenProcessPool):
                 raise PlannerError(
-                    f"One of {jobs} processes was killed, perhaps for want of memory; {kept}, with fewer --jobs in "
-                    "less memory."
+                    f"One of {jobs} processes was killed, perhaps for want of memory; {resume_hint}, with fewer "
+                    f"{setting('jobs')} in less memory."
                 ) from None
             raise
         finally:
@@ -62,7 +63,7 @@ class ProcessExecutor:
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -70,7 +71,7 @@ def usable_cores() -> int:
 
 @contextmanager
 def _no_interrupt() -> Iterator[None]:
-    """Start processes that Ctrl-C does not reach: they inherit what is blocked here; this one gets it afterwards."""
+    """Block SIGINT while processes start: they inherit the block, and this process gets the signal afterwards."""
     if sys.platform == "win32":
         yield
         return
@@ -81,18 +82,18 @@ def _no_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin_process(end: Connection, carried: bytes) -> None:
+def _begin_process(end: Connection, shared: bytes) -> None:
     Thread(target=_end_with, args=(end,), daemon=True).start()
-    # Of our own making, from the process that started this one.
-    _carried.append(pickle.loads(carried))
+    # Safe to unpickle: the parent process made these bytes.
+    _shared.append(pickle.loads(shared))
 
 
 def _end_with(end: Connection) -> None:
-    """Wait until the other end of the pipe is closed, as it is when its process ends in any way."""
+    """End this process once the other end of the pipe is closed, as it is when its process ends in any way."""
     with suppress(EOFError, OSError):
         end.recv_bytes()
     os._exit(1)
 
 
 def _call(task: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    return task(_carried[0], *args)
+    return task(_shared[0], *args)

@@ -1,8 +1,8 @@
-"""Calls on a cluster as futures that always end: with a result, an error, or as cancelled, that is lost.
+"""Futures of calls on a cluster that always end: with a result, an error, or cancelled, which means lost.
 
-A cluster does not always tell. Where workers die with all that was sent to them, a task may wait for ever for
-something that nobody has, or a result be fetched from where it is no more. So it is asked now and then whether anybody
-works at our calls; if nobody does, twice running, they are lost.
+A cluster does not always report a loss. Where workers die with all that was sent to them, a task may wait for ever
+for data that no worker has, or its result may be fetched from a worker that is gone. So the scheduler is asked now and
+then whether any worker processes our calls; if none does, twice in a row, they count as lost.
 """
 
 import time
@@ -11,18 +11,18 @@ from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import Any
 
-# How often futures are looked at, how often the scheduler is asked, and how long a result may take to come [s].
-_LOOK_S, _ASK_S, _FETCH_S = 0.01, 10, 60
+# Seconds between looks at the futures and between questions to the scheduler, and the longest fetch of a result [s].
+_POLL_S, _QUERY_S, _FETCH_TIMEOUT_S = 0.01, 10, 60
 
 
 class FutureWatch:
-    """Watches the tasks of one client, from a thread of its own."""
+    """Watch over the tasks of one client, in a thread of its own."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self._tasks: dict[Future[Any], Any] = {}
         self._lock, self._ended = Lock(), Event()
-        # Whether calls were lost without a word: what was sent for them may be, too.
+        # Set when calls were lost without a report: the data that was sent for them may be lost, too.
         self.silent_loss = False
         self._thread = Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -35,25 +35,25 @@ class FutureWatch:
         return future
 
     def end(self) -> None:
-        """Watch no longer; what is not done is given up."""
+        """Stop watching; tasks that are not done are given up."""
         self._ended.set()
-        self._thread.join(_ASK_S)
+        self._thread.join(_QUERY_S)
         with self._lock:
             self._tasks.clear()
 
     def _watch(self) -> None:
-        asked, idle = time.monotonic(), 0
-        while not self._ended.wait(_LOOK_S):
+        queried, idle = time.monotonic(), 0
+        while not self._ended.wait(_POLL_S):
             with self._lock:
                 tasks = dict(self._tasks)
             ended = [(future, task) for future, task in tasks.items() if task.status != "pending"]
             for future, task in ended:
                 self._settle(future, task)
             if ended or not tasks:
-                asked, idle = time.monotonic(), 0
-            elif time.monotonic() - asked > _ASK_S:
-                idle = 0 if self._anybody_works_at(tasks.values()) else idle + 1
-                asked = time.monotonic()
+                queried, idle = time.monotonic(), 0
+            elif time.monotonic() - queried > _QUERY_S:
+                idle = 0 if self._is_processing(tasks.values()) else idle + 1
+                queried = time.monotonic()
                 if idle == 2:
                     self.silent_loss, idle = True, 0
                     for future in tasks:
@@ -62,12 +62,12 @@ class FutureWatch:
     def _settle(self, future: "Future[Any]", task: Any) -> None:
         try:
             if task.status == "finished":
-                result = task.result(timeout=_FETCH_S)
+                result = task.result(timeout=_FETCH_TIMEOUT_S)
                 self._forget(future)
                 future.set_result(result)
                 return
-            error = task.exception(timeout=_FETCH_S) if task.status == "error" else None
-        # It was there, and is lost with its worker.
+            error = task.exception(timeout=_FETCH_TIMEOUT_S) if task.status == "error" else None
+        # The result was there, and was lost with its worker.
         except (TimeoutError, CancelledError, OSError):
             error = None
         except Exception as found:
@@ -89,7 +89,7 @@ class FutureWatch:
         with self._lock:
             return self._tasks.pop(future)
 
-    def _anybody_works_at(self, tasks: Any) -> bool:
+    def _is_processing(self, tasks: Any) -> bool:
         ours = {task.key for task in tasks}
         try:
             return any(ours.intersection(keys) for keys in self._client.processing().values())

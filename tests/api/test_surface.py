@@ -1,4 +1,4 @@
-"""The planner in Python: few names, loaded when used; plans that know what they were made of."""
+"""The Python interface: few names, loaded when used; plans that hold their profile and fleet."""
 
 import ast
 import copy
@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,7 @@ from planner.report.planned import Planned
 from planner.rules.check import check
 from planner.schema import Goal, Plan, sha256_of, to_json
 from tests.helpers import pencil
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.helpers.common import ROOT, Json
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def plan() -> Planned:
 
 
 def test_every_public_name_exists_and_says_what_it_is() -> None:
-    """What is promised is there, sorted, with a docstring."""
+    """Every public name exists, sorted, with a docstring."""
     assert planner.__all__ == sorted(planner.__all__)
     assert dir(planner) == planner.__all__
     for name in planner.__all__:
@@ -41,23 +41,23 @@ def test_every_public_name_exists_and_says_what_it_is() -> None:
 
 
 def test_no_public_name_is_left_out() -> None:
-    """Type checkers, the lazy import and __all__ know the same names, and all public functions are among them."""
+    """Type checkers, the lazy import and __all__ have the same names, with all public functions among them."""
     tree = ast.parse(Path(planner.__file__).read_text())
     known = {a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level == 0 for a in n.names}
     assert known - {"import_module", "TYPE_CHECKING", "Any"} == set(planner.__all__)
-    functions = ast.parse((ROOT / "planner" / "planned" / "ask.py").read_text()).body
+    functions = ast.parse((ROOT / "planner" / "api.py").read_text()).body
     public = {n.name for n in functions if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")}
     assert public <= set(planner.__all__)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    """A lazy module is a module like any other."""
+    """The lazy module raises the usual error for an unknown name."""
     with pytest.raises(AttributeError, match="module 'planner' has no attribute 'solv'"):
-        planner.solv  # type: ignore[attr-defined]  # noqa: B018
+        planner.solv  # noqa: B018
 
 
 def test_importing_costs_nothing() -> None:
-    """`import planner` alone loads no third-party package; planning loads no torch and no plotly."""
+    """`import planner` loads no third-party package; planning loads neither torch nor plotly."""
     code = (
         "import sys; before = set(sys.modules); import planner\n"
         "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
@@ -70,7 +70,7 @@ def test_importing_costs_nothing() -> None:
 
 
 def test_files_are_read_by_str_or_path(tmp_path: Path) -> None:
-    """A notebook writes a name, a program has a Path."""
+    """Files may be named by a str or a Path."""
     path = tmp_path / "devices.json"
     path.write_text(to_json(pencil.fleet()))
     assert planner.load_fleet(str(path)) == planner.load_fleet(path) == pencil.fleet()
@@ -81,7 +81,7 @@ def test_files_are_read_by_str_or_path(tmp_path: Path) -> None:
 
 
 def test_a_planned_plan_is_a_plan(plan: Planned) -> None:
-    """Its file is a plan's, it passes the check, and it equals the plan that is read from its file."""
+    """Its file is a plan's, it passes the check, and it equals the plan read from its file."""
     read = Plan.model_validate_json(to_json(plan), strict=True)
     assert "profile" not in json.loads(to_json(plan))
     assert sha256_of(read) == sha256_of(plan)
@@ -92,8 +92,8 @@ def test_a_planned_plan_is_a_plan(plan: Planned) -> None:
     assert plan != "a plan"
 
 
-def test_a_copy_knows_the_same(plan: Planned) -> None:
-    """Pickled, copied or with a field replaced, a plan keeps its profile and its fleet."""
+def test_copies_keep_profile_and_fleet(plan: Planned) -> None:
+    """Pickled, copied or with a field replaced, a plan keeps its profile and fleet."""
     for other in (pickle.loads(pickle.dumps(plan)), copy.deepcopy(plan), plan.replace(status="feasible")):
         assert isinstance(other, Planned)
         assert (other.profile, other.fleet) == (plan.profile, plan.fleet)
@@ -101,19 +101,19 @@ def test_a_copy_knows_the_same(plan: Planned) -> None:
 
 
 def test_a_plan_is_short_in_a_terminal(plan: Planned) -> None:
-    """One line says status, objective, bound and gap."""
+    """One line has status, objective, bound and gap."""
     assert repr(plan).startswith("<OPTIMAL plan: latency ")
     assert str(plan).startswith("OPTIMAL plan: latency ")
     assert "\n" not in repr(plan) + str(plan)
 
 
 def test_a_plan_comes_as_a_frame(plan: Planned) -> None:
-    """The frame is the one that reports are made of."""
+    """The frame is the one of the reports."""
     assert plan.to_frame().equals(devices_frame(plan, plan.profile, plan.fleet))
 
 
-def test_a_saved_plan_is_loaded_with_what_it_was_made_of(plan: Planned, tmp_path: Path) -> None:
-    """The way through a file loses nothing."""
+def test_a_saved_plan_is_loaded_with_profile_and_fleet(plan: Planned, tmp_path: Path) -> None:
+    """Saving and loading a plan loses nothing."""
     plan.save(tmp_path / "plan.json")
     loaded = planner.load_plan(tmp_path / "plan.json", plan.profile, plan.fleet)
     assert loaded == plan
@@ -122,14 +122,14 @@ def test_a_saved_plan_is_loaded_with_what_it_was_made_of(plan: Planned, tmp_path
 
 
 def test_a_plan_of_another_fleet_is_not_loaded(plan: Planned, tmp_path: Path) -> None:
-    """A plan is only read beside the fleet that it is for."""
+    """A plan is loaded only with the fleet it was made for."""
     plan.save(tmp_path / "plan.json")
     with pytest.raises(InputError, match=r"plan\.json: the plan is for another fleet: fleet_sha256 is [0-9a-f]{12}"):
         planner.load_plan(tmp_path / "plan.json", plan.profile, plan.fleet.replace(name="other"))
 
 
 class _Read(html.parser.HTMLParser):
-    """The text of each cell, by row, and the tags that were opened."""
+    """The cells of a table, by row, and its tags."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class _Read(html.parser.HTMLParser):
 
 
 def test_a_notebook_shows_a_plan_as_a_table(plan: Planned) -> None:
-    """Headline, certificate, and a row for each device with the numbers of the frame."""
+    """Headline, certificate, and a row for each device with the frame's numbers."""
     read = _Read()
     read.feed(plan._repr_html_().replace("\n", ""))
     assert str(plan) in read.text
@@ -172,7 +172,7 @@ HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7*
 
 @pytest.mark.parametrize("name", HOSTILE, ids=["script", "image", "template", "emoji", "long"])
 def test_names_are_shown_and_never_run(name: str) -> None:
-    """A name of a class, a device or a fleet is text, whatever is in it."""
+    """Names of classes, devices and fleets stay text."""
     profile = pencil.profile(classes=[name, "b"])
     devices = [d | {"name": name} if d["name"] == "gateway" else d for d in pencil.fleet_data()["devices"]]
     link = {"bandwidth_mbps": 8, "latency_ms": 1}
@@ -194,11 +194,12 @@ def test_a_picture_of_no_name_is_refused(plan: Planned) -> None:
 
 
 def test_solving_here_is_solving() -> None:
-    """The same plan as the solver's, with its options handed on."""
-    from planner.solver import solve
+    """The plan is the solver's, and options are passed on."""
+    from planner.solver import SolveOptions, solve
 
     goal = Goal(min_retention=0.5, method="random-equal")
-    ours, theirs = (s(pencil.profile(), pencil.fleet(), goal, seed=3) for s in (planner.solve, solve))
+    ours = planner.solve(pencil.profile(), pencil.fleet(), goal, seed=3)
+    theirs = solve(pencil.profile(), pencil.fleet(), goal, SolveOptions(seed=3))
     assert ours.solver.seed == 3
     assert ours.assignments == theirs.assignments
 
@@ -206,36 +207,36 @@ def test_solving_here_is_solving() -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        (("digits-vt", pencil.fleet()), {}, "profile must be a .json file or one of .*; did you mean 'digits-vit'"),
-        ((3, pencil.fleet()), {}, r"^profile must be a Profile \(planner.load_profile reads one\), got int '3'\.$"),
+        (("digits-vt", pencil.fleet()), {}, "`profile` must be a .json file or one of .*; did you mean 'digits-vit'"),
+        ((3, pencil.fleet()), {}, r"^`profile` must be a Profile \(planner.load_profile reads one\), got int '3'\.$"),
         (
             (pencil.profile(), "devices.json"),
             {},
-            r"^fleet must be a Fleet \(planner.load_fleet .*got str 'devices.json'",
+            r"^`fleet` must be a Fleet \(planner.load_fleet .*got str 'devices.json'",
         ),
-        ((pencil.profile(), pencil.fleet(), {"survive": 1}), {}, r"^goal must be a Goal .*got dict"),
-        ((pencil.profile(), pencil.fleet()), {"start": "plan.json"}, r"^start must be a Plan .*got str 'plan.json'"),
-        ((pencil.profile(), pencil.fleet()), {"time_limit_s": -1}, r"^time_limit_s must be >= 0, got -1\.$"),
+        ((pencil.profile(), pencil.fleet(), {"survive": 1}), {}, r"^`goal` must be a Goal .*got dict"),
+        ((pencil.profile(), pencil.fleet()), {"start": "plan.json"}, r"^`start` must be a Plan .*got str 'plan.json'"),
+        ((pencil.profile(), pencil.fleet()), {"time_limit_s": -1}, r"^`time_limit_s` must be >= 0, got -1\.$"),
     ],
 )
-def test_wrong_arguments_are_one_sentence(arguments: tuple, options: dict, message: str) -> None:
-    """What must be given, what was, and where to get it."""
+def test_wrong_arguments_are_one_sentence(arguments: tuple[Any, ...], options: Json, message: str) -> None:
+    """The message says what must be given, what was, and where to get it."""
     with pytest.raises(InputError, match=message):
         planner.solve(*arguments, **options)
 
 
 def test_diff_is_what_moves(plan: Planned) -> None:
-    """Nothing moves to the same plan; to a plan without a device, its classes do."""
+    """Nothing moves to the same plan; to a plan without a device, its classes move."""
     assert planner.diff(plan, plan).empty
     lost = plan.bottleneck.device
     other = planner.solve(plan.profile, plan.fleet, Goal(leave_out=(lost,)))
     moves = planner.diff(plan, other)
-    assert set(moves.loc[lost, "loses"]) == set(plan.bottleneck.classes)
+    assert {*moves["loses"][lost]} == set(plan.bottleneck.classes)
     assert moves.loc[lost, "bytes_to_send"] == 0
 
 
 def test_plans_of_different_profiles_are_not_compared(plan: Planned) -> None:
-    """Heads of one model mean nothing in another."""
+    """Plans of different profiles have no common units, so comparing them is an error."""
     other = planner.solve(pencil.profile(model="other"), plan.fleet)
     with pytest.raises(InputError, match=r"plans must be of one profile, got [0-9a-f]{12}\.\.\. and [0-9a-f]{12}"):
         planner.diff(plan, other)
@@ -245,7 +246,7 @@ def test_plans_of_different_profiles_are_not_compared(plan: Planned) -> None:
 
 
 def test_a_plan_comes_as_a_graph(plan: Planned) -> None:
-    """Its devices are nodes, with the plan's times."""
+    """Devices are nodes, with the plan's times."""
     graph = plan.to_graph()
     assert set(graph.nodes) == {"gateway", "near", "far"}
     assert graph.nodes[plan.bottleneck.device]["is_bottleneck"]
@@ -259,7 +260,7 @@ def test_a_plan_draws_itself(plan: Planned, name: str) -> None:
 
 
 def test_a_plan_comes_as_a_page(plan: Planned) -> None:
-    """The page is a whole one, and holds the rows that it is given."""
+    """The page is complete and has the given rows."""
     page = plan.to_html(without=planner.what_if(plan, drop_each=True), fronts=[planner.pareto(plan, "accuracy")])
     assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
     assert "without far" in page

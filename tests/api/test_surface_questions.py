@@ -1,6 +1,7 @@
-"""Questions in Python: the rows of the command line, for a plan that knows what it was made of."""
+"""What-if, Pareto fronts and purchases in Python: the rows of the command line."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,6 @@ from planner.report.planned import Planned
 from planner.schema import Goal, Plan
 from tests.helpers import pencil
 
-ROOT = Path(__file__).parent.parent.parent
-
 
 @pytest.fixture(scope="module")
 def plan() -> Planned:
@@ -21,7 +20,7 @@ def plan() -> Planned:
 
 
 def test_without_a_change_there_is_today(plan: Planned) -> None:
-    """The first row is the plan as it is."""
+    """The first row is the given plan."""
     rows = planner.what_if(plan)
     assert list(rows.index) == ["today"]
     today = rows.loc["today"]
@@ -30,7 +29,7 @@ def test_without_a_change_there_is_today(plan: Planned) -> None:
 
 
 def test_a_row_is_the_plan_of_its_fleet(plan: Planned) -> None:
-    """The same words as on the command line, and the same as solving the changed fleet oneself."""
+    """Changes are written as on the command line, and equal solving the changed fleet."""
     rows = planner.what_if(plan, set=["near.memory_budget=3KiB", "far.bandwidth_mbps=1"], scale="memory=2")
     assert list(rows.index) == ["today", "near.memory_budget 3KiB", "far.bandwidth_mbps 1", "memory x2"]
     gateway, near, far = plan.fleet.devices
@@ -44,18 +43,18 @@ def test_a_row_is_the_plan_of_its_fleet(plan: Planned) -> None:
 
 
 def test_changes_may_be_one_text_or_several_and_combined(plan: Planned) -> None:
-    """A text is a list of one; with `cross` there is a row for each combination."""
+    """A string is a list of one; with `cross` there is a row for each combination."""
     once = planner.what_if(plan, drop="far", sweep="max-accuracy-drop=0.05")
     assert list(once.index) == ["today", "without far", "max-accuracy-drop 0.05"]
     crossed = planner.what_if(plan, drop=("far",), sweep=["max-accuracy-drop=0.05"], cross=True)
     assert set(crossed.index) == {*once.index, "without far, max-accuracy-drop 0.05"}
     lost = planner.what_if(plan, drop_each=True)
     assert lost.loc["without gateway", "status"] == "impossible"
-    assert "joins the features" in lost.loc["without gateway", "reason"]
+    assert "joins the features" in str(lost.loc["without gateway", "reason"])
 
 
 def test_scenarios_come_from_a_file(plan: Planned, tmp_path: Path) -> None:
-    """Named scenarios, as `planner schema scenarios` describes them."""
+    """Scenarios may come from a file, as `planner schema scenarios` describes it."""
     path = tmp_path / "scenarios.json"
     path.write_text(json.dumps({"schema_version": 1, "scenarios": [{"name": "storm", "drop": ["far"]}]}))
     assert list(planner.what_if(plan, scenarios=str(path)).index) == ["today", "storm"]
@@ -71,7 +70,7 @@ def test_a_front_begins_and_ends_with_plans(plan: Planned) -> None:
 
 
 def test_what_to_buy_is_sorted_and_exact(plan: Planned) -> None:
-    """The largest gain first; that of a board that is there already is the one of the fleet with two of them."""
+    """The largest gain comes first, and the gain of a second board is exact."""
     best = planner.next_best(plan, kinds=["board"])
     assert list(best["gain_us"]) == sorted(best["gain_us"], reverse=True)
     gateway, near, far = plan.fleet.devices
@@ -84,19 +83,22 @@ def test_what_to_buy_is_sorted_and_exact(plan: Planned) -> None:
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda p: planner.what_if(p, drop="fare"), r"--drop fare: .*'fare'.*did you mean 'far'"),
-        (lambda p: planner.what_if(p, set="far.memory=1"), r"--set far\.memory=1: .*did you mean 'memory_budget'"),
-        (lambda p: planner.what_if(p, scale="memory=2..1/3"), r"--scale memory=2\.\.1/3: a range A\.\.B/N must rise"),
-        (lambda p: planner.what_if(p, time_limit_s=-1), r"^time_limit_s must be >= 0, got -1\.$"),
-        (lambda p: planner.what_if(Plan.model_validate(p.model_dump())), r"^plan must be a Planned \(planner\.solve"),
+        (lambda p: planner.what_if(p, drop="fare"), r"`drop=fare`: .*'fare'.*did you mean 'far'"),
+        (lambda p: planner.what_if(p, set="far.memory=1"), r"`set=far\.memory=1`: .*did you mean 'memory_budget'"),
+        (lambda p: planner.what_if(p, scale="memory=2..1/3"), r"`scale=memory=2\.\.1/3`: a range A\.\.B/N must rise"),
+        (lambda p: planner.what_if(p, time_limit_s=-1), r"^`time_limit_s` must be >= 0, got -1\.$"),
         (
-            lambda p: planner.pareto(p, "energie"),
-            r"^against must be one of accuracy, memory, energy, got 'energie'; did",
+            lambda p: planner.what_if(Plan.model_validate(p.model_dump())),  # type: ignore[arg-type]
+            r"^`plan` must be a Planned \(planner\.solve",
         ),
-        (lambda p: planner.next_best(p, "esp32s3"), r"--kinds esp32s3: .*did you mean 'esp32-s3'"),
+        (
+            lambda p: planner.pareto(p, "energie"),  # type: ignore[arg-type]
+            r"^`against` must be one of accuracy, memory, energy, got 'energie'; did",
+        ),
+        (lambda p: planner.next_best(p, "esp32s3"), r"`kinds=esp32s3`: .*did you mean 'esp32-s3'"),
     ],
 )
-def test_wrong_questions_are_one_sentence(plan: Planned, ask, message: str) -> None:
-    """What was meant is named, before anything is solved."""
+def test_wrong_requests_are_one_sentence(plan: Planned, ask: Callable[[Planned], object], message: str) -> None:
+    """The nearest valid name is suggested before anything is solved."""
     with pytest.raises(InputError, match=message):
         ask(plan)

@@ -1,16 +1,15 @@
-"""The accuracy benchmark with a small budget, a minute or two: as a user runs it."""
+"""The accuracy benchmark with a small budget of a minute or two."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 from benchmarks.accuracy import ablations
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.helpers.common import ROOT
 
 
 def test_a_small_run(tmp_path: Path) -> None:
-    """Digits, one fleet, one seed: a page with a row for each method; run again, nothing is done again."""
+    """Digits, one fleet, one seed: a page with a row for each method; a second run repeats nothing."""
     environment = {"PLANNER_CACHE": str(tmp_path / "cache"), "PATH": "", "HOME": str(tmp_path)}
     command = [sys.executable, "-m", "benchmarks.accuracy", "--small", "--jobs", "1", "--out", str(tmp_path / "out")]
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=900)

@@ -14,7 +14,8 @@ from planner.network.vit import Shape
 from planner.profiler.device import latency_table, probe_folder
 from planner.schema import Profile, read_document
 from planner.schema.base import write_text
-from tests.helpers.pencil import Json, profile_data
+from tests.helpers.common import Json
+from tests.helpers.pencil import profile_data
 from tests.helpers.timed_networks import WIDTHS, result_data
 
 
@@ -40,7 +41,7 @@ def latency_file(tmp_path: Path, **changes: object) -> Path:
 
 
 def test_add_shows_a_table_and_writes_the_profile(tmp_path: Path) -> None:
-    """Coefficients for each width and precision and the held-out error at 80 columns; rows in the profile."""
+    """The table has coefficients and held-out errors for each width and precision; the profile gets rows."""
     out = tmp_path / "profile.json"
     latency = latency_file(tmp_path)
     result = planner("probe", "add", latency, "-p", "digits-vit", "--kind", "my-board", "--threads", "4", "--out", out)
@@ -59,7 +60,7 @@ def test_add_shows_a_table_and_writes_the_profile(tmp_path: Path) -> None:
 
 
 def test_what_add_refuses(tmp_path: Path) -> None:
-    """A shipped profile without --out, a file that is none, a thread count: one sentence, and nothing is written."""
+    """A shipped profile without --out, a missing or wrong file and an untimed thread count are refused."""
     latency, out = latency_file(tmp_path), tmp_path / "profile.json"
     to = ("--profile", "digits-vit", "--kind", "my-board", "--out", out)
     refused(planner("probe", "add", latency, *to[:4]), "--out must say where", "'digits-vit' is a shipped one")
@@ -74,7 +75,7 @@ def test_what_add_refuses(tmp_path: Path) -> None:
 
 
 def test_what_make_refuses(tmp_path: Path) -> None:
-    """An unknown model or precision, a file, a folder of something else: before anything is exported."""
+    """An unknown model or precision, a file, and a folder of other files are refused before any export."""
     refused(planner("probe", "make", "digit-vit", "--out", tmp_path / "new"), "did you mean 'digits-vit'")
     write_text(tmp_path / "thesis.txt", "")
     make = ("probe", "make", "digits-vit", "--out")
@@ -86,7 +87,7 @@ def test_what_make_refuses(tmp_path: Path) -> None:
 
 
 def tiny_profile(whole: Shape) -> Json:
-    """Return the profile of the pencil, made one of this model of one block and one width."""
+    """Return the pencil profile adapted to this model of one block and one width."""
     num_heads, channels = whole.num_heads[0], whole.hidden_dim[0]
     width = profile_data()["widths"][0] | {
         name: [1] for name in ("head_macs", "channel_macs", "head_params", "channel_params")
@@ -104,7 +105,7 @@ def tiny_profile(whole: Shape) -> Json:
 
 
 def test_from_a_model_to_its_latency_on_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three networks of a one-block model are exported, timed by the script and fitted; the profile has their rows."""
+    """Three networks of one block are exported, timed by the script and fitted to rows of a profile."""
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     whole = Shape(4, 2, 1, 2, embed_dim=8, head_dim=4, num_heads=(2,), hidden_dim=(16,))

@@ -1,18 +1,16 @@
-"""`planner solve` with goals: files, flags, an earlier plan; what it prints and what it refuses."""
+"""`planner solve` with goals: files, flags, an earlier plan, output and refusals."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.cli.test_cli import DEVICES, planner, refused
-
-Json = dict[str, Any]
+from tests.helpers.command_line import planner, refused
+from tests.helpers.common import DEVICES, Json
 
 
 def solved(*flags: object) -> Json:
-    """Return the plan that the flags give for the demo fleet."""
+    """Return the plan of the demo fleet with these flags."""
     result = planner("solve", "--devices", DEVICES, "--json", *map(str, flags))
     assert result.returncode == 0, result.stderr
     plan: Json = json.loads(result.stdout)
@@ -28,14 +26,6 @@ def goal_file(tmp_path: Path, **goal: object) -> Path:
     """Write a goal file."""
     path = tmp_path / "goal.json"
     path.write_text(json.dumps({"schema_version": 1} | goal))
-    return path
-
-
-@pytest.fixture(scope="module")
-def plan_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's plan."""
-    path = tmp_path_factory.mktemp("plan") / "plan.json"
-    assert planner("solve", "--devices", DEVICES, "--out", path).returncode == 0
     return path
 
 
@@ -59,7 +49,7 @@ def test_flags_that_place_classes() -> None:
 
 
 def test_flags_that_limit(plan_file: Path) -> None:
-    """Latency, energy, retention, drop and idleness are held, and are in the plan's goal."""
+    """Limits of latency, energy, retention, drop and idle devices hold, and are in the plan's goal."""
     free = json.loads(plan_file.read_text())
     plan = solved("--max-latency-ms", "60", "--objective", "energy", "--leave-idle", "--max-accuracy-drop", "0.2")
     assert plan["latency_us"] <= 60_000
@@ -72,7 +62,7 @@ def test_flags_that_limit(plan_file: Path) -> None:
 
 
 def test_floors_by_retention() -> None:
-    """The one floor that is given replaces the accuracy drop; a floor of 0 is one."""
+    """A retention floor replaces the accuracy drop, and 0 is a floor, too."""
     half = solved("--min-retention", "0.5", "--leave-idle")
     assert half["goal"]["max_accuracy_drop"] is None
     assert all(share >= 0.5 - 1e-6 for a in half["assignments"] for share in a["retention"].values())
@@ -85,7 +75,7 @@ def test_floors_by_retention() -> None:
     ("objective", "unit"), [("accuracy", "lowest retention "), ("energy", " mJ,"), ("devices", "devices 1,")]
 )
 def test_tables_of_other_objectives_fit_80_columns(objective: str, unit: str) -> None:
-    """Each objective has its value, bound and gap in the headline, and the latency behind."""
+    """The headline has value, bound and gap of the objective, then the latency."""
     result = planner(
         "solve", "--devices", DEVICES, "--objective", objective, "--max-latency-ms", "200", "--time-limit", "10"
     )
@@ -99,7 +89,7 @@ def test_tables_of_other_objectives_fit_80_columns(objective: str, unit: str) ->
 
 
 def test_a_goal_file_and_flags_that_win_over_it(tmp_path: Path) -> None:
-    """What the file says holds, unless a flag says otherwise; 0 says something, too."""
+    """Flags override the goal file, also with a value of 0."""
     path = goal_file(tmp_path, max_accuracy_drop=0.2, survive=1, leave_out=["pump"], leave_idle=True)
     plan = solved("--goal", path)
     assert (plan["goal"]["survive"], plan["goal"]["max_accuracy_drop"]) == (1, 0.2)
@@ -121,12 +111,12 @@ def test_a_goal_file_and_flags_that_win_over_it(tmp_path: Path) -> None:
         ({"objective": "speed"}, ["goal.json", "objective must be", '"speed"']),
         ({"objective": "energy"}, ["goal.json", "max_latency_ms"]),
         ({"together": [["1"]]}, ["goal.json", "together[0]"]),
-        ({"pin": {"1": ["nobody"]}}, ["pin: 'nobody' is not a device of the fleet"]),
+        ({"pin": {"1": ["nobody"]}}, ["--pin: 'nobody' is not a device of the fleet"]),
     ],
     ids=str,
 )
 def test_bad_goal_files(tmp_path: Path, goal: Json, parts: list[str]) -> None:
-    """A goal file that cannot be used is named, with what is wrong in it."""
+    """A wrong goal file is named with its mistake."""
     refused(planner("solve", "--devices", DEVICES, "--goal", goal_file(tmp_path, **goal)), *parts)
 
 
@@ -136,12 +126,12 @@ def test_bad_goal_files(tmp_path: Path, goal: Json, parts: list[str]) -> None:
         (["--pin", "8"], ["--pin: must be CLASS=DEVICE, got '8'."]),
         (["--pin", "=gateway"], ["--pin: must be CLASS=DEVICE, got '=gateway'."]),
         (["--forbid", "8="], ["--forbid: must be CLASS=DEVICE, got '8='."]),
-        (["--pin", "8=gatewy"], ["pin: 'gatewy' is not a device of the fleet", "'gateway'?"]),
-        (["--pin", "eight=gateway"], ["pin: 'eight' is not a class of the profile"]),
+        (["--pin", "8=gatewy"], ["--pin: 'gatewy' is not a device of the fleet", "'gateway'?"]),
+        (["--pin", "eight=gateway"], ["--pin: 'eight' is not a class of the profile"]),
         (["--together", "3"], ["--together: must be classes with commas between, such as 3,5, got '3'."]),
         (["--apart", "3,"], ["--apart: must be classes with commas between", "'3,'"]),
-        (["--apart", "3,x"], ["apart: 'x' is not a class of the profile"]),
-        (["--leave-out", "bank"], ["leave_out: 'bank' is not a device of the fleet"]),
+        (["--apart", "3,x"], ["--apart: 'x' is not a class of the profile"]),
+        (["--leave-out", "bank"], ["--leave-out: 'bank' is not a device of the fleet"]),
         (["--survive", "-1"], ["--survive: must be greater than or equal to 0, got -1."]),
         (["--max-latency-ms", "0"], ["--max-latency-ms: must be greater than 0, got 0.0."]),
         (["--max-energy-mj", "-2"], ["--max-energy-mj: must be greater than 0, got -2.0."]),
@@ -154,12 +144,12 @@ def test_bad_goal_files(tmp_path: Path, goal: Json, parts: list[str]) -> None:
     ids=str,
 )
 def test_bad_flags(flags: list[str], parts: list[str]) -> None:
-    """One sentence that names the flag, or the name in it, and what was given."""
+    """One sentence names the flag or the name in it, and the given value."""
     refused(planner("solve", "--devices", DEVICES, *flags), *parts)
 
 
 def test_demands_that_contradict_are_named() -> None:
-    """With exit code 1, both in the user's words, and what would help."""
+    """Contradicting demands are named as flags, with a repair and exit code 1."""
     flags = ["--pin", "8=gateway", "--forbid", "8=gateway", "--max-accuracy-drop", "0.2"]
     result = planner("solve", "--devices", DEVICES, *flags)
     named = "No plan: --pin 8=gateway and --forbid 8=gateway contradict each other on this fleet."
@@ -167,14 +157,14 @@ def test_demands_that_contradict_are_named() -> None:
 
 
 def test_out_of_time_is_exit_code_1(tmp_path: Path) -> None:
-    """No time at all: a sentence that claims nothing."""
+    """Without any time, one sentence says so and claims nothing else."""
     result = planner("solve", "--devices", DEVICES, "--time-limit", "0", "--out", tmp_path / "plan.json")
     refused(result, "No plan found within 0 s (not proven impossible). Raise --time-limit.", code=1)
     assert not (tmp_path / "plan.json").exists()
 
 
 def test_start_says_what_moves(plan_file: Path) -> None:
-    """From the plan itself nothing moves; with a device left out, a table of what does fits 80 columns."""
+    """From the plan itself nothing moves; with a device left out, a table of 80 columns shows the moves."""
     same = planner("solve", "--devices", DEVICES, "--start", plan_file)
     assert "Nothing moves: every device keeps its sub-model." in same.stdout
     earlier = json.loads(plan_file.read_text())
@@ -190,7 +180,7 @@ def test_start_says_what_moves(plan_file: Path) -> None:
 
 
 def test_deterministic_plans_are_the_same() -> None:
-    """Twice the same JSON, but for the seconds."""
+    """Two deterministic runs give the same JSON, except for the seconds."""
     plans = [solved("--deterministic", "--time-limit", "5", "--seed", "3") for _ in range(2)]
     for plan in plans:
         del plan["solver"]["seconds"]
@@ -207,7 +197,7 @@ def test_the_schema_of_a_goal(tmp_path: Path) -> None:
 def test_show_shows_a_plan_with_demands(tmp_path: Path) -> None:
     """A plan of another objective is checked and shown from its file."""
     path = tmp_path / "plan.json"
-    flags = ["--objective", "devices", "--survive", "1", "--max-accuracy-drop", "0.2", "--out", path]
+    flags: list[str | Path] = ["--objective", "devices", "--survive", "1", "--max-accuracy-drop", "0.2", "--out", path]
     assert planner("solve", "--devices", DEVICES, *flags).returncode == 0
     assert planner("check", path, "--devices", DEVICES).stdout.endswith("valid.\n")
     assert "plan: devices 2, bound 2" in " ".join(planner("show", path, "--devices", DEVICES).stdout.split())

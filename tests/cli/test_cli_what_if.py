@@ -14,19 +14,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from planner.report.what_if_text import next_text, visible, what_if_text
+from planner.report.what_if_text import next_text, what_if_text
 from planner.schema import Fleet, Goal, ScenarioFile, to_json
 from planner.solver import solve
 from planner.whatif import ScenarioRow, frame_of
-from tests.cli.test_cli import planner, refused
+from tests.helpers.command_line import planner, refused
+from tests.helpers.common import Json
 from tests.helpers.what_if_instances import by_hand, files, instance
-
-Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """A small profile and fleet in files, for one process."""
+    """Files of a small profile and fleet, as flags."""
     return files(tmp_path_factory.mktemp("files"), *instance(2))
 
 
@@ -38,7 +37,7 @@ def shown(renderable: Any) -> str:
 
 
 def test_a_table_of_scenarios(flags: list[str], tmp_path: Path) -> None:
-    """Latency, change, bottleneck and what moves at 80 columns; reasons below; a file of named scenarios too."""
+    """Latency, change, bottleneck and moves at 80 columns, reasons below; also for named scenarios of a file."""
     path = tmp_path / "scenarios.json"
     path.write_text(json.dumps({"scenarios": [{"name": "all roomy", "scale": {"memory": 9}}]}))
     result = planner("what-if", *flags, "--drop-each", "--scenarios", path, "--jobs", "1")
@@ -54,7 +53,7 @@ def test_a_table_of_scenarios(flags: list[str], tmp_path: Path) -> None:
 
 
 def test_json_and_csv_have_all_columns(flags: list[str], tmp_path: Path) -> None:
-    """The same rows, whole numbers as such, nothing for what is missing; also in files, which are then whole."""
+    """JSON and CSV have the same rows, with integers as such and empty missing values, on stdout and in files."""
     common = ("what-if", *flags, "--drop", "d0", "--scale", "memory=2", "--jobs", "1")
     out = tmp_path / "new" / "rows.csv"
     rows = json.loads(planner(*common, "--json").stdout)
@@ -72,7 +71,7 @@ def test_json_and_csv_have_all_columns(flags: list[str], tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ([], "Nothing to ask: give --drop, --drop-each, --add, --set, --scale, --sweep or --scenarios."),
         (["--drop", "d9"], "--drop d9: 'd9' is not a device of the fleet; did you mean 'd"),
@@ -83,13 +82,13 @@ def test_json_and_csv_have_all_columns(flags: list[str], tmp_path: Path) -> None
     ],
     ids=str,
 )
-def test_bad_flags(flags: list[str], given: list[str], said: str) -> None:
-    """One sentence, before anything is solved."""
-    refused(planner("what-if", *flags, *given), said)
+def test_bad_flags(flags: list[str], given: list[str], message: str) -> None:
+    """A wrong flag is refused in one sentence before anything is solved."""
+    refused(planner("what-if", *flags, *given), message)
 
 
 def test_a_bad_scenario_file(flags: list[str], tmp_path: Path) -> None:
-    """The file, the place in it, the nearest key."""
+    """The message has the file, the place in it and the nearest key."""
     path = tmp_path / "scenarios.json"
     path.write_text(json.dumps({"scenarios": [{"name": "x", "drpo": ["d1"]}]}))
     refused(planner("what-if", *flags, "--scenarios", path), f"{path}: scenarios[0] 'x': unknown key 'drpo'", "'drop'?")
@@ -98,7 +97,7 @@ def test_a_bad_scenario_file(flags: list[str], tmp_path: Path) -> None:
 
 
 def test_stopped_it_shows_the_rows_so_far_and_goes_on(tmp_path: Path) -> None:
-    """Ctrl-C: exit code 130, what is missing is said; the same command solves the rest and leaves no trace."""
+    """Ctrl-C exits with 130 and reports missing rows; the same command solves the rest."""
     flags, out = files(tmp_path, *instance(2)), tmp_path / "rows.json"
     part = out.with_name("rows.json.part")
     command = [str(Path(sys.executable).with_name("planner")), "what-if", *flags, "--scale", "latency=0.1..3/60"]
@@ -125,7 +124,7 @@ HOSTILE = ["<script>alert(1)</script>", "\x1b[31mred\n\ttab", "[bold]markup[/bol
 
 
 def test_hostile_names_are_shown_and_do_nothing() -> None:
-    """Tags, escape sequences, markup, emoji and 200 characters: within 80 columns, each on its row."""
+    """Tags, escape sequences, markup, emoji and 200 characters stay text within 80 columns."""
     rows = [ScenarioRow("today", "optimal", 9000, 0, 9000, 0.0, HOSTILE[1], 2, 1000, classes_moved=0, bytes_to_send=0)]
     rows += [
         ScenarioRow(f"without {n}", "optimal", 9000, 1, 9000, 0.0, n, 2, 9, classes_moved=1, bytes_to_send=9)
@@ -141,12 +140,14 @@ def test_hostile_names_are_shown_and_do_nothing() -> None:
     frame = frame_of(rows)
     frame["gain_us"] = -frame["change_us"]
     assert "\x1b" not in shown(next_text(frame, HOSTILE[1]))
-    assert visible("x" * 200) == "x" * 38 + "..." + "x" * 19
+    # The 200 characters have lost their middle.
+    assert "x…x" in text
+    assert "\\x1b[31mred\\n\\ttab" in text
 
 
 def test_another_objective_has_its_column() -> None:
-    """Least energy: its values stand beside the latencies, within 80 columns."""
-    numbers = {"devices_used": 2, "objective_value": 3.4472, "objective_bound": 3.4472}
+    """Values of the energy stand beside the latencies, within 80 columns."""
+    numbers: Json = {"devices_used": 2, "objective_value": 3.4472, "objective_bound": 3.4472}
     rows = [
         ScenarioRow("today", "optimal", 16_170, 0, 9000, 0.0, "vent-1", classes_moved=0, bytes_to_send=0, **numbers)
     ]
@@ -161,7 +162,7 @@ def test_another_objective_has_its_column() -> None:
 
 
 def test_reasons_that_are_the_same_are_said_once() -> None:
-    """Five scenarios with one reason: two are named, three counted."""
+    """Of five scenarios with one reason, two are named and three counted."""
     rows = [
         ScenarioRow("today", "unknown", reason="No time."),
         *(ScenarioRow(f"s{i}", "impossible", reason="Too big.") for i in range(5)),
@@ -170,7 +171,7 @@ def test_reasons_that_are_the_same_are_said_once() -> None:
 
 
 def test_pareto_and_next(flags: list[str]) -> None:
-    """A front against memory, what to buy: tables, and JSON with the columns of the frames."""
+    """A front against memory and the best purchases, as tables and as JSON with the frames' columns."""
     result = planner("pareto", *flags, "--against", "memory", "--points", "3", "--jobs", "1")
     assert result.stdout.splitlines()[0].startswith("random-2: latency against memory")
     assert result.stdout.splitlines()[2].split() == ["all", "budgets", "granted", "latency", "bound", "gap"]
@@ -186,7 +187,7 @@ def test_pareto_and_next(flags: list[str]) -> None:
 
 
 def test_diff(tmp_path: Path) -> None:
-    """What moves, from file to file; plans of another profile are refused."""
+    """The moves between two plans in files; plans of another profile are refused."""
     profile, fleet = instance(2)
     flags = files(tmp_path, profile, fleet)[2:]
     wide: Fleet = by_hand(fleet, lambda data: [d.update(memory_budget=10**6) for d in data["devices"]])
@@ -206,7 +207,7 @@ def test_diff(tmp_path: Path) -> None:
 
 
 def test_the_file_of_scenarios_reads_back() -> None:
-    """A round trip through JSON is the identity."""
+    """A scenario file survives a round trip through JSON."""
     entry = {"name": "x", "drop": ["a"], "add": {"b": 2}, "set": {"c.kind": "d"}, "goal": {"survive": 1}}
     file = ScenarioFile.model_validate({"scenarios": [entry]})
     assert ScenarioFile.model_validate_json(to_json(file)) == file

@@ -1,24 +1,24 @@
-"""What the command line says of itself: every command has an example that parses, readable at 80 columns."""
+"""Help texts: every command has an example that parses, readable at 80 columns."""
 
 import pytest
 from click.testing import CliRunner
 
-from tests.helpers.commands import ROOT, commands, parse
+from tests.helpers.commands import PROGRAM, commands, parse
 
 COMMANDS = dict(commands())
 WIDTH = 80
 
 
 def help_of(name: str) -> str:
-    """Return what a command's --help prints on a terminal of 80 columns."""
-    result = CliRunner(env={"COLUMNS": str(WIDTH)}).invoke(ROOT, [*name.split()[1:], "--help"], terminal_width=WIDTH)
+    """Return a command's --help on a terminal of 80 columns."""
+    result = CliRunner(env={"COLUMNS": str(WIDTH)}).invoke(PROGRAM, [*name.split()[1:], "--help"], terminal_width=WIDTH)
     assert result.exit_code == 0
     return result.output
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_examples_parse(name: str) -> None:
-    """Each help has an example, whose lines are command lines that the program takes."""
+    """Each help text has an example whose command lines are valid."""
     _, example, rest = help_of(name).partition("\n  Example: ")
     assert example
     lines = [line.strip() for line in rest.partition("\n\n")[0].splitlines()]
@@ -30,7 +30,7 @@ def test_examples_parse(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_fits(name: str) -> None:
-    """No line of a help is wider than 80 columns, and no summary of a command is cut off."""
+    """No line of a help text is wider than 80 columns, and no summary of a command is cut off."""
     lines = help_of(name).splitlines()
     assert max(map(len, lines)) <= WIDTH
     summaries = "\n".join(lines).partition("\nCommands:\n")[2]
@@ -39,13 +39,13 @@ def test_help_fits(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_explained(name: str) -> None:
-    """Each option and argument says what it means."""
+    """Each option and argument has a help text."""
     for parameter in COMMANDS[name].params:
         assert getattr(parameter, "help", None), f"{name}: {parameter.name}"
 
 
 def test_a_wrong_example_would_be_noticed() -> None:
-    """A flag that does not exist, and a command that does not, are errors."""
+    """An unknown flag and an unknown command are errors."""
     with pytest.raises(Exception, match="No such option"):
         parse("planner solve --devicez devices.json")
     with pytest.raises(AssertionError, match="no such command"):

@@ -1,4 +1,4 @@
-"""From a plan to a bundle: planned equals realised, changed is refused."""
+"""Execution of a plan: the bundle is as planned, and changed files are refused."""
 
 import json
 from pathlib import Path
@@ -9,14 +9,14 @@ from safetensors.torch import load_file, save_file
 
 from planner.errors import InputError, PlannerError
 from planner.executor.bundle import read_bundle
-from planner.executor.evaluate import evaluate, planned_equals_realised
-from planner.executor.execute import cut_out, execute
+from planner.executor.evaluate import evaluate_bundle, verify_sub_model
+from planner.executor.execute import cut_sub_model, execute_plan
 from planner.library import load_profile
 from planner.network import data
 from planner.network.checkpoint import load_model
 from planner.schema import Assignment, Fleet, Goal, Plan, Profile
 from planner.solver import solve
-from tests.helpers.small_order import boards, contents
+from tests.helpers.small_run import boards, contents
 
 
 @pytest.fixture(scope="module")
@@ -27,28 +27,28 @@ def profile() -> Profile:
 
 @pytest.fixture(scope="module")
 def plan(profile: Profile) -> Plan:
-    """A plan for three boards that prunes a good deal."""
+    """A plan for three boards that prunes much."""
     return solve(profile, boards("a", "b", "c"), Goal(max_accuracy_drop=0.05))
 
 
 @pytest.fixture(scope="module")
 def bundle(plan: Plan, profile: Profile, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The plan, executed with a short training and never interrupted."""
+    """The bundle of the plan, after a short training without interruption."""
     out = tmp_path_factory.mktemp("unbroken") / "bundle"
-    execute(plan, profile, out, epochs=3)
+    execute_plan(plan, profile, out, epochs=3)
     return out
 
 
 def test_a_bundle_holds_a_file_for_each_device_and_no_training_states(bundle: Path, plan: Plan) -> None:
-    """Plan, profile, fusion, manifest, metrics and one sub-model for each used device; nothing else."""
+    """A bundle has plan, profile, fusion, manifest, metrics and one sub-model for each used device."""
     expected = {"plan.json", "profile.json", "fusion.safetensors", "manifest.json", "metrics.jsonl"}
     expected |= {f"devices/{i:02d}-{a.device}.safetensors" for i, a in enumerate(plan.assignments)}
     assert {str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file()} == expected
 
 
 def test_evaluation_is_of_the_whole_test_part(bundle: Path, plan: Plan) -> None:
-    """Accuracy overall, for each class and with each device missing; fused beats guessing by far."""
-    evaluation = evaluate(read_bundle(bundle))
+    """Accuracy is measured overall, for each class and with each device missing, and is far above chance."""
+    evaluation = evaluate_bundle(read_bundle(bundle))
     assert evaluation.num_images == 540
     assert set(evaluation.without_device) == {a.device for a in plan.assignments}
     assert evaluation.whole_accuracy >= 0.97
@@ -63,11 +63,11 @@ def test_evaluation_is_of_the_whole_test_part(bundle: Path, plan: Plan) -> None:
 
 
 def test_any_one_device_may_be_lost(profile: Profile, tmp_path: Path) -> None:
-    """Planned with every class on two devices, no class falls below half of its accuracy when one is missing."""
+    """With every class on two devices, no class falls below half of its accuracy when one is missing."""
     plan = solve(profile, boards("a", "b", "c"), Goal(min_retention=0.3, survive=1))
     # Four epochs are not enough: one class of ten keeps 46 percent.
-    execute(plan, profile, tmp_path, epochs=6)
-    evaluation = evaluate(read_bundle(tmp_path))
+    execute_plan(plan, profile, tmp_path, epochs=6)
+    evaluation = evaluate_bundle(read_bundle(tmp_path))
     assert evaluation.fused_accuracy > 0.8
     for by_class in evaluation.without_device_by_class.values():
         assert set(by_class) == set(profile.classes)
@@ -75,33 +75,34 @@ def test_any_one_device_may_be_lost(profile: Profile, tmp_path: Path) -> None:
             assert accuracy >= 0.5 * evaluation.fused_by_class[name]
 
 
-def test_planned_is_realised(bundle: Path, plan: Plan, profile: Profile) -> None:
-    """The parameters that the profile promises are the numbers in the files, lost halves accounted for."""
+def test_parameters_are_as_planned(bundle: Path, plan: Plan, profile: Profile) -> None:
+    """The files have as many parameters as the profile says, emptied halves accounted for."""
     for i, a in enumerate(plan.assignments):
         tensors = load_file(bundle / f"devices/{i:02d}-{a.device}.safetensors")
         lost = sum(not block for block in (*a.kept_heads, *a.kept_channel_groups))
-        there = sum(t.numel() for t in tensors.values()) + 3 * a.embed_dim * lost
+        realised = sum(t.numel() for t in tensors.values()) + 3 * a.embed_dim * lost
         width = profile.width(a.embed_dim)
-        promised = width.fixed_params
+        assert width is not None
+        planned = width.fixed_params
         for l in range(profile.depth):
-            promised += width.head_params[l] * len(a.kept_heads[l])
-            promised += width.channel_params[l] * sum(profile.group_sizes[l][g] for g in a.kept_channel_groups[l])
-        assert there == promised
+            planned += width.head_params[l] * len(a.kept_heads[l])
+            planned += width.channel_params[l] * sum(profile.group_sizes[l][g] for g in a.kept_channel_groups[l])
+        assert realised == planned
 
 
 def test_another_sub_model_than_planned_is_an_error(bundle: Path, plan: Plan, profile: Profile) -> None:
-    """A plan that claims one head fewer than the network has is caught."""
+    """A plan that states one head fewer than the network has is an error."""
     read = read_bundle(bundle)
     a = plan.assignments[0]
     heads = [list(block) for block in a.kept_heads]
     next(block for block in heads if block).pop()
     other = Assignment.model_validate(a.model_dump() | {"kept_heads": heads})
     with pytest.raises(PlannerError, match="must be as planned"):
-        planned_equals_realised(other, profile, read.sub_models[0])
+        verify_sub_model(other, profile, read.sub_models[0])
 
 
-def test_nothing_pruned_on_one_device_answers_like_the_whole_model(profile: Profile) -> None:
-    """With a floor of 1 a single large device gets the whole model, bit for bit the same logits."""
+def test_an_unpruned_sub_model_equals_the_whole_model(profile: Profile) -> None:
+    """With a floor of 1, a single large device gets the whole model, with the same logits bit for bit."""
     fleet = Fleet.model_validate(
         {"aggregator": "a", "devices": [{"name": "a", "macs_per_second": 1e9, "memory_budget": "200MiB"}]}
     )
@@ -109,29 +110,29 @@ def test_nothing_pruned_on_one_device_answers_like_the_whole_model(profile: Prof
     card, whole = load_model("digits-vit")
     images = data.load(card, "test").tensor()
     with torch.inference_mode():
-        assert torch.equal(cut_out(whole, profile, plan.assignments[0])(images), whole(images))
+        assert torch.equal(cut_sub_model(whole, profile, plan.assignments[0])(images), whole(images))
 
 
 def test_a_finished_bundle_is_left_alone(plan: Plan, profile: Profile, bundle: Path) -> None:
-    """The same order again does nothing; another seed is refused."""
+    """Executing again changes nothing; another seed is refused."""
     before = {p: p.stat().st_mtime_ns for p in bundle.rglob("*")}
-    execute(plan, profile, bundle, epochs=3)
+    execute_plan(plan, profile, bundle, epochs=3)
     assert {p: p.stat().st_mtime_ns for p in bundle.rglob("*")} == before
     with pytest.raises(InputError, match=r"was begun with seed 0 \(now 1\)"):
-        execute(plan, profile, bundle, epochs=3, seed=1)
+        execute_plan(plan, profile, bundle, epochs=3, seed=1)
 
 
 def test_a_folder_with_other_files_is_refused(plan: Plan, profile: Profile, tmp_path: Path) -> None:
-    """Nothing is written among files that are not ours."""
+    """Nothing is written into a folder with foreign files."""
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(InputError, match="must be empty or a bundle that was begun"):
-        execute(plan, profile, tmp_path)
+        execute_plan(plan, profile, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 @pytest.mark.parametrize("file", ["plan.json", "profile.json", "fusion.safetensors", "devices/00-a.safetensors"])
 def test_a_changed_file_is_refused(bundle: Path, tmp_path: Path, file: str) -> None:
-    """One byte more in any file, and the bundle is not used."""
+    """One more byte in any file makes the bundle invalid."""
     copy = tmp_path / "bundle"
     for name, content in contents(bundle).items():
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +142,7 @@ def test_a_changed_file_is_refused(bundle: Path, tmp_path: Path, file: str) -> N
 
 
 def test_a_truncated_or_foreign_sub_model_is_refused(bundle: Path, tmp_path: Path) -> None:
-    """Even with a matching hash, a file that is not the planned network is one sentence, not a traceback."""
+    """A file that is not the planned network is refused in one sentence, even with a matching hash."""
     import hashlib
 
     for case, expected in (("truncated", "must be a safetensors file"), ("foreign", "is missing")):
@@ -162,7 +163,7 @@ def test_a_truncated_or_foreign_sub_model_is_refused(bundle: Path, tmp_path: Pat
 
 
 def test_a_manifest_cannot_reach_outside(bundle: Path, tmp_path: Path) -> None:
-    """A file name that leads out of the bundle is refused before it is read."""
+    """A file name that leads out of the bundle is refused before the file is read."""
     copy = tmp_path / "bundle"
     for name, content in contents(bundle).items():
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +176,7 @@ def test_a_manifest_cannot_reach_outside(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_a_manifest_must_name_every_file(bundle: Path, tmp_path: Path) -> None:
-    """A file whose hash was taken out of the manifest is not trusted for that."""
+    """A file without a hash in the manifest is not trusted."""
     for file in ("plan.json", "fusion.safetensors"):
         copy = tmp_path / file
         for name, content in contents(bundle).items():

@@ -1,4 +1,4 @@
-"""What an order names: recipe, budget, teacher, data; and what happens when it cannot be carried out."""
+"""Configuration of a run (recipe, budget, teacher, data), and runs that cannot be finished."""
 
 import errno
 import json
@@ -13,34 +13,34 @@ import torch
 
 from planner.errors import InputError, PlannerError
 from planner.executor.bundle import read_bundle
-from planner.executor.evaluate import evaluate
-from planner.executor.execute import recipe_of
+from planner.executor.evaluate import evaluate_bundle
+from planner.executor.execute import find_recipe
 from planner.network import data
 from planner.network.checkpoint import load_model
 from planner.network.losses import FusionLoss
 from planner.network.recipes import RECIPES
 from planner.schema import Goal, ModelCard, read_document, write_document
 from planner.solver import solve
-from tests.helpers.small_order import Ordered, boards, carry_out, contents, small_card, small_order, stop
+from tests.helpers.small_run import SmallRun, boards, contents, execute_run, make_small_run, small_card, stop
 
 
 @pytest.fixture(scope="module")
-def order(tmp_path_factory: pytest.TempPathFactory) -> Ordered:
+def run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     """Three small sub-models."""
-    return small_order(tmp_path_factory.mktemp("order"))
+    return make_small_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
-def unbroken(order: Ordered, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of a run that nothing disturbed."""
-    return carry_out(order, tmp_path_factory.mktemp("unbroken") / "bundle")
+def unbroken(run: SmallRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of an undisturbed run."""
+    return execute_run(run, tmp_path_factory.mktemp("unbroken") / "bundle")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_gives_the_same_bundle_every_time(order: Ordered, recipe: str, tmp_path: Path) -> None:
-    """Seed and recipe decide every bit; another seed gives others. The manifest says how it was made."""
+def test_a_recipe_gives_the_same_bundle_every_time(run: SmallRun, recipe: str, tmp_path: Path) -> None:
+    """Seed and recipe determine the bundle bit for bit, and the manifest states both."""
     one, two, other = (
-        carry_out(order, tmp_path / name, recipe=recipe, seed=seed)
+        execute_run(run, tmp_path / name, recipe=recipe, seed=seed)
         for name, seed in (("one", 0), ("two", 0), ("other", 1))
     )
     assert contents(one) == contents(two)
@@ -50,31 +50,30 @@ def test_a_recipe_gives_the_same_bundle_every_time(order: Ordered, recipe: str, 
         "recipe": recipe,
         "epochs": 2,
         "seed": 0,
-        "teacher_sha256": order.profile.weights_sha256,
+        "teacher_sha256": run.profile.weights_sha256,
     }
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:
-    """A typing error is pointed at."""
+    """A misspelled recipe is refused with the nearest name."""
     with pytest.raises(InputError, match=r"one of default, ed-vit, devit, got 'edvit'; did you mean 'ed-vit'\?"):
-        recipe_of("edvit")
+        find_recipe("edvit")
 
 
-def test_another_recipe_in_the_same_folder_is_refused(order: Ordered, unbroken: Path, tmp_path: Path) -> None:
-    """What differs is named, with what was begun: of a finished bundle, and of one that was begun."""
+def test_another_recipe_in_the_same_folder_is_refused(run: SmallRun, unbroken: Path, tmp_path: Path) -> None:
+    """The message names what differs, for a finished bundle and for an unfinished one."""
     with pytest.raises(InputError, match=r"was begun with recipe 'default' \(now 'devit'\); delete it"):
-        carry_out(order, unbroken, recipe="devit")
+        execute_run(run, unbroken, recipe="devit")
     with pytest.raises(RuntimeError, match="stopped"):
-        carry_out(order, tmp_path, on_progress=stop)
+        execute_run(run, tmp_path, on_progress=stop)
     with pytest.raises(InputError, match=r"was begun with epochs 2 \(now 3\), seed 0 \(now 5\)"):
-        carry_out(order, tmp_path, epochs=3, seed=5)
+        execute_run(run, tmp_path, epochs=3, seed=5)
 
 
 def test_metrics_have_a_line_for_each_epoch(unbroken: Path) -> None:
-    """Each sub-model's one epoch, then the fusion's two, then the joint one: in the order of the recipe."""
+    """Metrics list each sub-model's epoch, then the fusion's two, then the joint one, in the recipe's order."""
     lines = [json.loads(line) for line in (unbroken / "metrics.jsonl").read_text().splitlines()]
-    said = [(line["training"], line["epoch"], line["epochs"]) for line in lines]
-    assert said == [
+    assert [(line["training"], line["epoch"], line["epochs"]) for line in lines] == [
         ("a", 1, 1),
         ("b", 1, 1),
         ("c", 1, 1),
@@ -89,49 +88,49 @@ def test_metrics_have_a_line_for_each_epoch(unbroken: Path) -> None:
 
 
 def test_the_test_part_is_read_once_and_not_by_execute(
-    order: Ordered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Executing opens the training part alone; evaluating opens the test part, once."""
-    opened = []
+    """Executing reads the training part alone; evaluating reads the test part, once."""
+    opened: list[str] = []
     read = data.sources.read
 
-    def counted(card: ModelCard, test: bool) -> data.sources.Stored:
+    def counted(card: ModelCard, test: bool) -> data.sources.StoredPart:
         opened.append("test" if test else "train")
         return read(card, test=test)
 
     monkeypatch.setattr(data.sources, "read", counted)
-    carry_out(order, tmp_path / "bundle")
+    execute_run(run, tmp_path / "bundle")
     assert opened == ["train"]
     opened.clear()
-    evaluate(read_bundle(tmp_path / "bundle"))
+    evaluate_bundle(read_bundle(tmp_path / "bundle"))
     assert opened == ["test"]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("per_class", [12, 3])
 def test_a_class_with_three_images(tmp_path: Path, recipe: str, per_class: int) -> None:
-    """One small class among others, and nothing but small ones: learned from, and finite all the same."""
-    order = small_order(tmp_path, per_class=per_class, few=3)
-    bundle = read_bundle(carry_out(order, tmp_path / "bundle", recipe=recipe))
+    """One small class, or only small classes, can be learned from with finite losses."""
+    run = make_small_run(tmp_path, per_class=per_class, few=3)
+    bundle = read_bundle(execute_run(run, tmp_path / "bundle", recipe=recipe))
     assert all(p.isfinite().all() for model in (*bundle.sub_models, bundle.fusion) for p in model.parameters())
 
 
 def test_a_loss_that_is_no_number_ends_the_run(
-    order: Ordered, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: SmallRun, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One sentence names the training and its epoch; without what caused it, the same command finishes."""
+    """One sentence names the training and its epoch; without the cause, the same command finishes."""
     loss = FusionLoss.forward
     monkeypatch.setattr(FusionLoss, "forward", lambda *given: loss(*given) * torch.nan)
     with pytest.raises(PlannerError, match=r"training 'fusion': the loss became nan in epoch 1"):
-        carry_out(order, tmp_path)
+        execute_run(run, tmp_path)
     monkeypatch.undo()
-    assert contents(carry_out(order, tmp_path)) == contents(unbroken)
+    assert contents(execute_run(run, tmp_path)) == contents(unbroken)
 
 
 def test_a_full_disk_while_states_are_written(
-    order: Ordered, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: SmallRun, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Again and again there is space for a few files more: one sentence each time, and at last the unbroken bundle."""
+    """Each time the disk is full there is one sentence, and with space the run ends in the unbroken bundle."""
     real, left = os.fsync, 0
 
     def fsync(descriptor: int) -> None:
@@ -145,47 +144,49 @@ def test_a_full_disk_while_states_are_written(
     for files in (0, 1, 4, 4, 4):
         left = files
         with pytest.raises(InputError, match=r"cannot be written \(No space left on device\): needs [\d,]+ bytes\.$"):
-            carry_out(order, tmp_path)
+            execute_run(run, tmp_path)
     monkeypatch.undo()
-    assert contents(carry_out(order, tmp_path)) == contents(unbroken)
+    assert contents(execute_run(run, tmp_path)) == contents(unbroken)
 
 
-def test_a_disk_that_is_really_full(order: Ordered, unbroken: Path) -> None:
-    """A file system of a few hundred kilobytes: refused; made larger, the run finishes as if nothing had been."""
+def test_a_disk_that_is_really_full(run: SmallRun, unbroken: Path) -> None:
+    """On a full file system of a few hundred kilobytes the run is refused; on a larger one it finishes."""
     with tempfile.TemporaryDirectory() as folder:
         mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], capture_output=True)
         if mount.returncode:
             pytest.skip(f"no tmpfs can be mounted here: {mount.stderr.decode().strip()}")
         try:
             with pytest.raises(InputError, match=r"cannot be written \(No space left on device\)"):
-                carry_out(order, Path(folder) / "bundle")
+                execute_run(run, Path(folder) / "bundle")
             subprocess.run(["mount", "-o", "remount,size=20m", folder], check=True)
-            assert contents(carry_out(order, Path(folder) / "bundle")) == contents(unbroken)
+            assert contents(execute_run(run, Path(folder) / "bundle")) == contents(unbroken)
         finally:
             subprocess.run(["umount", folder], check=True)
 
 
-def test_damaged_lessons_are_one_sentence(order: Ordered, tmp_path: Path) -> None:
-    """A work file that was cut short is named, with what to do."""
+def test_damaged_distillation_data_is_refused(run: SmallRun, tmp_path: Path) -> None:
+    """A work file that was cut short is named, with a remedy."""
     with pytest.raises(RuntimeError, match="stopped"):
-        carry_out(order, tmp_path, on_progress=stop)
+        execute_run(run, tmp_path, on_progress=stop)
     (tmp_path / "work" / "lessons.safetensors").write_bytes(b"x")
-    with pytest.raises(PlannerError, match=r"lessons\.safetensors: must hold a teacher's answers .*delete it"):
-        carry_out(order, tmp_path)
+    with pytest.raises(
+        PlannerError, match=r"lessons\.safetensors: must hold a teacher's logits and features .*delete it"
+    ):
+        execute_run(run, tmp_path)
 
 
-def test_a_larger_model_teaches_a_small_one(order: Ordered, tmp_path: Path) -> None:
-    """Nothing is pruned of the student; what it learns comes from another model, whose hash is in the manifest."""
-    card, whole = load_model(order.card)
+def test_a_larger_model_teaches_a_small_one(run: SmallRun, tmp_path: Path) -> None:
+    """An unpruned student learns from another model, whose hash is in the manifest."""
+    card, whole = load_model(run.card)
     (tmp_path / "teacher").mkdir()
     small_card(tmp_path / "teacher")
     teacher_card = _with_other_weights(tmp_path / "teacher")
     fleet = boards("a")
     roomy = fleet.model_dump() | {"devices": [fleet.devices[0].model_dump() | {"memory_budget": 10**8}]}
-    plan = solve(order.profile, type(fleet).model_validate(roomy), Goal(min_retention=1.0))
-    everything = replace(order, plan=plan)
-    own = carry_out(everything, tmp_path / "own")
-    taught = carry_out(everything, tmp_path / "taught", teacher=str(tmp_path / "teacher" / "card.json"))
+    plan = solve(run.profile, type(fleet).model_validate(roomy), Goal(min_retention=1.0))
+    everything = replace(run, plan=plan)
+    own = execute_run(everything, tmp_path / "own")
+    taught = execute_run(everything, tmp_path / "taught", teacher=str(tmp_path / "teacher" / "card.json"))
     bundle = read_bundle(taught)
     assert bundle.sub_models[0].shape == whole.shape
     assert bundle.manifest.teacher_sha256 == teacher_card.weights_sha256 != card.weights_sha256
@@ -193,7 +194,7 @@ def test_a_larger_model_teaches_a_small_one(order: Ordered, tmp_path: Path) -> N
 
 
 def _with_other_weights(folder: Path) -> ModelCard:
-    """Shift the head's bias, so that the teacher's answers are others."""
+    """Shift the head's bias, so that the teacher's logits differ."""
     import hashlib
 
     from safetensors.torch import load_file, save
@@ -209,14 +210,14 @@ def _with_other_weights(folder: Path) -> ModelCard:
     return made
 
 
-def test_a_teacher_of_other_classes_is_refused(order: Ordered, tmp_path: Path) -> None:
-    """What must be the same is said, with both values."""
+def test_a_teacher_of_other_classes_is_refused(run: SmallRun, tmp_path: Path) -> None:
+    """The message names what must be equal, with both values."""
     small_card(tmp_path)
     card = read_document(tmp_path / "card.json", ModelCard).model_dump()
-    for key, value, said in (
+    for key, value, message in (
         ("classes", [*"abcdefghij"], r"classes must be digits-vit's, 0 1 2 3 4 5 6 7 8 9, got a b c"),
         ("preprocessing", {"scale": 1.0, "mean": [0.0], "std": [1.0]}, r"preprocessing must be digits-vit's.*scale=1"),
     ):
         write_document(tmp_path / "other.json", ModelCard.model_validate(card | {key: value}))
-        with pytest.raises(InputError, match=said):
-            carry_out(order, tmp_path / "bundle", teacher=str(tmp_path / "other.json"))
+        with pytest.raises(InputError, match=message):
+            execute_run(run, tmp_path / "bundle", teacher=str(tmp_path / "other.json"))

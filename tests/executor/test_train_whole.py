@@ -1,4 +1,4 @@
-"""The shipped model can be made again from its card."""
+"""The shipped model can be trained again from its card."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from planner.schema import ModelCard, read_document
 
 
 def digits_card(folder: Path, **changes: object) -> Path:
-    """Write the digits ViT's card without its weights, some keys changed."""
+    """Write the digits ViT's card without its weights and with some keys changed."""
     card = json.loads(find_card("digits-vit").read_text()) | {"accuracy": None}
     del card["weights"], card["weights_sha256"]
     path = folder / "card.json"
@@ -32,14 +32,14 @@ class StoppedError(Exception):
 
 
 class Stopping(Progress):
-    """Stops a run after its first epoch."""
+    """A progress callback that stops a run after its first epoch."""
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         raise StoppedError
 
 
 def test_training_is_what_the_card_says(tmp_path: Path) -> None:
-    """Two epochs, stopped between, give the weights of a training written out step by step, bit for bit.
+    """Two epochs with a stop between give, bit for bit, the weights of a training written out step by step.
 
     The card says what came out.
     """
@@ -83,7 +83,7 @@ def test_training_is_what_the_card_says(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_training_again_gives_the_accuracy_of_the_card(tmp_path: Path) -> None:
-    """From the card alone, at least 97 % and within half a point of what the card states."""
+    """The trained accuracy is at least 97 % and within half a point of the card's."""
     shipped = load_card("digits-vit").accuracy
     trained = train_whole(digits_card(tmp_path), Progress(disable=True)).accuracy
     assert shipped is not None
@@ -93,7 +93,7 @@ def test_training_again_gives_the_accuracy_of_the_card(tmp_path: Path) -> None:
 
 
 def test_a_card_that_does_not_say_how_to_train_is_refused(tmp_path: Path) -> None:
-    """Nothing is trained and nothing written without a training or data in the card."""
+    """A card without training or data is refused, and nothing is written."""
     path = digits_card(tmp_path, training=None)
     with pytest.raises(InputError, match=r"card\.json: must say under `training` how the weights are made"):
         train_whole(path, Progress(disable=True))

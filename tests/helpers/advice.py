@@ -1,4 +1,4 @@
-"""Reading what the planner says when nothing fits, and doing it: for the tests of the explanations."""
+"""Reading and following the advice of messages when no plan exists."""
 
 import re
 from functools import lru_cache
@@ -9,36 +9,46 @@ import pytest
 from planner.errors import InfeasibleError
 from planner.schema import Fleet, Goal, Profile
 from planner.solver import solve
-from planner.solver.infeasible.repair import with_more_memory, with_one_more
+from planner.solver.infeasible.changed_fleet import with_more_memory, with_one_more
 from tests.helpers.solver_instances import best_of, latency_of, small
 
-UNITS = {"KiB": 2**10, "MiB": 2**20}
+UNITS = {"byte": 1, "bytes": 1, "KiB": 2**10, "MiB": 2**20}
 FLOORS = "the retention floors"
 
 
 def demands(goal: Goal) -> list[str]:
-    """Return each demand of a goal in the user's words."""
-    said = [
-        f"--{key} {name}={device}"
+    """Return each demand of a goal as messages mention it."""
+    found = [
+        f"`{key}={name}={device}`"
         for key in ("pin", "forbid")
         for name, devices in getattr(goal, key).items()
         for device in devices
     ]
-    said += [f"--{key} {','.join(group)}" for key in ("together", "apart") for group in getattr(goal, key)]
-    said += [f"--leave-out {device}" for device in goal.leave_out]
-    said += [f"--survive {goal.survive}"] * (goal.survive > 0)
+    found += [f"`{key}={','.join(classes)}`" for key in ("together", "apart") for classes in getattr(goal, key)]
+    found += [f"`leave_out={device}`" for device in goal.leave_out]
+    found += [f"`survive={goal.survive}`"] * (goal.survive > 0)
     for key in ("max_latency_ms", "max_energy_mj"):
         if (limit := getattr(goal, key)) is not None:
-            said.append(f"--{key.replace('_', '-')} {limit:.10g}")
-    return [*said, FLOORS]
+            found.append(f"`{key}={limit:.10g}`")
+    return [*found, FLOORS]
 
 
-def without(goal: Goal, *said: str) -> Goal:
-    """Return a goal without some of its demands; its objective is the least latency, so that any may go."""
+def setting_of(text: str) -> tuple[str, str]:
+    """Return the key and the value of a setting in backticks."""
+    key, _, value = text.strip("`").partition("=")
+    return key, value
+
+
+def num_bytes_of(number: str, unit: str) -> float:
+    """Return a size as messages write it [bytes]."""
+    return float(number.replace(",", "")) * UNITS[unit]
+
+
+def without(goal: Goal, *dropped: str) -> Goal:
+    """Return a goal without some of its demands, whose objective is the latency so that any demand may go."""
     data: dict[str, Any] = goal.model_dump() | {"objective": "latency"}
-    for demand in said:
-        key, _, value = demand.removeprefix("--").partition(" ")
-        key = key.replace("-", "_")
+    for demand in dropped:
+        key, value = setting_of(demand)
         if demand == FLOORS:
             data |= {"min_retention": 0.0, "max_accuracy_drop": None}
         elif key in ("pin", "forbid"):
@@ -46,7 +56,7 @@ def without(goal: Goal, *said: str) -> Goal:
             rest = tuple(d for d in data[key][name] if d != device)
             data[key] = {k: v for k, v in (data[key] | {name: rest}).items() if v}
         elif key in ("together", "apart"):
-            data[key] = tuple(group for group in data[key] if ",".join(group) != value)
+            data[key] = tuple(classes for classes in data[key] if ",".join(classes) != value)
         elif key == "leave_out":
             data[key] = tuple(device for device in data[key] if device != value)
         else:
@@ -59,8 +69,8 @@ def blamed(message: str) -> list[str] | None:
     found = re.match(r"No plan: (.*) (?:cannot be met by this fleet|contradict each other on this fleet)\.", message)
     if found is None:
         return None
-    # Commas are within groups of classes as well, but followed by no blank.
-    return re.split(r", | and (?=--|the )", found[1])
+    # Commas are between the classes of a setting as well, but followed by no blank.
+    return re.split(r", | and (?=`|the )", found[1])
 
 
 def changes(message: str) -> list[str]:
@@ -70,17 +80,20 @@ def changes(message: str) -> list[str]:
 
 
 def done(on: Fleet, goal: Goal, change: str, share: float = 1.0) -> tuple[Fleet, Goal]:
-    """Return fleet and goal with a change made, or only a share of it; sizes are then taken before rounding up."""
+    """Return fleet and goal with a change made, or with a share of it; sizes are those before rounding up."""
     goal = without(goal)  # whether there is a plan does not depend on what is best
-    if found := re.fullmatch(r"\+([\d.]+) (KiB|MiB) on (.+)", change):
-        size = float(found[1]) - (0.1 if share < 1 else 0)
-        return with_more_memory(on, found[3], int(share * size * UNITS[found[2]])), one_by_one(goal, on)
+    if found := re.fullmatch(r"\+([\d.,]+) (bytes?|KiB|MiB) on (.+)", change):
+        size = num_bytes_of(found[1], found[2])
+        if share < 1:
+            # Sizes are rounded up, to tenths of their unit.
+            size = int(share * (size - UNITS[found[2]] / 10))
+        return with_more_memory(on, found[3], int(size)), one_by_one(goal, on)
     if found := re.fullmatch(r"one device more like '(.+?)'(?: \(.+\))?", change):
         return with_one_more(on, found[1]), one_by_one(goal, on)
     if change.startswith("no "):
         return on, without(goal, change.removeprefix("no "))
-    key, _, text = change.removeprefix("--").partition(" ")
-    key, value = key.replace("-", "_"), float(text)
+    key, text = setting_of(change)
+    value = float(text)
     if key == "min_retention":
         assert goal.min_retention is not None
         value = goal.min_retention - share * (goal.min_retention - value)
@@ -107,8 +120,8 @@ def one_by_one(goal: Goal, on: Fleet) -> Goal:
     return Goal.model_validate(goal.model_dump() | placements | {"leave_out": single(goal.leave_out)})
 
 
-def said(of: Profile, on: Fleet, goal: Goal) -> str:
-    """Return what the planner says of an instance that has no plan."""
+def message_of(of: Profile, on: Fleet, goal: Goal) -> str:
+    """Return the planner's message about an instance without a plan."""
     with pytest.raises(InfeasibleError, match=r"\ANo plan") as caught:
         solve(of, on, goal)
     message = str(caught.value)
@@ -117,8 +130,8 @@ def said(of: Profile, on: Fleet, goal: Goal) -> str:
 
 
 def verify(of: Profile, on: Fleet, goal: Goal, message: str | None = None) -> list[str]:
-    """Return the kinds of all changes that the planner names, each of which was found true by brute force."""
-    message = message or said(of, on, goal)
+    """Return the categories of all changes that the message names, each of which brute force confirmed."""
+    message = message or message_of(of, on, goal)
 
     def has_plan(changed_fleet: Fleet, changed_goal: Goal) -> bool:
         # With twins there are two fastest routes, of which brute force cannot choose.
@@ -138,14 +151,21 @@ def verify(of: Profile, on: Fleet, goal: Goal, message: str | None = None) -> li
         if not change.startswith(("no ", "one ")):
             assert not has_plan(*done(on, goal, change, share=0.98)), f"less than {change}: {message}"
     for demand in demands(goal)[:-1]:
-        limit = demand.partition(" ")[0]
-        change = limit if limit in ("--survive", "--max-latency-ms", "--max-energy-mj") else f"no {demand}"
+        key = setting_of(demand)[0]
+        change = f"`{key}=" if key in ("survive", "max_latency_ms", "max_energy_mj") else f"no {demand}"
         if not any(n.startswith(change) for n in named):
             assert not has_plan(on, without(goal, demand)), f"no word of {change}: {message}"
-    return [change.split(" ")[1 if change.startswith("no ") else 0] for change in named]
+    return [category_of(change) for change in named]
+
+
+def category_of(change: str) -> str:
+    """Return the category of a change: the key of its setting, "memory" or "device"."""
+    if change.startswith("+"):
+        return "memory"
+    return "device" if change.startswith("one ") else setting_of(change.removeprefix("no "))[0]
 
 
 @lru_cache
-def said_of_small(seed: int) -> str:
-    """Return what the planner says of `small`."""
-    return said(*small(seed))
+def message_of_small(seed: int) -> str:
+    """Return the planner's message about `small`."""
+    return message_of(*small(seed))

@@ -1,6 +1,6 @@
-"""What the sub-models and messages of a small instance cost: the arithmetic of the oracle in brute_force.py.
+"""Costs of the sub-models and messages of a small instance: the arithmetic of the oracle in brute_force.py.
 
-It follows design.md, section 5, shares no code with the planner, and reads the profile and the
+It follows docs/mathematics.md, shares no code with the planner, and reads the profile and the
 fleet as plain data (the JSON of their files).
 
 Legend: U units (heads and channel groups), 2^U subsets of them, C classes, L blocks.
@@ -11,19 +11,20 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.helpers.common import Json
+
 BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
-Json = dict[str, Any]
+
 Ints = NDArray[np.int64]
 
 
 def exact(number: float) -> Fraction:
-    """Return the number as it is written."""
+    """Return the number as a fraction of its decimal notation."""
     return Fraction(str(number))
 
 
@@ -52,7 +53,7 @@ def members(fleet: Json) -> dict[str, Json]:
 
 @dataclass(frozen=True)
 class Route:
-    """A message on its way between the aggregator and a device."""
+    """The path of a message between the aggregator and a device."""
 
     num_bytes: int
     alone_us: Fraction
@@ -61,7 +62,7 @@ class Route:
 
 
 def route(fleet: Json, device: str, num_bytes: int) -> Route:
-    """Return the fastest of all simple paths for a message alone, each tried; the default link where there is none."""
+    """Return the fastest simple path for a message alone, by trying each; the default link where there is none."""
     if device == fleet["aggregator"]:
         return Route(0, Fraction(0), frozenset(), frozenset())
     found = [
@@ -79,7 +80,7 @@ def route(fleet: Json, device: str, num_bytes: int) -> Route:
 
 
 def travel_us(routes: Sequence[Route]) -> list[int]:
-    """Return the time of each of these messages, as the last of all that share a medium with it."""
+    """Return the time of each of these messages, each ending with the last one that shares a medium with it."""
     times = []
     for i, mine in enumerate(routes):
         others = [other for j, other in enumerate(routes) if j != i]
@@ -110,7 +111,7 @@ def _alone_us(links: Sequence[Json], num_bytes: int) -> Fraction:
 
 
 def _media(hops: Sequence[tuple[int, Json]]) -> frozenset[tuple[object, Fraction]]:
-    """Return the media of links: one for each that is shared, and one for all that are shared by the same name."""
+    """Return the media of links: one for each shared link, and one for all links that share a name."""
     return frozenset(
         (number if link["shared"] is True else link["shared"], 8 / exact(link["bandwidth_mbps"]))
         for number, link in hops
@@ -123,7 +124,7 @@ def _media(hops: Sequence[tuple[int, Json]]) -> frozenset[tuple[object, Fraction
 
 @dataclass(frozen=True)
 class Form:
-    """Every sub-model that a device can hold, at one width and precision."""
+    """Every sub-model that fits on a device, at one width and precision."""
 
     embed_dim: int
     kept: NDArray[np.float64]  # (S, C) retention
@@ -131,7 +132,7 @@ class Form:
 
 
 def forms(profile: Json, device: Json) -> Iterator[Form]:
-    """Yield all that a device can hold, for each width that it can be timed at and each precision."""
+    """Yield everything that fits on a device, for each width with known times and each precision."""
     precisions = [device["precision"]] if isinstance(device["precision"], str) else device["precision"]
     whole = np.ones(len(profile["classes"]))
     for width in profile["widths"]:
@@ -144,7 +145,7 @@ def forms(profile: Json, device: Json) -> Iterator[Form]:
 
 
 def _units(profile: Json) -> Iterator[tuple[int, bool, int, int]]:
-    """Yield (block, is it a head, index, size) of every unit."""
+    """Yield (block, is a head, index, size) of every unit."""
     for block, groups in enumerate(profile["channel_groups"]):
         yield from ((block, True, head, 1) for head in range(profile["num_heads"]))
         yield from ((block, False, group, len(channels)) for group, channels in enumerate(groups))
@@ -187,7 +188,8 @@ def _memory_bytes(profile: Json, width: Json, device: Json, precision: str) -> I
     head, channel, fixed = (round(4 * width[f"{name}_activation_bytes"]) for name in ("head", "channel", "fixed"))
     peaks = np.maximum(head * heads, channel * channels)
     activations = -(-(fixed + peaks.max(axis=1)) // 4)
-    return params * BYTES[precision] + activations + device["runtime_overhead"]
+    num_bytes: Ints = params * BYTES[precision] + activations + device["runtime_overhead"]
+    return num_bytes
 
 
 def _compute_us(profile: Json, width: Json, device: Json) -> Ints | None:
@@ -204,4 +206,5 @@ def _compute_us(profile: Json, width: Json, device: Json) -> Ints | None:
     )
     hundredths = fixed + attention * (heads > 0).sum(axis=1) + head * heads.sum(axis=1)
     hundredths += mlp * (channels > 0).sum(axis=1) + channel * channels.sum(axis=1)
-    return -(-hundredths // 100)
+    times: Ints = -(-hundredths // 100)
+    return times

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.helpers import brute_costs
-from tests.helpers.brute_costs import Form, Ints, Json, Route, exact
+from tests.helpers.brute_costs import Form, Ints, Route, exact
+from tests.helpers.common import Json
 
 NEVER = 2**60
 # `check` forgives one part per million, which is less than importance can be measured to.
@@ -31,7 +32,7 @@ Table = dict[int, tuple[Ints, Ints]]
 
 @dataclass(frozen=True)
 class Best:
-    """A best plan: what it is judged by, its latency, and each device's (class subset as a bit mask, embed dim).
+    """A best plan: its objective value, its latency, and each device's (class subset as a bit mask, embed dim).
 
     `value` is a latency [us], an energy [mJ], a number of devices (at the least latency that so
     many can have), or the lowest retention.
@@ -43,27 +44,27 @@ class Best:
 
 
 def best(profile: Json, fleet: Json, goal: Json) -> Best | None:
-    """Return a best plan, or None where no plan holds.
+    """Return a best plan, or None where no plan exists.
 
     Args:
         profile: As in profile.json; at most about 10 units.
         fleet: As in devices.json; at most about 4 single devices, each with its own `runtime_overhead`.
         goal: As in a goal file.
     """
-    held = {name: list(brute_costs.forms(profile, d)) for name, d in brute_costs.members(fleet).items()}
-    routes = {name: _routes(profile, fleet, name, forms) for name, forms in held.items()}
+    possible = {name: list(brute_costs.forms(profile, d)) for name, d in brute_costs.members(fleet).items()}
+    routes = {name: _routes(profile, fleet, name, forms) for name, forms in possible.items()}
     floors = floors_of(profile, goal)
 
     def search(level: float) -> Best | None:
         tables = {
-            name: _table(forms, _allowed(profile, fleet, goal, name), floors, level) for name, forms in held.items()
+            name: _table(forms, _allowed(profile, fleet, goal, name), floors, level) for name, forms in possible.items()
         }
         return _search(profile, fleet, goal, tables, routes)
 
     found = search(0.0)
     if goal["objective"] != "accuracy" or found is None:
         return found
-    levels = np.unique([kept for forms in held.values() for form in forms for kept in form.kept.ravel()])
+    levels = np.unique([kept for forms in possible.values() for form in forms for kept in form.kept.ravel()])
     # Some plan keeps levels[low] of everything; none keeps levels[high].
     low, high = -1, len(levels)
     while high - low > 1:
@@ -74,7 +75,7 @@ def best(profile: Json, fleet: Json, goal: Json) -> Best | None:
 
 
 def floors_of(profile: Json, goal: Json) -> list[list[float]]:
-    """Return the least retention of class c beside n - 1 others, [c][n - 1]."""
+    """Return the retention floor of class c beside n - 1 others, [c][n - 1]."""
     classes = range(len(profile["classes"]))
     if goal["min_retention"] is not None:
         return [[goal["min_retention"] for _ in classes] for _ in classes]
@@ -85,7 +86,7 @@ def floors_of(profile: Json, goal: Json) -> list[list[float]]:
 
 
 def _allowed(profile: Json, fleet: Json, goal: Json, device: str) -> list[int]:
-    """Return the class subsets that a device may serve; 0 is idleness."""
+    """Return the class subsets that a device may serve; 0 is an idle device."""
     stands_for = brute_costs.named(fleet)
 
     def bits(classes: Iterable[str]) -> int:
@@ -109,7 +110,7 @@ def _allowed(profile: Json, fleet: Json, goal: Json, device: str) -> list[int]:
 
 
 def _table(forms: Sequence[Form], allowed: Sequence[int], floors: list[list[float]], level: float) -> Table:
-    """Return the least compute times at which a device keeps the floors, and at least `level` of everything.
+    """Return the lowest compute times at which a device keeps the floors, and at least `level` of everything.
 
     Idleness, where it is allowed, is embed dim 0.
     """
@@ -133,11 +134,11 @@ def _routes(profile: Json, fleet: Json, device: str, forms: Sequence[Form]) -> d
 def _search(
     profile: Json, fleet: Json, goal: Json, tables: dict[str, Table], routes: dict[str, dict[int, Route]]
 ) -> Best | None:
-    """Try every combination of widths, and for each every combination of class subsets."""
+    """Try every combination of widths and, for each, every combination of class subsets."""
     relays = {name: frozenset().union(*(route.relays for route in taken.values())) for name, taken in routes.items()}
     power_uw, per_uj = _powers(fleet, goal)
-    most_us = math.floor(1000 * exact(goal["max_latency_ms"])) if goal["max_latency_ms"] else NEVER
-    most_energy = math.floor(1000 * exact(goal["max_energy_mj"]) * per_uj) if goal["max_energy_mj"] else NEVER
+    max_us = math.floor(1000 * exact(goal["max_latency_ms"])) if goal["max_latency_ms"] else NEVER
+    max_energy = math.floor(1000 * exact(goal["max_energy_mj"]) * per_uj) if goal["max_energy_mj"] else NEVER
     least: tuple[int, int] | None = None
     found: Best | None = None
     for dims in itertools.product(*tables.values()):
@@ -154,7 +155,7 @@ def _search(
         times = times + _fusion_us(profile, fleet, sum(dims))
         energies = sum(power_uw[name] * compute_us for name, compute_us in zip(used, computes, strict=True))
         good = _served(profile, goal["survive"], dict(zip(used, masks, strict=True)), relays)
-        good = good & (times <= most_us) & (energies <= most_energy)
+        good = good & (times <= max_us) & (energies <= max_energy)
         wanted = np.where(good, energies if goal["objective"] == "energy" else times, NEVER)
         at = np.unravel_index(np.argmin(wanted), wanted.shape)
         key = (len(used) if goal["objective"] == "devices" else 0, int(wanted[at]))
@@ -169,7 +170,7 @@ def _search(
 def _served(
     profile: Json, survive: int, masks: dict[str, Ints], relays: dict[str, frozenset[str]]
 ) -> NDArray[np.bool_]:
-    """Say where every class is served; also when any of at most `survive` relays are lost with all behind them."""
+    """Return which combinations serve every class, also when any `survive` relays are lost with all behind them."""
     good = np.ones(np.broadcast_shapes(*(mask.shape for mask in masks.values())), dtype=bool)
     for size in range(survive + 1):
         for lost in map(set, itertools.combinations(frozenset().union(*relays.values()), size)):
@@ -180,7 +181,7 @@ def _served(
 
 
 def _powers(fleet: Json, goal: Json) -> tuple[dict[str, int], int]:
-    """Return each device's power in whole parts, and how many parts are one watt (so that one is one uJ in a us)."""
+    """Return each device's power in whole parts, and the number of parts in a watt (so that 1 W x 1 us is whole)."""
     counts = goal["objective"] == "energy" or goal["max_energy_mj"]
     powers = {name: exact(d["active_power_w"] or 0 if counts else 0) for name, d in brute_costs.members(fleet).items()}
     parts = math.lcm(*(power.denominator for power in powers.values()))
@@ -189,4 +190,5 @@ def _powers(fleet: Json, goal: Json) -> tuple[dict[str, int], int]:
 
 def _fusion_us(profile: Json, fleet: Json, embed_dims: int) -> int:
     rate = exact(brute_costs.members(fleet)[fleet["aggregator"]]["macs_per_second"])
-    return math.ceil(10**6 * profile["fusion_hidden"] * (embed_dims + len(profile["classes"])) / rate)
+    macs: int = profile["fusion_hidden"] * (embed_dims + len(profile["classes"]))
+    return math.ceil(10**6 * macs / rate)

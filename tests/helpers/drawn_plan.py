@@ -1,4 +1,4 @@
-"""A plan made on paper, for pictures: the pencil fleet, where `far` is reached over `near`, which is idle.
+"""A plan made on paper for plots: the pencil fleet, where `far` is reached over `near`, which is idle.
 
 gateway: class a, computes 5 ms. far: a and b, 2 + 3 + 1.5 = 6.5 ms. Then 0.5 ms of fusion on the gateway: 7 ms.
 """

@@ -1,4 +1,4 @@
-"""An oracle for naming schemes: a network's tensors under the names that other libraries give them, written out."""
+"""An oracle for naming schemes: a network's tensors under the names of other libraries, written out."""
 
 import torch
 from torch import Tensor
@@ -68,7 +68,7 @@ OLD_MLP = {"mlp.0.": "mlp.linear_1.", "mlp.3.": "mlp.linear_2."}
 
 
 def huggingface(model: VisionTransformer) -> dict[str, Tensor]:
-    """Return a network's tensors as transformers names them; queries, keys and values apart."""
+    """Return a network's tensors under the names of transformers, with q, k and v apart."""
     root, names = ("deit", HF_DEIT) if model.shape.distilled else ("vit", HF_VIT)
     state = {}
     for ours, tensor in model.state_dict().items():
@@ -88,7 +88,7 @@ def huggingface(model: VisionTransformer) -> dict[str, Tensor]:
 
 
 def torchvision(model: VisionTransformer) -> dict[str, Tensor]:
-    """Return a network's tensors as torchvision names them."""
+    """Return a network's tensors under the names of torchvision."""
     state = {}
     for ours, tensor in model.state_dict().items():
         if ours.startswith("blocks."):
@@ -100,7 +100,7 @@ def torchvision(model: VisionTransformer) -> dict[str, Tensor]:
 
 
 def old_torchvision(model: VisionTransformer) -> dict[str, Tensor]:
-    """Return a network's tensors as torchvision named them before 0.14."""
+    """Return a network's tensors under the names of torchvision before 0.14."""
     state = {}
     for name, tensor in torchvision(model).items():
         for new, old in OLD_MLP.items():
@@ -110,5 +110,5 @@ def old_torchvision(model: VisionTransformer) -> dict[str, Tensor]:
 
 
 def timm(model: VisionTransformer) -> dict[str, Tensor]:
-    """Return a network's tensors as timm and DeiT name them: as we do."""
+    """Return a network's tensors under the names of timm and DeiT, which are also ours."""
     return {name: torch.clone(tensor) for name, tensor in model.state_dict().items()}

@@ -1,4 +1,4 @@
-"""What-if rows and Pareto points in round numbers, as frames like those of the planner's own."""
+"""What-if rows and Pareto points in round numbers, as frames like the planner's own."""
 
 import pandas as pd
 
@@ -18,7 +18,8 @@ def what_ifs(*extra: tuple[str, str, float, float, str | None]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["scenario", "status", "latency_us", "change_us", "reason"])
     numbers = {"bound_us": frame["latency_us"], "gap": 0.0, "devices_used": 2, "memory_bytes": 2048}
     numbers |= {"classes_moved": 1, "bytes_to_send": 4096, "bottleneck": "a"}
-    return frame.assign(**numbers).set_index("scenario")
+    scenarios: pd.DataFrame = frame.assign(**numbers).set_index("scenario")
+    return scenarios
 
 
 def front(against: str = "accuracy") -> pd.DataFrame:
@@ -27,6 +28,6 @@ def front(against: str = "accuracy") -> pd.DataFrame:
     values = {"accuracy": (0.9, 0.97, 0.98), "memory": (2**20, 2**21, 2**22), "energy": (1.9, 2.8, 4.0)}[against]
     latencies, bounds = (4000, 6000, 9000), (4000, 5000, 9000)
     columns = {"limit": limits, "value": values, "latency_us": latencies, "bound_us": bounds}
-    return pd.DataFrame(columns).assign(
-        against=against, gap=[0.0, 1 / 6, 0.0], status=["optimal", "feasible", "optimal"]
-    )
+    statuses = ["optimal", "feasible", "optimal"]
+    points: pd.DataFrame = pd.DataFrame(columns).assign(against=against, gap=[0.0, 1 / 6, 0.0], status=statuses)
+    return points

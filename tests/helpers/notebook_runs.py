@@ -1,4 +1,4 @@
-"""A notebook executed anew beside what is stored of it."""
+"""A notebook executed anew, compared with its stored outputs."""
 
 import nbformat
 
@@ -6,7 +6,7 @@ from notebooks.build import HERE, comparable, execute
 
 
 def assert_fresh(name: str) -> None:
-    """What each cell says is what is stored: text, tables, and what figures draw.
+    """Assert that the stored outputs of each cell are the new ones: text, tables and figures.
 
     Times in seconds and versions are left out; of cells that train, all numbers.
     """

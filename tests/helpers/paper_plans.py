@@ -1,4 +1,4 @@
-"""Plans made on paper, for the check to judge: no solver was asked.
+"""Plans made on paper, for the check; no solver was involved.
 
 Every sub-model is the whole model at embed dim 8, in memory 110 params x 4 + 37 + 1000 = 1477 bytes:
 on the gateway 1690 MACs / 3 = 563.33 us; on a board 10.5 + 2 x (2 + 2 x 1.25 + 3 + 3 x 0.5) = 28.5 us.
@@ -10,7 +10,8 @@ from typing import Any
 
 from planner.rules.check import check
 from planner.schema import Fleet, Plan, Profile, sha256_of
-from tests.helpers.pencil import Json, fleet, fleet_data, profile
+from tests.helpers.common import Json
+from tests.helpers.pencil import fleet, fleet_data, profile
 
 COMPUTE_US = {"gateway": 564, "near": 29, "far": 29}
 # Over the links of the pencil fleet: 1 ms and 8 Mbit/s, and behind that 2 ms and 4 Mbit/s.
@@ -76,10 +77,10 @@ def paper(
     return check(Plan.model_validate(data), of, on)
 
 
-def complains(said: list[str], *patterns: str) -> None:
-    """Assert that the check says these things and nothing else."""
-    assert len(said) == len(patterns), said
-    for complaint, pattern in zip(said, patterns, strict=True):
+def complains(violations: list[str], *patterns: str) -> None:
+    """Assert that the check reports exactly these violations."""
+    assert len(violations) == len(patterns), violations
+    for complaint, pattern in zip(violations, patterns, strict=True):
         assert re.fullmatch(pattern, complaint), complaint
 
 

@@ -7,10 +7,21 @@
 from typing import Any
 
 from planner.schema import Fleet, Profile
-
-Json = dict[str, Any]
+from tests.helpers.common import Json
 
 MIB = 1024**2
+
+# ln e = -4 + o_c + 0.5 ln n - 2 ln best - 0.3 ln(all / best)
+FUSED_ACCURACY = {
+    "intercept": -4.0,
+    "log_num_classes": 0.5,
+    "log_best_retention": 2.0,
+    "log_other_retention": 0.3,
+    "class_offset": [0.2, -0.2],
+    "whole_error": 0.03,
+    "log_error": 0.25,
+    "num_probes": 16,
+}
 
 
 def profile_data() -> Json:
@@ -104,3 +115,10 @@ def profile(**changes: Any) -> Profile:
 def fleet(**changes: Any) -> Fleet:
     """Return the fleet with some keys replaced."""
     return Fleet.model_validate(fleet_data() | changes)
+
+
+def tight_fleet(**changes: Any) -> Fleet:
+    """Return the pencil fleet with so little memory that one device cannot serve both classes."""
+    data = fleet_data()
+    data["devices"][0]["memory_budget"] = data["devices"][1]["memory_budget"] = 1330
+    return Fleet.model_validate(data | changes)

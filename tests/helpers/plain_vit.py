@@ -1,4 +1,4 @@
-"""An oracle for the network: a ViT as plain arithmetic on a state dict, with masks for all it can lose.
+"""An oracle for the network: a ViT as plain arithmetic on a state dict, with masks for every unit.
 
 It shares no code with `planner.network`: no modules, no fused attention, no `F.layer_norm`.
 
@@ -10,7 +10,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from planner.network.vit import Shape, VisionTransformer
+from planner.network.vit import Attention, Block, Mlp, Shape, VisionTransformer
+
+# A state dict: tensors by name.
+State = dict[str, Tensor]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    """Return a seeded generator."""
+    return torch.Generator().manual_seed(seed)
 
 
 def random_model(shape: Shape, seed: int = 0) -> VisionTransformer:
@@ -27,6 +35,22 @@ def random_images(shape: Shape, count: int, seed: int = 1) -> Tensor:
     """Return images (B, channels, H, W) of normal noise."""
     size = (count, shape.in_channels, shape.image_size, shape.image_size)
     return torch.randn(size, generator=torch.Generator().manual_seed(seed))
+
+
+def attention_of(model: VisionTransformer, l: int) -> Attention:
+    """Return the attention module of a block that has one."""
+    block = model.blocks[l]
+    assert isinstance(block, Block)
+    assert block.attn is not None
+    return block.attn
+
+
+def mlp_of(model: VisionTransformer, l: int) -> Mlp:
+    """Return the MLP of a block that has one."""
+    block = model.blocks[l]
+    assert isinstance(block, Block)
+    assert block.mlp is not None
+    return block.mlp
 
 
 def ones(shape: Shape) -> tuple[list[Tensor], list[Tensor]]:
@@ -70,12 +94,15 @@ def plain_prefix(
     kept = torch.ones(shape.embed_dim, dtype=torch.float64) if dim_mask is None else dim_mask
 
     def linear(x: Tensor, name: str) -> Tensor:
-        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+        y: Tensor = x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+        return y
 
     def norm(x: Tensor, name: str) -> Tensor:
         mean = (x * kept).sum(-1, keepdim=True) / kept.sum()
         variance = ((x - mean) ** 2 * kept).sum(-1, keepdim=True) / kept.sum()
-        return ((x - mean) / (variance + shape.layer_norm_eps).sqrt() * w[f"{name}.weight"] + w[f"{name}.bias"]) * kept
+        standard = (x - mean) / (variance + shape.layer_norm_eps).sqrt()
+        y: Tensor = (standard * w[f"{name}.weight"] + w[f"{name}.bias"]) * kept
+        return y
 
     x = _patches(images.double(), shape.patch_size) @ w["patch_embed.proj.weight"].flatten(1).T
     x = x + w["patch_embed.proj.bias"]  # (B, N - 1, E)
@@ -99,11 +126,11 @@ def plain_logits(
     channel_masks: Sequence[Tensor],
     dim_mask: Tensor | None = None,
 ) -> Tensor:
-    """Return logits (B, C) in float64, the mean over tokens of each one's own head layer; see `plain_prefix`."""
+    """Return logits (B, C) in float64, the mean over the prefix tokens' head layers; see `plain_prefix`."""
     prefix = plain_prefix(model, images, head_masks, channel_masks, dim_mask)
     layers = [model.head, model.head_dist] if model.shape.distilled else [model.head]
-    answers = [prefix[:, i] @ layer.weight.double().T + layer.bias.double() for i, layer in enumerate(layers)]
-    return sum(answers) / len(answers)
+    logits = [prefix[:, i] @ layer.weight.double().T + layer.bias.double() for i, layer in enumerate(layers)]
+    return torch.stack(logits).mean(0)
 
 
 def _patches(images: Tensor, size: int) -> Tensor:

@@ -1,15 +1,13 @@
-"""Seeded random profiles, fleets and goals, from pencil-and-paper size to the digits ViT's."""
+"""Seeded random profiles, fleets and goals, from pencil-and-paper size to that of the digits ViT."""
 
 import itertools
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
 from planner.schema import Fleet, Goal, Profile
 from tests.helpers import brute_force
-
-Json = dict[str, Any]
+from tests.helpers.common import Json
 
 
 def random_profile(
@@ -90,8 +88,8 @@ def random_profile(
                 for drop, base in ((0.02, 0.4), (0.05, 0.25))
             ],
             "precision_retention": {
-                precision: np.round(rng.uniform(least, 1.0, num_classes), 3).tolist()
-                for precision, least in (("float16", 0.95), ("int8", 0.8))
+                precision: np.round(rng.uniform(lowest, 1.0, num_classes), 3).tolist()
+                for precision, lowest in (("float16", 0.95), ("int8", 0.8))
             }
             if penalties
             else {},
@@ -120,7 +118,7 @@ def random_fleet(
     whole = full.fixed_params + sum(full.head_params) * profile.num_heads
     whole += sum(c * p for c, p in zip(channels, full.channel_params, strict=True))
     kinds = list(profile.latency)
-    devices = []
+    devices: list[dict[str, object]] = []
     for i in range(num_devices):
         overhead = int(rng.integers(0, 500))
         device: dict[str, object] = {
@@ -166,7 +164,7 @@ def random_fleet(
 
 
 def _choose(fleet: Json, rng: np.random.Generator, profile: Profile) -> None:
-    """Give devices powers and, where the profile says what they cost, several precisions."""
+    """Give devices powers and, where the profile knows their cost, several precisions."""
     for device in fleet["devices"]:
         device["active_power_w"] = round(float(rng.uniform(1, 9)), 1)
         number = int(rng.integers(1, 4)) if profile.precision_retention else 1
@@ -209,8 +207,8 @@ def random_goal(profile: Profile, fleet: Fleet, seed: int) -> Goal:
     rng = np.random.default_rng(seed + 40_000)
     names, classes = list(fleet.member_names), list(profile.classes)
 
-    def some(of: list[str], least: int, most: int) -> list[str]:
-        return [str(name) for name in rng.permutation(of)[: int(rng.integers(least, most + 1))]]
+    def some(of: list[str], lowest: int, largest: int) -> list[str]:
+        return [str(name) for name in rng.permutation(of)[: int(rng.integers(lowest, largest + 1))]]
 
     goal: Json = {"objective": str(rng.choice(["latency", "accuracy", "energy", "devices"]))}
     goal |= [{}, {"max_accuracy_drop": 0.05}, {"min_retention": 0.2 + seed % 5 / 10}][rng.integers(3)]
@@ -228,16 +226,18 @@ def random_goal(profile: Profile, fleet: Fleet, seed: int) -> Goal:
     if len(names) > 1 and rng.random() < 0.2:
         goal["leave_out"] = some(names, 1, 1)
 
-    def least(objective: str) -> Fraction | float | None:
-        asked = Goal.model_validate(goal | {"objective": objective, "max_latency_ms": goal.get("max_latency_ms", 1e6)})
-        found = brute_force.best(*(data.model_dump(mode="json") for data in (profile, fleet, asked)))
+    def lowest(objective: str) -> Fraction | float | None:
+        other_goal = Goal.model_validate(
+            goal | {"objective": objective, "max_latency_ms": goal.get("max_latency_ms", 1e6)}
+        )
+        found = brute_force.best(*(data.model_dump(mode="json") for data in (profile, fleet, other_goal)))
         return None if found is None else found.value
 
     def near(number: Fraction | float | None) -> float:
         return float((number or 1000) * Fraction(1 if rng.random() < 0.3 else round(rng.uniform(0.8, 1.6), 2)) / 1000)
 
     if goal["objective"] in ("accuracy", "energy") or rng.random() < 0.35:
-        goal["max_latency_ms"] = near(least("latency"))
+        goal["max_latency_ms"] = near(lowest("latency"))
     if rng.random() < 0.3:
-        goal["max_energy_mj"] = near(1000 * (least("energy") or 1))
+        goal["max_energy_mj"] = near(1000 * (lowest("energy") or 1))
     return Goal.model_validate(goal)

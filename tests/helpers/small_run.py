@@ -1,21 +1,24 @@
-"""An order that is carried out in a second: the shipped digits ViT, few images of it, three boards."""
+"""A run that takes a second: the shipped digits ViT, few images of it, three boards."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_digits
 
 from planner.executor.bundle import METRICS
-from planner.executor.execute import execute
+from planner.executor.epoch_tasks import Trainer
+from planner.executor.execute import execute_plan
 from planner.library import folder, load_profile
 from planner.schema import Device, Fleet, Goal, ModelCard, Plan, Profile, read_document, write_document
 from planner.solver import solve
 
 
 @dataclass(frozen=True)
-class Ordered:
-    """What `execute` is given."""
+class SmallRun:
+    """Arguments of `execute_plan`."""
 
     plan: Plan
     profile: Profile
@@ -31,7 +34,7 @@ def boards(*names: str) -> Fleet:
 
 
 def small_card(folder_: Path, per_class: int = 12, few: int | None = None) -> str:
-    """Write a card of the shipped ViT with so many training images a class, of class 0 perhaps fewer, and 5 to test."""
+    """Write a card of the shipped ViT with few training images a class, perhaps fewer of class 0, and 5 test images."""
     digits = load_digits()
     parts: dict[str, list[int]] = {"train": [], "test": []}
     for c in range(10):
@@ -49,27 +52,48 @@ def small_card(folder_: Path, per_class: int = 12, few: int | None = None) -> st
     return str(folder_ / "card.json")
 
 
-def small_order(folder_: Path, **card: int) -> Ordered:
-    """Return an order of three sub-models."""
+def make_small_run(folder_: Path, **card: int) -> SmallRun:
+    """Return a run of three sub-models."""
     profile = load_profile("digits-vit")
     plan = solve(profile, boards("a", "b", "c"), Goal(min_retention=0.3, apart=(("0", "1", "2"),)))
-    return Ordered(plan, profile, small_card(folder_, **card))
+    return SmallRun(plan, profile, small_card(folder_, **card))
 
 
 def contents(bundle: Path) -> dict[str, bytes]:
-    """Return every file of a bundle, but not the metrics, which hold seconds."""
+    """Return every file of a bundle except the metrics, which hold seconds."""
     files = (path for path in sorted(bundle.rglob("*")) if path.is_file() and path.name != METRICS)
     return {str(path.relative_to(bundle)): path.read_bytes() for path in files}
 
 
-def carry_out(order: Ordered, out: Path, **options: object) -> Path:
-    """Execute the order with a small budget, and return its bundle."""
+def execute_run(run: SmallRun, out: Path, **options: Any) -> Path:
+    """Execute a run with a small budget, and return its bundle."""
     if "minutes" not in options:
         options.setdefault("epochs", 2)
-    execute(order.plan, order.profile, out, model=order.card, **options)
+    execute_plan(run.plan, run.profile, out, model=run.card, **options)
     return out
 
 
+def execute_watched(
+    run: SmallRun, out: Path, trainer: Trainer | None = None, on_epoch: Callable[[int], object] = id
+) -> None:
+    """Execute a run of four epochs; `on_epoch` is called with the number of epochs so far."""
+    seen = -1
+
+    def on_progress(what: str, done: float, total: float) -> None:
+        nonlocal seen
+        if what != "distillation data" or seen < 0:
+            seen += 1
+            on_epoch(seen)
+
+    execute_plan(run.plan, run.profile, out, model=run.card, epochs=4, trainer=trainer, on_progress=on_progress)
+
+
+def metrics_without_seconds(bundle: Path) -> list[str]:
+    """Return the lines of a bundle's metrics without their seconds."""
+    lines = (bundle / "metrics.jsonl").read_text().splitlines()
+    return [line[: line.index('"seconds"')] + line[line.index('"best"') :] for line in lines]
+
+
 def stop(what: str, done: float, total: float) -> None:
-    """Stop a run as soon as it says something."""
+    """Stop a run at its first progress report."""
     raise RuntimeError("stopped")

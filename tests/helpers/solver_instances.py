@@ -1,25 +1,26 @@
-"""Instances for the tests of the solver: small ones that brute force can judge, and middling ones."""
+"""Instances for the tests of the solver: small ones for brute force, and middling ones."""
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from planner.errors import InfeasibleError
 from planner.schema import Fleet, Goal, Plan, Profile
 from planner.solver import solve
 from tests.helpers import brute_force
 from tests.helpers.brute_force import Best
+from tests.helpers.common import Json
 from tests.helpers.random_instances import random_fleet, random_profile
 
-Json = dict[str, Any]
+Document = TypeVar("Document", Fleet, Profile)
 
 SMALL = range(320)
 # Seeds of `middling`.
 CHANGED = range(400, 412)
 # Instances as large as the digits ViT: 4 blocks of 4 heads and 32 channel groups.
-DIGITS = {"depth": 4, "num_heads": 4, "num_groups": 32}
+DIGITS: Json = {"depth": 4, "num_heads": 4, "num_groups": 32}
 
 
-def changed(data: Fleet | Profile, **changes: Any) -> Any:
+def changed(data: Document, **changes: Any) -> Document:
     """Return a fleet or a profile with some keys replaced."""
     return type(data).model_validate(data.model_dump(mode="json") | changes)
 

@@ -1,4 +1,4 @@
-"""Timings whose truth is known: networks of a design, and times by a formula written out here."""
+"""Timings with a known truth: networks of a design, and times by a formula written out here."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ import numpy as np
 from planner.library import load_profile
 from planner.network.vit import Shape
 from planner.network.widths import embed_widths
-from planner.profiler.device.latency_fit import Timed
+from planner.profiler.device.latency_fit import TimedNetwork
 from planner.profiler.device.probe_design import design_probes
 from planner.schema import ProbeManifest, ProbeResult, Profile, sha256_of
-from tests.helpers.pencil import Json
+from tests.helpers.common import Json
 
 DIGITS = Shape(8, 2, 1, 10, embed_dim=64, head_dim=16, num_heads=(4,) * 4, hidden_dim=(256,) * 4)
 WIDTHS = embed_widths(DIGITS)
@@ -36,11 +36,11 @@ def time_us(embed_dim: int, num_heads: tuple[int, ...], hidden_dim: tuple[int, .
     return total
 
 
-def timed_design(noise: float = 0.0, seed: int = 0) -> list[Timed]:
-    """Return the probes of the digits model with their true times, each off by a factor of about 1 + noise."""
+def timed_design(noise: float = 0.0, seed: int = 0) -> list[TimedNetwork]:
+    """Return the probes of the digits model with their true times, with relative noise."""
     rng = np.random.default_rng(seed)
     return [
-        Timed(
+        TimedNetwork(
             s.embed_dim,
             s.num_heads,
             s.hidden_dim,

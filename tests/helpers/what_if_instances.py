@@ -1,4 +1,4 @@
-"""Small fleets for what-if: solved in hundredths of a second, judged by brute force."""
+"""Small fleets for what-if, solved in hundredths of a second and by brute force."""
 
 import json
 from pathlib import Path
@@ -6,36 +6,34 @@ from typing import Any
 
 from planner.errors import InfeasibleError
 from planner.schema import Fleet, Goal, Plan, Profile, to_json
-from planner.solver import solve
-from planner.whatif import ChangeRequest, ScenarioRow, Today, all_rows, axes_of, expand, today_of
+from planner.solver import SolveOptions, solve
+from planner.whatif import ChangeRequest, ScenarioRow, Today, axes_of, expand, solve_all, today_of
 from tests.helpers.random_instances import random_fleet, random_profile
 from tests.helpers.solver_instances import best_of
 
-Json = dict[str, Any]
-
 
 def instance(seed: int, num_devices: int = 3, tightness: float = 0.6) -> tuple[Profile, Fleet]:
-    """Return 4 classes on a few devices of which each reaches the aggregator by itself."""
+    """Return 4 classes on a few devices, each with its own way to the aggregator."""
     profile = random_profile(seed)
     return profile, random_fleet(profile, seed, num_devices, tightness)
 
 
 def plan_of(profile: Profile, fleet: Fleet, goal: Goal | None = None) -> Plan | None:
-    """Return the plan of a solve that knows of no other; None where there is none."""
+    """Return the plan of an independent solve; None where there is none."""
     try:
-        return solve(profile, fleet, goal, advice=False)
+        return solve(profile, fleet, goal, SolveOptions(advice=False))
     except InfeasibleError:
         return None
 
 
 def rows_of(profile: Profile, fleet: Fleet, cross: bool = False, **flags: Any) -> list[ScenarioRow]:
-    """Return today's row and those that the flags ask for."""
+    """Return today's row and those of the given flags."""
     return rows_after(today_of(profile, fleet), cross, **flags)
 
 
 def rows_after(today: Today, cross: bool = False, **flags: Any) -> list[ScenarioRow]:
-    """Return today's row and those that the flags ask for."""
-    return all_rows(today, expand(axes_of(ChangeRequest(**flags), today.fleet), today.case, cross))
+    """Return today's row and those of the given flags."""
+    return solve_all(today, expand(axes_of(ChangeRequest(**flags), today.fleet), today.case, cross))
 
 
 def feasible(count: int, **arguments: Any) -> list[int]:
@@ -45,7 +43,7 @@ def feasible(count: int, **arguments: Any) -> list[int]:
 
 
 def timeless(rows: list[ScenarioRow]) -> list[ScenarioRow]:
-    """Return rows without how long they took."""
+    """Return rows with their seconds set to zero."""
     return [ScenarioRow(**(vars(row) | {"seconds": 0.0})) for row in rows]
 
 

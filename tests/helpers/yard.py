@@ -1,11 +1,11 @@
-"""A yard of five devices over Wi-Fi, a wire and a relay, and what scenarios make of it."""
+"""A yard of five devices over Wi-Fi, a wire and a relay, and its scenarios."""
 
 import json
 from typing import Any
 
 from planner.schema import Fleet, Goal
 from planner.whatif import Case, ChangeRequest, ExpandedScenario, axes_of, expand
-from planner.whatif.changes import applied
+from planner.whatif.changes import apply_changes
 from tests.helpers import pencil
 
 PROFILE = pencil.profile()
@@ -16,7 +16,7 @@ WIRE = {"bandwidth_mbps": 90.0, "latency_ms": 0.5}
 
 
 def fleet(**changes: Any) -> Fleet:
-    """A gateway, two boards on one Wi-Fi, a box on a wire, and a shed behind the box."""
+    """Return a gateway, two boards on one Wi-Fi, a box on a wire, and a shed behind the box."""
     data: dict[str, Any] = {
         "name": "yard",
         "aggregator": "gateway",
@@ -40,7 +40,7 @@ GOAL = Goal(pin={"a": ("pi",)}, forbid={"b": ("pi-1",)}, leave_out=("shed",))
 
 
 def scenarios(on: Fleet = FLEET, goal: Goal | None = None, cross: bool = False, **flags: Any) -> list[ExpandedScenario]:
-    """Return what the flags come to."""
+    """Return the expanded scenarios of the flags."""
     return expand(axes_of(ChangeRequest(**flags), on), Case.of(PROFILE, on, goal or Goal()), cross)
 
 
@@ -50,9 +50,9 @@ def names(posed_: list[ExpandedScenario]) -> list[str]:
 
 
 def after(on: Fleet = FLEET, goal: Goal | None = None, cross: bool = True, **flags: Any) -> Case:
-    """Return the last combination of what the flags say: all of them together."""
+    """Return the last combination of the flags, with all changes together."""
     last = scenarios(on, goal, cross, **flags)[-1].scenario
-    return applied(Case.of(PROFILE, on, goal or Goal()), last.changes)
+    return apply_changes(Case.of(PROFILE, on, goal or Goal()), last.changes)
 
 
 def devices(case: Case) -> dict[str, dict[str, Any]]:
@@ -61,5 +61,5 @@ def devices(case: Case) -> dict[str, dict[str, Any]]:
 
 
 def links(case: Case) -> set[tuple[str, str, float, object]]:
-    """Return who is linked with whom, how fast, and over which medium."""
+    """Return each link's ends, bandwidth and medium."""
     return {(*link.between, link.bandwidth_mbps, link.shared) for link in case.fleet.links}

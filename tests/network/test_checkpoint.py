@@ -1,8 +1,10 @@
-"""Checkpoints: read strictly, refused in a sentence."""
+"""Checkpoints are read strictly, and refused in one sentence."""
 
 import hashlib
 import math
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,16 +14,20 @@ from planner.errors import InputError
 from planner.network.checkpoint import find_card, load_model, load_weights
 from planner.network.vit import Shape, VisionTransformer
 from planner.schema.base import write_bytes
-from tests.helpers.plain_vit import random_model
+from tests.helpers.plain_vit import State, random_model
+from tests.helpers.refusals import assert_sentence
 
 SHAPE = Shape(4, 2, 2, 3, embed_dim=8, head_dim=4, num_heads=(2, 0, 1), hidden_dim=(5, 3, 0))
 
+# Writes a state dict; returns the path and the hash of the file.
+WriteCheckpoint = Callable[[State], tuple[Path, str]]
+
 
 @pytest.fixture
-def checkpoint(tmp_path):
-    """Write tensors as a file; return its path and its hash."""
+def checkpoint(tmp_path: Path) -> WriteCheckpoint:
+    """Function that writes tensors to a file and returns its path and its hash."""
 
-    def write(tensors):
+    def write(tensors: State) -> tuple[Path, str]:
         path = tmp_path / "weights.safetensors"
         save_file(tensors, path)
         return path, hashlib.sha256(path.read_bytes()).hexdigest()
@@ -29,28 +35,16 @@ def checkpoint(tmp_path):
     return write
 
 
-def assert_sentence(error, path):
-    """A complaint about a file is one line that begins with the file and ends as a sentence does."""
-    message = str(error.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    assert message[-1] in ".?", message
-
-
-def test_weights_are_read_back(checkpoint):
-    """What was written is what is loaded, and the model is ready to answer."""
+def test_weights_are_read_back(checkpoint: WriteCheckpoint) -> None:
+    """The loaded weights are those written, and the model is in eval mode."""
     source, target = random_model(SHAPE), VisionTransformer(SHAPE).train()
-    load_weights(*_swap(target, checkpoint(source.state_dict())))
+    path, sha256 = checkpoint(source.state_dict())
+    load_weights(path, target, sha256)
     assert not target.training
     assert all(torch.equal(tensor, source.state_dict()[name]) for name, tensor in target.state_dict().items())
 
 
-def _swap(model, written):
-    path, sha256 = written
-    return path, model, sha256
-
-
-def without(state, name):
+def without(state: State, name: str) -> State:
     """Return a state without a tensor."""
     return {key: tensor for key, tensor in state.items() if key != name}
 
@@ -70,7 +64,9 @@ def without(state, name):
     ],
     ids=["missing", "extra, nearly known", "extra", "another shape", "NaN", "infinity"],
 )
-def test_weights_of_another_network_are_refused(checkpoint, change, message):
+def test_weights_of_another_network_are_refused(
+    checkpoint: WriteCheckpoint, change: Callable[[State], State], message: str
+) -> None:
     """A tensor that is missing, left over, of another shape or not finite is named in one sentence."""
     path, sha256 = checkpoint(change(random_model(SHAPE).state_dict()))
     with pytest.raises(InputError, match=message) as error:
@@ -79,7 +75,7 @@ def test_weights_of_another_network_are_refused(checkpoint, change, message):
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
-def test_a_truncated_file_is_refused(checkpoint, keep):
+def test_a_truncated_file_is_refused(checkpoint: WriteCheckpoint, keep: int) -> None:
     """A file that ends too early is named, even where its hash is the expected one."""
     path, _ = checkpoint(random_model(SHAPE).state_dict())
     content = path.read_bytes()[:keep]
@@ -89,7 +85,7 @@ def test_a_truncated_file_is_refused(checkpoint, keep):
     assert_sentence(error, path)
 
 
-def test_a_changed_file_is_refused(checkpoint):
+def test_a_changed_file_is_refused(checkpoint: WriteCheckpoint) -> None:
     """One changed byte changes the hash, and both hashes are shown."""
     path, sha256 = checkpoint(random_model(SHAPE).state_dict())
     content = bytearray(path.read_bytes())
@@ -100,15 +96,15 @@ def test_a_changed_file_is_refused(checkpoint):
     assert_sentence(error, path)
 
 
-def test_a_missing_file_is_refused(tmp_path):
-    """A file that is not there is named."""
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    """A file that does not exist is named."""
     with pytest.raises(InputError, match="cannot be read") as error:
         load_weights(tmp_path / "none.safetensors", VisionTransformer(SHAPE), "")
     assert_sentence(error, tmp_path / "none.safetensors")
 
 
-def test_a_model_that_is_refused_keeps_its_weights(checkpoint):
-    """Nothing is loaded from a file with one bad tensor."""
+def test_a_model_that_is_refused_keeps_its_weights(checkpoint: WriteCheckpoint) -> None:
+    """A file with one bad tensor changes no weight of the model."""
     model = random_model(SHAPE)
     state = random_model(SHAPE, seed=7).state_dict()
     path, sha256 = checkpoint(state | {"pos_embed": torch.ones(1)})
@@ -117,24 +113,25 @@ def test_a_model_that_is_refused_keeps_its_weights(checkpoint):
     assert torch.equal(model.head.weight, random_model(SHAPE).head.weight)
 
 
-def test_a_card_of_one_s_own_is_read_by_its_path(tmp_path):
-    """A card beside its weights anywhere is a model; weights that are not the card's are refused."""
+def test_a_card_is_read_by_its_path(tmp_path: Path) -> None:
+    """A card beside its weights is a model in any folder; weights with another hash are refused."""
     folder = shutil.copytree(find_card("digits-vit").parent, tmp_path / "mine")
     card, model = load_model(str(folder / "card.json"))
     assert model.shape.embed_dim == card.architecture.embed_dim
+    assert card.weights is not None
     weights = folder / card.weights
     write_bytes(weights, save({name: tensor * 2 for name, tensor in load_file(weights).items()}))
     with pytest.raises(InputError, match=r"weights\.safetensors: SHA-256 must be"):
         load_model(str(folder / "card.json"))
 
 
-def test_an_unknown_model_is_refused_with_the_nearest():
-    """A misspelled model's name gets the names there are and the nearest of them."""
+def test_an_unknown_model_is_refused_with_the_nearest() -> None:
+    """The message on a misspelled model lists the known names and suggests the nearest."""
     with pytest.raises(InputError, match=r"one of .*digits-vit.*got 'digit-vit'; did you mean 'digits-vit'\?"):
         load_model("digit-vit")
 
 
-def test_an_unknown_model_is_refused_in_a_sentence():
-    """Where no known model's name is near, the complaint ends with a full stop."""
+def test_an_unknown_model_is_refused_in_a_sentence() -> None:
+    """Without a near name, the message ends with a full stop."""
     with pytest.raises(InputError, match=r"got 'xyz'\.$"):
         load_model("xyz")

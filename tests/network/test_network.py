@@ -1,4 +1,4 @@
-"""The network against something simpler."""
+"""The network against plain arithmetic."""
 
 import math
 
@@ -6,22 +6,17 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from planner.network.evaluation import batched, share_right, share_right_by_class
+from planner.network.evaluation import accuracy_by_class, apply_in_batches, top1_accuracy
 from planner.network.vit import Attention, Shape, VisionTransformer, initialise
-from tests.helpers.plain_vit import ones, plain_features, plain_logits, random_images, random_model
+from tests.helpers.plain_vit import generator, ones, plain_features, plain_logits, random_images, random_model
 
 SHAPE = Shape(4, 2, 2, 3, embed_dim=8, head_dim=4, num_heads=(2, 0, 1), hidden_dim=(5, 3, 0))
-
-
-def generator(seed=0):
-    """Return a seeded generator."""
-    return torch.Generator().manual_seed(seed)
 
 
 # The network
 
 
-def test_parameter_names_are_timms():
+def test_parameter_names_are_timms() -> None:
     """A checkpoint of timm's VisionTransformer of depth 1 has exactly these names."""
     model = VisionTransformer(Shape(4, 2, 1, 3, 8, 4, (2,), (5,)))
     assert sorted(model.state_dict()) == [
@@ -48,8 +43,8 @@ def test_parameter_names_are_timms():
     ]
 
 
-def test_parameter_shapes_are_timms():
-    """A timm checkpoint's tensors fit: convolution for the patches, Q, K and V in one, a class token's position."""
+def test_parameter_shapes_are_timms() -> None:
+    """Tensors of a timm checkpoint fit: patch convolution, Q, K and V in one layer, positions with the class token."""
     state = VisionTransformer(Shape(224, 16, 3, 1000, 192, 64, (3,), (768,))).state_dict()
     assert state["patch_embed.proj.weight"].shape == (192, 3, 16, 16)
     assert state["cls_token"].shape == (1, 1, 192)
@@ -61,14 +56,14 @@ def test_parameter_shapes_are_timms():
     assert state["head.weight"].shape == (1000, 192)
 
 
-def test_an_empty_half_has_no_parameters():
+def test_an_empty_half_has_no_parameters() -> None:
     """A block without heads has no attention tensors and no first norm, one without channels no MLP tensors."""
     names = VisionTransformer(SHAPE).state_dict()
     assert not [name for name in names if name.startswith(("blocks.1.attn", "blocks.1.norm1"))]
     assert not [name for name in names if name.startswith(("blocks.2.mlp", "blocks.2.norm2"))]
 
 
-def test_network_equals_plain_arithmetic():
+def test_network_equals_plain_arithmetic() -> None:
     """Features and logits are those of a forward pass written out with matrix products alone."""
     model, images = random_model(SHAPE).double(), random_images(SHAPE, 3).double()
     masks = ones(SHAPE)
@@ -77,7 +72,7 @@ def test_network_equals_plain_arithmetic():
 
 
 @pytest.mark.parametrize(("heads", "head_dim"), [(1, 1), (3, 4), (4, 16)])
-def test_fused_attention_equals_plain(heads, head_dim):
+def test_fused_attention_equals_plain(heads: int, head_dim: int) -> None:
     """An attention module gives the softmax of Q K^T / sqrt(hd) times V, projected, one head after the other."""
     E, N = 10, 7
     attention = Attention(E, heads, head_dim).double()
@@ -92,7 +87,7 @@ def test_fused_attention_equals_plain(heads, head_dim):
     torch.testing.assert_close(attention(x), expected, rtol=1e-10, atol=1e-11)
 
 
-def test_the_fused_kernel_equals_the_unfused_one():
+def test_the_fused_kernel_equals_the_unfused_one() -> None:
     """Torch's fused kernel and its plain one give the same logits in float32, to 1e-5 of their scale."""
     model, images = random_model(SHAPE), random_images(SHAPE, 3)
     with torch.no_grad():
@@ -102,8 +97,8 @@ def test_the_fused_kernel_equals_the_unfused_one():
     assert (fused - plain).abs().max() <= 1e-5 * plain.abs().max()
 
 
-def test_a_network_without_heads_and_channels_runs():
-    """With every half empty the class token never meets the image: all images get the same finite answer."""
+def test_a_network_without_heads_and_channels_runs() -> None:
+    """With every half empty the class token never sees the image: all images get the same finite logits."""
     shape = Shape(4, 2, 1, 3, 8, 4, (0, 0), (0, 0))
     model = random_model(shape)
     logits = model(random_images(shape, 5))
@@ -113,8 +108,8 @@ def test_a_network_without_heads_and_channels_runs():
     assert not [name for name in model.state_dict() if name.startswith("blocks.")]
 
 
-def test_gates_multiply_the_output_of_their_unit():
-    """A gate of 0.3 on a head or a channel is 0.3 times its output, for each image its own."""
+def test_gates_multiply_the_output_of_their_unit() -> None:
+    """A gate multiplies the output of its head or channel, separately for each image."""
     shape = Shape(4, 2, 1, 3, 8, 4, (2, 1), (3, 2))
     model, images = random_model(shape).double(), random_images(shape, 2).double()
     draws = [
@@ -130,7 +125,7 @@ def test_gates_multiply_the_output_of_their_unit():
         )
 
 
-def test_fresh_weights_are_the_seeds():
+def test_fresh_weights_depend_on_the_seed() -> None:
     """The same seed draws the same weights, another seed others; biases are zero and norms the identity."""
     first, same, other = VisionTransformer(SHAPE), VisionTransformer(SHAPE), VisionTransformer(SHAPE)
     for model, seed in ((first, 0), (same, 0), (other, 1)):
@@ -145,18 +140,18 @@ def test_fresh_weights_are_the_seeds():
 # Answers and accuracies
 
 
-def test_batches_do_not_matter():
-    """More images than fit a batch are answered as if they all did, without gradients but usable in a training."""
+def test_batches_do_not_matter() -> None:
+    """Results over several batches equal those of one, without gradients but usable in a training."""
     weight = torch.ones(2, 3, requires_grad=True)
-    answers = batched(lambda images: images @ weight, torch.arange(1400.0).view(700, 2))
-    assert torch.equal(answers, torch.arange(1400.0).view(700, 2) @ weight)
-    assert not answers.requires_grad
-    (answers * weight.sum()).sum().backward()
+    values = apply_in_batches(lambda images: images @ weight, torch.arange(1400.0).view(700, 2))
+    assert torch.equal(values, torch.arange(1400.0).view(700, 2) @ weight)
+    assert not values.requires_grad
+    (values * weight.sum()).sum().backward()
 
 
-def test_shares_that_are_right():
-    """Of four answers 0, 1, 1, 1 to labels 0, 0, 1, 1, three are right: half of class 0, all of class 1."""
+def test_shares_of_correct_predictions() -> None:
+    """Of predictions 0, 1, 1, 1 for labels 0, 0, 1, 1, three are correct: half of class 0, all of class 1."""
     logits = torch.tensor([[2.0, 1.0], [0.0, 1.0], [-2.0, -1.0], [0.0, 5.0]])
     labels = torch.tensor([0, 0, 1, 1])
-    assert share_right(logits, labels) == 0.75
-    assert share_right_by_class(logits, labels) == [0.5, 1.0]
+    assert top1_accuracy(logits, labels) == 0.75
+    assert accuracy_by_class(logits, labels) == [0.5, 1.0]

@@ -5,12 +5,14 @@ smaller side.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from planner.network import audit, counts
 from planner.network.counts import Counts
@@ -25,8 +27,8 @@ MODEL = random_model(SHAPE)
 IMAGES = random_images(SHAPE, 3)
 
 
-def without_stem(model, images):
-    """Return a network that takes what the stem leaves of images, and that, in float64."""
+def without_stem(model: VisionTransformer, images: Tensor) -> tuple[VisionTransformer, Tensor]:
+    """Return a network for the stem's output on images, and that output, in float64."""
     state = model.state_dict()
     left = images.double()
     for i in range(len(model.shape.stem_channels)):
@@ -48,8 +50,8 @@ def without_stem(model, images):
 
 
 @pytest.mark.parametrize("patch_size", [4, 8])
-def test_patches_are_cut_of_what_the_stem_leaves(patch_size):
-    """A stem, then a plain ViT on fewer and deeper pixels."""
+def test_patches_are_cut_of_the_stems_output(patch_size: int) -> None:
+    """A network with a stem equals a plain ViT on the stem's output."""
     model = random_model(replace(SHAPE, patch_size=patch_size))
     bare, left = without_stem(model, IMAGES)
     expected = plain_logits(bare, left, *ones(SHAPE)).detach()
@@ -62,17 +64,19 @@ def test_patches_are_cut_of_what_the_stem_leaves(patch_size):
     st.tuples(st.sets(st.integers(0, 4)), st.sets(st.integers(0, 2))),
     st.sets(st.integers(0, 5), min_size=1),
 )
-def test_cutting_behind_a_stem_equals_masking(heads, channels, dims):
-    """Heads, channels and embed dims go as ever; the stem, which feeds them all, stays whole."""
+def test_cutting_behind_a_stem_equals_masking(
+    heads: tuple[set[int], ...], channels: tuple[set[int], ...], dims: set[int]
+) -> None:
+    """Heads, channels and embed dims are removed as without a stem; the stem itself stays whole."""
     small = cut(MODEL, [list(block) for block in heads], [list(block) for block in channels], sorted(dims))
     bare, left = without_stem(MODEL, IMAGES)
-    masks = [
+    head_masks, channel_masks = (
         [torch.tensor([float(i in kept) for i in range(size)]).double() for kept, size in zip(*pair, strict=True)]
         for pair in ((heads, SHAPE.num_heads), (channels, SHAPE.hidden_dim))
-    ]
+    )
     kept = torch.tensor([float(i in dims) for i in range(SHAPE.embed_dim)]).double()
     got = small.double().features(IMAGES.double()).detach()
-    expected = plain_features(bare, left, *masks, kept)[:, sorted(dims)]
+    expected = plain_features(bare, left, head_masks, channel_masks, kept)[:, sorted(dims)]
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-10)
     assert small.shape.stem_channels == SHAPE.stem_channels
 
@@ -87,21 +91,21 @@ def test_cutting_behind_a_stem_equals_masking(heads, channels, dims):
     ],
     ids=["small", "emptied halves", "one convolution", "of 32 pixels"],
 )
-def test_counters_agree_on_a_stem(shape):
-    """fvcore and torch count what the closed form says, and what it says adds up."""
+def test_counters_agree_on_a_stem(shape: Shape) -> None:
+    """fvcore and torch count what the closed form says."""
     assert audit.count(VisionTransformer(shape).eval()) == counts.exact(shape)
 
 
-def test_a_stem_is_audited():
-    """What is fixed has the stem in it, and heads and channels cost what they cost without."""
+def test_a_stem_is_audited() -> None:
+    """The fixed part includes the stem; heads and channels cost the same as without it."""
     fixed, head, channel = audit.audit(SHAPE)
     assert (fixed, head, channel) == (counts.fixed(SHAPE), counts.per_head(SHAPE), counts.per_channel(SHAPE))
     bare = replace(SHAPE, stem_channels=())
     assert (head, channel) == (counts.per_head(bare), counts.per_channel(bare))
 
 
-def test_a_stem_counted_by_hand():
-    """One pixel of two channels is left of 2 x 2 pixels of one.
+def test_a_stem_counted_by_hand() -> None:
+    """The counts of one pixel of two channels made from 2 x 2 pixels, by hand.
 
     N = 2 tokens, E = 3, hd = 2, C = 2, one head, one channel. Without a stem and with one pixel: 160 MACs, of which
     the patch has 3, and 84 parameters, of which it has 6. The stem: 9*1*2 = 18 MACs, 9*2 + 2 = 20 parameters; the
@@ -111,8 +115,8 @@ def test_a_stem_counted_by_hand():
     assert counts.exact(shape) == Counts(macs=160 - 3 + 18 + 6, params=84 - 6 + 20 + 9)
 
 
-def test_a_stem_is_exported(tmp_path):
-    """ONNX Runtime gives torch's features, at a batch that was not the example's."""
+def test_a_stem_is_exported(tmp_path: Path) -> None:
+    """ONNX Runtime gives torch's features, also at another batch size than the example's."""
     pytest.importorskip("onnxscript")
     ort = pytest.importorskip("onnxruntime")
     export_onnx(MODEL, tmp_path / "model.onnx")
@@ -122,12 +126,14 @@ def test_a_stem_is_exported(tmp_path):
     assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-def test_a_fresh_stem_keeps_the_size_of_what_passes():
-    """He's weights: of normal images, the mean square behind each convolution and GELU is of the order of one."""
+def test_a_fresh_stem_keeps_the_scale_of_activations() -> None:
+    """With He initialisation, normal images keep a mean square of the order of one behind each layer."""
     model = VisionTransformer(Shape(32, 8, 3, 10, 96, 16, (), (), stem_channels=(24, 48)))
     initialise(model, torch.Generator().manual_seed(0))
     x = random_images(model.shape, 16)
     for convolution in model.patch_embed.stem:
+        assert isinstance(convolution, torch.nn.Conv2d)
+        assert convolution.bias is not None
         x = torch.nn.functional.gelu(convolution(x)).detach()
         assert 0.3 < x.square().mean() < 1.5
         assert not convolution.bias.any()

@@ -1,4 +1,4 @@
-"""Embed widths: which ones a model offers."""
+"""Embed widths that a model offers."""
 
 import itertools
 from dataclasses import replace
@@ -34,7 +34,7 @@ def test_no_width_is_narrower_than_a_head() -> None:
 
 @pytest.mark.parametrize("full", range(1, 1100, 41))
 def test_widths_fall_in_multiples_of_8(full: int) -> None:
-    """Whatever the model's width, the others are smaller multiples of 8, each less than the one before."""
+    """Below the full width, widths are falling multiples of 8."""
     widths = embed_widths(replace(DIGITS, embed_dim=full))
     assert widths[0] == full
     assert all(a > b for a, b in itertools.pairwise(widths))

@@ -1,10 +1,12 @@
-"""fvcore, torch's own counter and the closed form must agree to the last MAC and parameter."""
+"""Counts of fvcore, torch and the closed form agree to the last MAC and parameter."""
+
+from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from planner.errors import PlannerError
@@ -25,7 +27,7 @@ def count(shape: Shape) -> Counts:
 
 
 def torch_macs(shape: Shape) -> tuple[int, int]:
-    """Return torch's count of MACs, norms added, and how many of them are neither linear nor convolution.
+    """Return torch's count of MACs with norms added, and the MACs that are neither linear nor convolution.
 
     On the meta device the counter sees attention as the two matrix products it is. On a real
     device it drops the fused kernel without a word: that is why this runs on meta. It counts
@@ -47,11 +49,11 @@ def torch_macs(shape: Shape) -> tuple[int, int]:
 
 
 @st.composite
-def shapes(draw):
+def shapes(draw: st.DrawFn) -> Shape:
     """Draw small networks, emptied halves and blocks included."""
     depth = draw(st.integers(1, 3))
     patch = draw(st.integers(1, 3))
-    sizes = [draw(st.lists(st.integers(0, most), min_size=depth, max_size=depth)) for most in (3, 9)]
+    sizes = [draw(st.lists(st.integers(0, limit), min_size=depth, max_size=depth)) for limit in (3, 9)]
     return Shape(
         image_size=patch * draw(st.integers(1, 3)),
         patch_size=patch,
@@ -65,7 +67,7 @@ def shapes(draw):
 
 
 @pytest.mark.parametrize("shape", [DIGITS, TINY, SMALL], ids=["digits-vit", "vit-tiny", "small"])
-def test_three_counters_agree(shape):
+def test_three_counters_agree(shape: Shape) -> None:
     """fvcore on a real network, torch on a meta network and the closed form give the same MACs."""
     expected = counts.exact(shape)
     assert count(shape) == expected
@@ -74,21 +76,21 @@ def test_three_counters_agree(shape):
 
 @settings(max_examples=30, deadline=None)
 @given(shapes())
-def test_three_counters_agree_on_pruned_shapes(shape):
-    """They agree on any shape, blocks without heads, without channels and without both included."""
+def test_three_counters_agree_on_pruned_shapes(shape: Shape) -> None:
+    """The counters agree on any shape, also on blocks without heads, channels or both."""
     expected = counts.exact(shape)
     assert count(shape) == expected
     assert torch_macs(shape)[0] == expected.macs
 
 
 @pytest.mark.parametrize("shape", [DIGITS, TINY, SMALL], ids=["digits-vit", "vit-tiny", "small"])
-def test_torch_really_counts_attention(shape):
-    """What torch counts beside linear layers and convolution is Q K^T and its product with V, for each head."""
+def test_torch_really_counts_attention(shape: Shape) -> None:
+    """Beside linear layers and convolution, torch counts Q K^T and its product with V for each head."""
     N = shape.num_tokens
     assert torch_macs(shape)[1] == sum(shape.num_heads) * 2 * N * N * shape.head_dim > 0
 
 
-def test_vit_tiny_is_the_published_one():
+def test_vit_tiny_is_the_published_one() -> None:
     """ViT-Tiny at 224 has 1.258 GMACs and 5.72 M parameters."""
     tiny = count(TINY)
     assert round(tiny.macs / 1e9, 3) == 1.258
@@ -99,13 +101,13 @@ def test_vit_tiny_is_the_published_one():
     ("embed_dim", "heads", "depth", "gmacs"),
     [(192, 3, 12, "1.258"), (384, 6, 12, "4.608"), (768, 12, 12, "17.58"), (1024, 16, 24, "61.60")],
 )
-def test_closed_form_gives_the_known_sizes(embed_dim, heads, depth, gmacs):
+def test_closed_form_gives_the_known_sizes(embed_dim: int, heads: int, depth: int, gmacs: str) -> None:
     """The closed form gives the known GMACs of ViT-Tiny, Small, Base and Large at 224, to four digits."""
     shape = Shape(224, 16, 3, 1000, embed_dim, 64, (heads,) * depth, (4 * embed_dim,) * depth)
     assert f"{counts.exact(shape).macs / 1e9:#.4g}" == gmacs
 
 
-def test_closed_form_by_hand():
+def test_closed_form_by_hand() -> None:
     """For one head and one channel in one block, every term can be written down.
 
     N = 2 tokens (one patch of 1 pixel), E = 3, hd = 2, C = 2:
@@ -116,14 +118,14 @@ def test_closed_form_by_hand():
     assert counts.exact(Shape(1, 1, 1, 2, 3, 2, (1,), (1,))) == Counts(macs=160, params=84)
 
 
-def test_missing_halves_are_counted():
+def test_missing_halves_are_counted() -> None:
     """Of three blocks, one without heads, one without channels and one without both lack four halves."""
     assert counts.missing_halves(Shape(1, 1, 1, 2, 3, 2, (0, 1, 0), (1, 0, 0))) == 4
 
 
 @pytest.mark.parametrize("shape", [DIGITS, SMALL], ids=["digits-vit", "small"])
-def test_audit_adds_up(shape):
-    """What is fixed, plus each head, plus each channel is the whole; each part is the closed form's."""
+def test_audit_adds_up(shape: Shape) -> None:
+    """The fixed part, every head and every channel add up to the whole, and each equals the closed form."""
     fixed, head, channel = audit(shape)
     assert fixed + head * sum(shape.num_heads) + channel * sum(shape.hidden_dim) == counts.exact(shape)
     assert (fixed, head, channel) == (counts.fixed(shape), counts.per_head(shape), counts.per_channel(shape))
@@ -133,26 +135,28 @@ def test_audit_adds_up(shape):
     ("name", "operator"),
     [("aten::cumsum", lambda x: x.cumsum(-1)), ("aten::fft_fft", lambda x: torch.fft.fft(x).real)],
 )
-def test_an_operator_that_fvcore_does_not_know_is_an_error(monkeypatch, name, operator):
-    """A network with an uncounted operator inside is refused, and the operator named."""
+def test_an_operator_that_fvcore_does_not_know_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, name: str, operator: Callable[[Tensor], Tensor]
+) -> None:
+    """A network with an uncounted operator is refused, and the operator named."""
     original = Mlp.forward
     monkeypatch.setattr(Mlp, "forward", lambda self, x, gate=None: operator(original(self, x, gate)))
     with pytest.raises(PlannerError, match=f"fvcore does not know .*{name}"):
         count(SMALL)
 
 
-def test_counts_that_differ_are_an_error(monkeypatch):
-    """If the closed form forgets something, both counts are shown."""
+def test_counts_that_differ_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When fvcore and the closed form differ, the message shows both counts."""
     monkeypatch.setattr(counts, "NORM_MACS_PER_ELEMENT", 4)
     with pytest.raises(PlannerError, match=r"fvcore counts Counts\(macs=\d+, .*closed form .* must agree"):
         count(SMALL)
 
 
-def test_a_parameter_too_many_is_an_error(monkeypatch):
-    """A parameter that costs no MAC is noticed all the same."""
+def test_a_parameter_too_many_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parameter that costs no MAC is an error as well."""
     original = Mlp.__init__
 
-    def with_scale(self, embed_dim, hidden_dim):
+    def with_scale(self: Mlp, embed_dim: int, hidden_dim: int) -> None:
         original(self, embed_dim, hidden_dim)
         self.scale = nn.Parameter(torch.ones(embed_dim))
 
@@ -161,8 +165,8 @@ def test_a_parameter_too_many_is_an_error(monkeypatch):
         count(SMALL)
 
 
-def test_a_cost_that_is_not_a_sum_is_an_error(monkeypatch):
-    """If heads and channels do not add up to the whole, the audit says so."""
+def test_a_cost_that_is_not_a_sum_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When heads and channels do not add up to the whole, the audit fails."""
     original = auditing.count
     monkeypatch.setattr(auditing, "count", lambda model: original(model) + Counts(sum(model.shape.num_heads) ** 2, 0))
     with pytest.raises(PlannerError, match="does not add up"):

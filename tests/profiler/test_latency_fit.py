@@ -1,11 +1,11 @@
-"""The latency fit: against coefficients that are known."""
+"""The latency fit against known coefficients."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from planner.profiler.device.latency_fit import Fit, Timed, fit_latency, num_parameters
+from planner.profiler.device.latency_fit import LatencyFit, TimedNetwork, fit_latency, num_parameters
 from tests.helpers.timed_networks import WIDTHS, coefficients, time_us, timed_design
 
 # Sub-models that no design has.
@@ -17,13 +17,13 @@ NEW = [
 ]
 
 
-def errors(fitted: Fit) -> np.ndarray:
+def errors(fitted: LatencyFit) -> np.ndarray:
     """Return predicted / true - 1 for the new sub-models."""
     return np.array([fitted.predict_us(*network) / time_us(*network) - 1 for network in NEW])
 
 
 def test_exact_timings_give_the_coefficients_of_every_width() -> None:
-    """All five coefficients come back at all five widths, and no error is held out."""
+    """From exact timings all five coefficients are found at all five widths, without held-out error."""
     fitted = fit_latency(timed_design())
     for e in WIDTHS:
         row = fitted.row(e, "int8", "a test")
@@ -32,20 +32,20 @@ def test_exact_timings_give_the_coefficients_of_every_width() -> None:
         assert (row.embed_dim, row.precision, row.source, row.mape, row.p95_error) == (e, "int8", "a test", 0, 0)
 
 
-def test_a_width_between_those_timed_is_foretold() -> None:
-    """At 40, which was not timed, the row is that of the formula."""
+def test_a_width_between_timed_widths_is_predicted() -> None:
+    """At width 40, which was not timed, the row follows the formula."""
     assert fit_latency(timed_design()).row(40, "float32", "").channel_us == pytest.approx(coefficients(40)[4], abs=1e-3)
 
 
 def test_one_width_alone_can_be_fitted() -> None:
-    """Where only the full width is timed, five parameters can be told apart, and they are right there."""
-    only = [Timed(64, t.num_heads, t.hidden_dim, time_us(64, t.num_heads, t.hidden_dim)) for t in timed_design()]
+    """With timings of the full width alone, the five coefficients at that width are found."""
+    only = [TimedNetwork(64, t.num_heads, t.hidden_dim, time_us(64, t.num_heads, t.hidden_dim)) for t in timed_design()]
     assert num_parameters(only) == 5
     assert fit_latency(only).row(64, "float32", "").head_us == pytest.approx(coefficients(64)[2], abs=1e-3)
 
 
 def test_noise_of_a_tenth_is_averaged_and_stated() -> None:
-    """From times that are 10 % off, new sub-models are foretold to 6 % on average; the stated error covers that."""
+    """From times with 10 % noise, new sub-models are predicted to 6 % on average, within the stated error."""
     fits = [fit_latency(timed_design(noise=0.1, seed=seed)) for seed in range(6)]
     assert np.mean([np.abs(errors(f)).mean() for f in fits]) < 0.06
     for f in fits:
@@ -54,26 +54,26 @@ def test_noise_of_a_tenth_is_averaged_and_stated() -> None:
 
 
 def test_noise_does_not_make_the_model_too_fast() -> None:
-    """Over many noisy devices the mean error of new sub-models is near zero, not the square of the noise below."""
-    means = [errors(fit_latency(timed_design(noise=0.1, seed=seed))).mean() for seed in range(12)]
-    assert np.mean(means) == pytest.approx(0, abs=0.015)
+    """Over many noisy devices the mean error of new sub-models is near zero."""
+    mean_errors = [errors(fit_latency(timed_design(noise=0.1, seed=seed))).mean() for seed in range(12)]
+    assert np.mean(mean_errors) == pytest.approx(0, abs=0.015)
 
 
 @pytest.mark.parametrize("factor", [1000, 5, 1 / 5, 1 / 1000])
 def test_wild_times_hardly_move_the_fit(factor: float) -> None:
-    """One time in twelve that is wildly long or short, among 10 % noise: new sub-models are still foretold."""
+    """With 10 % noise and one outlier in twelve, new sub-models are still predicted."""
     timed = timed_design(noise=0.1, seed=3)
     for i in (4, 13):
-        timed[i] = Timed(timed[i].embed_dim, timed[i].num_heads, timed[i].hidden_dim, timed[i].time_us * factor)
+        timed[i] = TimedNetwork(timed[i].embed_dim, timed[i].num_heads, timed[i].hidden_dim, timed[i].time_us * factor)
     fitted = fit_latency(timed)
     assert np.abs(errors(fitted)).mean() < 0.10
     assert sorted(np.argsort(np.abs(fitted.residuals))[-2:].tolist()) == [4, 13]
 
 
 def test_no_coefficient_is_below_zero() -> None:
-    """Pure noise around one time for all gives a fixed time and nothing negative."""
+    """Pure noise around one constant time gives a fixed time and no negative coefficient."""
     rng = np.random.default_rng(0)
-    flat = [Timed(t.embed_dim, t.num_heads, t.hidden_dim, float(rng.normal(100, 5))) for t in timed_design()]
+    flat = [TimedNetwork(t.embed_dim, t.num_heads, t.hidden_dim, float(rng.normal(100, 5))) for t in timed_design()]
     fitted = fit_latency(flat)
     assert min(fitted.constant.min(), fitted.slope.min()) >= 0
     assert fitted.row(64, "float32", "").fixed_us == pytest.approx(100, abs=15)

@@ -1,4 +1,4 @@
-"""A device's timings become rows of a profile, or are refused in one sentence that says what to do."""
+"""Timings of a device become rows of a profile, or are refused in one sentence that says what to do."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from planner.errors import InputError
 from planner.profiler.device.latency_table import latency_table, with_table
 from planner.schema import ProbeManifest, ProbeResult, read_document, sha256_of
 from planner.schema.base import write_text
-from tests.helpers.pencil import Json
+from tests.helpers.common import Json
 from tests.helpers.timed_networks import WIDTHS, coefficients, digits_profile, result, result_data
 
 
@@ -23,14 +23,14 @@ def changed(change: Callable[[Json], Any]) -> ProbeResult:
 
 
 def timing(data: Json, network: str, precision: str = "float32", threads: int = 1) -> Json:
-    """Return one timing of the data."""
+    """Return one timing of the manifest's data."""
     key = (network, precision, threads)
     found: list[Json] = [t for t in data["timings"] if (t["network"], t["precision"], t["threads"]) == key]
     return found[0]
 
 
 def test_rows_for_each_width_and_precision() -> None:
-    """Float32 gets the true coefficients, int8 seven tenths, four threads six tenths; the source says whose."""
+    """Rows have the true coefficients for each precision and thread count, and name their source."""
     steady = ProbeResult.model_validate(result_data(noise=0.002))
     one = latency_table(steady, digits_profile(), threads=1)
     assert [(r.precision, r.embed_dim) for r in one.rows] == [(p, e) for p in ("float32", "int8") for e in WIDTHS]
@@ -47,8 +47,8 @@ def test_rows_for_each_width_and_precision() -> None:
     assert all(row.mape is not None and 0 < row.mape < 0.03 for row in one.rows)
 
 
-def test_what_disturbs_a_device_is_not_fitted() -> None:
-    """Other work that stretches some rounds by up to half, never the shortest, moves no coefficient from another.
+def test_disturbed_rounds_are_not_fitted() -> None:
+    """Rounds stretched by other work, never all of a network, do not change the coefficients.
 
     All are longer by one factor, what the medians are on the whole; the errors are those of steady times.
     """
@@ -63,7 +63,7 @@ def test_what_disturbs_a_device_is_not_fitted() -> None:
 
 
 def test_rows_replace_those_of_the_same_width_and_precision() -> None:
-    """Added again, a kind's rows are replaced; other kinds and other precisions stay."""
+    """Adding again replaces a kind's rows of the same precision; all others stay."""
     profile = digits_profile()
     rows = latency_table(result(), profile, threads=1).rows
     float32 = [row for row in rows if row.precision == "float32"]
@@ -75,7 +75,7 @@ def test_rows_replace_those_of_the_same_width_and_precision() -> None:
 
 
 def test_a_width_of_the_profile_that_was_not_timed_gets_a_row() -> None:
-    """Between the timed widths the model foretells it; narrower than all it is refused."""
+    """A width between the timed ones is predicted; one below all of them is refused."""
     profile = digits_profile()
     width = profile.widths[0].model_dump()
     at_40 = profile.model_validate(profile.model_dump() | {"widths": [width, width | {"embed_dim": 40}]})
@@ -100,8 +100,8 @@ def test_a_width_of_the_profile_that_was_not_timed_gets_a_row() -> None:
         (lambda d: timing(d, "n11", "int8").update(median_us=0.01), r"'n11' \(int8, 1 thread\) must .* 0.01 us; run"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_trusted_is_refused(change: Callable[[Json], Any], message: str) -> None:
-    """Another model's, changed, incomplete or absurd timings: one sentence with both values and the remedy."""
+def test_untrustworthy_timings_are_refused(change: Callable[[Json], Any], message: str) -> None:
+    """Timings of another model, changed, incomplete or absurd: the message has both values and the remedy."""
     with pytest.raises(InputError, match=message):
         latency_table(changed(change), digits_profile(), threads=1)
 
@@ -120,8 +120,8 @@ def test_what_cannot_be_trusted_is_refused(change: Callable[[Json], Any], messag
         (lambda d: d["manifest"]["networks"][1].update(embed_dim=63), r"embed_dim must be one of \[64, 48.*got 63"),
     ],
 )  # fmt: skip
-def test_a_file_that_is_none(tmp_path: Path, change: Callable[[Json], Any], message: str) -> None:
-    """Wrong keys, and times that are none, are named with their place."""
+def test_a_file_of_other_content_is_refused(tmp_path: Path, change: Callable[[Json], Any], message: str) -> None:
+    """Wrong keys and impossible times are named with their place."""
     data = result_data()
     change(data)
     write_text(tmp_path / "latency.json", json.dumps(data))
@@ -130,13 +130,15 @@ def test_a_file_that_is_none(tmp_path: Path, change: Callable[[Json], Any], mess
 
 
 def test_a_thread_count_that_was_not_timed() -> None:
-    """The counts that were timed are named, and how to time this one."""
-    with pytest.raises(InputError, match=r"one of those timed \(1, 4\), got 2; run python probe.py --threads 2"):
+    """The message lists the timed counts and says how to time another one."""
+    with pytest.raises(
+        InputError, match=r"one of those timed \(1, 4\), got 2; run probe.py on the device with `threads=2`"
+    ):
         latency_table(result(), digits_profile(), threads=2)
 
 
 def failing(count: int) -> ProbeResult:
-    """Return the latency.json where the last networks could not be run as int8."""
+    """Return the latency.json of a device that could not run the last networks as int8."""
     data = result_data()
     for network in data["manifest"]["networks"][24 - count :]:
         key = {"network": network["name"], "precision": "int8", "threads": 1}
@@ -146,7 +148,7 @@ def failing(count: int) -> ProbeResult:
 
 
 def test_failed_networks_are_left_out_and_named() -> None:
-    """Of 24 networks 3 failed: 21 are fitted, and a note says which are missing and why."""
+    """With 3 of 24 networks failed, 21 are fitted, and a note names the missing ones and the reason."""
     table = latency_table(failing(3), digits_profile(), threads=1)
     assert table.rows[-1].source.endswith("21 networks")
     assert table.notes == (
@@ -155,14 +157,14 @@ def test_failed_networks_are_left_out_and_named() -> None:
 
 
 def test_a_precision_that_the_device_cannot_run_gets_no_rows() -> None:
-    """Where every int8 network failed, float32 has its rows all the same."""
+    """When every int8 network failed, float32 still gets its rows."""
     table = latency_table(failing(24), digits_profile(), threads=1)
     assert {row.precision for row in table.rows} == {"float32"}
     assert "int8 on 1 thread: the device could not run n01, n02" in table.notes[0]
 
 
 def test_a_device_that_runs_nothing() -> None:
-    """Where every network failed, the first reason is told."""
+    """When every network failed, the first reason is reported."""
     data = result_data()
     keys = [{k: t[k] for k in ("network", "precision", "threads")} for t in data["timings"]]
     failures = [key | {"reason": "MemoryError: no room"} for key in keys]
@@ -171,14 +173,14 @@ def test_a_device_that_runs_nothing() -> None:
 
 
 def test_too_few_networks_left() -> None:
-    """Ten parameters and four to spare: 14 of 24 will do, 13 will not."""
+    """Ten parameters need 14 of 24 networks; 13 are refused."""
     latency_table(failing(10), digits_profile(), threads=1)
     with pytest.raises(InputError, match=r"int8 on 1 thread must have at least 14 networks .*, got 13 of 24; see its"):
         latency_table(failing(11), digits_profile(), threads=1)
 
 
 def test_an_error_above_a_twentieth_is_a_note() -> None:
-    """Times that are some 12 % off a sum over units give rows, and the note blames the device that is steady."""
+    """Times that are some 12 % off the model give rows with a note, which blames a steady device."""
     table = latency_table(ProbeResult.model_validate(result_data(noise=0.12)), digits_profile(), threads=1)
     assert len(table.rows) == 2 * len(WIDTHS)
     assert table.notes[0].startswith("float32 on 1 thread: times of new networks are off by ")
@@ -186,7 +188,7 @@ def test_an_error_above_a_twentieth_is_a_note() -> None:
 
 
 def test_where_the_model_does_not_hold_nothing_is_added() -> None:
-    """Times that are all over the place are refused; where the rounds differ as much, the noise is blamed."""
+    """Erratic times are refused; where the rounds differ as much, the message blames the noise."""
     data = result_data(noise=0.5)
     with pytest.raises(InputError, match=r"to 20%, float32 on 1 thread is off by \d+%; .* not a sum over heads"):
         latency_table(ProbeResult.model_validate(data), digits_profile(), threads=1)
@@ -197,6 +199,6 @@ def test_where_the_model_does_not_hold_nothing_is_added() -> None:
 
 
 def test_the_hash_is_the_one_the_script_computes() -> None:
-    """Read back from its own JSON, a manifest has the same hash."""
+    """A manifest read back from its own JSON has the same hash."""
     manifest = result().manifest
     assert sha256_of(ProbeManifest.model_validate_json(manifest.model_dump_json())) == result().manifest_sha256

@@ -1,4 +1,4 @@
-"""The closed form of ONNX Runtime's peak: never under what lives at once in a graph, nor under a real process."""
+"""The closed form of ONNX Runtime's peak memory is never below what a graph or a real process needs."""
 
 import math
 import random
@@ -9,7 +9,7 @@ import pytest
 
 from planner.network.export import export_onnx
 from planner.network.vit import Shape
-from planner.profiler.memory import ARENA, CONVOLUTION_BYTES, Activations, measure_memory
+from planner.profiler.memory import ARENA, CONVOLUTION_BYTES, ActivationMemory, activation_memory
 from tests.helpers.plain_vit import random_model
 
 DIGITS = Shape(8, 2, 1, 10, embed_dim=64, head_dim=16, num_heads=(4,) * 4, hidden_dim=(256,) * 4)
@@ -23,14 +23,14 @@ MANY_TOKENS = Shape(16, 2, 1, 3, embed_dim=16, head_dim=4, num_heads=(2,), hidde
 WIDE = Shape(16, 2, 1, 3, embed_dim=512, head_dim=8, num_heads=(2,), hidden_dim=(16,))
 
 
-def predicted(line: Activations, shape: Shape) -> int:
-    """Return fixed + max over blocks of max(per head h, per channel c), written out as the profile has it."""
+def predicted(line: ActivationMemory, shape: Shape) -> int:
+    """Return the prediction of a profile, fixed + max over blocks of max(per head h, per channel c), written out."""
     blocks = zip(shape.num_heads, shape.hidden_dim, strict=True)
     return line.fixed + max(max(line.per_head * h, line.per_channel * c) for h, c in blocks)
 
 
-def most_alive(path: Path, image_bytes: int) -> int:
-    """Return the most bytes that live at once in a graph: each tensor from its operator to the last that reads it.
+def max_live_bytes(path: Path, image_bytes: int) -> int:
+    """Return the peak of live bytes in a graph: each tensor lives from its operator to the last reader.
 
     A reshape makes no tensor of its own, a softmax writes where it reads; constants are weights.
     """
@@ -38,22 +38,24 @@ def most_alive(path: Path, image_bytes: int) -> int:
     model = onnx.load(path)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    owner, size = {}, {}
+    owner: dict[str, str] = {}
+    size: dict[str, int] = {}
     for value in [*model.graph.value_info, *model.graph.output]:
         dims = [d.dim_value if d.HasField("dim_value") else 1 for d in value.type.tensor_type.shape.dim]
         size[value.name] = 4 * math.prod(dims)
-    last = {}
+    last: dict[str, int] = {}
     for i, node in enumerate(model.graph.node):
         for name in node.output:
             owner[name] = owner.get(node.input[0], name) if node.op_type in ("Reshape", "Softmax") else name
         for name in [*node.input, *node.output]:
             last[owner.get(name, name)] = i
-    alive, most = {}, 0
+    alive: dict[str, int] = {}
+    peak = 0
     for i, node in enumerate(model.graph.node):
         alive |= {name: size[name] for name in node.output if owner[name] == name}
-        most = max(most, sum(alive.values()))
+        peak = max(peak, sum(alive.values()))
         alive = {name: n for name, n in alive.items() if last[name] > i}
-    return most + image_bytes
+    return peak + image_bytes
 
 
 def image_bytes(shape: Shape) -> int:
@@ -62,7 +64,7 @@ def image_bytes(shape: Shape) -> int:
 
 
 def pruned(whole: Shape, count: int, seed: int) -> list[Shape]:
-    """Return random sub-models: in every other one all blocks are alike; somewhere there is a head."""
+    """Return random sub-models with at least one head; in every other one all blocks are alike."""
     rng = random.Random(seed)
     shapes: list[Shape] = []
     while len(shapes) < count:
@@ -73,56 +75,59 @@ def pruned(whole: Shape, count: int, seed: int) -> list[Shape]:
     return shapes
 
 
-def test_coefficients_by_hand():
-    """Of N = 5, E = 8, hd = 4, with 2 heads and 16 channels in one block; 4 bytes a number, twice for the arena.
+def test_coefficients_by_hand() -> None:
+    """N = 5, E = 8, hd = 4, 2 heads and 16 channels in one block; 4 bytes a number, twice for the arena.
 
     A head: 6 x 5 x 4 = 120 numbers around its bias, more than 3 x 5 x 4 + 5 x 5 = 85 around its scores.
     A channel: 2 x 5 = 10 numbers. Fixed: an image of 4 x 4; twice what lives at the first product, 2 x 40 + 60 of qkv
     less the head's 120, or 40 + 40 - 60, or 40 of the embedding; columns of fc1 and qkv padded by at most 15 x 8 each,
     those of proj and fc2 by 8 x (8 + 16): 432 numbers.
     """
-    line = measure_memory(SMALLEST)
+    line = activation_memory(SMALLEST)
     assert (line.per_head, line.per_channel) == (960, 80)
     assert line.fixed == 64 + 2 * 160 + 1728
     assert (ARENA, CONVOLUTION_BYTES) == (2, 65536)
 
 
-def test_scores_count_where_there_are_many_tokens():
-    """With 65 tokens and heads of 4: Q, K, V and scores, 3 x 65 x 4 + 65 x 65 = 5,005 numbers for each head."""
-    assert measure_memory(MANY_TOKENS).per_head == 2 * 4 * 5005
+def test_scores_count_where_there_are_many_tokens() -> None:
+    """With 65 tokens and heads of 4: Q, K, V and scores are 3 x 65 x 4 + 65 x 65 = 5,005 numbers a head."""
+    assert activation_memory(MANY_TOKENS).per_head == 2 * 4 * 5005
 
 
-def test_a_wide_stream_counts_where_heads_are_narrow():
-    """With E = 512 and heads of 8: the residual sum holds 3 x 65 x 512 numbers, less the one head that is counted.
+def test_a_wide_stream_counts_where_heads_are_narrow() -> None:
+    """With E = 512 and heads of 8, the residual sum holds 3 x 65 x 512 numbers, less the one head counted.
 
     A head counts 3 x 65 x 8 + 65 x 65 = 5,785 numbers; 512 is a multiple of 16, so only fc1 and qkv are padded.
     """
-    assert measure_memory(WIDE).fixed == 4 * (16 * 16 + 2 * (3 * 65 * 512 - 5785) + 2 * 15 * 512)
+    assert activation_memory(WIDE).fixed == 4 * (16 * 16 + 2 * (3 * 65 * 512 - 5785) + 2 * 15 * 512)
 
 
-def test_each_further_block_is_padding():
-    """Tensors of one block are freed before the next: three blocks more add what packing pads of them."""
-    one, four = measure_memory(SMALLEST), measure_memory(replace(SMALLEST, num_heads=(2,) * 4, hidden_dim=(16,) * 4))
+def test_each_further_block_is_padding() -> None:
+    """Tensors of a block are freed before the next, so three more blocks add only their packing."""
+    one, four = (
+        activation_memory(SMALLEST),
+        activation_memory(replace(SMALLEST, num_heads=(2,) * 4, hidden_dim=(16,) * 4)),
+    )
     assert four.fixed - one.fixed == 3 * 1728
     assert (four.per_head, four.per_channel) == (one.per_head, one.per_channel)
 
 
-def test_heads_of_whole_columns_are_not_padded():
-    """Heads of 16 dims fill the kernels' columns: only fc1 is padded, by 15 x 64 numbers in each block."""
-    narrower = measure_memory(replace(DIGITS, head_dim=15)).fixed - measure_memory(DIGITS).fixed
+def test_heads_of_whole_columns_are_not_padded() -> None:
+    """Heads of 16 dims fill the kernels' columns, so only fc1 is padded, by 15 x 64 numbers in each block."""
+    narrower = activation_memory(replace(DIGITS, head_dim=15)).fixed - activation_memory(DIGITS).fixed
     assert narrower > 4 * 4 * 15 * 64 - 2 * 4 * 17 * 64
 
 
-def test_prediction_by_hand():
+def test_prediction_by_hand() -> None:
     """100 + max(10 x 3, 2 x 20) = 140 bytes."""
-    assert Activations(fixed=100, per_head=10, per_channel=2).peak(heads=3, channels=20) == 140
+    assert ActivationMemory(fixed=100, per_head=10, per_channel=2).peak(heads=3, channels=20) == 140
 
 
 @pytest.mark.parametrize("embed_dim", [1024, 768, 680, 344, 168])
-def test_a_large_model_takes_no_time(embed_dim):
-    """ViT-Large at any width: coefficients are whole bytes, and the fixed part falls with the width."""
+def test_a_large_model_has_whole_bytes(embed_dim: int) -> None:
+    """For a ViT-Large at any width, coefficients are whole bytes, and the fixed part falls with the width."""
     large = Shape(224, 16, 3, 1000, embed_dim, 64, (16,) * 24, (4096,) * 24)
-    line = measure_memory(large)
+    line = activation_memory(large)
     assert all(isinstance(n, int) and n > 0 for n in (line.fixed, line.per_head, line.per_channel))
     assert line.fixed < 3 * 197 * embed_dim * 4 * 4 + 24 * 2**20
 
@@ -137,21 +142,21 @@ def test_a_large_model_takes_no_time(embed_dim):
     ],
     ids=str,
 )
-def test_never_under_what_lives_at_once(tmp_path, shape):
-    """Without the margins for arena, session and padding, no operator of the exported graph has more alive."""
+def test_never_below_the_live_tensors(tmp_path: Path, shape: Shape) -> None:
+    """Without the margins for arena, session and padding, no operator of the exported graph needs more."""
     pytest.importorskip("onnxscript")
     export_onnx(random_model(shape), tmp_path / "model.onnx")
-    most = most_alive(tmp_path / "model.onnx", image_bytes(shape))
+    live_bytes = max_live_bytes(tmp_path / "model.onnx", image_bytes(shape))
     whole = replace(shape, num_heads=(max(shape.num_heads),) * shape.depth)
-    line = measure_memory(whole)
+    line = activation_memory(whole)
     need = predicted(line, shape)
-    assert most <= need
-    assert most - image_bytes(shape) <= (need - image_bytes(shape)) / ARENA + CONVOLUTION_BYTES
+    assert live_bytes <= need
+    assert live_bytes - image_bytes(shape) <= (need - image_bytes(shape)) / ARENA + CONVOLUTION_BYTES
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from /proc")
-def test_never_under_what_a_process_takes(tmp_path, monkeypatch):
-    """A pruned sub-model, run by ONNX Runtime in its own process, takes what is predicted at most, and no third less.
+def test_never_below_a_real_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pruned sub-model in ONNX Runtime, in its own process, takes at most the prediction and at least two thirds.
 
     The benchmark takes the median of more processes, of more and larger sub-models.
     """
@@ -162,5 +167,5 @@ def test_never_under_what_a_process_takes(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "PROCESSES", 1)
     whole = replace(TINY, embed_dim=96)
     shape = replace(whole, num_heads=(3, 1), hidden_dim=(104, 600))
-    found = benchmark.row("", whole, shape, benchmark.overhead_bytes(tmp_path, whole.depth), tmp_path)
+    found = benchmark.measure_row("", whole, shape, benchmark.overhead_bytes(tmp_path, whole.depth), tmp_path)
     assert 1 <= found.ratio <= 1.5, found

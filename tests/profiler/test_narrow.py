@@ -1,4 +1,4 @@
-"""Embed width as a third thing to prune: planned, cut and executed narrow."""
+"""Embed width as the third dimension of pruning: planned, cut and executed."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +8,8 @@ import torch
 
 from planner.errors import InputError
 from planner.executor.bundle import read_bundle
-from planner.executor.evaluate import evaluate
-from planner.executor.execute import cut_out, execute
+from planner.executor.evaluate import evaluate_bundle
+from planner.executor.execute import cut_sub_model, execute_plan
 from planner.library import load_profile
 from planner.network import audit, counts
 from planner.network.checkpoint import load_card, load_model, whole_shape
@@ -18,7 +18,7 @@ from planner.network.vit import VisionTransformer
 from planner.rules import cost
 from planner.rules.check import check
 from planner.schema import Assignment, Fleet, Goal, Profile
-from planner.solver import solve
+from planner.solver import SolveOptions, solve
 
 # ED-ViT's claim is one sub-model of ten classes against the whole model.
 BASE = replace(whole_shape(load_card("vit_base_patch16_224")), num_classes=10)
@@ -26,7 +26,7 @@ TWO_TWELFTHS = replace(BASE, embed_dim=128, num_heads=(2,) * 12, hidden_dim=(512
 
 
 def test_two_twelfths_of_every_width_of_a_vit_base() -> None:
-    """34.3 times fewer parameters; 29.1 times fewer MACs in matrix products, as the claim counts, 29.0 with norms."""
+    """34.3 times fewer parameters; 29.1 times fewer MACs in matrix products, as published, 29.0 with norms."""
     whole, small = counts.exact(BASE), counts.exact(TWO_TWELFTHS)
     assert whole.params / small.params == pytest.approx(34.26, abs=0.005)
     products = [n.macs - counts.norm_macs(s) for n, s in ((whole, BASE), (small, TWO_TWELFTHS))]
@@ -35,7 +35,7 @@ def test_two_twelfths_of_every_width_of_a_vit_base() -> None:
 
 
 def test_a_vit_base_is_cut_to_it() -> None:
-    """What surgery leaves of a real ViT-Base has just the parameters and MACs that were counted."""
+    """A real ViT-Base after surgery has the counted parameters and MACs."""
     with torch.device("meta"):
         whole = VisionTransformer(BASE).eval()
     small = cut(whole, [[3, 7]] * 12, [range(512)] * 12, range(5, 133))
@@ -45,7 +45,7 @@ def test_a_vit_base_is_cut_to_it() -> None:
 
 
 def test_it_is_planned_by_the_same_numbers() -> None:
-    """The costs of a profile at width 128 say the same of 2 heads and 512 channels in each block."""
+    """A profile's costs at width 128 give the same counts for 2 heads and 512 channels in each block."""
     profile = load_profile("digits-vit")
     for width in profile.widths:
         shape = replace(whole_shape(load_card("digits-vit")), embed_dim=width.embed_dim)
@@ -61,7 +61,7 @@ def profile() -> Profile:
 
 
 def tight_fleet() -> Fleet:
-    """Return two boards whose memory or time no full width fits well."""
+    """Return two boards for which sub-models of full width are too large or too slow."""
     device = {"memory_budget": "200KiB", "runtime_overhead": "48KiB", "macs_per_second": 8e7}
     return Fleet.model_validate(
         {
@@ -73,35 +73,35 @@ def tight_fleet() -> Fleet:
 
 
 def test_narrow_plans_are_solved_executed_and_measured(profile: Profile, tmp_path: Path) -> None:
-    """A plan with narrow sub-models passes the check; what is executed has the planned sizes and dims."""
+    """A plan with narrow sub-models passes the check and is executed with the planned sizes."""
     fleet = tight_fleet()
-    plan = solve(profile, fleet, Goal(max_accuracy_drop=0.2), time_limit_s=20, deterministic=True)
+    plan = solve(profile, fleet, Goal(max_accuracy_drop=0.2), SolveOptions(time_limit_s=20, deterministic=True))
     narrow = [a for a in plan.assignments if a.embed_dim < 64]
     assert narrow
     assert check(plan, profile, fleet) == []
-    execute(plan, profile, tmp_path / "bundle", epochs=1)
+    execute_plan(plan, profile, tmp_path / "bundle", epochs=1)
     bundle = read_bundle(tmp_path / "bundle")
     assert [m.shape.embed_dim for m in bundle.sub_models] == [a.embed_dim for a in plan.assignments]
     assert bundle.fusion.embed_dims == tuple(a.embed_dim for a in plan.assignments)
-    evaluation = evaluate(bundle)
+    evaluation = evaluate_bundle(bundle)
     assert evaluation.devices.keys() == {a.device for a in plan.assignments}
 
 
 def test_the_dims_that_are_kept_are_the_most_important(profile: Profile) -> None:
-    """A sub-model of width e has the first e dims of the profile's order, in the order of the model."""
+    """A sub-model of width e keeps the first e dims of the profile's order, in the order of the model."""
     _, whole = load_model("digits-vit")
     a = assignment(profile, 32)
-    small = cut_out(whole, profile, a)
+    small = cut_sub_model(whole, profile, a)
     dims = sorted(profile.embed_dim_order[:32])
     assert torch.equal(small.cls_token, whole.cls_token[:, :, dims])
     assert torch.equal(small.head.weight, whole.head.weight[:, dims])
 
 
 def test_a_profile_that_names_no_dims_is_refused(profile: Profile) -> None:
-    """Which dims to keep cannot be guessed."""
+    """A profile without an order of dims is refused, as the order cannot be guessed."""
     bare = Profile.model_validate(profile.model_dump() | {"embed_dim_order": ()})
     with pytest.raises(InputError, match=r"b: embed_dim 32 needs a profile with embed_dim_order, .* profile the model"):
-        cut_out(load_model("digits-vit")[1], bare, assignment(profile, 32))
+        cut_sub_model(load_model("digits-vit")[1], bare, assignment(profile, 32))
 
 
 def assignment(profile: Profile, embed_dim: int) -> Assignment:

@@ -1,4 +1,4 @@
-"""The networks that are timed: few, of whole depth, able to tell all parameters apart."""
+"""Designs of probes: few networks of whole depth that determine all coefficients."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import pytest
 from planner.network import counts
 from planner.network.vit import Shape
 from planner.network.widths import embed_widths
-from planner.profiler.device.latency_fit import Timed, num_parameters
+from planner.profiler.device.latency_fit import TimedNetwork, num_parameters
 from planner.profiler.device.probe_design import NUM_NETWORKS, design_probes
 from tests.helpers.timed_networks import DIGITS
 
@@ -20,7 +20,7 @@ WHOLES = {"digits-vit": DIGITS, "vit-tiny": TINY, "vit-base": BASE, "vit-large":
 
 @pytest.mark.parametrize("name", WHOLES)
 def test_the_networks_tell_all_parameters_apart(name: str) -> None:
-    """24 networks of whole depth: the widths take turns, channels come in eights, ten parameters can be found."""
+    """24 networks of whole depth vary widths, channels come in eights, and ten coefficients are determined."""
     whole = WHOLES[name]
     widths = embed_widths(whole)
     shapes = design_probes(whole, widths, seed=0)
@@ -29,12 +29,12 @@ def test_the_networks_tell_all_parameters_apart(name: str) -> None:
     per_width = [sum(s.embed_dim == e for s in shapes) for e in widths]
     assert max(per_width) - min(per_width) <= 1
     assert all(c % 8 == 0 for s in shapes for c in s.hidden_dim)
-    assert num_parameters([Timed(s.embed_dim, s.num_heads, s.hidden_dim, 1.0) for s in shapes]) == 10
+    assert num_parameters([TimedNetwork(s.embed_dim, s.num_heads, s.hidden_dim, 1.0) for s in shapes]) == 10
 
 
 @pytest.mark.parametrize("name", WHOLES)
 def test_a_small_device_can_hold_each_network(name: str) -> None:
-    """No network has more than 96 MiB of float32 weights; a model that is smaller than that is itself among them."""
+    """No network has more than 96 MiB of float32 weights; a model below that is among them itself."""
     whole = WHOLES[name]
     shapes = design_probes(whole, embed_widths(whole), seed=0)
     assert max(counts.exact(s).params * 4 for s in shapes) <= 96 * 2**20
@@ -43,7 +43,7 @@ def test_a_small_device_can_hold_each_network(name: str) -> None:
 
 @pytest.mark.parametrize("name", WHOLES)
 def test_no_network_stands_alone(name: str) -> None:
-    """Each is like others: left out, it can be foretold from them at no more than six times a timing's own noise.
+    """Each left-out network is predicted from the others with at most six times the noise of a timing.
 
     By the textbook: with leverage h, the variance of a left-out prediction's error is 1 / (1 - h) of the noise's.
     """
@@ -72,7 +72,7 @@ def test_the_seed_decides() -> None:
 
 
 def test_the_smallest_model_has_probes_too() -> None:
-    """One block, one head, four channels, one width: networks from nothing to all of it."""
+    """A model of one block, one head, four channels and one width has probes, too."""
     whole = replace(DIGITS, embed_dim=8, num_heads=(1,), hidden_dim=(4,))
     shapes = design_probes(whole, embed_widths(whole), seed=0)
     assert len(shapes) == NUM_NETWORKS

@@ -1,4 +1,4 @@
-"""probe.py as a device runs it: beside an onnxruntime that is played by a few lines, and once beside the real one."""
+"""probe.py as a device runs it, beside a stub of onnxruntime and once beside the real one."""
 
 import json
 import subprocess
@@ -40,7 +40,7 @@ class InferenceSession:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A probe folder of two networks in float32, with the played onnxruntime."""
+    """A probe folder of two float32 networks, with a stub of onnxruntime."""
     data = manifest_data()
     networks = data["networks"][:2]
     for network in networks:
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    """Run the folder's probe.py in the folder, for as short as it lets itself be told."""
+    """Run the folder's probe.py in the folder, for as short a time as it allows."""
     command = [sys.executable, "probe.py", "--seconds", "0", *args]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
 
@@ -65,7 +65,7 @@ def measured(folder: Path) -> ProbeResult:
 
 
 def test_each_network_is_timed_on_each_thread_count(folder: Path) -> None:
-    """Three rounds at least, no time under the millisecond that a run sleeps; the manifest's hash is the planner's."""
+    """Three rounds at least, none shorter than the stub sleeps; the manifest's hash is the planner's."""
     finished = run(folder, "--threads", "1,2")
     assert finished.returncode == 0, finished.stderr
     assert "latency.json: 4 timings." in finished.stdout
@@ -82,7 +82,7 @@ def test_each_network_is_timed_on_each_thread_count(folder: Path) -> None:
 
 
 def test_what_fails_is_reported_and_the_rest_timed(folder: Path) -> None:
-    """A network that does not load is a failure with the first line of its reason, not the end."""
+    """A network that cannot be loaded is reported with the first line of the reason, and the rest is timed."""
     write_text(folder / "n02-float32.onnx", "no room")
     finished = run(folder, "--threads", "1")
     assert finished.returncode == 0, finished.stderr
@@ -97,7 +97,7 @@ def test_what_fails_is_reported_and_the_rest_timed(folder: Path) -> None:
 
 
 def test_stopped_it_keeps_what_it_has_and_goes_on(folder: Path) -> None:
-    """Ctrl-C in the first round leaves what was before it, marked incomplete; the next run has those rounds still."""
+    """After Ctrl-C the finished rounds are kept, marked incomplete, and the next run goes on from them."""
     write_text(folder / "n02-float32.onnx", "stop")
     stopped = run(folder, "--threads", "1,2")
     assert stopped.returncode == 130
@@ -117,7 +117,7 @@ def test_stopped_it_keeps_what_it_has_and_goes_on(folder: Path) -> None:
 
 
 def test_a_finished_run_is_measured_anew_and_other_thread_counts_are_kept(folder: Path) -> None:
-    """Run for 1 thread, then for 2: both are there, and the first is as it was; run for 1 again, it is new."""
+    """A run for 2 threads keeps that for 1; another run for 1 replaces it."""
     run(folder, "--threads", "1")
     first = measured(folder)
     run(folder, "--threads", "2")
@@ -130,8 +130,8 @@ def test_a_finished_run_is_measured_anew_and_other_thread_counts_are_kept(folder
     assert again["n01", 2] == both["n01", 2]
 
 
-def test_the_result_of_another_folder_is_not_gone_on_with(folder: Path) -> None:
-    """An interrupted latency.json of another manifest is overwritten, as is a damaged one."""
+def test_the_result_of_another_folder_is_overwritten(folder: Path) -> None:
+    """An interrupted latency.json of another manifest is overwritten, and so is a damaged one."""
     run(folder, "--threads", "1")
     data = json.loads((folder / "latency.json").read_text())
     data |= {"manifest_sha256": "0" * 64, "complete": False}
@@ -154,7 +154,7 @@ def test_the_result_of_another_folder_is_not_gone_on_with(folder: Path) -> None:
     ],
 )
 def test_what_is_missing_is_named(folder: Path, file: str, text: str | None, message: str) -> None:
-    """Without onnxruntime, manifest or files the script says so in one sentence."""
+    """A missing onnxruntime, manifest or network file is named in one sentence."""
     (folder / file).unlink()
     if text is not None:
         write_text(folder / file, text)
@@ -173,7 +173,7 @@ def test_thread_counts_are_checked(folder: Path, threads: str) -> None:
 
 
 def test_it_opens_networks_as_the_runtime_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Both sessions have the same options, so what is timed is what will run."""
+    """The script and the runtime open sessions with the same options."""
     onnxruntime = pytest.importorskip("onnxruntime")
     from planner.runtime import session
 

@@ -1,36 +1,38 @@
-"""Profiles: built whole, built in two goes, built of a card without weights."""
+"""Profiles: built at once, built in two runs, built of a card without weights."""
 
 import dataclasses
 import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from planner.errors import InputError
 from planner.library import load_profile
-from planner.network import audit
+from planner.network import audit, data
 from planner.network.checkpoint import find_card, load_card, load_model, whole_shape
-from planner.profiler import build, trial_plans
-from planner.profiler.build import Options, Stage, build_profile
+from planner.profiler import trial_plans
+from planner.profiler.build import ProfileOptions, Stage, build_profile
 from planner.profiler.device import local_latency
-from planner.schema import Profile
+from planner.profiler.trial_plans import TrialPlan
+from planner.schema import ModelCard, Profile
 
-OPTIONS = Options(images_per_class=30, num_probes=3)
-STAGE = "probe what accuracy survives"
+OPTIONS = ProfileOptions(images_per_class=30, num_trials=3)
+STAGE = "execute trial plans"
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a profile of few and short probes."""
-    monkeypatch.setattr(trial_plans, "EPOCHS", 1)
+    """Make profiles of few and short trial plans."""
+    monkeypatch.setattr(trial_plans, "DEFAULT_EPOCHS", 1)
     monkeypatch.setattr(local_latency, "_ROUNDS", 1)
     monkeypatch.setattr(local_latency, "_SECONDS_PER_ROUND", 0.001)
 
 
 def test_an_interrupted_profile_goes_on(quick: None, tmp_path: Path) -> None:
-    """Stopped in the second probe and started again: the first is not repeated, the profile is the unbroken one."""
+    """A profile stopped in the second trial plan repeats nothing and equals an unbroken one."""
 
     class StoppedError(Exception):
         pass
@@ -44,10 +46,15 @@ def test_an_interrupted_profile_goes_on(quick: None, tmp_path: Path) -> None:
     work = tmp_path / "broken"
     with pytest.raises(StoppedError):
         build_profile("digits-vit", work, OPTIONS, stop)
-    made = []
+    made: list[int] = []
     original = trial_plans.run_trial
+
+    def counted(*args: Any) -> TrialPlan:
+        made.append(len(args[1]))
+        return original(*args)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trial_plans, "run_probe", lambda *args: made.append(len(args[1])) or original(*args))
+        patch.setattr(trial_plans, "run_trial", counted)
         resumed = build_profile("digits-vit", work, OPTIONS)
     assert made == [1, 5]
     without_timing = [p.model_dump(exclude={"latency"}) for p in (resumed, unbroken)]
@@ -57,16 +64,21 @@ def test_an_interrupted_profile_goes_on(quick: None, tmp_path: Path) -> None:
 
 
 def test_the_test_part_is_never_read(quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Profiling asks for the training part alone."""
-    parts = []
-    original = build.data.load
-    monkeypatch.setattr(build.data, "load", lambda card, part, n: parts.append(part) or original(card, part, n))
-    build_profile("digits-vit", tmp_path, dataclasses.replace(OPTIONS, num_probes=1))
+    """Profiling reads the training part alone."""
+    parts: list[str] = []
+    original = data.load
+
+    def counted(card: ModelCard, part: data.DataPart, per_class: int | None) -> data.Samples:
+        parts.append(part)
+        return original(card, part, per_class)
+
+    monkeypatch.setattr(data, "load", counted)
+    build_profile("digits-vit", tmp_path, dataclasses.replace(OPTIONS, num_trials=1))
     assert set(parts) == {"train"}
 
 
 def test_a_card_without_weights_has_costs(quick: None, tmp_path: Path) -> None:
-    """Its units matter as much as they cost to every class alike; it says so, and predicts no accuracy."""
+    """Without weights, importance is assumed proportional to MACs, and no accuracy is predicted."""
     card = json.loads(find_card("digits-vit").read_text())
     bare = {key: card[key] for key in ("model", "description", "architecture", "classes")}
     (tmp_path / "card.json").write_text(json.dumps(bare))
@@ -79,13 +91,15 @@ def test_a_card_without_weights_has_costs(quick: None, tmp_path: Path) -> None:
     assert len(set(heads)) == len(set(groups)) == 1
     width = profile.widths[0]
     assert heads[0][0][0] / groups[0][0][0] == pytest.approx(width.head_macs[0] / (8 * width.channel_macs[0]), rel=1e-3)
-    assert profile.width(32).embed_retention == (0.5,) * 10
+    narrow = profile.width(32)
+    assert narrow is not None
+    assert narrow.embed_retention == (0.5,) * 10
     assert profile.provenance["importance"] == "assumed: each unit matters as much as its MACs"
     assert (profile.recovery, profile.fused_accuracy) == ((), None)
 
 
 def test_a_card_without_data_is_refused(tmp_path: Path) -> None:
-    """Who needs what cannot be found out without images."""
+    """Importance cannot be measured without images."""
     path = find_card("digits-vit")
     card = {key: value for key, value in json.loads(path.read_text()).items() if key not in ("data", "preprocessing")}
     (tmp_path / "card.json").write_text(json.dumps(card))
@@ -95,7 +109,7 @@ def test_a_card_without_data_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_shipped_profile_is_of_the_shipped_model() -> None:
-    """Hash, classes and costs agree with the checkpoint, whose whole counts are what heads and channels add up to."""
+    """Hash, classes and costs agree with the checkpoint, and counts add up to the whole."""
     profile, card = load_profile("digits-vit"), load_card("digits-vit")
     assert (profile.weights_sha256, profile.classes) == (card.weights_sha256, card.classes)
     fixed, head, channel = audit.audit(whole_shape(card))

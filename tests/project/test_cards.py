@@ -1,6 +1,7 @@
-"""Cards: what belongs together, what is refused, and the sizes of the models that come along."""
+"""Cards: rules between keys, refusals, and the sizes of the shipped models."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,8 @@ from planner.library import DEFAULT_PROFILE, folder
 from planner.network import audit, counts
 from planner.network.checkpoint import load_card, load_model, whole_shape
 from planner.network.vit import VisionTransformer
-from planner.schema import ModelCard, numbered, read_document, write_document
+from planner.schema import ModelCard, numbered_classes, read_document, write_document
+from tests.helpers.common import Json
 
 ARCHITECTURE = {
     "image_size": 4,
@@ -41,7 +43,7 @@ KNOWN = {
 }
 
 
-def read(tmp_path, **changes):
+def read(tmp_path: Path, **changes: object) -> ModelCard:
     """Write the small card with some keys changed, and read it."""
     path = tmp_path / "card.json"
     path.write_text(json.dumps(CARD | changes))
@@ -49,8 +51,8 @@ def read(tmp_path, **changes):
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_a_shipped_card_has_the_published_size(name):
-    """The closed form of its shape gives the published parameters to the last, and MACs to four digits."""
+def test_a_shipped_card_has_the_published_size(name: str) -> None:
+    """The closed form gives the published number of parameters, and MACs to four digits."""
     card = load_card(name)
     total = counts.exact(whole_shape(card))
     assert (total.params, f"{total.macs / 1e9:#.4g}") == KNOWN[name]
@@ -59,30 +61,30 @@ def test_a_shipped_card_has_the_published_size(name):
     assert card.weights is None
 
 
-def test_every_shipped_card_is_known():
-    """The published sizes and the digits ViT: nothing else is listed, and that stays the default."""
+def test_every_shipped_card_is_known() -> None:
+    """Nothing but the published sizes and the digits ViT is shipped, and the digits ViT is the default."""
     assert {path.parent.name for path in folder("models").glob("*/card.json")} == {*KNOWN, "digits-vit"}
     assert DEFAULT_PROFILE == "digits-vit"
     assert load_model("digits-vit")[0].weights is not None
 
 
 @pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "vit_base_patch16_224"])
-def test_a_shipped_card_is_counted_as_its_closed_form(name):
-    """fvcore and torch count the network of the card as the closed form does; distilled or not, tiny or base."""
+def test_a_shipped_card_is_counted_as_its_closed_form(name: str) -> None:
+    """fvcore and torch count the card's network as the closed form does."""
     shape = whole_shape(load_card(name))
     model = VisionTransformer(shape).eval()
     assert audit.count(model) == counts.exact(shape)
 
 
-def test_a_card_without_weights_is_no_model():
-    """Its costs can be had, but not its answers: the complaint says what to do."""
+def test_a_card_without_weights_is_no_model() -> None:
+    """A card without weights has costs but cannot be loaded; the message says what to do."""
     with pytest.raises(InputError, match=r"card\.json: the card has no weights.*`planner import"):
         load_model("deit_tiny_patch16_224")
 
 
 @pytest.mark.parametrize(("given", "names"), [(3, ("0", "1", "2")), (["x", "y"], ("x", "y"))])
-def test_classes_are_names_or_a_number(tmp_path, given, names):
-    """A number stands for the names 0, 1 and so on, and is written as it was."""
+def test_classes_are_names_or_a_number(tmp_path: Path, given: int | list[str], names: tuple[str, ...]) -> None:
+    """A number stands for the names 0, 1, ..., and is written back as a number."""
     card = read(tmp_path, classes=given)
     assert card.classes == names
     write_document(tmp_path / "card.json", card)
@@ -90,8 +92,8 @@ def test_classes_are_names_or_a_number(tmp_path, given, names):
     assert read_document(tmp_path / "card.json", ModelCard) == card
 
 
-def test_a_minimal_card_has_the_usual_conventions(tmp_path):
-    """timm's names and epsilon, one token, no data; its shape has them too."""
+def test_a_minimal_card_has_the_usual_conventions(tmp_path: Path) -> None:
+    """Defaults are timm's names and epsilon, one prefix token and no data."""
     card = read(tmp_path)
     assert (card.parameter_names, card.data, card.training, card.accuracy) == ("timm", None, None, None)
     assert (whole_shape(card).distilled, whole_shape(card).layer_norm_eps) == (False, 1e-6)
@@ -121,8 +123,8 @@ def test_a_minimal_card_has_the_usual_conventions(tmp_path):
         ({"architecture": ARCHITECTURE | {"stem_channels": [0]}}, r"stem_channels\[0\]: must be >= 1, got 0"),
     ],
 )
-def test_a_card_that_does_not_hold_together_is_refused(tmp_path, changes, message):
-    """What must hold, and what was given, in a sentence that names the file."""
+def test_a_card_that_does_not_hold_together_is_refused(tmp_path: Path, changes: Json, message: str) -> None:
+    """The message names the file, the rule and the value."""
     with pytest.raises(InputError, match=message) as error:
         read(tmp_path, **changes)
     assert str(error.value).startswith(f"{tmp_path / 'card.json'}: ")
@@ -144,13 +146,13 @@ def test_a_card_that_does_not_hold_together_is_refused(tmp_path, changes, messag
         (IDX | SPLIT, {"resize": 3}, "preprocessing: resize must be >= image_size 4"),
     ],
 )
-def test_data_that_cannot_be_meant_are_refused(tmp_path, data, preprocessing, message):
-    """An unknown source, two test parts or none, files that lack their pair: each said with its place in the card."""
+def test_inconsistent_data_are_refused(tmp_path: Path, data: Json, preprocessing: Json, message: str) -> None:
+    """Unknown sources, contradicting test parts and incomplete pairs are named with their place."""
     with pytest.raises(InputError, match=message) as error:
         read(tmp_path, data=data, preprocessing=PREPROCESSING | preprocessing)
     assert "\n" not in str(error.value)
 
 
-def test_numbered_names():
-    """Three classes are 0, 1 and 2."""
-    assert numbered(3) == ("0", "1", "2")
+def test_numbered_names() -> None:
+    """Three numbered classes are named 0, 1 and 2."""
+    assert numbered_classes(3) == ("0", "1", "2")

@@ -1,4 +1,4 @@
-"""The pages under docs/ say what is true: links lead somewhere, commands parse, JSON is valid, numbers agree."""
+"""The pages under docs/ are true: links and commands work, JSON is valid, numbers agree."""
 
 import json
 import re
@@ -10,11 +10,13 @@ import pytest
 from planner.library import folder, load_fleet, load_profile
 from planner.schema import Fleet, ModelCard
 from planner.solver import solve
-from tests.cli.test_cli import planner
+from tests.helpers.command_line import planner
 from tests.helpers.commands import lines_of, mentions, parse, unknown_flags
+from tests.helpers.common import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
-PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"], key=lambda path: path.name)
+PAGES = sorted(
+    [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"], key=lambda path: path.name
+)
 # Cheap enough to be run.
 CHEAP = re.compile(r"planner (schema |solve .*examples/by-hand/)")
 
@@ -37,7 +39,7 @@ def anchors(path: Path) -> frozenset[str]:
 
 @each_page
 def test_links_lead_somewhere(path: Path) -> None:
-    """Every relative link is a file of the repository, and every anchor a heading there."""
+    """Every relative link leads to a file of the repository, and every anchor to a heading."""
     for target in re.findall(r"\]\(([^)\s]+)\)", text_of(path)):
         if target.startswith("https://"):
             continue
@@ -50,20 +52,20 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 @each_page
 def test_commands_parse(path: Path) -> None:
-    """Every command line of a shell block is one that the program takes."""
+    """Every command line in a shell block is valid."""
     for line in lines_of(text_of(path)):
         parse(line)
 
 
 @each_page
 def test_mentioned_flags_exist(path: Path) -> None:
-    """A flag that is mentioned beside its command is one of that command's."""
+    """A flag mentioned with a command belongs to that command."""
     for line in mentions(text_of(path)):
         assert unknown_flags(line) == set(), f"{path.name}: {line}"
 
 
 def test_cheap_commands_run(tmp_path: Path) -> None:
-    """What the pages call and takes no time is run, in a folder that has only the examples."""
+    """Quick commands of the pages run in a folder that has only the examples."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     lines = {line.partition(" > ")[0] for path in PAGES for line in lines_of(text_of(path)) if CHEAP.match(line)}
     assert len(lines) == 2
@@ -87,13 +89,13 @@ def test_json_is_valid() -> None:
 
 
 def test_the_own_fleet_of_getting_started(tmp_path: Path) -> None:
-    """The fleet that getting-started.md builds has the latency that it shows."""
+    """The fleet built in getting-started.md has the latency shown there."""
     text = text_of(ROOT / "docs" / "getting-started.md")
     (block,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     (tmp_path / "devices.json").write_text(block)
     plan = solve(load_profile("digits-vit"), load_fleet(tmp_path / "devices.json"))
     assert plan.status == "optimal"
-    shown = f"latency {plan.latency_us / 1000:.1f} ms, bound {plan.bound_us / 1000:.1f} ms, gap 0.0 %"
+    shown = f"latency {plan.latency_us / 1000:.1f} ms, bound {plan.bound_us / 1000:.1f} ms, gap 0.0%"
     assert shown in text.partition("planner solve --out plan.json\n")[2]
 
 

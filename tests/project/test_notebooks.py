@@ -1,4 +1,4 @@
-"""The notebooks: readable stories, whose outputs are what comes out today (those that take longest: another file)."""
+"""The notebooks: readable, and with outputs that are up to date (the slowest ones are in another file)."""
 
 import base64
 import json
@@ -17,8 +17,9 @@ LARGEST_BYTES = 10**6
 
 
 def stored(name: str) -> NotebookNode:
-    """Return a notebook as it is stored."""
-    return nbformat.read(HERE / f"{name}.ipynb", as_version=4)
+    """Return a stored notebook."""
+    notebook: NotebookNode = nbformat.read(HERE / f"{name}.ipynb", as_version=4)
+    return notebook
 
 
 def outputs(notebook: NotebookNode) -> list[NotebookNode]:
@@ -27,13 +28,13 @@ def outputs(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 @pytest.mark.parametrize("name", ["01_profile", "02_plan", "03_what_if"])
-def test_what_is_stored_is_what_comes_out(name: str) -> None:
-    """Executed in a fresh kernel, every cell says what is stored."""
+def test_stored_outputs_are_up_to_date(name: str) -> None:
+    """Executed in a fresh kernel, every cell has its stored output."""
     assert_fresh(name)
 
 
 def test_all_notebooks_are_tested() -> None:
-    """A new notebook is named here, and executed in one of the two files."""
+    """Every notebook is listed here, and executed in one of the two files."""
     assert [path.stem for path in notebooks()] == NAMES
     sources = (Path(__file__).read_text(), (Path(__file__).parent / "test_notebooks_trained.py").read_text())
     assert all(any(f'["{name}"' in source or f', "{name}"' in source for source in sources) for name in NAMES)
@@ -41,7 +42,7 @@ def test_all_notebooks_are_tested() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_is_a_story(name: str) -> None:
-    """It begins with a title and has 10 to 25 cells, all executed in order, and ends with words."""
+    """A notebook has a title, 10 to 25 cells, all executed in order, and closing words."""
     notebook = stored(name)
     assert 10 <= len(notebook.cells) <= 25
     assert notebook.cells[0].source.startswith(f"# {int(name[:2])}. ")
@@ -68,7 +69,7 @@ def test_a_notebook_can_be_read_on_the_web(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_is_stored_tidily(name: str) -> None:
-    """Nothing says when and where it was made, so that a rebuild without a change changes nothing."""
+    """Stored notebooks hold no dates and places, so that a rebuild without a change changes nothing."""
     text = (HERE / f"{name}.ipynb").read_text()
     assert nbformat.writes(tidied(stored(name))) + "\n" == text
     assert "timestamp" not in json.loads(text)["metadata"]
@@ -83,17 +84,17 @@ def test_links_lead_somewhere(name: str) -> None:
 
 
 def test_only_what_varies_is_left_out_of_the_comparison() -> None:
-    """Seconds and versions do not count; another number, another word, another bar do."""
+    """Seconds and versions are ignored; numbers, words and bars are compared."""
 
     def cell(text: str = "", figure: list[float] | None = None, tags: tuple[str, ...] = ()) -> NotebookNode:
         data = {"text/plain": text} if figure is None else {PLOTLY: {"data": [{"type": "bar", "x": figure}]}}
-        made = nbformat.v4.new_code_cell("", outputs=[nbformat.v4.new_output("display_data", data=data)])
+        made: NotebookNode = nbformat.v4.new_code_cell("", outputs=[nbformat.v4.new_output("display_data", data=data)])
         made.metadata["tags"] = list(tags)
         return made
 
-    said = comparable(cell("latency 6.5 ms (exact, 2.5 s), planner 0.1.0"))
-    assert said == comparable(cell("latency 6.5 ms (exact, 13.0 s), planner 0.2.0"))
-    assert said != comparable(cell("latency 6.6 ms (exact, 2.5 s), planner 0.1.0"))
+    expected = comparable(cell("latency 6.5 ms (exact, 2.5 s), planner 0.1.0"))
+    assert expected == comparable(cell("latency 6.5 ms (exact, 13.0 s), planner 0.2.0"))
+    assert expected != comparable(cell("latency 6.6 ms (exact, 2.5 s), planner 0.1.0"))
     assert comparable(cell(figure=[1.0, 2.0])) == comparable(cell(figure=[1.0, 2.0]))
     assert comparable(cell(figure=[1.0, 2.0])) != comparable(cell(figure=[1.0, 2.5]))
     assert comparable(cell("97.2 %", tags=("measured",))) == comparable(cell("96.9 %", tags=("measured",)))

@@ -1,4 +1,4 @@
-"""The notebooks that take longest, so that another worker may have them; see test_notebooks.py."""
+"""The slowest notebooks, in a file of their own to run in parallel; see test_notebooks.py."""
 
 import pytest
 
@@ -6,6 +6,6 @@ from tests.helpers.notebook_runs import assert_fresh
 
 
 @pytest.mark.parametrize("name", ["04_execute", "05_why_not"])
-def test_what_is_stored_is_what_comes_out(name: str) -> None:
-    """Executed in a fresh kernel, every cell says what is stored; of cells that train, but for the numbers."""
+def test_stored_outputs_are_up_to_date(name: str) -> None:
+    """Executed in a fresh kernel, every cell has its stored output, except for numbers of trainings."""
     assert_fresh(name)

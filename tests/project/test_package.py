@@ -1,4 +1,4 @@
-"""The wheel: it holds its data and works where it is installed."""
+"""The wheel holds its data and works where it is installed."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.helpers.common import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_profiles_and_models(wheel: Path) -> None:
-    """Everything shipped is inside the package, and nothing of the repository beside it."""
+    """The package holds everything shipped, and nothing else of the repository."""
     names = zipfile.ZipFile(wheel).namelist()
     for name in (
         "planner/profiles/digits-vit.json",
@@ -41,7 +41,7 @@ def test_the_wheel_holds_profiles_and_models(wheel: Path) -> None:
 
 
 def test_the_wheel_works_when_installed_elsewhere(wheel: Path, tmp_path: Path) -> None:
-    """Installed into a new environment, it plans in an empty folder; dependencies are lent by this one."""
+    """Installed into a new environment, with this one's dependencies, it plans in an empty folder."""
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=False)
     site = next((environment / "lib").glob("python*/site-packages"))

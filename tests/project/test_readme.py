@@ -1,4 +1,4 @@
-"""The README says what is true: its commands run, its Python runs, its flags exist."""
+"""The README is true: its commands and its Python run, its flags exist."""
 
 import os
 import re
@@ -6,7 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.helpers.common import ROOT
+
 README = (ROOT / "README.md").read_text()
 
 
@@ -43,7 +44,7 @@ def test_make_targets_exist() -> None:
 
 
 def test_flags_exist() -> None:
-    """Every flag in the README is one of the command line's."""
+    """Every flag in the README exists."""
     import typer.main
 
     from planner.cli import app
@@ -57,7 +58,7 @@ def test_flags_exist() -> None:
 
 
 def test_the_fleet_example_is_valid() -> None:
-    """The devices.json in the README is a fleet that can be read."""
+    """The devices.json in the README is a valid fleet."""
     from planner.schema import Fleet
 
     for block in blocks("json"):
@@ -65,7 +66,7 @@ def test_the_fleet_example_is_valid() -> None:
 
 
 def test_the_changelog_has_this_version() -> None:
-    """The version of the package has its entry."""
+    """The changelog has an entry for the package's version."""
     import planner
 
     assert f"## {planner.__version__}" in (ROOT / "CHANGELOG.md").read_text()

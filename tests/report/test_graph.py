@@ -1,22 +1,20 @@
-"""The fleet as a graph: nodes, hops and paths against the pencil fleet and the demo."""
+"""The graph of a fleet: nodes, hops and paths of the pencil fleet and the demo."""
 
 import itertools
 import math
-from pathlib import Path
 
 from planner.library import load_fleet, load_profile
-from planner.report.graph import graph_of
+from planner.report.graph import fleet_graph
 from planner.schema import Goal
-from planner.solver import solve
+from planner.solver import SolveOptions, solve
+from tests.helpers.common import DEVICES
 from tests.helpers.drawn_plan import drawn, drawn_plan
 from tests.helpers.pencil import fleet, fleet_data, profile
 
-EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "devices.json"
-
 
 def test_nodes_say_what_each_device_does() -> None:
-    """`gateway` fuses, `far` is the bottleneck behind `near`, which is idle."""
-    graph = graph_of(*drawn())
+    """`gateway` fuses, `far` is the bottleneck, and `near`, a relay, is idle."""
+    graph = fleet_graph(*drawn())
     assert list(graph) == ["gateway", "near", "far"]
     far = graph.nodes["far"]
     assert (far["kind"], far["classes"]) == ("board", ("a", "b"))
@@ -33,7 +31,7 @@ def test_nodes_say_what_each_device_does() -> None:
 
 def test_edges_are_the_links_and_say_what_they_carry() -> None:
     """Both hops to `far` are in use; with `far` idle, none is."""
-    graph = graph_of(*drawn())
+    graph = fleet_graph(*drawn())
     assert dict(graph.edges["gateway", "near"]) == {
         "bandwidth_mbps": 8,
         "latency_ms": 1,
@@ -43,32 +41,32 @@ def test_edges_are_the_links_and_say_what_they_carry() -> None:
     assert graph.edges["near", "far"]["used"]
     assert not graph.has_edge("gateway", "far")
     gateway = drawn_plan().model_dump(mode="json")["assignments"][0]
-    alone = graph_of(drawn_plan(assignments=[gateway], idle=["near", "far"]), profile(), fleet())
+    alone = fleet_graph(drawn_plan(assignments=[gateway], idle=["near", "far"]), profile(), fleet())
     assert [used for *_, used in alone.edges(data="used")] == [False, False]
 
 
-def test_who_has_no_link_hangs_on_the_default_link() -> None:
+def test_devices_without_a_link_use_the_default_link() -> None:
     """`far` without links is one hop of the default link from the aggregator."""
     links = fleet_data()["links"][:1]
     default = {"bandwidth_mbps": 2, "latency_ms": 9, "shared": "air"}
-    graph = graph_of(drawn_plan(), profile(), fleet(links=links, default_link=default))
+    graph = fleet_graph(drawn_plan(), profile(), fleet(links=links, default_link=default))
     assert dict(graph.edges["gateway", "far"]) == default | {"used": True}
     assert graph.nodes["far"]["path"] == ("gateway", "far")
     assert not graph.edges["gateway", "near"]["used"]
 
 
-def test_of_two_links_the_sooner_one_is_the_edge() -> None:
+def test_of_two_links_the_faster_one_is_the_edge() -> None:
     """100 bytes take 1000 + 100 us on the first link and 500 + 400 us on the second."""
     links = [*fleet_data()["links"], {"between": ["near", "gateway"], "bandwidth_mbps": 2, "latency_ms": 0.5}]
-    graph = graph_of(drawn_plan(), profile(), fleet(links=links))
+    graph = fleet_graph(drawn_plan(), profile(), fleet(links=links))
     assert graph.edges["gateway", "near"]["bandwidth_mbps"] == 2
 
 
 def test_the_demos_times_are_those_of_its_paths() -> None:
-    """Sending takes the latencies of a path's hops and the bits at the least bandwidth on it."""
-    digits, greenhouse = load_profile("digits-vit"), load_fleet(EXAMPLE)
-    plan = solve(digits, greenhouse, Goal(min_retention=0.1), time_limit_s=2)
-    graph = graph_of(plan, digits, greenhouse)
+    """Sending takes the sum of a path's latencies plus the bits at its lowest bandwidth."""
+    digits, greenhouse = load_profile("digits-vit"), load_fleet(DEVICES)
+    plan = solve(digits, greenhouse, Goal(min_retention=0.1), SolveOptions(time_limit_s=2))
+    graph = fleet_graph(plan, digits, greenhouse)
     for a in plan.assignments:
         path = graph.nodes[a.device]["path"]
         assert (path[0], path[-1]) == ("gateway", a.device)

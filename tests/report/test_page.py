@@ -1,4 +1,4 @@
-"""The page as text: whole, escaped, certified, and the commands that make it again."""
+"""The page as text: self-contained, escaped, certified, and with the commands that reproduce it."""
 
 import base64
 import hashlib
@@ -18,18 +18,17 @@ from planner.report.page_tables import devices_table, scenarios_table, times_tab
 from planner.report.reproduce import commands, goal_file
 from planner.schema import Goal, GoalFile, sha256_of, write_document
 from planner.solver import solve
-from tests.cli.test_cli import DEVICES as DEMO
-from tests.cli.test_cli import planner, refused
-from tests.helpers.commands import ROOT, found, parse
+from tests.helpers.command_line import planner, refused
+from tests.helpers.commands import PROGRAM, found, parse
+from tests.helpers.common import DEVICES
 from tests.helpers.drawn_plan import drawn, drawn_plan, many
 from tests.helpers.frames import front, what_ifs
-from tests.helpers.hostile import CLASSES, DEVICES, hostile
-from tests.helpers.pencil import fleet, profile
-from tests.rules.test_check import tight_fleet
+from tests.helpers.hostile import CLASSES, HOSTILE_DEVICES, hostile
+from tests.helpers.pencil import fleet, profile, tight_fleet
 
 
 class Parts(HTMLParser):
-    """What a page is made of: tags with their attributes, scripts, and visible text."""
+    """Parts of a page: tags with their attributes, scripts, and visible text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -53,12 +52,12 @@ class Parts(HTMLParser):
 
 @pytest.fixture(scope="module")
 def parts() -> Parts:
-    """The page of the plan on paper, with N-1 and a front."""
+    """The page of the plan on paper, with N-1 scenarios and a front."""
     return Parts(page(*drawn(), without=what_ifs(), fronts=[front("memory")]))
 
 
 def test_everything_is_in_the_file(parts: Parts) -> None:
-    """No source, no link but to places on the page, no font, no import."""
+    """No external source, no link except within the page, no font and no import."""
     for tag, attributes in parts.tags:
         assert "src" not in attributes, tag
         assert (attributes.get("href") or "#").startswith("#"), tag
@@ -66,7 +65,7 @@ def test_everything_is_in_the_file(parts: Parts) -> None:
 
 
 def test_the_policy_lets_two_scripts_run_and_nothing_load(parts: Parts) -> None:
-    """The hashes are those of plotly and of the page's own script."""
+    """The policy allows plotly and the page's own script by their hashes."""
     policy = next(a["content"] for t, a in parts.tags if a.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None
     run = [text for attributes, text in parts.scripts if "type" not in attributes]
@@ -80,33 +79,33 @@ def test_the_policy_lets_two_scripts_run_and_nothing_load(parts: Parts) -> None:
 
 def test_the_certificate_is_the_plans(parts: Parts) -> None:
     """Latency, bound and gap to the last digit, and the hashes of all three documents."""
-    for text in ("7,000 µs", "6,300 µs", "10 %", "objective latency; min retention 0.5; method exact"):
+    for text in ("7,000 µs", "6,300 µs", "10%", "objective latency; min retention 0.5; method exact"):
         assert text in parts.text, text
     for document in drawn():
         assert sha256_of(document) in parts.text
 
 
-def test_the_story_is_told_in_sections(parts: Parts) -> None:
-    """N-1 and the front are there when asked for, and are not when not."""
+def test_sections_of_the_page(parts: Parts) -> None:
+    """Sections on N-1 and the front appear when they were requested."""
     headings = {a.get("id") for t, a in parts.tags if t == "h2"}
     both = {"without-heading", "front-memory-heading"}
     assert both < headings
-    assert {"time-heading", "certificate-heading", "again-heading"} < headings
+    assert {"time-heading", "certificate-heading", "reproduce-heading"} < headings
     bare = Parts(page(*drawn(), without=None, fronts=()))
     assert {a.get("id") for t, a in bare.tags if t == "h2"} == headings - both
 
 
 def test_a_large_fleet_says_what_was_left_out() -> None:
-    """30 devices in use: N-1 of some, idle ones counted and not listed."""
+    """Of 30 devices in use, N-1 is shown for some, and idle ones are counted, not listed."""
     plan, model, devices = many(100, 30)
     text = Parts(page(plan, model, devices, without=what_ifs(), fronts=())).text
-    assert "Asked for the 4 slowest of 30 devices in use." in text
+    assert "Solved for the 4 slowest of 30 devices in use." in text
     assert "70 more devices are idle: 70 board." in text
     assert len(devices_table(plan, model, devices).rows) == 30
 
 
-def test_tables_have_the_pictures_numbers() -> None:
-    """Times to the microsecond, the bottleneck in words, a dash for what is not."""
+def test_tables_have_the_numbers_of_the_plots() -> None:
+    """Times to the microsecond, the bottleneck in words, a dash for missing values."""
     table = times_table(drawn_plan())
     assert table.columns == ("device", "send [ms]", "compute [ms]", "return [ms]", "latency [ms]", "fusion [ms]")
     assert table.rows == (
@@ -122,10 +121,10 @@ def test_tables_have_the_pictures_numbers() -> None:
 
 
 def test_hostile_names_are_text() -> None:
-    """In the page every name is escaped; in the data of the pictures none ends the script that it is in."""
+    """Names are escaped in the page, and none in the plots' data ends its script."""
     text = page(*hostile(), without=None, fronts=())
     parts = Parts(text)
-    for name in (*CLASSES, *DEVICES):
+    for name in (*CLASSES, *HOSTILE_DEVICES):
         assert name in parts.text, name
     data = [script for attributes, script in parts.scripts if attributes.get("type") == "application/json"]
     assert len(data) == 6
@@ -155,7 +154,7 @@ GOALS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("fields", GOALS)
 def test_the_flags_say_the_goal(fields: dict[str, Any]) -> None:
-    """Read by a shell and by the command line, they give the same goal."""
+    """The flags, parsed by a shell and the command line, give the same goal."""
     goal = Goal.model_validate(fields)
     plan = drawn_plan(goal=goal.model_dump(mode="json"), solver={"version": "", "seconds": 99.5, "seed": 7})
     line = commands(plan, "digits-vit").splitlines()[0]
@@ -173,7 +172,7 @@ def test_the_flags_say_the_goal(fields: dict[str, Any]) -> None:
 
 
 def test_the_defaults_need_no_flags() -> None:
-    """The plainest plan is made by the plainest command."""
+    """A plan with default settings is reproduced without flags."""
     plan = drawn_plan(goal={})
     assert commands(plan, "my profile.json") == (
         "planner solve --devices devices.json --profile 'my profile.json' --out plan.json\n"
@@ -186,7 +185,7 @@ def test_the_defaults_need_no_flags() -> None:
 
 @pytest.mark.parametrize("fields", [{"together": [["a,b", "c"]]}, {"pin": {"a": ["x=y"]}}])
 def test_what_flags_cannot_say_is_a_file(fields: dict[str, Any]) -> None:
-    """A comma in a class, or an equals sign in a device, would be read as a separator."""
+    """Names with a separator of the flags go into a goal file."""
     goal = Goal.model_validate(fields)
     text = goal_file(goal)
     assert text is not None
@@ -199,7 +198,7 @@ def test_what_flags_cannot_say_is_a_file(fields: dict[str, Any]) -> None:
 
 
 def test_a_profile_that_does_not_come_along_is_asked_for(parts: Parts) -> None:
-    """The pencil profile is no shipped one: its hash says which file is needed."""
+    """For a profile that is not shipped, the hash says which file is needed."""
     assert "You need the profile with the SHA-256 above as profile.json." in parts.text
     assert "--profile profile.json" in parts.text
     assert profile().model == "pencil"
@@ -209,13 +208,13 @@ def test_a_profile_that_does_not_come_along_is_asked_for(parts: Parts) -> None:
 
 
 def test_the_command_writes_the_page(tmp_path: Path) -> None:
-    """From the files of a plan to a page, whose commands are the ones that made it."""
+    """From the files of a plan, the command writes a page with the commands that made it."""
     plan = solve(profile(), fleet(), Goal(max_accuracy_drop=0.05, leave_idle=True))
     for name, document in (("plan", plan), ("profile", profile()), ("devices", fleet())):
         write_document(tmp_path / f"{name}.json", document)
     result = planner("report", "plan.json", "--profile", "profile.json", "--out", "page/plan.html", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert re.fullmatch(r"page/plan.html: page of plan.json, \d\.\d MB; open it in a browser\.\n", result.stdout)
+    assert re.fullmatch(r"page/plan.html: page of plan.json, \d\.\d MiB; open it in a browser\.\n", result.stdout)
     parts = Parts((tmp_path / "page" / "plan.html").read_text(encoding="utf-8"))
     flags = "--max-accuracy-drop=0.05 --leave-idle"
     assert f"planner solve --devices devices.json --profile profile.json {flags} --out plan.json" in parts.text
@@ -226,27 +225,27 @@ def test_the_command_writes_the_page(tmp_path: Path) -> None:
 
 
 def test_a_plan_for_another_fleet_has_no_page(tmp_path: Path) -> None:
-    """Refused with the reason, and nothing is written."""
+    """A plan for another fleet is refused with the reason, and nothing is written."""
     plan, out = tmp_path / "plan.json", tmp_path / "report.html"
     plan.write_text(drawn_plan().model_dump_json())
-    result = planner("report", plan, "--devices", DEMO, "--out", out)
+    result = planner("report", plan, "--devices", DEVICES, "--out", out)
     refused(result, "the plan is for another profile")
     assert not out.exists()
-    refused(planner("report", plan, "--devices", DEMO, "--out", tmp_path), "must be a file, got a folder")
+    refused(planner("report", plan, "--devices", DEVICES, "--out", tmp_path), "must be a file, got a folder")
 
 
 def test_of_many_devices_the_slowest_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With room for one loss, it is the bottleneck's; the page says that there are more."""
+    """With room for one loss, that of the bottleneck is shown, and the page says that there are more."""
     plan = solve(profile(), tight_fleet(), Goal(leave_idle=True))
     assert len(plan.assignments) == 2
     for name, document in (("plan", plan), ("profile", profile()), ("devices", tight_fleet())):
         write_document(tmp_path / f"{name}.json", document)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(report_command, "_MOST_LOST", 1)
-    result = CliRunner().invoke(ROOT, ["report", "plan.json", "--profile", "profile.json", "--jobs", "1"])
+    result = CliRunner().invoke(PROGRAM, ["report", "plan.json", "--profile", "profile.json", "--jobs", "1"])
     assert result.exit_code == 0, result.output
     text = Parts((tmp_path / "report.html").read_text(encoding="utf-8")).text
-    assert "Asked for the 1 slowest of 2 devices in use." in text
+    assert "Solved for the 1 slowest of 2 devices in use." in text
     slowest, other = sorted(plan.assignments, key=lambda a: -a.latency_us)
     assert f"without {slowest.device}" in text
     assert f"without {other.device}" not in text

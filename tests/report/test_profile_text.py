@@ -1,6 +1,7 @@
-"""A profile as tables and as a page: the pencil-and-paper profile, whose every number can be done by hand."""
+"""A profile as tables and as a page: the pencil profile, whose numbers can be calculated by hand."""
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -8,15 +9,15 @@ from rich.console import Console
 from planner.library import load_profile
 from planner.report import profile_frames
 from planner.report.profile_text import profile_text
-from tests.helpers.pencil import profile
-from tests.rules.test_accuracy import MODEL
+from planner.schema import Profile
+from tests.helpers.pencil import FUSED_ACCURACY, profile
 
 
-def page(shown, width: int = 80) -> str:
-    """Return what the terminal shows."""
-    console = Console(file=io.StringIO(), width=width)
-    console.print(profile_text(shown))
-    return console.file.getvalue()
+def page(shown: Profile, width: int = 80) -> str:
+    """Return the text on a terminal."""
+    file = io.StringIO()
+    Console(file=file, width=width).print(profile_text(shown))
+    return file.getvalue()
 
 
 def test_where_the_costs_are() -> None:
@@ -33,25 +34,26 @@ def test_what_a_width_costs() -> None:
     frame = profile_frames.widths_frame(profile())
     assert frame.loc[4, "macs"] == 500 + 300 + 45
     assert frame.loc[4, "activation_bytes"] == 18
-    assert (frame.loc[4, "least_retention"], frame.loc[4, "mean_retention"]) == (0.5, pytest.approx(0.7))
+    assert frame["least_retention"][4] == 0.5
+    assert frame["mean_retention"][4] == pytest.approx(0.7)
 
 
-def test_who_needs_which_block() -> None:
-    """Class a has 0.4 in the heads of block 0; each class has 1 in all."""
-    frame = profile_frames.needs_frame(profile())
-    assert frame.loc["a", (0, "heads")] == pytest.approx(0.4)
+def test_importance_of_each_block() -> None:
+    """Class a has 0.4 in the heads of block 0; each class sums to 1."""
+    frame = profile_frames.importance_frame(profile())
+    assert frame[0, "heads"]["a"] == pytest.approx(0.4)
     assert frame.sum(axis=1).tolist() == pytest.approx([1, 1])
 
 
-def test_who_needs_which_head() -> None:
-    """Head 0 of block 0 is 0.3 of a and 0.05 of b."""
-    row = profile_frames.heads_frame(profile()).loc[(0, 0)]
+def test_importance_of_each_head() -> None:
+    """Head 0 of block 0 has 0.3 of class a and 0.05 of b."""
+    row: Any = profile_frames.heads_frame(profile()).loc[(0, 0)]
     assert (row["mean_share"], row["neediest"], row["neediest_share"]) == (pytest.approx(0.175), "a", 0.3)
 
 
 def test_what_a_tenth_less_costs() -> None:
     """Block 1's head 0 is worth least for its MACs (200 for 0.1): without it a and b keep 0.9."""
-    frame = profile_frames.less_frame(profile())
+    frame: Any = profile_frames.pruning_frame(profile())
     assert frame.index.tolist() == [0.9, 0.75, 0.5, 0.25]
     assert frame.loc[0.9, "macs"] == 1690 - 200
     assert frame.loc[0.9, "least_retention"] == pytest.approx(0.9)
@@ -59,35 +61,35 @@ def test_what_a_tenth_less_costs() -> None:
 
 
 def test_less_never_retains_more() -> None:
-    """Fewer MACs, less retention, less accuracy, on the shipped profile."""
-    frame = profile_frames.less_frame(load_profile("digits-vit"))
+    """On the shipped profile, fewer MACs never retain more or predict a higher accuracy."""
+    frame: Any = profile_frames.pruning_frame(load_profile("digits-vit"))
     for column in ("macs", "weight_bytes", "least_retention", "mean_retention"):
         assert frame[column].is_monotonic_decreasing, column
 
 
 def test_a_row_for_each_latency_row() -> None:
-    """The pencil's one row, with its kind."""
+    """The pencil profile's one row, with its kind."""
     (row,) = profile_frames.latency_frame(profile()).to_dict("records")
     assert (row["kind"], row["embed_dim"], row["precision"], row["fixed_us"]) == ("board", 8, "float32", 10.5)
 
 
 def test_what_a_card_does_not_say_is_not_shown() -> None:
-    """Without the whole model's accuracy on new images, the page claims none."""
-    unknown = page(profile(fused_accuracy=MODEL | {"whole_error": None}))
+    """Without the whole model's accuracy on new images, the page states none."""
+    unknown = page(profile(fused_accuracy=FUSED_ACCURACY | {"whole_error": None}))
     assert "off by a factor of 1.28" in unknown
     assert "the whole model errs" not in unknown
 
 
 def test_the_page_says_how_far_to_trust_it() -> None:
-    """With a model of the fused accuracy the page states its error, without one that floors are retentions."""
-    assert "off by a factor of 1.28" in page(profile(fused_accuracy=MODEL))
-    assert "No fused accuracy was probed" in page(profile())
+    """With an accuracy model the page states its error; without one, that floors are retentions."""
+    assert "off by a factor of 1.28" in page(profile(fused_accuracy=FUSED_ACCURACY))
+    assert "No trial plan was executed" in page(profile())
 
 
 @pytest.mark.parametrize("name", ["pencil", "digits"])
 def test_the_page_fits_eighty_columns(name: str) -> None:
-    """No line is cut or longer, and the headline names the model."""
-    shown = profile(fused_accuracy=MODEL) if name == "pencil" else load_profile("digits-vit")
+    """No line is cut off or too long, and the headline names the model."""
+    shown = profile(fused_accuracy=FUSED_ACCURACY) if name == "pencil" else load_profile("digits-vit")
     text = page(shown)
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text

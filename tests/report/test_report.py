@@ -1,7 +1,6 @@
 """Reports: the numbers are the plan's, and the tables are readable at 80 columns."""
 
 import io
-from pathlib import Path
 
 import pytest
 from rich.console import Console, RenderableType
@@ -11,8 +10,7 @@ from planner.report.frames import classes_frame, devices_frame, sizes_frame
 from planner.report.text import evaluation_text, plan_text
 from planner.schema import Evaluation, Fleet, Goal, Plan, Profile, Size
 from planner.solver import solve
-
-EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "devices.json"
+from tests.helpers.common import DEVICES
 
 Solved = tuple[Plan, Profile, Fleet]
 
@@ -20,13 +18,13 @@ Solved = tuple[Plan, Profile, Fleet]
 @pytest.fixture(scope="module")
 def solved() -> Solved:
     """The demo's plan, its profile and its fleet."""
-    profile, fleet = load_profile("digits-vit"), load_fleet(EXAMPLE)
+    profile, fleet = load_profile("digits-vit"), load_fleet(DEVICES)
     return solve(profile, fleet, Goal(max_accuracy_drop=0.05)), profile, fleet
 
 
 @pytest.fixture
 def evaluation() -> Evaluation:
-    """Two classes and two devices, in round numbers."""
+    """An evaluation of two classes and two devices, in round numbers."""
     return Evaluation.model_validate(
         {
             "num_images": 20,
@@ -43,16 +41,16 @@ def evaluation() -> Evaluation:
 
 
 def printed(*reports: RenderableType, width: int = 80) -> str:
-    """Return what a terminal of this width shows."""
-    console = Console(file=io.StringIO(), width=width)
-    console.print(*reports)
-    text = console.file.getvalue()
+    """Return the text on a terminal of this width."""
+    file = io.StringIO()
+    Console(file=file, width=width).print(*reports)
+    text = file.getvalue()
     assert max(map(len, text.splitlines())) <= width
     return text
 
 
 def test_a_row_for_each_device_with_the_plans_numbers(solved: Solved) -> None:
-    """Used devices first, idle ones after them; memory, latency and retention are those of the plan."""
+    """Used devices come first, then idle ones, with the plan's memory, latency and retention."""
     plan, profile, fleet = solved
     frame = devices_frame(plan, profile, fleet)
     assert list(frame.index) == [a.device for a in plan.assignments] + list(plan.idle)
@@ -65,7 +63,7 @@ def test_a_row_for_each_device_with_the_plans_numbers(solved: Solved) -> None:
 
 
 def test_the_plan_names_bottleneck_bound_gap_and_idle_devices(solved: Solved) -> None:
-    """Everything that a person needs is in the text, and the estimate is called one."""
+    """The text has the bottleneck, bound, gap and idle devices, and marks estimates."""
     plan, profile, fleet = solved
     text = printed(plan_text(plan, profile, fleet))
     assert f"latency {plan.latency_us / 1000:.1f} ms" in text
@@ -96,7 +94,7 @@ def test_accuracies_are_shown_for_each_class_and_all(evaluation: Evaluation) -> 
 
 
 def test_the_class_that_loses_most_with_a_device_is_shown(evaluation: Evaluation) -> None:
-    """Without a, cats fall from 90 to 10 percent, a ninth; without b, dogs from 90 to 80."""
+    """Without a, cats fall from 90 to 10 %, a ninth; without b, dogs from 90 to 80 %."""
     lines = printed(evaluation_text(evaluation)).splitlines()
     rows = [
         line.replace("\u2502", " ").split() for line in lines if ("points" in line and "11%" in line) or "89%" in line

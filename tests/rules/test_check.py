@@ -1,4 +1,4 @@
-"""One broken plan for each rule of the check, and what it says of it."""
+"""One broken plan for each rule of the check, and its violation."""
 
 import re
 from collections.abc import Callable
@@ -9,19 +9,11 @@ import pytest
 
 from planner.errors import InputError
 from planner.rules.check import check, gap_of, status_of
-from planner.schema import Fleet, Goal, Plan, sha256_of
+from planner.schema import Goal, Plan, sha256_of
 from planner.solver import solve
-from tests.helpers.pencil import fleet, fleet_data, profile
+from tests.helpers.common import Json
+from tests.helpers.pencil import fleet, profile, tight_fleet
 from tests.helpers.random_instances import random_fleet, random_profile
-
-Json = dict[str, Any]
-
-
-def tight_fleet(**changes: Any) -> Fleet:
-    """Return the pencil fleet with so little memory that one device cannot serve both classes."""
-    data = fleet_data()
-    data["devices"][0]["memory_budget"] = data["devices"][1]["memory_budget"] = 1330
-    return Fleet.model_validate(data | changes)
 
 
 @lru_cache
@@ -31,7 +23,7 @@ def plan() -> Plan:
 
 
 def broken(change: Callable[[Json], object]) -> list[str]:
-    """Return the check's complaints after a change to the plan's data."""
+    """Return the violations of the plan after a change to its data."""
     data = plan().model_dump(mode="json")
     change(data)
     return check(Plan.model_validate(data), profile(), tight_fleet())
@@ -58,7 +50,7 @@ def put_block(name: str, key: str, block: int, kept: list[int]) -> Callable[[Jso
 
 
 def test_the_plan_of_these_tests_is_valid() -> None:
-    """Unchanged, the check has nothing to say; each of two devices serves a class and the third is idle."""
+    """The unchanged plan is valid; two devices serve one class each and the third is idle."""
     assert check(plan(), profile(), tight_fleet()) == []
     assert sorted(a.device for a in plan().assignments) == ["gateway", "near"]
     assert sorted(a.classes for a in plan().assignments) == [("a",), ("b",)]
@@ -66,7 +58,7 @@ def test_the_plan_of_these_tests_is_valid() -> None:
 
 
 def test_a_plan_made_on_paper_is_valid() -> None:
-    """The whole model on the gateway, by hand: no solver was asked.
+    """The whole model on the gateway, calculated by hand.
 
     MACs: 1000 + 2 x 100 + 2 x 200 + 3 x 10 + 3 x 20 = 1690, at 3 MAC/us 563.33 us.
     Memory: params 50 + 2 x 7 + 2 x 11 + 3 x 3 + 3 x 5 = 110, x 4; activations 20 + 2 x 8.5; overhead 1000.
@@ -105,7 +97,7 @@ def test_a_plan_made_on_paper_is_valid() -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_what_is_solved_is_valid(seed: int) -> None:
-    """A solved plan has no complaints, and its slowest device is its bottleneck."""
+    """A solved plan has no violations, and its slowest device is its bottleneck."""
     drawn = random_profile(seed, widths=(8, 4), kinds=("a",))
     on = random_fleet(drawn, seed, tightness=2.0)
     solved = solve(drawn, on)
@@ -114,50 +106,50 @@ def test_what_is_solved_is_valid(seed: int) -> None:
 
 
 def use_far_too(data: Json) -> None:
-    """`far` is assigned, and idle still."""
+    """Assign `far` a sub-model and leave it among the idle devices."""
     data["assignments"].append(of("near", data) | {"device": "far"})
 
 
 def misname_idle(data: Json) -> None:
-    """`far` is forgotten; an unknown device is idle."""
+    """Replace `far` among the idle devices by an unknown device."""
     data["idle"] = ["faar"]
 
 
 def drop_near(data: Json) -> None:
-    """`near` and its class are forgotten."""
+    """Remove the assignment of `near`, and with it a class."""
     data["assignments"].remove(of("near", data))
 
 
 def put_class_twice(data: Json) -> None:
-    """`near` names its class twice."""
+    """Name the class of `near` twice."""
     of("near", data)["classes"] *= 2
 
 
 def misname_class(data: Json) -> None:
-    """`near` serves a class that is not in the profile, beside its own."""
+    """Add a class to `near` that is not in the profile."""
     near = of("near", data)
     near["classes"].append("A")
     near["retention"]["A"] = 1.0
 
 
 def raise_bound(data: Json) -> None:
-    """The bound is a microsecond above what it bounds."""
+    """Raise the bound a microsecond above the latency."""
     data["bound_us"] = data["latency_us"] + 1
 
 
 def be_modest(data: Json) -> None:
-    """The bound is half of the latency, and the gap says so, but the status claims a proof."""
+    """Halve the bound and state the right gap, but leave the status that claims a proof."""
     data["bound_us"] = data["latency_us"] // 2
     data["gap"] = gap_of(data["latency_us"], data["bound_us"])
 
 
 def keep_less(data: Json) -> None:
-    """The floor goes up to 1: the plan was made for less."""
+    """Raise the floor to 1, for which the plan was not made."""
     data["goal"] |= {"min_retention": 1.0}
 
 
 def swap_classes(data: Json) -> None:
-    """`near` serves the other class with a sub-model that was cut for its own."""
+    """Let `near` serve the other class with the sub-model of its own."""
     near = of("near", data)
     (name,) = near["classes"]
     other = {"a": "b", "b": "a"}[name]
@@ -273,17 +265,17 @@ def swap_classes(data: Json) -> None:
     ],
 )
 def test_each_rule(change: Callable[[Json], object], complaints: list[str]) -> None:
-    """A plan that breaks a rule is told so, with the values, and is told nothing else."""
-    said = broken(change)
-    assert len(said) == len(complaints), said
-    for complaint, pattern in zip(said, complaints, strict=True):
+    """A plan that breaks one rule has exactly that violation, with the values."""
+    violations = broken(change)
+    assert len(violations) == len(complaints), violations
+    for complaint, pattern in zip(violations, complaints, strict=True):
         assert re.search(pattern, complaint)
 
 
 def test_over_budget() -> None:
     """A sub-model that fits to the byte breaks the rule when the budget shrinks by one."""
     needed = next(a for a in plan().assignments if a.device == "near").memory_bytes
-    for budget, said in (
+    for budget, violations in (
         (needed, []),
         (needed - 1, [f"near: memory must be within the budget of {needed - 1} bytes, got {needed}"]),
     ):
@@ -291,11 +283,11 @@ def test_over_budget() -> None:
         devices[1]["memory_budget"] = budget
         smaller = tight_fleet(devices=devices)
         data = plan().model_dump(mode="json") | {"fleet_sha256": sha256_of(smaller)}
-        assert check(Plan.model_validate(data), profile(), smaller) == said
+        assert check(Plan.model_validate(data), profile(), smaller) == violations
 
 
 def test_a_fleet_that_cannot_be_timed_is_an_input_error() -> None:
-    """It is not the plan's fault when a device has an unknown kind."""
+    """An unknown device kind is an input error, not a violation of the plan."""
     devices = tight_fleet().model_dump(mode="json")["devices"]
     devices[1]["kind"] = "bord"
     unknown = tight_fleet(devices=devices)
@@ -305,7 +297,7 @@ def test_a_fleet_that_cannot_be_timed_is_an_input_error() -> None:
 
 
 def test_gap_and_status() -> None:
-    """The gap is a share of the objective, and only a gap of nothing is optimal."""
+    """The gap is a share of the objective, and only a gap of zero is optimal."""
     assert (gap_of(200, 150), status_of(200, 150)) == (0.25, "feasible")
     assert (gap_of(200, 200), status_of(200, 200)) == (0.0, "optimal")
     assert (gap_of(0, 0), status_of(0, 0)) == (0.0, "optimal")

@@ -1,4 +1,4 @@
-"""The check's rules about the objective, its bound, gap and status, and the latency limit, on plans made on paper."""
+"""Rules of the check about the objective, its bound, gap and status, and the latency limit, on plans made on paper."""
 
 from typing import Any
 
@@ -6,12 +6,13 @@ import pytest
 
 from planner.errors import InputError
 from planner.schema import Goal
+from tests.helpers.common import Json
 from tests.helpers.paper_plans import INT8, complains, lossy, paper, precise
-from tests.helpers.pencil import Json, profile
+from tests.helpers.pencil import profile
 
 
 def energy_goal(**more: Any) -> Json:
-    """Return a goal of least energy within a second."""
+    """Return a goal of minimal energy within a second."""
     return {"objective": "energy", "max_latency_ms": 1000, **more}
 
 
@@ -20,7 +21,7 @@ PROVEN: Json = {"objective_value": 0.0725, "objective_bound": 0.0725, "gap": 0.0
 
 
 def test_each_objective_has_its_value_and_bound() -> None:
-    """Energy and devices are to be low, retention high: the bound is on the other side of the value."""
+    """Energy and devices are minimised, retention maximised: the bound is on the other side of the value."""
     assert paper({"near": "ab"}, energy_goal(), **PROVEN) == []
     assert paper({"near": "ab"}, energy_goal(), **open_at(0.0725, 0.029, 0.6)) == []
     assert paper({"near": "a", "far": "b"}, {"objective": "devices"}, **open_at(2, 1, 0.5)) == []
@@ -32,7 +33,7 @@ def test_each_objective_has_its_value_and_bound() -> None:
 
 
 def open_at(value: float, bound: float, gap: float) -> Json:
-    """Return the certificate of a plan that is not proven best."""
+    """Return the certificate of a plan that is not proven optimal."""
     return {"objective_value": value, "objective_bound": bound, "gap": gap, "status": "feasible"}
 
 
@@ -67,22 +68,22 @@ def open_at(value: float, bound: float, gap: float) -> Json:
     ],
     ids=str,
 )
-def test_a_certificate_that_is_not_true(changes: Json, patterns: list[str]) -> None:
+def test_a_wrong_certificate_is_noticed(changes: Json, patterns: list[str]) -> None:
     """Value, bound, gap and status of an energy are recomputed."""
     complains(paper({"near": "ab"}, energy_goal(), **PROVEN | changes), *patterns)
 
 
 def test_the_bound_is_given_beside_the_value() -> None:
-    """An energy without a bound is no certificate, and a latency has none beside its own."""
-    said = paper({"near": "ab"}, energy_goal(), **PROVEN | {"objective_bound": None})
-    assert "objective_bound must be given beside objective_value, got None" in said
-    said = paper({"near": "ab"}, {}, objective_value=2195.0, objective_bound=2195.0)
-    assert "objective_value must be None for objective 'latency', got 2195.0" in said
-    assert "objective_bound must be given beside objective_value, got 2195.0" in said
+    """An energy needs a bound beside its value; a latency has none beside its own."""
+    violations = paper({"near": "ab"}, energy_goal(), **PROVEN | {"objective_bound": None})
+    assert "objective_bound must be given beside objective_value, got None" in violations
+    violations = paper({"near": "ab"}, {}, objective_value=2195.0, objective_bound=2195.0)
+    assert "objective_value must be None for objective 'latency', got 2195.0" in violations
+    assert "objective_bound must be given beside objective_value, got 2195.0" in violations
 
 
 def test_the_bound_of_a_retention_is_above_it() -> None:
-    """What is to be high is bounded from above."""
+    """A maximised objective is bounded from above."""
     complains(
         paper({"near": "ab"}, {"objective": "accuracy", "max_latency_ms": 1000}, **open_at(1.0, 0.5, 0.5)),
         r"objective_bound must be no worse than objective_value 1\.0, got 0\.5",
@@ -90,7 +91,7 @@ def test_the_bound_of_a_retention_is_above_it() -> None:
 
 
 def test_the_value_of_devices_is_their_number() -> None:
-    """Two are used, whatever the plan says."""
+    """The number of devices in use is counted anew."""
     complains(
         paper({"near": "a", "far": "b"}, {"objective": "devices"}, **open_at(1, 1, 0.5)),
         r"objective_value must be 2 for objective 'devices', got 1\.0",
@@ -98,7 +99,7 @@ def test_the_value_of_devices_is_their_number() -> None:
 
 
 def test_the_value_of_accuracy_is_the_lowest_retention() -> None:
-    """Class b keeps 0.5 at int8, class a 0.8."""
+    """At int8 class b keeps 0.5 and class a 0.8, so the value is 0.5."""
     complains(
         paper(
             {"near": "ab"},
@@ -130,7 +131,7 @@ def test_the_latency_limit_holds_with_every_objective(objective: str) -> None:
 
 
 def test_the_goal_of_these_tests_is_a_goal() -> None:
-    """Accuracy and energy are nothing without a latency limit."""
+    """The objectives accuracy and energy need a latency limit."""
     for objective in ("accuracy", "energy"):
         with pytest.raises(InputError, match=f"objective '{objective}' must have max_latency_ms beside it, got none"):
             Goal(objective=objective)

@@ -1,15 +1,16 @@
-"""The check's rules about demands, energy, precision and shared links, on plans made on paper."""
+"""Rules of the check about demands, energy, precision and shared links, on plans made on paper."""
 
 import pytest
 
 from planner.errors import InputError
+from tests.helpers.common import Json
 from tests.helpers.paper_plans import INT8, TRAVEL_US, complains, lossy, paper, powered, precise
-from tests.helpers.pencil import Json, fleet, fleet_data
+from tests.helpers.pencil import fleet, fleet_data
 
 
 @pytest.mark.parametrize("served", [{"gateway": "ab"}, {"near": "a", "far": "b"}, {"gateway": "a", "near": "ba"}])
 def test_the_plans_of_these_tests_are_valid(served: dict[str, str]) -> None:
-    """Nothing is demanded, so nothing is broken."""
+    """Without demands, the plans have no violations."""
     assert paper(served) == []
 
 
@@ -17,7 +18,7 @@ def test_the_plans_of_these_tests_are_valid(served: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("goal", "kept", "broken", "said"),
+    ("goal", "kept", "broken", "violation"),
     [
         (
             {"leave_out": ["far"]},
@@ -65,14 +66,14 @@ def test_the_plans_of_these_tests_are_valid(served: dict[str, str]) -> None:
     ],
     ids=str,
 )
-def test_each_demand(goal: Json, kept: dict[str, str], broken: dict[str, str], said: str) -> None:
-    """A plan that meets the demand is valid; one that does not is told so, and is told nothing else."""
+def test_each_demand(goal: Json, kept: dict[str, str], broken: dict[str, str], violation: str) -> None:
+    """A plan that meets the demand is valid; one that does not has exactly that violation."""
     assert paper(kept, goal) == []
-    complains(paper(broken, goal), said)
+    complains(paper(broken, goal), violation)
 
 
 def test_a_lost_relay_takes_those_behind_it_along() -> None:
-    """`far` is reached over `near`; with a cable of its own it survives."""
+    """`far` is reached over `near` and lost with it; with a cable of its own it survives."""
     goal = {"survive": 1}
     both = {"near": "ab", "far": "ab"}
     lost = r"class '{}' must be on 1 devices when near is lost to survive, got 0"
@@ -84,9 +85,9 @@ def test_a_lost_relay_takes_those_behind_it_along() -> None:
     assert paper(both | {"gateway": "ab"}, goal) == []
 
 
-def test_a_name_that_nobody_has_is_an_input_error() -> None:
+def test_an_unknown_device_is_an_input_error() -> None:
     """The goal of the plan names a board that the fleet lacks."""
-    with pytest.raises(InputError, match=r"pin: 'nea' is not a device of the fleet; did you mean 'near'\?"):
+    with pytest.raises(InputError, match=r"`pin`: 'nea' is not a device of the fleet; did you mean 'near'\?"):
         paper({"near": "ab"}, {"pin": {"a": ["nea"]}})
 
 
@@ -94,14 +95,14 @@ def test_a_name_that_nobody_has_is_an_input_error() -> None:
 
 
 def test_the_energy_limit_holds_for_all_devices_together() -> None:
-    """2.5 W x 29 us + 1 W x 29 us = 101.5 uJ: within 0.1015 mJ, and beyond 0.1014."""
+    """2.5 W x 29 us + 1 W x 29 us = 101.5 uJ: within 0.1015 mJ, beyond 0.1014."""
     both = {"near": "a", "far": "b"}
     assert paper(both, {"max_energy_mj": 0.1015}) == []
     complains(paper(both, {"max_energy_mj": 0.1014}), r"energy must be at most 0\.1014 mJ, got 0\.101500 mJ")
 
 
 def test_an_unknown_power_cannot_be_planned_with() -> None:
-    """`gateway` and `far` state no power: used, they break the limit's rule; idle, they do not matter."""
+    """`gateway` and `far` state no power: in use they break the energy limit, idle they do not."""
     known: Json = {"far__energy_mj": None, "gateway__energy_mj": None}
     goal = {"max_energy_mj": 1000}
     unknown = "{}: active_power_w must be known to plan with energy, got none"
@@ -133,7 +134,7 @@ def test_a_precision_has_its_memory_and_its_retention() -> None:
 
 
 def test_the_floor_holds_for_what_the_precision_leaves() -> None:
-    """The whole of class b at int8 is 0.5 of it: less than 0.6."""
+    """The whole of class b at int8 retains 0.5, which is less than 0.6."""
     complains(
         paper(
             {"near": "b", "far": "a"},
@@ -147,8 +148,8 @@ def test_the_floor_holds_for_what_the_precision_leaves() -> None:
     )
 
 
-def test_the_only_precision_of_a_device_costs_what_it_costs_named_or_not() -> None:
-    """`near` has int8 alone, so a plan that does not name the precision means that one, with its 0.8 and 0.5."""
+def test_the_only_precision_of_a_device_need_not_be_named() -> None:
+    """`near` has int8 alone, so a plan without a precision means int8, with its 0.8 and 0.5."""
     goal = {"min_retention": 0.5}
     kept: Json = {"near__retention": {"a": 0.8, "b": 0.5}}
     for named in (INT8, INT8 | {"near__precision": None}):
@@ -160,12 +161,12 @@ def test_the_only_precision_of_a_device_costs_what_it_costs_named_or_not() -> No
 
 
 def test_the_precision_is_one_that_the_device_has() -> None:
-    """float16 is none of its two; of two, one must be named."""
+    """float16 is not one of the device's two; of two, one must be named."""
     choices = r"\[\(8, 'float32'\), \(8, 'int8'\)\]"
-    for precision, said in (("float16", "'float16'"), (None, "None")):
+    for precision, shown in (("float16", "'float16'"), (None, "None")):
         complains(
             paper({"near": "ab"}, {}, precise("float32", "int8"), lossy(), near__precision=precision),
-            rf"near: embed_dim and precision must be one of {choices}, got \(8, {said}\)",
+            rf"near: embed_dim and precision must be one of {choices}, got \(8, {shown}\)",
         )
 
 
@@ -178,9 +179,9 @@ def test_a_shared_link_makes_messages_wait() -> None:
     shared = powered(links=[first | {"shared": True}, second])
     waits = {"near": (1200, 1064), "far": (3300, 3096)}
     assert paper({"near": "a", "far": "b"}, {}, shared, travel_us=waits) == []
-    said = paper({"near": "a", "far": "b"}, {}, shared)
+    violations = paper({"near": "a", "far": "b"}, {}, shared)
     complains(
-        said,
+        violations,
         "near: send_us must be 1200, got 1100",
         "near: return_us must be 1064, got 1032",
         "far: send_us must be 3300, got 3200",

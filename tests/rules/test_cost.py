@@ -1,4 +1,4 @@
-"""Costs against arithmetic on paper: every expected number is derived in a comment.
+"""Costs against arithmetic on paper; every expected number is derived in a docstring or comment.
 
 The sub-model of most tests keeps 2 heads and 1 channel in block 0, and no head and all 3
 channels in block 1.
@@ -25,7 +25,7 @@ def device(name: str, in_fleet: Fleet | None = None, of_profile: Profile | None 
 
 
 def lone(**changes: Any) -> Fleet:
-    """Return a fleet of one device, its keys replaced."""
+    """Return a fleet of one device with some keys replaced."""
     return fleet(devices=[fleet_data()["devices"][0] | changes], links=[])
 
 
@@ -110,12 +110,12 @@ def test_a_choice_of_precisions_is_a_width_cost_each() -> None:
     assert both.at(8) is None
     assert both.at(8, "int8") is found[8, "int8"]
     # Width 4 leaves 0.9 of a and 0.5 of b; int8 half of the one and a quarter of the other.
-    assert found[4, "int8"].share == pytest.approx((0.45, 0.125))
-    assert found[4, "float32"].share == (0.9, 0.5)
+    assert found[4, "int8"].max_retention == pytest.approx((0.45, 0.125))
+    assert found[4, "float32"].max_retention == (0.9, 0.5)
 
 
 def test_a_precision_is_a_choice_only_where_its_cost_is_known() -> None:
-    """The profile says nothing of int8, so nobody can weigh it; as a device's only precision it is taken."""
+    """Without a known cost int8 is no choice; as a device's only precision it is taken."""
     message = r"device 'gateway': precision can be a choice only where .* got no 'int8' in profile 'pencil'; give"
     with pytest.raises(InputError, match=message):
         device("gateway", lone(precision=["float32", "int8"]))
@@ -128,7 +128,7 @@ def test_memory_is_rounded_up() -> None:
 
 
 def test_overhead_is_80_mib_where_nobody_states_one() -> None:
-    """Neither the device nor its kind states an overhead: 82 x 4 + 37 + 80 MiB."""
+    """Without a stated overhead of the device or its kind: 82 x 4 + 37 + 80 MiB."""
     assert memory_of(device("gateway", lone(runtime_overhead=None))) == 365 + 80 * MIB
 
 
@@ -165,7 +165,7 @@ def test_compute_time_is_estimated_from_the_mac_rate() -> None:
 
 
 def test_own_mac_rate_wins_over_the_kinds_table() -> None:
-    """A board that states 3e6 MAC/s is taken at its word: 424 us instead of the table's 23."""
+    """A board's own 3e6 MAC/s win: 424 us instead of the table's 23."""
     assert compute(device("gateway", lone(kind="board"))) == (424, True)
 
 
@@ -203,7 +203,7 @@ def test_the_card_times_the_widths_that_the_table_lacks(monkeypatch: pytest.Monk
 
 
 def test_the_aggregator_sends_nothing() -> None:
-    """The aggregator has the image and joins the features itself."""
+    """The aggregator has the image and joins the features itself, so its travel times are zero."""
     assert travel("gateway", fleet()) == (0, 0)
 
 
@@ -229,7 +229,7 @@ def test_a_narrower_return_is_faster() -> None:
 
 
 def test_of_two_paths_the_best_depends_on_the_message() -> None:
-    """The direct path is slow but prompt; the one over `near` is fast and takes 1 ms."""
+    """The direct path has little bandwidth and no latency; the one over `near` is fast and takes 1 ms."""
     both = linked(("gateway", "far", 1, 0), ("gateway", "near", 100, 0.5), ("near", "far", 100, 0.5))
     # 800 bit: 800 us directly, 1000 + 8 over `near`. 256 bit: 256 us directly.
     assert travel("far", both) == (800, 256)
@@ -280,7 +280,7 @@ def test_energies_add_up_exactly() -> None:
 
 
 def test_energy_is_unknown_without_the_power() -> None:
-    """`far` states no power and its kind has no card."""
+    """`far` states no power, and its kind has no card."""
     assert device("far").energy_mj(424) is None
 
 
@@ -314,7 +314,7 @@ def test_kept_counts_are_heads_and_channels() -> None:
 
 
 def test_an_aggregator_without_a_mac_rate_is_an_error() -> None:
-    """A board has a table for the network, but nothing that tells how fast it fuses."""
+    """A board has a table for the network, but no rate for the fusion."""
     with pytest.raises(InputError, match=r"device 'near': the aggregator must have a MAC rate .* give it macs_per_"):
         cost.aggregator_rate(fleet(aggregator="near"))
 

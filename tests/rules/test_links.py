@@ -1,16 +1,14 @@
-"""Routes and shared media against arithmetic on paper: an input is 800 bit, the features of embed dim 8 are 256 bit."""
+"""Routes and shared media against arithmetic on paper: an input is 800 bit, features of embed dim 8 are 256 bit."""
 
 from fractions import Fraction
-from typing import Any
 
 import pytest
 
 from planner.rules import cost
-from planner.rules.links import loads, media, router
+from planner.rules.links import make_router, media_us_per_byte, medium_loads
 from planner.schema import Fleet
+from tests.helpers.common import Json
 from tests.helpers.pencil import fleet, fleet_data, profile
-
-Json = dict[str, Any]
 
 
 def hop(a: str, b: str, mbps: float, ms: float, shared: bool | str = True) -> Json:
@@ -19,7 +17,7 @@ def hop(a: str, b: str, mbps: float, ms: float, shared: bool | str = True) -> Js
 
 
 def linked(*links: Json, count: int = 1, default: Json | None = None) -> Fleet:
-    """Return the pencil fleet with these links, where `far` has this count."""
+    """Return the pencil fleet with these links and this count of `far`."""
     gateway, near, far = fleet_data()["devices"]
     return fleet(devices=[gateway, near, far | {"count": count}], links=list(links), default_link=default)
 
@@ -43,24 +41,24 @@ def test_on_one_medium_each_waits_for_all_others() -> None:
     assert three == {"near": (1100, 1032)} | dict.fromkeys(("far-1", "far-2", "far-3"), (1300, 1096))
 
 
-def test_without_sharing_nobody_waits() -> None:
-    """The same link unshared: three paths side by side."""
+def test_without_sharing_no_message_waits() -> None:
+    """The same link unshared gives three parallel paths."""
     one = linked(hop("gateway", "far", 8, 1, shared=False), hop("gateway", "near", 8, 1), count=3)
     assert travel(one, "far-1", "far-2", "far-3") == dict.fromkeys(("far-1", "far-2", "far-3"), (1100, 1032))
 
 
 def test_two_shared_links_are_two_media() -> None:
-    """Each entry is a medium of its own, so `near` and `far` do not wait for each other."""
+    """Each shared link is a medium of its own, so `near` and `far` do not wait for each other."""
     two = linked(hop("gateway", "near", 8, 1), hop("gateway", "far", 4, 2))
     assert travel(two, "near", "far") == {"near": (1100, 1032), "far": (2200, 2064)}
 
 
 def test_links_that_share_a_name_are_one_medium() -> None:
-    """Two links by one Wi-Fi: `near` waits for the inputs of both others, 2 x 100 us, `far-1` likewise."""
+    """On two links of one Wi-Fi, `near` waits for the inputs of both others, 2 x 100 us, `far-1` likewise."""
     air = linked(hop("gateway", "near", 8, 1, "air"), hop("gateway", "far", 8, 2, "air"), count=2)
     times = travel(air, "near", "far-1", "far-2")
     assert times == {"near": (1300, 1096), "far-1": (2300, 2096), "far-2": (2300, 2096)}
-    assert media(air) == (Fraction(1),)
+    assert media_us_per_byte(air) == (Fraction(1),)
     # By another name it is another medium, and so is what has none.
     for other in ("ether", True):
         two = linked(hop("gateway", "near", 8, 1, "air"), hop("gateway", "far", 8, 2, other))
@@ -81,13 +79,13 @@ def test_the_default_link_can_be_of_a_named_medium() -> None:
 
 
 def test_a_medium_has_one_bandwidth() -> None:
-    """What two links of one name state must agree."""
+    """Two links of one medium must state the same bandwidth."""
     with pytest.raises(ValueError, match=r"one medium must have one bandwidth, 'air' has 8 and 4 Mbit/s"):
         linked(hop("gateway", "near", 8, 1, "air"), hop("near", "far", 4, 1, "air"))
 
 
 def test_a_message_waits_on_each_medium_of_its_path() -> None:
-    """`near` shares the first hop with two, who share the second hop as well.
+    """`near` shares the first hop with two devices, which share the second hop as well.
 
     Of 800 bit, one takes 100 us on the first hop and 200 us on the second. `near`: 1100 + 2 x 100.
     `far-1`: 3000 + 200, then 2 x 100 for `near` and `far-2`, and 200 for `far-2`. Of 256 bit, 32 and
@@ -98,14 +96,14 @@ def test_a_message_waits_on_each_medium_of_its_path() -> None:
     assert times == {"near": (1300, 1096), "far-1": (3600, 3192), "far-2": (3600, 3192)}
 
 
-def test_who_relays_without_a_sub_model_takes_no_medium() -> None:
-    """Only `far` is used: what goes through `near` waits for nothing."""
+def test_a_relay_without_a_sub_model_takes_no_medium() -> None:
+    """With `far` alone in use, its messages through `near` wait for nothing."""
     deep = linked(hop("gateway", "near", 8, 1), hop("near", "far", 4, 2))
     assert travel(deep, "far") == {"far": (3200, 3064)}
 
 
 def test_the_aggregator_waits_for_nobody() -> None:
-    """It sends nothing, and nobody waits for it."""
+    """The aggregator sends nothing, so neither it nor others wait."""
     one = linked(hop("gateway", "near", 8, 1), hop("near", "far", 4, 2))
     assert travel(one, "gateway", "near") == {"gateway": (0, 0), "near": (1100, 1032)}
 
@@ -125,7 +123,7 @@ def test_waits_are_rounded_with_the_rest() -> None:
 
 
 def test_the_route_is_the_fastest_alone() -> None:
-    """Over the shared link 1100 alone and 1200 in company; the cable of 1150 us is not taken for that."""
+    """The shared link takes 1100 alone and 1200 in company; it is still chosen before a cable of 1150 us."""
     two = linked(hop("gateway", "far", 8, 1), hop("gateway", "far", 8, 1.05, shared=False), count=2, default=SLOW)
     assert travel(two, "far-1", "far-2") == dict.fromkeys(("far-1", "far-2"), (1200, 1064))
     # At 0.95 ms the cable is the fastest alone, and nobody waits on it.
@@ -140,30 +138,30 @@ def test_media_are_counted_where_links_are_shared_and_the_default_link_is_last()
     """A byte takes 8 / 8 us on the first, 8 / 2 on the default link; the unshared one is no medium."""
     default = {"bandwidth_mbps": 2, "latency_ms": 0, "shared": True}
     both = linked(hop("gateway", "near", 4, 1, shared=False), hop("gateway", "near", 8, 0), default=default)
-    assert media(both) == (Fraction(1), Fraction(4))
-    route = router(both)
+    assert media_us_per_byte(both) == (Fraction(1), Fraction(4))
+    route = make_router(both)
     assert (route("near", 100).media, route("far", 100).media, route("gateway", 100).media) == ((0,), (1,), ())
     assert route("near", 100).alone_us == 100
-    assert media(linked(hop("gateway", "near", 8, 0, shared=False), default=SLOW)) == ()
+    assert media_us_per_byte(linked(hop("gateway", "near", 8, 0, shared=False), default=SLOW)) == ()
 
 
 def test_loads_are_the_bytes_of_all_messages_on_a_medium() -> None:
     """100 bytes to `near` over the first hop, 40 to `far` over both; the aggregator's take none."""
     deep = linked(hop("gateway", "near", 8, 1), hop("near", "far", 4, 2))
-    route = router(deep)
+    route = make_router(deep)
     messages = [route("near", 100), route("far", 40), route("gateway", 999)]
-    assert loads(messages, 2) == [140, 40]
+    assert medium_loads(messages, 2) == [140, 40]
     # `far` waits for the 100 bytes of `near` at 1 us each: 3000 + 320 / 4 + 100.
-    assert messages[1].time_us([140, 40], media(deep)) == 3180
-    assert media(deep) == (Fraction(1), Fraction(2))
+    assert messages[1].time_us([140, 40], media_us_per_byte(deep)) == 3180
+    assert media_us_per_byte(deep) == (Fraction(1), Fraction(2))
 
 
 # --- relays
 
 
 def test_relays_are_the_devices_between() -> None:
-    """`far` is reached over `near`; `near` and the aggregator over nobody."""
-    route = router(fleet())
+    """`far` is reached over `near`; `near` and the aggregator have no relays."""
+    route = make_router(fleet())
     assert route("far", 100).relays == {"near"}
     assert route("near", 100).relays == route("gateway", 100).relays == frozenset()
     assert route("far", 100).path == ("gateway", "near", "far")
@@ -172,14 +170,14 @@ def test_relays_are_the_devices_between() -> None:
 
 def test_equal_devices_have_equal_transfers() -> None:
     """The paths to `far-1` and `far-2` differ in their last step only, which makes no difference."""
-    route = router(linked(hop("gateway", "near", 8, 1), hop("near", "far", 4, 2), count=2))
+    route = make_router(linked(hop("gateway", "near", 8, 1), hop("near", "far", 4, 2), count=2))
     assert route("far-1", 100) == route("far-2", 100)
     assert route("far-1", 100).path != route("far-2", 100).path
 
 
 def test_the_default_link_relays_nothing() -> None:
-    """It leads straight to the device."""
-    found = router(linked(hop("gateway", "near", 8, 1), default=SLOW))("far", 100)
+    """The default link leads straight to the device."""
+    found = make_router(linked(hop("gateway", "near", 8, 1), default=SLOW))("far", 100)
     assert (found.relays, found.path) == (frozenset(), ("gateway", "far"))
 
 

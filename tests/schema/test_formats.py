@@ -1,4 +1,4 @@
-"""docs/formats.md and the JSON Schemas: fresh, whole, and true of the files that there are."""
+"""docs/formats.md and the JSON Schemas are up to date and agree with the shipped files."""
 
 import importlib.util
 import json
@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from planner.cli import options
+from planner.file_formats import FILE_FORMATS
 from planner.library import folder, load_kinds
-from planner.schema import FORMATS, Evaluation, Manifest, json_schema, read_document
+from planner.schema import DOCUMENTS, Evaluation, Manifest, json_schema, read_document
+from tests.helpers.common import ROOT, Json
 
-Json = dict[str, Any]
-
-ROOT = Path(__file__).parent.parent.parent
 PROFILES, MODELS = folder("profiles"), folder("models")
 
 FILES = [
@@ -30,7 +28,7 @@ FILES = [
 
 
 def page_maker() -> Any:
-    """Return docs/formats.py, which is a script and no part of a package."""
+    """Return the script docs/formats.py as a module."""
     spec = importlib.util.spec_from_file_location("formats", ROOT / "docs" / "formats.py")
     assert spec is not None
     assert spec.loader is not None
@@ -43,7 +41,7 @@ MAKER = page_maker()
 
 
 def complaints(name: str, data: Json) -> list[str]:
-    """Return what an editor would mark."""
+    """Return the errors that an editor would show."""
     return [error.message for error in Draft202012Validator(json_schema(name, load_kinds())).iter_errors(data)]
 
 
@@ -59,9 +57,9 @@ def test_the_page_is_fresh() -> None:
     assert MAKER.PAGE.read_text() == MAKER.page()
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", FILE_FORMATS)
 def test_schemas_are_schemas(name: str) -> None:
-    """Each is valid JSON Schema, says which, has an id and a title, and describes every object and key."""
+    """Each schema is valid, has a version, an id and a title, and describes every object and key."""
     schema = json_schema(name, load_kinds())
     Draft202012Validator.check_schema(schema)
     assert schema["$schema"].endswith("/draft/2020-12/schema")
@@ -76,16 +74,16 @@ def test_schemas_are_schemas(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "path"), FILES, ids=lambda value: getattr(value, "name", value))
 def test_files_are_valid(name: str, path: Path) -> None:
-    """Every file that comes along is what its schema says."""
+    """Every shipped file is valid by its schema."""
     assert complaints(name, json.loads(path.read_text())) == []
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", FILE_FORMATS)
 def test_examples_are_valid(name: str) -> None:
-    """The example of each format is what its schema says, and is read."""
+    """The example of each format is valid by its schema, and can be read."""
     example = MAKER.example(name)
     assert complaints(name, json.loads(example)) == []
-    FORMATS[name].model.model_validate_json(example, strict=True)
+    DOCUMENTS[name].model_validate_json(example, strict=True)
 
 
 def devices() -> Json:
@@ -95,7 +93,7 @@ def devices() -> Json:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "sentence"),
     [
         ({"memory_bugdet": 1}, "memory_bugdet"),
         ({"memory_budget": "512 mebibytes"}, "512 mebibytes"),
@@ -105,14 +103,14 @@ def devices() -> Json:
         ({"kind": 5}, "5"),
     ],
 )
-def test_an_editor_marks_mistakes(change: Json, said: str) -> None:
-    """A device with a misspelled key, or a value that cannot be, is marked where the planner refuses it, too."""
+def test_an_editor_marks_mistakes(change: Json, sentence: str) -> None:
+    """A misspelled key and a wrong value are invalid by the schema and refused by the planner."""
     data = devices()
     data["devices"][1] |= change
     (message,) = complaints("devices", data)
-    assert said in message
+    assert sentence in message
     with pytest.raises(ValueError, match="validation error"):
-        FORMATS["devices"].model.model_validate_json(json.dumps(data), strict=True)
+        DOCUMENTS["devices"].model_validate_json(json.dumps(data), strict=True)
 
 
 def test_a_device_has_a_kind_or_a_rate() -> None:
@@ -125,7 +123,7 @@ def test_a_device_has_a_kind_or_a_rate() -> None:
 
 
 def test_kinds_are_suggested_not_demanded() -> None:
-    """An editor offers the kinds that come along, and takes one that only a profile knows."""
+    """The schema suggests the shipped kinds and accepts any other."""
     kind = json_schema("devices", load_kinds())["$defs"]["Device"]["properties"]["kind"]
     assert set(kind["anyOf"][0]["enum"]) == set(load_kinds())
     data = devices()
@@ -138,25 +136,20 @@ def test_kinds_are_suggested_not_demanded() -> None:
     [("512MiB", True), ("1.5 GB", True), (" 3KiB ", True), (7, True), (2e9, True), ("7", False), ("1kB", False)],
 )
 def test_sizes_are_what_the_planner_reads(size: object, is_one: bool) -> None:
-    """An editor and the planner agree on what a size is."""
+    """The schema and the planner agree on valid sizes."""
     data = devices()
     data["devices"][1]["memory_budget"] = size
     assert (complaints("devices", data) == []) == is_one
     try:
-        FORMATS["devices"].model.model_validate_json(json.dumps(data), strict=True)
+        DOCUMENTS["devices"].model_validate_json(json.dumps(data), strict=True)
     except ValueError:
         assert not is_one
     else:
         assert is_one
 
 
-def test_every_format_has_its_schema_printed() -> None:
-    """`planner schema` knows each format, by the same names."""
-    assert list(options.FORMAT_NAMES) == list(FORMATS)
-
-
-def test_what_is_only_written_can_be_read(tmp_path: Path) -> None:
-    """The examples of a manifest and of an evaluation are read as files."""
+def test_written_formats_can_be_read(tmp_path: Path) -> None:
+    """The examples of a manifest and of an evaluation can be read as files."""
     for name, model in (("bundle", Manifest), ("evaluation", Evaluation)):
         path = tmp_path / f"{name}.json"
         path.write_text(MAKER.example(name))

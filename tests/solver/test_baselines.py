@@ -1,13 +1,14 @@
-"""The yardsticks: their plans are valid and never better than the bound; how they draw and what they refuse."""
+"""The baselines: their plans are valid and never better than the bound; seeds and refusals."""
 
 import pytest
 
 from planner.errors import InfeasibleError
 from planner.rules.check import check
 from planner.schema import Goal
-from planner.solver import solve
+from planner.solver import SolveOptions, solve
+from tests.helpers.common import Json
 from tests.helpers.random_instances import random_fleet, random_profile
-from tests.helpers.solver_instances import DIGITS, Json, roomy
+from tests.helpers.solver_instances import DIGITS, roomy
 
 METHODS = ("random-equal", "greedy", "memory-proportional")
 
@@ -23,9 +24,9 @@ METHODS = ("random-equal", "greedy", "memory-proportional")
         (10, 6, 0.2, DIGITS | {"widths": (8, 4), "kinds": ("a", "b")}),
     ],
 )
-def test_bound_below_plan_below_yardsticks(num_classes: int, num_devices: int, tightness: float, sizes: Json) -> None:
-    """Bound <= plan <= each yardstick's plan, whose own bound is not above the plan; all pass the check."""
-    yardsticks = 0
+def test_bound_below_plan_below_baselines(num_classes: int, num_devices: int, tightness: float, sizes: Json) -> None:
+    """Bound <= plan <= each baseline's plan, whose own bound is not above the plan; all pass the check."""
+    compared = 0
     for instance_seed in (1, 2):
         drawn = random_profile(instance_seed, num_classes=num_classes, **sizes)
         on = random_fleet(drawn, instance_seed, num_devices=num_devices, tightness=tightness)
@@ -35,31 +36,31 @@ def test_bound_below_plan_below_yardsticks(num_classes: int, num_devices: int, t
         for method in METHODS:
             for seed in range(4):
                 try:
-                    other = solve(drawn, on, Goal(method=method), seed=seed)
+                    other = solve(drawn, on, Goal(method=method), SolveOptions(seed=seed))
                 except InfeasibleError as error:
                     assert str(error).startswith(f"No plan by {method}: ")  # noqa: PT017
                     continue
-                yardsticks += 1
+                compared += 1
                 assert check(other, drawn, on) == []
                 assert other.bound_us <= plan.latency_us
                 assert plan.bound_us <= other.latency_us
                 assert plan.latency_us <= other.latency_us or plan.status != "optimal"
                 assert (other.goal.method, other.solver.seed) == (method, seed)
-    assert yardsticks >= 4
+    assert compared >= 4
 
 
-def test_yardsticks_draw_by_seed() -> None:
+def test_baselines_draw_by_seed() -> None:
     """The same seed gives the same plan; some other seed gives another."""
     drawn = random_profile(1, num_classes=6)
     on = roomy(random_fleet(drawn, 1))
     for method in METHODS:
-        plans = [solve(drawn, on, Goal(method=method), seed=seed).assignments for seed in (0, 0, 1, 2, 3)]
+        plans = [solve(drawn, on, Goal(method=method), SolveOptions(seed=seed)).assignments for seed in (0, 0, 1, 2, 3)]
         assert plans[0] == plans[1]
         assert any(plan != plans[0] for plan in plans[2:])
 
 
-def test_the_yardsticks_heed_the_latency_limit() -> None:
-    """A plan by a yardstick is within the limit, or there is none."""
+def test_the_baselines_respect_the_latency_limit() -> None:
+    """A baseline's plan is within the limit, or there is none."""
     drawn = random_profile(1, num_classes=4)
     on = roomy(random_fleet(drawn, 1))
     for method in METHODS:

@@ -1,18 +1,17 @@
-"""The example by hand of docs/mathematics.md: every number of it, by going through all that could be kept."""
+"""The example worked out in docs/mathematics.md: every number of it, by enumeration."""
 
 import itertools
 import math
-from pathlib import Path
 
 import pytest
 from scipy.optimize import linprog
 
-from planner.library import load_fleet, load_plan, load_profile
+from planner.library import load_fleet, load_profile, read_plan
 from planner.rules.check import check
 from planner.schema import Fleet, Plan, read_document
 from planner.solver import solve
+from tests.helpers.common import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 FILES = ROOT / "examples" / "by-hand"
 PAGE = (ROOT / "docs" / "mathematics.md").read_text().partition("## An example by hand")[2].partition("\n## ")[0]
 
@@ -71,7 +70,7 @@ def relaxed_macs(classes: tuple[str, ...]) -> float:
 
 @pytest.mark.parametrize("classes", SUBSETS, ids=" ".join)
 def test_cheapest_sub_models(classes: tuple[str, ...]) -> None:
-    """The page's row of each class subset: what is kept, what it retains, what it costs."""
+    """Each class subset's row: the kept units, their retention and cost."""
     kept = kept_of(classes)
     retention = ", ".join(f"{c} {sum(IMPORTANCE[c][u] for u in kept):.2f}" for c in classes)
     times = [time_us(device, classes) for device in ("gateway", "board")]
@@ -81,7 +80,7 @@ def test_cheapest_sub_models(classes: tuple[str, ...]) -> None:
 
 
 def test_the_best_assignment() -> None:
-    """Of all ways to serve both classes the page's is the fastest, and the planner's plan is that one."""
+    """The page's assignment is the fastest of all, and the planner finds it."""
     choices = [(), *SUBSETS]
     latencies = {}
     for at_gateway, at_board in itertools.product(choices, choices):
@@ -100,7 +99,7 @@ def test_the_best_assignment() -> None:
 
 
 def test_the_bound() -> None:
-    """The page's promises: sub-models in parts, then with cat's built, and no more to be gained."""
+    """The bounds stated on the page: with divisible units, then with one sub-model built, and the optimum."""
     cat, dog = relaxed_macs(("cat",)), relaxed_macs(("dog",))
     assert (cat, dog) == pytest.approx((1360, 1450))
     first = max(cat, PATH_US["board"] + 0.5 * dog) + fusion_us(2)
@@ -112,7 +111,7 @@ def test_the_bound() -> None:
 
 
 def test_a_roomier_board() -> None:
-    """With 300 bytes more the board serves both, as the page says."""
+    """With 300 bytes more the board serves both classes."""
     fleet = load_fleet(FILES / "devices.json")
     data = fleet.model_dump()
     data["devices"][1]["memory_budget"] += 300
@@ -127,8 +126,8 @@ def by_hand() -> Plan:
 
 
 def test_the_stored_plan() -> None:
-    """The plan that is stored beside the files is valid, and is what the planner finds."""
-    stored = load_plan(FILES / "plan.json")
+    """The stored plan is valid, and the planner finds it."""
+    stored = read_plan(FILES / "plan.json")
     profile, fleet = load_profile(str(FILES / "profile.json")), load_fleet(FILES / "devices.json")
     assert check(stored, profile, fleet) == []
     again = by_hand().model_dump(exclude={"solver"})

@@ -1,4 +1,4 @@
-"""Rows of what-if: those of separate solves and of brute force, whoever solves them, in whatever order."""
+"""What-if rows equal separate solves and brute force, whatever the executor and the order."""
 
 import contextlib
 import math
@@ -13,16 +13,17 @@ import pytest
 from planner.errors import InputError
 from planner.rules.diff import plan_diff
 from planner.schema import Goal, Plan
+from planner.solver import SolveOptions, solve
 from planner.whatif import (
     ChangeRequest,
     ResultCache,
     ScenarioRow,
     Today,
-    all_rows,
     axes_of,
     expand,
     frame_of,
     run,
+    solve_all,
     solve_scenarios,
     today_of,
 )
@@ -45,12 +46,12 @@ def todays(seed: int, **arguments: Any) -> Today:
 
 
 def test_a_row_is_its_plan() -> None:
-    """Every number is that of a plan which the same change by hand gives; what moves is counted from today's."""
+    """Every number is that of a plan for the same change by hand; moves are counted from today's plan."""
     profile, fleet = instance(2)
     today, other = todays(2), by_hand(fleet, lambda data: data["devices"][0].update(memory_budget=1_000_000))
     assert today.plan is not None
     row = rows_after(today, set=["d0.memory_budget=1000000"])[1]
-    plan = run.solve(profile, other, start=today.plan)
+    plan = solve(profile, other, options=SolveOptions(start=today.plan))
     moves = plan_diff(today.plan, plan, profile)
     assert (row.status, row.latency_us, row.bound_us, row.gap) == (plan.status, plan.latency_us, plan.bound_us, 0.0)
     assert row.change_us == plan.latency_us - today.plan.latency_us
@@ -63,7 +64,7 @@ def test_a_row_is_its_plan() -> None:
 
 
 def test_the_table() -> None:
-    """The columns in their order, today first; a missing number is NaN, a missing word None."""
+    """Columns have a fixed order, today comes first, missing numbers are NaN and missing words None."""
     frame = frame_of(rows_of(*instance(2), drop=["d0"], scale=["memory=2"]))
     assert list(frame.columns) == COLUMNS
     assert list(frame.index) == ["today", "without d0", "memory x2"]
@@ -75,7 +76,7 @@ def test_the_table() -> None:
 
 
 def test_other_objectives_have_their_own_columns() -> None:
-    """Where some goal asks for something else than latency, its value and bound are there."""
+    """When a goal has another objective than latency, its value and bound are shown."""
     frame = frame_of(rows_of(*instance(2), sweep=["objective=devices"]))
     assert list(frame.columns) == [*COLUMNS, "objective_value", "objective_bound"]
     assert frame["objective_value"]["objective devices"] == frame["devices_used"]["objective devices"]
@@ -87,7 +88,7 @@ def test_other_objectives_have_their_own_columns() -> None:
 
 @pytest.mark.parametrize("seed", feasible(6))
 def test_no_change_is_todays_plan(seed: int) -> None:
-    """Latency, bound, everything: and nothing moves."""
+    """Without a change the row has today's numbers, and nothing moves."""
     today, same = rows_after(todays(seed), scale=["memory=1"])
     assert (same.change_us, same.classes_moved, same.bytes_to_send) == (0, 0, 0)
     assert same == ScenarioRow(**(vars(today) | {"scenario": "memory x1"}))
@@ -95,7 +96,7 @@ def test_no_change_is_todays_plan(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", feasible(8))
 def test_dropping_an_idle_device_changes_nothing(seed: int) -> None:
-    """The same latency and bound, and nothing moves."""
+    """Without an idle device, latency and bound are the same and nothing moves."""
     profile, fleet = instance(seed)
     today = today_of(profile, fleet, Goal(leave_idle=True))
     assert today.plan is not None
@@ -107,7 +108,7 @@ def test_dropping_an_idle_device_changes_nothing(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_one_more_device_is_never_worse(seed: int) -> None:
-    """One more of each device, or of a known kind: the latency does not rise, and no plan is lost."""
+    """With one more device, of the fleet or of a known kind, the latency does not rise and no plan is lost."""
     profile, fleet = instance(seed, num_devices=2, tightness=0.5)
     today, *rows = rows_of(profile, fleet, add_each=["d0,d1,esp32-s3"])
     for row in rows:
@@ -117,7 +118,7 @@ def test_one_more_device_is_never_worse(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_rows_agree_with_separate_solves_and_brute_force(seed: int) -> None:
-    """Fleets changed by hand, solved from nothing: the same status, latency and bound."""
+    """Fleets changed by hand and solved anew have the same status, latency and bound."""
     profile, fleet = instance(seed)
     rows = {row.scenario: row for row in rows_of(profile, fleet, drop=["d2"], scale=["memory=0.5"], cross=True)}
 
@@ -143,19 +144,19 @@ def test_rows_agree_with_separate_solves_and_brute_force(seed: int) -> None:
 
 
 def test_a_row_depends_on_no_other() -> None:
-    """Alone, in another order, and on processes side by side: the same rows."""
+    """Rows are the same alone, in another order and on parallel processes."""
     today = todays(2)
-    flags = {"drop": ["d1", "d2"], "scale": ["memory=0.4..2/4"], "set": ["d1.memory_budget=900"]}
+    flags: dict[str, Any] = {"drop": ["d1", "d2"], "scale": ["memory=0.4..2/4"], "set": ["d1.memory_budget=900"]}
     found = expand(axes_of(ChangeRequest(**flags), today.fleet), today.case)
-    expected = timeless(all_rows(today, found))
-    backwards = timeless(all_rows(today, found[::-1]))
+    expected = timeless(solve_all(today, found))
+    backwards = timeless(solve_all(today, found[::-1]))
     assert [backwards[0], *backwards[:0:-1]] == expected
-    assert timeless([all_rows(today, [one])[1] for one in found]) == expected[1:]
-    assert timeless(all_rows(today, found, ProcessExecutor(2))) == expected
+    assert timeless([solve_all(today, [one])[1] for one in found]) == expected[1:]
+    assert timeless(solve_all(today, found, ProcessExecutor(2))) == expected
 
 
 def test_impossible_rows_carry_their_reason() -> None:
-    """Too little memory, a class pinned to what is lost, a drop that was never calibrated, the solver's own words."""
+    """A small memory, a pin to a lost device, an uncalibrated drop: each row has its reason."""
     profile, fleet = instance(2)
     today = today_of(profile, fleet, Goal(pin={"0": ("d1",)}))
     rows = rows_after(today, drop=["d1"], scale=["memory=0.01"], sweep=["max-accuracy-drop=0.001", "survive=7"])
@@ -164,19 +165,19 @@ def test_impossible_rows_carry_their_reason() -> None:
     assert reasons[0] == "class '0' is pinned to 'd1', which is lost."
     assert reasons[1].startswith("No plan: ")
     assert "Smallest change" not in reasons[1]
-    assert reasons[2].startswith("max_accuracy_drop must be at least 0.02, the smallest that profile 'random-2'")
-    assert "--survive 7" in reasons[3]
+    assert reasons[2].startswith("`max_accuracy_drop` must be at least 0.02, the smallest that profile 'random-2'")
+    assert "`survive=7`" in reasons[3]
 
 
 def test_out_of_time_is_unknown() -> None:
-    """No time proves nothing: the row says so, and today's does too."""
-    rows = all_rows(today := today_of(*instance(2), time_limit_s=0), expand([], today.case))
+    """Without any time, the status of all rows is unknown."""
+    rows = solve_all(today := today_of(*instance(2), time_limit_s=0), expand([], today.case))
     assert rows[0].status == "unknown"
-    assert rows[0].reason == "No plan found within 0 s (not proven impossible). Raise --time-limit."
+    assert rows[0].reason == "No plan found within 0 s (not proven impossible). Raise `time_limit_s`."
 
 
 def test_today_may_be_impossible() -> None:
-    """What would help is a row like others, without a change against today."""
+    """When today has no plan, a scenario with one has no change against today."""
     profile, fleet = instance(2)
     starved = by_hand(fleet, lambda data: [d.update(memory_budget=d["memory_budget"] // 8) for d in data["devices"]])
     today, more = rows_of(profile, starved, scale=["memory=8"])
@@ -185,9 +186,9 @@ def test_today_may_be_impossible() -> None:
 
 
 def test_the_plan_that_runs_today_is_given() -> None:
-    """Its goal holds for all rows; one that is not valid for the fleet is refused."""
+    """The goal of the given plan holds for all rows; a plan that is invalid for the fleet is refused."""
     profile, fleet = instance(2)
-    start = run.solve(profile, fleet, Goal(min_retention=0.3))
+    start = solve(profile, fleet, Goal(min_retention=0.3))
     today = today_of(profile, fleet, start=start)
     assert today.goal == start.goal
     assert today.row.latency_us == start.latency_us
@@ -199,10 +200,10 @@ def test_the_plan_that_runs_today_is_given() -> None:
 
 
 class _Counted:
-    """A solve that counts its calls, and at one of them gets a Ctrl-C that it swallows, as a search does."""
+    """A solve that counts its calls, and swallows a Ctrl-C at one of them, as a search does."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None) -> None:
-        self.calls, self._stop_at, self._solve = 0, stop_at, run.solve
+        self.calls, self._stop_at, self._solve = 0, stop_at, solve
         monkeypatch.setattr(run, "solve", self)
 
     def __call__(self, *arguments: Any, **options: Any) -> Plan:
@@ -213,42 +214,42 @@ class _Counted:
         return self._solve(*arguments, **options)
 
 
-FLAGS = {"scale": ["latency=0.5..3/6"]}
+FLAGS: dict[str, Any] = {"scale": ["latency=0.5..3/6"]}
 
 
-def asked(today: Today) -> list[Any]:
+def six_scenarios(today: Today) -> list[Any]:
     """Return six scenarios."""
     return expand(axes_of(ChangeRequest(**FLAGS), today.fleet), today.case)
 
 
 def test_stopped_rows_are_kept_and_the_rest_is_solved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C at the third scenario: two rows; then the three others are solved, x1 being today's."""
+    """After Ctrl-C at the third scenario there are two rows; the next run solves the others."""
     part = tmp_path / "rows.csv.part"
-    whole = timeless(all_rows(today := todays(2), asked(today)))
+    whole = timeless(solve_all(today := todays(2), six_scenarios(today)))
     counted = _Counted(monkeypatch, stop_at=3)
-    kept = ResultCache(part)
-    today = today_of(*instance(2), kept=kept)
+    cache = ResultCache(part)
+    today = today_of(*instance(2), cache=cache)
     with pytest.raises(KeyboardInterrupt):
-        dict(solve_scenarios(today, asked(today), kept=kept))
+        dict(solve_scenarios(today, six_scenarios(today), cache=cache))
     assert len(part.read_text().splitlines()) == 3
     # As if the power had gone while a line was written.
     part.write_text(part.read_text() + '{"key": "abc", "row": {"scen')
     counted = _Counted(monkeypatch)
-    kept = ResultCache(part)
-    again = today_of(*instance(2), kept=kept)
-    rows = dict(solve_scenarios(again, asked(again), kept=kept))
+    cache = ResultCache(part)
+    again = today_of(*instance(2), cache=cache)
+    rows = dict(solve_scenarios(again, six_scenarios(again), cache=cache))
     assert counted.calls == 3
     assert timeless([again.row, *(rows[i] for i in range(6))]) == whole
     assert len(ResultCache(part)._rows) == 5
-    kept.done()
+    cache.delete_file()
     assert not part.exists()
 
 
-def test_what_is_kept_is_for_the_same_question_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another time limit, seed, profile or fleet finds nothing of it."""
-    kept = ResultCache(tmp_path / "part")
+def test_cached_rows_are_for_the_same_request_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another time limit, seed, profile or fleet finds no cached row."""
+    cache = ResultCache(tmp_path / "part")
     today = todays(2)
-    dict(solve_scenarios(today, asked(today), kept=kept))
+    dict(solve_scenarios(today, six_scenarios(today), cache=cache))
     counted = _Counted(monkeypatch)
     profile, fleet = instance(2)
     others = [
@@ -261,12 +262,12 @@ def test_what_is_kept_is_for_the_same_question_only(tmp_path: Path, monkeypatch:
     counted.calls = 0
     for solves, other in zip((5, 5, 5, 5, 0), others, strict=True):
         counted.calls = 0
-        dict(solve_scenarios(other, asked(other), kept=ResultCache(tmp_path / "part")))
+        dict(solve_scenarios(other, six_scenarios(other), cache=ResultCache(tmp_path / "part")))
         assert counted.calls == solves
 
 
 def test_a_dead_worker_loses_no_row() -> None:
-    """One of two Dask workers is killed while it solves: all rows come, those of one process."""
+    """When one of two Dask workers is killed, all rows are those of one process."""
     distributed = pytest.importorskip("distributed")
     today = todays(2)
     found = expand(axes_of(ChangeRequest(scale=["latency=0.5..3/20"]), today.fleet), today.case)
@@ -281,17 +282,17 @@ def test_a_dead_worker_loses_no_row() -> None:
             rows[i] = row
             if len(rows) == 3:
                 os.kill(pids[0], signal.SIGKILL)
-    assert timeless([today.row, *(rows[i] for i in range(20))]) == timeless(all_rows(today, found))
+    assert timeless([today.row, *(rows[i] for i in range(20))]) == timeless(solve_all(today, found))
 
 
 @pytest.mark.slow
 def test_a_thousand_scenarios_stay_small() -> None:
-    """1,000 rows in one process: their memory is that of a hundred, and far below 2 GB."""
+    """1,000 rows in one process take the memory of a hundred, far below 2 GB."""
     today = todays(2)
     used = []
     for steps in (100, 1000):
         found = expand(axes_of(ChangeRequest(scale=[f"latency=0.5..3/{steps}"]), today.fleet), today.case)
-        assert len(all_rows(today, found)) == steps + 1
+        assert len(solve_all(today, found)) == steps + 1
         used.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     assert used[1] < 2 * 10**9
     assert used[1] - used[0] < 50 * 10**6

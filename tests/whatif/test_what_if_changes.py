@@ -1,4 +1,4 @@
-"""Changes of a fleet and a goal: each against the fleet that one would write by hand; mistakes in one sentence."""
+"""Changes of a fleet and a goal, against fleets written by hand; mistakes are named in one sentence."""
 
 import re
 from typing import Any
@@ -9,16 +9,16 @@ from planner.errors import InputError
 from planner.rules.cost import device_costs, transfers_us
 from planner.schema import Goal
 from planner.whatif import Case
-from planner.whatif.case import ImpossibleError, apart
-from planner.whatif.changes import applied
+from planner.whatif.case import ImpossibleError, split_entries
+from planner.whatif.changes import apply_changes
 from tests.helpers.random_instances import random_fleet, random_profile
 from tests.helpers.yard import FLEET, GOAL, MIB, PROFILE, WIRE, after, devices, fleet, links, names, scenarios
 
 # --- devices leave ---
 
 
-def test_one_of_several_leaves() -> None:
-    """The other keeps its name, its link and its medium; pins of both mean what is left."""
+def test_one_of_several_is_dropped() -> None:
+    """The other keeps its name, its link and its medium; pins of both mean the remaining one."""
     case = after(goal=GOAL, drop=["pi-1"])
     assert list(devices(case)) == ["gateway", "pi-2", "box.a=b", "shed"]
     assert ("gateway", "pi-2", 20.0, "link 1") in links(case)
@@ -27,7 +27,7 @@ def test_one_of_several_leaves() -> None:
 
 
 def test_what_is_behind_a_lost_device_is_lost_with_it() -> None:
-    """The shed is reached over the box only; the name says so, and a default link would reach it."""
+    """The shed is lost with the box, its relay, and the scenario's name says so; a default link would reach it."""
     (one,) = scenarios(drop=["box.a=b"])
     assert one.scenario.name == "without box.a=b (and with it shed)"
     assert list(devices(after(drop=["box.a=b"]))) == ["gateway", "pi"]
@@ -37,8 +37,8 @@ def test_what_is_behind_a_lost_device_is_lost_with_it() -> None:
     assert names(scenarios(reached, drop=["box.a=b"])) == ["without box.a=b"]
 
 
-def test_several_leave_at_once() -> None:
-    """A list is one scenario; a device whose name has a comma is that device; each is one at a time."""
+def test_several_are_dropped_at_once() -> None:
+    """A list is one scenario; a device with a comma in its name is one device; `each` drops one at a time."""
     assert list(devices(after(drop=["pi,shed"]))) == ["gateway", "box.a=b"]
     odd = fleet(devices=[{"name": n, "macs_per_second": 1e6, "memory_budget": 9} for n in ("gateway", "a,b")], links=[])
     odd = odd.replace(default_link=WIRE)
@@ -55,20 +55,20 @@ def test_several_leave_at_once() -> None:
         ("pi-1,pi-2", "class 'a' is pinned to 'pi', which is lost."),
     ],
 )
-def test_what_cannot_leave(dropped: str, reason: str) -> None:
-    """The aggregator, and all devices that a class is pinned to: the scenario stays, as an impossible one."""
+def test_devices_that_cannot_be_dropped(dropped: str, reason: str) -> None:
+    """Without the aggregator, or all devices a class is pinned to, the scenario is impossible."""
     (one,) = scenarios(goal=GOAL, drop=[dropped])
     with pytest.raises(ImpossibleError, match=re.escape(reason)):
-        applied(Case.of(PROFILE, FLEET, GOAL), one.scenario.changes)
+        apply_changes(Case.of(PROFILE, FLEET, GOAL), one.scenario.changes)
 
 
 @pytest.mark.parametrize("seed", range(60))
 def test_a_group_taken_apart_takes_the_same_time(seed: int) -> None:
-    """On meshed fleets with shared media, every device's transfers are those of before, with all devices in use."""
+    """Splitting a device group leaves every transfer time as it was, on meshed fleets with shared media."""
     profile = random_profile(seed)
     on = random_fleet(profile, seed, num_devices=4, meshed=True)
     groups = [d.name for d in on.devices if d.count > 1]
-    other = apart(Case.of(profile, on, Goal()), groups).fleet
+    other = split_entries(Case.of(profile, on, Goal()), groups).fleet
     assert all(d.count == 1 for d in other.devices)
     times = [transfers_us(f, [d.widths[0] for d in device_costs(profile, f)]) for f in (on, other)]
     assert times[0] == times[1]
@@ -78,7 +78,7 @@ def test_a_group_taken_apart_takes_the_same_time(seed: int) -> None:
 
 
 def test_one_more_of_a_device_is_like_it() -> None:
-    """Budget, numbers, links and the medium of the first; a new name; pins of the group do not mean it."""
+    """The new device has the first one's budget, numbers, links and medium, and a new name."""
     case = after(goal=GOAL, add=["pi=2"])
     added = {d.name: d for d in case.fleet.devices}["pi-4"]
     assert (added.kind, added.memory_budget, added.runtime_overhead, added.count) == ("board", 3001, 1000, 1)
@@ -88,14 +88,14 @@ def test_one_more_of_a_device_is_like_it() -> None:
 
 
 def test_one_more_of_a_kind_is_like_the_first_of_it() -> None:
-    """ "board" is what the Pis are; what hangs behind a relay is linked to a new relay as well."""
+    """A new "board" is like the Pis; devices behind a relay are linked to a new relay as well."""
     assert ("gateway", "board", 20.0, "link 1") in links(after(add=["board"]))
     case = after(add=["box.a=b"])
     assert {("gateway", "box.a=b-2", 90.0, False), ("shed", "box.a=b-2", 90.0, False)} <= links(case)
 
 
 def test_a_new_kind_has_its_card_and_the_slowest_link() -> None:
-    """An ESP32-S3 has 8 MiB, and hangs on the Wi-Fi of the Pis; on the default link where there is one."""
+    """An ESP32-S3 has 8 MiB and the Pis' Wi-Fi, or the default link where there is one."""
     case = after(add=["esp32-s3"])
     assert {d.name: (d.kind, d.memory_budget) for d in case.fleet.devices}["esp32-s3"] == ("esp32-s3", 8 * MIB)
     assert ("gateway", "esp32-s3", 20.0, "link 1") in links(case)
@@ -103,12 +103,12 @@ def test_a_new_kind_has_its_card_and_the_slowest_link() -> None:
 
 
 def test_a_lost_device_is_replaced() -> None:
-    """With both changes, the new one is like the lost one was, under a new name."""
+    """With both changes, the new device equals the lost one but for its name."""
     case = after(drop=["pi"], add=["pi"])
     assert list(devices(case)) == ["gateway", "box.a=b", "shed", "pi-3"]
     assert ("gateway", "pi-3", 20.0, "link 1") in links(case)
     lonely = fleet(devices=[{"name": "gateway", "macs_per_second": 1e6, "memory_budget": 9}], links=[])
-    with pytest.raises(InputError, match=r"--add esp32-s3: 'esp32-s3' must be reached from 'gateway', which has no"):
+    with pytest.raises(InputError, match=r"`add=esp32-s3`: 'esp32-s3' must be reached from 'gateway', which has no"):
         scenarios(lonely, add=["esp32-s3"])
 
 
@@ -129,7 +129,7 @@ def test_a_lost_device_is_replaced() -> None:
     ],
 )
 def test_keys_of_a_device(text: str, name: str, key: str, value: object) -> None:
-    """The last dot of the name counts; the value is read as in the file; one of several stands alone."""
+    """The last dot separates name and key; values are read as in a file; one of several becomes its own entry."""
     (one,) = scenarios(set=[text])
     assert one.scenario.name == text.replace(f"{key}=", f"{key} ")
     case = after(set=[text])
@@ -138,7 +138,7 @@ def test_keys_of_a_device(text: str, name: str, key: str, value: object) -> None
 
 
 def test_links_of_a_device() -> None:
-    """All that join it; a medium's bandwidth is that of all on it; a latency is each one's own."""
+    """A bandwidth changes for all on the medium, a latency for the device's own links."""
     case = after(set=["box.a=b.bandwidth_mbps=8"])
     assert {(*link.between, link.bandwidth_mbps) for link in case.fleet.links} == {
         ("gateway", "pi", 20.0),
@@ -154,7 +154,7 @@ def test_links_of_a_device() -> None:
 
 
 def test_aggregator_and_count() -> None:
-    """Another device joins the features; more and fewer of a group keep the names of those that stay."""
+    """Another device becomes the aggregator; a larger or smaller count keeps the remaining names."""
     assert after(set=["aggregator=shed"]).fleet.aggregator == "shed"
     assert list(devices(after(set=["pi.count=1"]))) == ["gateway", "pi-1", "box.a=b", "shed"]
     assert [m.name for m in after(set=["pi.count=4"]).fleet.members][-2:] == ["pi-3", "pi-4"]
@@ -162,7 +162,7 @@ def test_aggregator_and_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("pie.memory_budget=1", "'pie' is not a device of the fleet; did you mean 'pi'?"),
         ("pi.memory_bugdet=1", "unknown key 'memory_bugdet'; did you mean 'memory_budget'?"),
@@ -183,14 +183,14 @@ def test_aggregator_and_count() -> None:
         (".kind=x", "must be NAME.KEY=VALUE or aggregator=NAME"),
     ],
 )
-def test_settings_that_cannot_be(text: str, said: str) -> None:
-    """The flag, then the sentence of the file; the nearest name or key."""
-    with pytest.raises(InputError, match=re.escape(f"--set {text}: ") + ".*" + re.escape(said)):
+def test_wrong_settings_are_refused(text: str, message: str) -> None:
+    """The message has the setting, then the sentence of the file with the nearest name or key."""
+    with pytest.raises(InputError, match=re.escape(f"`set={text}`: ") + ".*" + re.escape(message)):
         scenarios(set=[text])
 
 
 def test_a_device_on_the_default_link_has_no_link_to_set() -> None:
-    """What to set instead is said."""
+    """The message says what to set instead."""
     lone = fleet(links=[], default_link=WIRE)
     with pytest.raises(InputError, match=r"'pi' has no link of its own, only the default link: set 'default_link'"):
         scenarios(lone, set=["pi.bandwidth_mbps=3"])
@@ -200,7 +200,7 @@ def test_factors() -> None:
     """Budgets are rounded down (3001 / 2 = 1500.5); bandwidths and latencies are multiplied exactly."""
     assert [m.memory_budget for m in after(scale=["memory=0.5"]).fleet.members] == [1000, 1500, 1500, 2000, 2500]
     scaled = after(fleet(default_link=WIRE), scale=["bandwidth=0.1", "latency=3"]).fleet
-    assert [(s.bandwidth_mbps, s.latency_ms) for s in scaled.speeds] == [(2.0, 6.0), *[(9.0, 1.5)] * 3]
+    assert [(s.bandwidth_mbps, s.latency_ms) for s in scaled.link_speeds] == [(2.0, 6.0), *[(9.0, 1.5)] * 3]
 
 
 @pytest.mark.parametrize(
@@ -214,12 +214,12 @@ def test_factors() -> None:
     ],
 )
 def test_ranges(text: str, labels: list[str]) -> None:
-    """Equal steps with both ends in it, named as shortly as they can be told apart."""
+    """A range has equal steps including both ends, with names as short as they differ."""
     assert names(scenarios(scale=[f"latency={text}"])) == [f"latency x{label}" for label in labels]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("memory=0.5..2/1", "a range must be A..B/N with N values from 2 to 1000, got '1'."),
         ("memory=0.5..2/1001", "from 2 to 1000, got '1001'."),
@@ -238,24 +238,24 @@ def test_ranges(text: str, labels: list[str]) -> None:
         ("memory=1e-9", "memory_budget must be > 0, got 0."),
     ],
 )
-def test_ranges_that_make_no_sense(text: str, said: str) -> None:
-    """One sentence with the flag in front."""
-    with pytest.raises(InputError, match=re.escape(f"--scale {text}: ") + ".*" + re.escape(said)):
+def test_wrong_ranges_are_refused(text: str, message: str) -> None:
+    """One sentence begins with the setting."""
+    with pytest.raises(InputError, match=re.escape(f"`scale={text}`: ") + ".*" + re.escape(message)):
         scenarios(scale=[text])
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
-        ({"drop": ["shet"]}, "--drop shet: 'shet' is not a device of the fleet; did you mean 'shed'?"),
-        ({"drop": ["pi,,shed"]}, "--drop pi,,shed: must be names with commas between, got an empty one."),
-        ({"add": ["esp32-s4"]}, "--add esp32-s4: must be a device of the fleet, or a kind that is in it or has a card"),
+        ({"drop": ["shet"]}, "`drop=shet`: 'shet' is not a device of the fleet; did you mean 'shed'?"),
+        ({"drop": ["pi,,shed"]}, "`drop=pi,,shed`: must be names with commas between, got an empty one."),
+        ({"add": ["esp32-s4"]}, "`add=esp32-s4`: must be a device of the fleet, or a kind that is in it or has a card"),
         ({"add": ["esp32-s4"]}, "got 'esp32-s4'; did you mean 'esp32-s3'?"),
-        ({"add": ["pi=0"]}, "--add pi=0: must be KIND=COUNT with a count from 1 to 10000, got '0'."),
-        ({"add_each": ["pi,"]}, "--add-each pi,: must be names with commas between"),
+        ({"add": ["pi=0"]}, "`add=pi=0`: must be KIND=COUNT with a count from 1 to 10000, got '0'."),
+        ({"add_each": ["pi,"]}, "`add_each=pi,`: must be names with commas between"),
     ],
 )
-def test_names_that_are_not_there(flags: dict[str, Any], said: str) -> None:
-    """The flag, what must hold, the nearest."""
-    with pytest.raises(InputError, match=re.escape(said)):
+def test_unknown_names_are_refused(flags: dict[str, Any], message: str) -> None:
+    """The message has the setting, the rule and the nearest name."""
+    with pytest.raises(InputError, match=re.escape(message)):
         scenarios(**flags)

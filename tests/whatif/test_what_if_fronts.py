@@ -1,4 +1,4 @@
-"""Pareto fronts, what to buy next, and what moves: each point and gain against a solve of its own, or by hand."""
+"""Pareto fronts, purchases and moves: each point and gain against a separate solve, or by hand."""
 
 import itertools
 from typing import Any
@@ -17,7 +17,7 @@ COLUMNS = ["against", "limit", "value", "latency_us", "bound_us", "gap", "status
 
 
 def fleet_of(seed: int) -> tuple[Profile, Fleet]:
-    """Return a small instance on which speed costs something: boards of different rates and powers."""
+    """Return a small instance where speed has a price: boards of different rates and powers."""
     profile, fleet = instance(seed, tightness=1.0)
 
     def spread(data: dict[str, Any]) -> None:
@@ -27,8 +27,8 @@ def fleet_of(seed: int) -> tuple[Profile, Fleet]:
     return profile, by_hand(fleet, spread)
 
 
-def asked(profile: Profile, fleet: Fleet, against: Against, limit: float) -> Plan:
-    """Return the plan for one limit by a solve that knows of no other."""
+def plan_within(profile: Profile, fleet: Fleet, against: Against, limit: float) -> Plan:
+    """Return the plan for one limit by an independent solve."""
     if against == "accuracy":
         return solve(profile, fleet, Goal(max_accuracy_drop=limit))
     if against == "energy":
@@ -44,43 +44,44 @@ def asked(profile: Profile, fleet: Fleet, against: Against, limit: float) -> Pla
 @pytest.mark.parametrize("against", ["accuracy", "memory", "energy"])
 @pytest.mark.parametrize("seed", [1, 2, 8])
 def test_every_point_is_a_solve_and_none_is_beaten(seed: int, against: Against) -> None:
-    """The same latency and bound as a separate solve with its limit; who pays more gets more."""
+    """Latency and bound equal a separate solve with the limit, and no point dominates another."""
     profile, fleet = fleet_of(seed)
     front = pareto(today_of(profile, fleet), against, points=5)
     assert list(front.columns) == COLUMNS
     assert set(front["against"]) == {against}
     assert len(front) >= 1
-    for point in front.itertuples():
-        plan = asked(profile, fleet, against, point.limit)
+    points: Any = front.itertuples()
+    for point in points:
+        plan = plan_within(profile, fleet, against, point.limit)
         assert (point.latency_us, point.bound_us, point.status) == (plan.latency_us, plan.bound_us, plan.status)
         if against == "memory":
             assert point.value == sum(int(member.memory_budget * point.limit) for member in fleet.members)
     paid = -front["value"] if against == "accuracy" else front["value"]
-    points = sorted(zip(paid, front["latency_us"], strict=True))
-    assert all(a[0] < b[0] and a[1] > b[1] for a, b in itertools.pairwise(points))
+    pairs = sorted(zip(paid, front["latency_us"], strict=True))
+    assert all(a[0] < b[0] and a[1] > b[1] for a, b in itertools.pairwise(pairs))
     # The fastest plan of all is an end of the front, up to what gains nothing.
     assert front["latency_us"].min() <= today_of(profile, fleet, Goal()).row.latency_us
 
 
 def test_the_ends_of_the_fronts() -> None:
-    """No plan takes less energy than the first point, none has less memory, nor is any looser in accuracy."""
+    """No plan takes less energy or memory than the first point, and none allows a larger drop."""
     profile, fleet = fleet_of(2)
     today = today_of(profile, fleet)
     energy, accuracy = (pareto(today, against, points=4) for against in ("energy", "accuracy"))
-    least = solve(profile, fleet, Goal(objective="energy", max_latency_ms=1e6)).objective_value
-    assert least is not None
-    assert energy["limit"].min() == pytest.approx(least, abs=2e-4)
+    lowest = solve(profile, fleet, Goal(objective="energy", max_latency_ms=1e6)).objective_value
+    assert lowest is not None
+    assert energy["limit"].min() == pytest.approx(lowest, abs=2e-4)
     # The point of least memory may be beaten, and so not be on the front.
     factor = fronts._factors(today, 2)[0]
-    asked(profile, fleet, "memory", factor)
+    plan_within(profile, fleet, "memory", factor)
     with pytest.raises(InfeasibleError):
-        asked(profile, fleet, "memory", factor - 1 / 128)
+        plan_within(profile, fleet, "memory", factor - 1 / 128)
     assert set(accuracy["limit"]) <= {0.02, 0.05}
     assert set(accuracy["value"]) <= {0.98, 0.95}
 
 
 def test_what_a_front_needs() -> None:
-    """A plan to begin with, recovery rows for accuracy, powers for energy, two points."""
+    """A front needs a plan, at least two points, recovery rows for accuracy and powers for energy."""
     profile, fleet = fleet_of(2)
     starved = by_hand(fleet, lambda data: [d.update(memory_budget=d["runtime_overhead"] + 9) for d in data["devices"]])
     with pytest.raises(InfeasibleError, match=r"^No plan: "):
@@ -91,13 +92,13 @@ def test_what_a_front_needs() -> None:
     powerless = by_hand(fleet, lambda data: [d.update(active_power_w=None) for d in data["devices"]])
     with pytest.raises(InfeasibleError, match="active_power_w"):
         pareto(today_of(profile, powerless), "energy")
-    with pytest.raises(InputError, match=r"--points must be at least 2, got 1\."):
+    with pytest.raises(InputError, match=r"`points` must be at least 2, got 1\."):
         pareto(today_of(profile, fleet), "energy", points=1)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_gains_are_exact_and_sorted(seed: int) -> None:
-    """Each gain is what a solve of the changed fleet gives; nothing that can be bought makes a fleet slower."""
+    """Each gain equals a solve of the changed fleet, and no purchase makes a fleet slower."""
     profile, fleet = fleet_of(seed)
     today = today_of(profile, fleet)
     frame = next_best(today, ["d0", "esp32-s3"])
@@ -119,7 +120,7 @@ def test_gains_are_exact_and_sorted(seed: int) -> None:
 
 
 def test_purchases_for_a_fleet_that_has_no_plan() -> None:
-    """What makes a plan possible comes first, without a gain to be counted."""
+    """Purchases that make a plan possible come first, without a gain."""
     profile, fleet = fleet_of(2)
     starved = by_hand(fleet, lambda data: [d.update(memory_budget=d["runtime_overhead"] + 9) for d in data["devices"]])
     frame = next_best(today_of(profile, starved), ["esp32-s3"])
@@ -129,7 +130,7 @@ def test_purchases_for_a_fleet_that_has_no_plan() -> None:
 
 
 def test_a_shared_medium_is_one_upgrade() -> None:
-    """Two devices on one Wi-Fi: its bandwidth is doubled for both, and offered once."""
+    """Doubling the bandwidth of a Wi-Fi with two devices is offered once, for both."""
     profile, fleet = fleet_of(2)
     wifi = {"bandwidth_mbps": 1.0, "latency_ms": 0.1, "shared": "wifi"}
     shared = fleet.replace(links=[{"between": ["d0", name], **wifi} for name in ("d1", "d2")], default_link=None)
@@ -141,7 +142,7 @@ def test_a_shared_medium_is_one_upgrade() -> None:
 
 
 def plan_with(plan: Plan, **classes: tuple[str, ...]) -> Plan:
-    """Return a plan whose devices serve these classes on the sub-model that the first one has."""
+    """Return a plan whose devices serve these classes with the first sub-model."""
     first = plan.assignments[0].model_dump()
     made = [first | {"device": name, "classes": served} for name, served in classes.items()]
     return Plan.model_validate(plan.model_dump() | {"assignments": made})

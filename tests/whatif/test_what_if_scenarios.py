@@ -1,4 +1,4 @@
-"""Scenarios: swept goals, combinations and files; each once, mistakes in one sentence."""
+"""Scenarios: swept goals, combinations and files; each listed once, mistakes named in one sentence."""
 
 import json
 import re
@@ -10,14 +10,14 @@ from planner.errors import InputError
 from planner.schema import Goal, ScenarioFile
 from planner.whatif import Case, ChangeRequest, axes_of, expand
 from planner.whatif.case import ImpossibleError
-from planner.whatif.changes import applied
+from planner.whatif.changes import apply_changes
 from tests.helpers.yard import FLEET, PROFILE, WIRE, after, names, scenarios
 
 # --- the goal ---
 
 
 def test_the_goal_is_swept() -> None:
-    """Keys in kebab-case; one kind of floor replaces the other."""
+    """Keys are in kebab-case, and one kind of floor replaces the other."""
     got = scenarios(sweep=["max-accuracy-drop=0.01,0.05", "survive=0..2/3", "leave-idle=true", "objective=devices"])
     expected = ["max-accuracy-drop 0.01", "max-accuracy-drop 0.05", "survive 0", "survive 1", "survive 2"]
     assert names(got) == [*expected, "leave-idle true", "objective devices"]
@@ -28,7 +28,7 @@ def test_the_goal_is_swept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("max-acuracy-drop=0.1", "got 'max-acuracy-drop'; did you mean 'max-accuracy-drop'?"),
         ("pin=8", "must be KEY=VALUES with a key of max-accuracy-drop,"),
@@ -38,26 +38,26 @@ def test_the_goal_is_swept() -> None:
         ("objective=speed", "objective must be 'latency', 'accuracy', 'energy' or 'devices', got \"speed\"."),
     ],
 )
-def test_goals_that_cannot_be(text: str, said: str) -> None:
-    """A value that no goal may have is a mistake."""
-    with pytest.raises(InputError, match=re.escape(f"--sweep {text}: ") + ".*" + re.escape(said)):
+def test_wrong_goals_are_refused(text: str, message: str) -> None:
+    """A value outside a goal's range is refused."""
+    with pytest.raises(InputError, match=re.escape(f"`sweep={text}`: ") + ".*" + re.escape(message)):
         scenarios(sweep=[text])
 
 
 def test_a_goal_that_is_not_whole_is_an_impossible_scenario() -> None:
-    """Least energy needs a latency limit: alone it is impossible, beside one it is not."""
+    """Minimal energy without a latency limit is impossible; with one it is not."""
     found = scenarios(sweep=["objective=energy", "max-latency-ms=50"], cross=True)
     assert names(found) == ["max-latency-ms 50", "objective energy", "objective energy, max-latency-ms 50"]
     with pytest.raises(ImpossibleError, match="objective 'energy' must have max_latency_ms beside it, got none"):
-        applied(Case.of(PROFILE, FLEET, Goal()), found[1].scenario.changes)
-    assert applied(Case.of(PROFILE, FLEET, Goal()), found[2].scenario.changes).goal.objective == "energy"
+        apply_changes(Case.of(PROFILE, FLEET, Goal()), found[1].scenario.changes)
+    assert apply_changes(Case.of(PROFILE, FLEET, Goal()), found[2].scenario.changes).goal.objective == "energy"
 
 
 # --- scenarios ---
 
 
 def test_combinations() -> None:
-    """Each axis may be left as it is; what comes to the same is listed once, today's fleet not at all."""
+    """Each axis may stay as it is; equal results are listed once, and today's fleet is left out."""
     found = scenarios(drop=["pi", "pi-1"], scale=["memory=0.5,1"], cross=True)
     assert names(found) == [
         "memory x0.5",
@@ -72,7 +72,7 @@ def test_combinations() -> None:
 
 
 def test_the_order_of_flags_does_not_matter() -> None:
-    """Changes are made in one order: the same fleets, whichever flag came first."""
+    """Changes are made in one order, so that the order of flags does not matter."""
     flags = ["pi.memory_budget=9000", "pi-1.memory_budget=8000", "box.a=b.latency_ms=9"]
     one = {p.key for p in scenarios(set=[flags[0], flags[2]], drop=["shed", "pi-2"], cross=True)}
     other = {p.key for p in scenarios(set=[flags[2], flags[0]], drop=["pi-2", "shed"], cross=True)}
@@ -80,7 +80,7 @@ def test_the_order_of_flags_does_not_matter() -> None:
 
 
 def test_too_many() -> None:
-    """10,001 fleets are refused before one is solved."""
+    """10,001 fleets are refused before any solve."""
     with pytest.raises(InputError, match=r"There must be at most 10,000 scenarios, got 1,002,000: ask for fewer"):
         scenarios(scale=["memory=0.5..2/1000", "latency=0.5..2/1000"], cross=True)
 
@@ -91,7 +91,7 @@ def scenario_file(*entries: dict[str, Any]) -> ScenarioFile:
 
 
 def test_a_file_of_scenarios() -> None:
-    """All kinds of changes in one, made in the order of the keys whatever their order in the file."""
+    """Changes of all kinds are made in the order of the keys, whatever their order in the file."""
     entry = {
         "goal": {"max_accuracy_drop": 0.05},
         "scale": {"memory": 0.5},
@@ -103,7 +103,7 @@ def test_a_file_of_scenarios() -> None:
         "name": "all at once",
     }
     (one,) = scenarios(scenarios=scenario_file(entry))
-    case = applied(Case.of(PROFILE, FLEET, Goal()), one.scenario.changes)
+    case = apply_changes(Case.of(PROFILE, FLEET, Goal()), one.scenario.changes)
     budgets = {d.name: d.memory_budget for d in case.fleet.devices}
     assert budgets == {"gateway": 1000, "pi-2": 2048, "box.a=b": 2000, "shed": 2500, "pi-3": 50, "new": 300}
     assert case.goal.max_accuracy_drop == 0.05
@@ -111,7 +111,7 @@ def test_a_file_of_scenarios() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entries", "said"),
+    ("entries", "message"),
     [
         ([{"name": "x"}, {"name": "x"}], "scenarios: names must differ, 'x' is used 2 times"),
         ([{"name": "today"}], "'today' is the name of the fleet as it is"),
@@ -123,15 +123,15 @@ def test_a_file_of_scenarios() -> None:
         ([{"name": "without pi", "scale": {"latency": 2}}], "names must differ, 'without pi' is used twice."),
     ],
 )
-def test_files_that_cannot_be(entries: list[dict[str, Any]], said: str) -> None:
-    """Names that are used twice, by flags too, and mistakes, with their place."""
+def test_wrong_files_are_refused(entries: list[dict[str, Any]], message: str) -> None:
+    """Repeated names, also by flags, and mistakes are named with their place."""
     # A file's own check speaks through pydantic; read from a path, it is the same sentence.
-    with pytest.raises((InputError, ValueError), match=re.escape(said)):
+    with pytest.raises((InputError, ValueError), match=re.escape(message)):
         scenarios(drop=["pi"], scenarios=scenario_file(*entries), file="moves.json")
 
 
 def test_no_change_is_today() -> None:
     """A scenario without a change has today's fleet and goal."""
     (one,) = scenarios(scenarios=scenario_file({"name": "as it is"}))
-    assert applied(Case.of(PROFILE, FLEET, Goal()), one.scenario.changes).fleet == FLEET
+    assert apply_changes(Case.of(PROFILE, FLEET, Goal()), one.scenario.changes).fleet == FLEET
     assert scenarios(scale=["memory=1"])[0].key == one.key

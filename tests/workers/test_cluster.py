@@ -1,4 +1,4 @@
-"""Training on a Dask cluster: the bits of one process, whoever dies."""
+"""Training on a Dask cluster: the same bits as in one process, even if workers die."""
 
 import os
 import signal
@@ -10,49 +10,48 @@ import pytest
 
 from planner.errors import InputError, PlannerError
 from planner.executor.trainers import ParallelTrainer
-from planner.workers import DaskExecutor, cluster, connect, results, watch
-from tests.executor.test_trainers import carry_out, metrics
-from tests.helpers.small_order import Ordered, contents, small_order
+from planner.workers import DaskExecutor, cluster, connect, map_unordered, watch
+from tests.helpers.small_run import SmallRun, contents, execute_watched, make_small_run, metrics_without_seconds
 
 distributed = pytest.importorskip("distributed")
 
 
 @pytest.fixture(scope="module")
-def order(tmp_path_factory: pytest.TempPathFactory) -> Ordered:
+def run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     """Three small sub-models."""
-    return small_order(tmp_path_factory.mktemp("order"))
+    return make_small_run(tmp_path_factory.mktemp("order"))
 
 
-def test_workers_die_and_the_bundle_is_that_of_one_process(order: Ordered, tmp_path: Path) -> None:
-    """One of two workers is killed, later both, and with them all that was sent: the bits of one process."""
-    carry_out(order, tmp_path / "here")
+def test_workers_die_and_the_bundle_is_that_of_one_process(run: SmallRun, tmp_path: Path) -> None:
+    """One of two workers is killed, later both: the bundle is bit for bit that of one process."""
+    execute_watched(run, tmp_path / "here")
     arguments = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
     with (
         distributed.LocalCluster(**arguments, silence_logs=50) as local,
         connect(local.scheduler_address, None, ("torch",)) as workers,
     ):
-        means = ParallelTrainer(workers)
-        assert means.width == 2
+        trainer = ParallelTrainer(workers)
+        assert trainer.num_workers == 2
 
         def kill(seen: int) -> None:
             pids = list(workers.client.run(os.getpid, on_error="ignore").values()) if seen in (2, 4) else []
             for pid in pids[: 1 if seen == 2 else 2]:
                 os.kill(pid, signal.SIGKILL)
 
-        carry_out(order, tmp_path / "cluster", means, kill)
+        execute_watched(run, tmp_path / "cluster", trainer, kill)
     assert contents(tmp_path / "cluster") == contents(tmp_path / "here")
-    assert metrics(tmp_path / "cluster") == metrics(tmp_path / "here")
+    assert metrics_without_seconds(tmp_path / "cluster") == metrics_without_seconds(tmp_path / "here")
 
 
-def test_what_a_cluster_cannot_do_is_one_sentence(order: Ordered, tmp_path: Path) -> None:
-    """An epoch in which too many workers died, and a cluster that is gone: where it would go on is said."""
+def test_failures_of_a_cluster_are_one_sentence(run: SmallRun, tmp_path: Path) -> None:
+    """An epoch in which too many workers died, and a cluster that is gone: the message says where a rerun goes on."""
     died = distributed.KilledWorker("task", SimpleNamespace(address="tcp://x:2"), 3)
     client = _Client(died)
     with pytest.raises(PlannerError, match=r"tcp://x:1: 4 workers died in the same call, the last at tcp://x:2.*on"):
-        carry_out(order, tmp_path, ParallelTrainer(DaskExecutor(client, "tcp://x:1")))
+        execute_watched(run, tmp_path, ParallelTrainer(DaskExecutor(client, "tcp://x:1")))
     client.workers = False
     with pytest.raises(PlannerError, match=r"tcp://x:1: the cluster must have a worker, got none for.*goes on from"):
-        carry_out(order, tmp_path, ParallelTrainer(DaskExecutor(client, "tcp://x:1")))
+        execute_watched(run, tmp_path, ParallelTrainer(DaskExecutor(client, "tcp://x:1")))
 
 
 class _Client:
@@ -81,22 +80,22 @@ def test_another_version_is_refused() -> None:
         cluster._check_workers({"tcp://x:2": {"torch": "1"}}, {"torch": "2"})
 
 
-def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A free port and a word that is no address are refused, with what was tried."""
-    monkeypatch.setattr(cluster, "PATIENCE_S", 0.5)
+def test_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A free port and a malformed address are refused, with the address."""
+    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 0.5)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     for address in (f"tcp://127.0.0.1:{port}", "nowhere://x"):
         with (
-            pytest.raises(InputError, match=f"--scheduler {address}: a Dask scheduler must answer there within"),
+            pytest.raises(InputError, match=f"`scheduler={address}`: a Dask scheduler must answer there within"),
             connect(address, None),
         ):
             pass
 
 
 class _Silent(_Client):
-    """A client that says nothing of its first tasks, at which nobody works, and answers the others."""
+    """A client that never reports on its first tasks, which no worker processes, and answers the others."""
 
     def __init__(self, silent: int) -> None:
         super().__init__(ValueError())
@@ -115,11 +114,11 @@ class _Silent(_Client):
         return SimpleNamespace(status=status, key="ours", result=lambda timeout: 7, cancel=lambda: None)
 
 
-def test_calls_that_nobody_works_at_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cluster that does not tell that calls are lost: they are sent again, with what they need; not for ever."""
-    monkeypatch.setattr(watch, "_ASK_S", 0.05)
+def test_calls_that_no_worker_processes_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls whose loss the cluster does not report are sent again, with the shared data; not for ever."""
+    monkeypatch.setattr(watch, "_QUERY_S", 0.05)
     client = _Silent(2)
-    assert sorted(results(DaskExecutor(client, "tcp://x:1"), max, 1, [(2,), (3,)], "kept")) == [(0, 7), (1, 7)]
+    assert sorted(map_unordered(DaskExecutor(client, "tcp://x:1"), max, 1, [(2,), (3,)], "kept")) == [(0, 7), (1, 7)]
     assert client.sent == 2
     with pytest.raises(PlannerError, match=r"call 0: whoever ran it died, 4 times"):
-        list(results(DaskExecutor(_Silent(99), "tcp://x:1"), max, 1, [(2,)], "kept"))
+        list(map_unordered(DaskExecutor(_Silent(99), "tcp://x:1"), max, 1, [(2,)], "kept"))

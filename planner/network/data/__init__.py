@@ -1,4 +1,4 @@
-"""The images a model card names, ready for the network."""
+"""Images and labels that a model card names, ready for the network."""
 
 from planner.network.data.jitter import Jitter
 from planner.network.data.load import DataPart, load

@@ -1,7 +1,7 @@
-"""Small random changes of images, so that a training sees each a little differently every time.
+"""Jitter: small random changes of images, so that a training sees each a little differently every time.
 
-What is drawn is a row of four numbers for each image: angle [radians], shifts along x and y [pixels], and
-whether it is mirrored (1) or not (0). Rows are small enough to be kept for many images; the images need not be.
+A move is a row of four numbers: angle [radians], shifts along x and y [pixels], and whether the image is mirrored (1)
+or not (0). Moves are small enough to be stored for many images; the moved images need not be.
 """
 
 import math
@@ -16,7 +16,7 @@ from planner.schema import TrainingRecord
 
 @dataclass(frozen=True)
 class Jitter:
-    """Random small shifts [pixels] and rotations [degrees], up to these; half of the images mirrored, or none."""
+    """Reach of random shifts [pixels] and rotations [degrees]; half of the images are mirrored, or none."""
 
     shift: float
     rotation: float
@@ -24,18 +24,18 @@ class Jitter:
 
     @classmethod
     def of(cls, training: TrainingRecord | None) -> "Jitter":
-        """Return the jitter that a model was trained with; none where that is not known."""
+        """Return the jitter with which a model was trained; none where that is not known."""
         if training is None:
             return cls(0.0, 0.0)
         return cls(training.max_shift_pixels, training.max_rotation_degrees, training.mirror)
 
     @property
-    def moves(self) -> bool:
-        """Whether it changes anything."""
+    def is_active(self) -> bool:
+        """Return whether the jitter changes anything."""
         return bool(self.shift or self.rotation or self.mirror)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Return how each of so many images is moved, (count, 4)."""
+        """Return a random move for each of this many images, (count, 4)."""
         around = 2 * torch.rand(count, 3, generator=generator) - 1
         reach = torch.tensor([math.radians(self.rotation), self.shift, self.shift])
         mirrored = torch.rand(count, 1, generator=generator) < (0.5 if self.mirror else 0.0)
@@ -47,7 +47,7 @@ class Jitter:
 
 
 def move_images(images: Tensor, moves: Tensor) -> Tensor:
-    """Return images (B, ch, H, W), each moved by its row of (B, 4); borders are continued."""
+    """Return images (B, ch, H, W), each moved by its row of (B, 4); border pixels are repeated beyond the border."""
     angle, dx, dy, mirrored = moves.unbind(1)
     sign = 1 - 2 * mirrored
     dx, dy = (shift * 2 / images.shape[-1] for shift in (dx, dy))

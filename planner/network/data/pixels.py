@@ -1,4 +1,4 @@
-"""Pixels as they are stored, and what a network is given for them.
+"""Stored pixels, and their preprocessing for a network.
 
 Legend: B images, ch channels, H height, W width, N images in store.
 """
@@ -22,7 +22,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 def not_installed(what: str, package: str) -> InputError:
-    """Return the complaint that a package of the data extra is missing."""
+    """Return the error that a package of the data extra is missing."""
     return InputError(f"{what} needs {package}, which is not installed: pip install 'vit-planner[data]'.")
 
 
@@ -32,7 +32,7 @@ class Pixels(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, indices: Sequence[int]) -> Iterator[tuple[Path | str, Tensor]]:
-        """Yield the images at these indices in their order: where they are from, and (B, ch, H, W) of one size."""
+        """Yield the images at these indices in their order: their source, and (B, ch, H, W) of one size."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class ArrayPixels:
 
 @dataclass(frozen=True)
 class FilePixels:
-    """Image files of any sizes, decoded each time they are asked for."""
+    """Image files of any sizes, decoded each time they are read."""
 
     files: tuple[Path, ...]
 
@@ -66,11 +66,11 @@ class FilePixels:
             InputError: If a file is no image, or a damaged one.
         """
         for i in indices:
-            pixels = _decoded(self.files[i])
+            pixels = _decode(self.files[i])
             yield self.files[i], torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
 
-def _decoded(path: Path) -> NDArray[np.uint8]:
+def _decode(path: Path) -> NDArray[np.uint8]:
     """Return an image file's pixels (H, W, 1 or 3)."""
     try:
         from PIL import Image
@@ -88,21 +88,21 @@ def _decoded(path: Path) -> NDArray[np.uint8]:
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
-def prepared(where: Path | str, pixels: Tensor, architecture: Architecture, preprocessing: Preprocessing) -> Tensor:
-    """Return what the network is given for stored pixels.
+def preprocess(where: Path | str, pixels: Tensor, architecture: Architecture, preprocessing: Preprocessing) -> Tensor:
+    """Return the network's input for stored pixels.
 
     Args:
-        where: What to name in complaints.
+        where: Source of the pixels, for error messages.
         pixels: uint8, (B, ch, H, W).
-        architecture: Says how many channels there must be, and how large the images.
-        preprocessing: Resize, scale, mean and spread.
+        architecture: Number of channels and size of the network's images.
+        preprocessing: Resize, scale, mean and standard deviation.
 
     Raises:
         InputError: If the size or the number of channels does not fit.
     """
-    images, size = _channels(where, pixels.float(), architecture.in_channels), architecture.image_size
+    images, size = _with_channels(where, pixels.float(), architecture.in_channels), architecture.image_size
     if preprocessing.resize is not None:
-        images = _cropped(_resized(images, preprocessing.resize), size)
+        images = _crop(_resize(images, preprocessing.resize), size)
     height, width = images.shape[-2:]
     if (height, width) != (size, size):
         raise InputError(
@@ -113,24 +113,24 @@ def prepared(where: Path | str, pixels: Tensor, architecture: Architecture, prep
     return (images * preprocessing.scale - mean) / std
 
 
-def _channels(where: Path | str, images: Tensor, count: int) -> Tensor:
-    """Return images of this many channels: grey becomes red, green and blue alike, and they become grey."""
-    there = images.shape[1]
-    if there == count:
+def _with_channels(where: Path | str, images: Tensor, count: int) -> Tensor:
+    """Return images of this many channels: grey becomes equal red, green and blue, and colour becomes grey."""
+    got = images.shape[1]
+    if got == count:
         return images
-    if (there, count) == (3, 1):
+    if (got, count) == (3, 1):
         return (images * torch.tensor(_LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    if (there, count) == (1, 3):
+    if (got, count) == (1, 3):
         return images.expand(-1, 3, -1, -1)
-    raise InputError(f"{where}: images must have {count} channels, or be grey or RGB for the other, got {there}.")
+    raise InputError(f"{where}: images must have {count} channels, or be grey or RGB for the other, got {got}.")
 
 
-def _resized(images: Tensor, shorter: int) -> Tensor:
+def _resize(images: Tensor, shorter: int) -> Tensor:
     height, width = images.shape[-2:]
     sides = [max(shorter, shorter * side // min(height, width)) for side in (height, width)]
     return F.interpolate(images, sides, mode="bilinear", antialias=True)
 
 
-def _cropped(images: Tensor, size: int) -> Tensor:
+def _crop(images: Tensor, size: int) -> Tensor:
     top, left = ((side - size) // 2 for side in images.shape[-2:])
     return images[..., top : top + size, left : left + size]

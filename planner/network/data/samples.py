@@ -1,4 +1,4 @@
-"""Images with labels, for whoever trains and measures.
+"""Images with labels, in memory or decoded when they are used.
 
 Legend: B images, ch input channels, H height, W width.
 """
@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from planner.arrays import Ints
 from planner.errors import InputError
-from planner.network.data.pixels import Pixels, not_installed, prepared
+from planner.network.data.pixels import Pixels, not_installed, preprocess
 from planner.schema import Architecture, Preprocessing
 
 
@@ -26,36 +26,35 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class LazyImages:
-    """Images that become float tensors only where they are asked for.
+    """Images that become float tensors only when they are indexed.
 
-    What is held is bytes, or file names: as many images as a training set has can be walked
-    through in batches.
+    Only bytes or file names are in memory, so that a training set of any size can be used in batches.
     """
 
     pixels: Pixels
-    chosen: Tensor  # (B,), which of the stored images these are
+    indices: Tensor  # (B,), of these among the stored images
     architecture: Architecture
     preprocessing: Preprocessing
 
     def __len__(self) -> int:
-        return len(self.chosen)
+        return len(self.indices)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(B, ch, H, W)."""
+        """Shape of all images as a tensor, (B, ch, H, W)."""
         a = self.architecture
         return len(self), a.in_channels, a.image_size, a.image_size
 
     def __getitem__(self, index: Any) -> Tensor:
-        """Return the images at an index of any kind that a tensor takes in its first dimension."""
-        stored = self.chosen[index]
+        """Return the images at any index that a tensor takes in its first dimension."""
+        stored = self.indices[index]
         batches = self.pixels.read(stored.flatten().tolist())
-        images = [prepared(where, pixels, self.architecture, self.preprocessing) for where, pixels in batches]
+        images = [preprocess(where, pixels, self.architecture, self.preprocessing) for where, pixels in batches]
         return torch.cat(images).view(*stored.shape, *self.shape[1:])
 
     def take(self, indices: Tensor) -> "LazyImages":
-        """Return the images at these indices, as lazy as these."""
-        return LazyImages(self.pixels, self.chosen[indices], self.architecture, self.preprocessing)
+        """Return the images at these indices, not yet decoded."""
+        return LazyImages(self.pixels, self.indices[indices], self.architecture, self.preprocessing)
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,8 @@ class Samples:
         return Samples(images, self.labels[indices])
 
 
-def stratified_split(labels: NDArray[np.int64], test_share: float, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the indices of the train and the test part: the same share of each class is test.
+def stratified_split(labels: Ints, test_share: float, seed: int) -> tuple[Ints, Ints]:
+    """Return the indices of the training and the test part: the same share of each class is for the test.
 
     Raises:
         InputError: If there are too few images for each class to have some in both parts, or
@@ -97,19 +96,19 @@ def stratified_split(labels: NDArray[np.int64], test_share: float, seed: int) ->
     return np.sort(train), np.sort(test)
 
 
-def fold(samples: Samples, index: int, count: int, seed: int) -> tuple[Samples, Samples]:
-    """Split samples once more: all others, and one of so many parts that have equally much of each class.
+def fold(samples: Samples, index: int, num_folds: int, seed: int) -> tuple[Samples, Samples]:
+    """Return the training and the hold-out samples of one fold of a stratified cross-validation.
 
     Args:
-        samples: What to split.
-        index: Which part to hold out, 0 to count - 1.
-        count: How many parts there are; together they are all samples.
-        seed: For who is in which part.
+        samples: Samples to split.
+        index: Fold to hold out, 0 to num_folds - 1.
+        num_folds: Number of folds; together they are all samples.
+        seed: Seed of the shuffle that deals the samples out.
     """
     labels = samples.labels.numpy()
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    # Dealt out one by one, class after class.
-    held = np.sort(by_class[index::count])
-    kept = np.setdiff1d(np.arange(len(labels)), held)
-    return samples.take(torch.from_numpy(kept)), samples.take(torch.from_numpy(held))
+    # Dealt out one by one, class after class, so that each fold has equally much of each class.
+    hold_out = np.sort(by_class[index::num_folds])
+    training = np.setdiff1d(np.arange(len(labels)), hold_out)
+    return samples.take(torch.from_numpy(training)), samples.take(torch.from_numpy(hold_out))

@@ -1,4 +1,4 @@
-"""Reading what a card's data names: pixels as they are stored, and labels.
+"""Readers of a card's data sources: stored pixels, and labels.
 
 Legend: N images, H height, W width, ch channels.
 """
@@ -15,9 +15,10 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.arrays import Ints
 from planner.errors import InputError
 from planner.network.data.pixels import ArrayPixels, FilePixels, Pixels, not_installed
-from planner.schema import IdxFiles, ImageFolders, ModelCard, NpzFiles, SklearnDigits, nearest
+from planner.schema import IdxFiles, ImageFolders, ModelCard, NpzFiles, SklearnDigits, did_you_mean
 
 _GZIP = b"\x1f\x8b"
 _IDX_BYTES = 0x08
@@ -25,15 +26,15 @@ _IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".ti
 
 
 @dataclass(frozen=True)
-class Stored:
-    """Pixels and their labels (N,), and where they are from."""
+class StoredPart:
+    """Pixels, their labels (N,), and the source to name in error messages."""
 
     where: str
     pixels: Pixels
-    labels: NDArray[np.int64]
+    labels: Ints
 
 
-def read(card: ModelCard, test: bool) -> Stored:
+def read(card: ModelCard, test: bool) -> StoredPart:
     """Read the stored training or test part of a card's data.
 
     Raises:
@@ -57,31 +58,31 @@ def read(card: ModelCard, test: bool) -> Stored:
     )
 
 
-def _digits() -> Stored:
+def _digits() -> StoredPart:
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError:
         raise not_installed("data source 'sklearn-digits'", "scikit-learn") from None
     digits = load_digits()
     pixels = ArrayPixels("sklearn-digits", digits.images[..., None].astype(np.uint8))
-    return Stored("sklearn-digits", pixels, digits.target.astype(np.int64))
+    return StoredPart("sklearn-digits", pixels, digits.target.astype(np.int64))
 
 
 # --- IDX ---
 
 
-def _idx(images: Path, labels: Path, num_classes: int) -> Stored:
-    array = _idx_array(images, 3)  # (N, H, W)
-    return _paired(images, array[..., None], labels, _idx_array(labels, 1), num_classes)
+def _idx(images: Path, labels: Path, num_classes: int) -> StoredPart:
+    array = _read_idx(images, 3)  # (N, H, W)
+    return _pair(images, array[..., None], labels, _read_idx(labels, 1), num_classes)
 
 
-def _idx_array(path: Path, ndim: int) -> NDArray[np.uint8]:
+def _read_idx(path: Path, ndim: int) -> NDArray[np.uint8]:
     """Return the bytes of an IDX file in the shape that its header says.
 
     Source:
         Y. LeCun, C. Cortes and C. Burges, The MNIST database, "the IDX file format".
     """
-    with _opened(path) as file:
+    with _open(path) as file:
         content = file.read()
     if content[:2] == _GZIP:
         try:
@@ -102,7 +103,7 @@ def _idx_array(path: Path, ndim: int) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
@@ -112,16 +113,16 @@ def _opened(path: Path) -> BinaryIO:
 # --- npz ---
 
 
-def _npz(path: Path, source: NpzFiles, num_classes: int) -> Stored:
+def _npz(path: Path, source: NpzFiles, num_classes: int) -> StoredPart:
     arrays = []
     try:
         # Opened here: numpy leaves a damaged archive open.
-        with _opened(path) as file, np.load(file, allow_pickle=False) as archive:
+        with _open(path) as file, np.load(file, allow_pickle=False) as archive:
             for key in (source.images_key, source.labels_key):
                 if key not in archive:
                     raise InputError(f"{path}: must hold {key!r}, got {', '.join(archive) or 'nothing'}.")
                 arrays.append(np.asarray(archive[key]))
-    # A lone array is no context; an array of objects is a ValueError.
+    # np.load of a lone array returns no context manager; an array of objects is a ValueError.
     except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: must be an .npz file of plain arrays ({error}).") from None
     images, labels = arrays
@@ -134,13 +135,13 @@ def _npz(path: Path, source: NpzFiles, num_classes: int) -> Stored:
         raise InputError(
             f"{path}: {source.labels_key!r} must be N integers, got {labels.dtype} of shape {labels.shape}."
         )
-    return _paired(path, images if images.ndim == 4 else images[..., None], path, labels, num_classes)
+    return _pair(path, images if images.ndim == 4 else images[..., None], path, labels, num_classes)
 
 
-def _paired(
+def _pair(
     images_path: Path, images: NDArray[np.uint8], labels_path: Path, labels: NDArray[np.integer], num_classes: int
-) -> Stored:
-    """Return images (N, H, W, ch) with their labels (N,), if they go together and the labels are classes."""
+) -> StoredPart:
+    """Return images (N, H, W, ch) with their labels (N,), which must be as many, and indices of classes."""
     if len(images) != len(labels):
         raise InputError(
             f"{labels_path}: must have a label for each image of {images_path.name}, "
@@ -151,13 +152,13 @@ def _paired(
         raise InputError(
             f"{labels_path}: labels must be from 0 to {num_classes - 1}, got {labels[outside[0]]} at {outside[0]}."
         )
-    return Stored(str(labels_path), ArrayPixels(images_path, images), labels.astype(np.int64))
+    return StoredPart(str(labels_path), ArrayPixels(images_path, images), labels.astype(np.int64))
 
 
 # --- folders ---
 
 
-def _folders(source: ImageFolders, card: ModelCard, test: bool) -> Stored:
+def _folders(source: ImageFolders, card: ModelCard, test: bool) -> StoredPart:
     train = Path(source.train)
     names = _folder_names(train, _subfolders(train), card)
     root = Path(source.test or "") if test else train
@@ -165,11 +166,11 @@ def _folders(source: ImageFolders, card: ModelCard, test: bool) -> Stored:
     labels: list[int] = []
     for folder in _subfolders(root):
         if folder not in names:
-            raise InputError(f"{root / folder}: must have a class's name{nearest(folder, names) or '.'}")
+            raise InputError(f"{root / folder}: must have a class's name{did_you_mean(folder, names) or '.'}")
         inside = sorted(path for path in (root / folder).iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES)
         files += inside
         labels += [names.index(folder)] * len(inside)
-    return Stored(str(root), FilePixels(tuple(files)), np.array(labels, dtype=np.int64))
+    return StoredPart(str(root), FilePixels(tuple(files)), np.array(labels, dtype=np.int64))
 
 
 def _subfolders(root: Path) -> list[str]:
@@ -179,7 +180,7 @@ def _subfolders(root: Path) -> list[str]:
 
 
 def _folder_names(train: Path, folders: Sequence[str], card: ModelCard) -> Sequence[str]:
-    """Return the folder of each class: of its name or, where classes are but numbered, in sorted order."""
+    """Return the folder of each class: that of its name or, where classes have only numbers, in sorted order."""
     if not card.classes_are_numbered or set(folders) <= set(card.classes):
         return card.classes
     if len(folders) != len(card.classes):

@@ -1,4 +1,4 @@
-"""Some of the lessons: those of a sub-model's own classes, alone or among foreign ones."""
+"""Subsets of the distillation data: the samples of a sub-model's own classes, alone or among foreign ones."""
 
 from collections.abc import Sequence
 
@@ -7,19 +7,19 @@ import torch
 from planner.network.distillation_data import DistillationData
 
 
-def own_samples(lessons: DistillationData, own: Sequence[int]) -> DistillationData:
-    """Return the lessons of the own classes."""
-    return lessons.take(torch.where(torch.isin(lessons.labels, torch.tensor(own)))[0])
+def own_samples(data: DistillationData, own: Sequence[int]) -> DistillationData:
+    """Return the samples of the own classes."""
+    return data.take(torch.where(torch.isin(data.labels, torch.tensor(own)))[0])
 
 
-def own_and_foreign_samples(lessons: DistillationData, own: Sequence[int], seed: int) -> DistillationData:
-    """Return the lessons of the own classes and as many others, drawn at random, if there are so many."""
-    mine = torch.isin(lessons.labels, torch.tensor(own))
-    foreign = torch.where(~mine)[0]
-    drawn = foreign[torch.randperm(len(foreign), generator=torch.Generator().manual_seed(seed))][: int(mine.sum())]
-    return lessons.take(torch.cat([torch.where(mine)[0], drawn]).sort().values)
+def own_and_foreign_samples(data: DistillationData, own: Sequence[int], seed: int) -> DistillationData:
+    """Return the samples of the own classes and as many others, drawn at random, if there are so many."""
+    is_own = torch.isin(data.labels, torch.tensor(own))
+    foreign = torch.where(~is_own)[0]
+    drawn = foreign[torch.randperm(len(foreign), generator=torch.Generator().manual_seed(seed))][: int(is_own.sum())]
+    return data.take(torch.cat([torch.where(is_own)[0], drawn]).sort().values)
 
 
-def equivalent_epochs(epochs: int, lessons: DistillationData, some: DistillationData) -> int:
-    """Return how many epochs of some of the lessons show as many images as epochs of all."""
-    return max(1, round(epochs * len(lessons) / max(1, len(some))))
+def equivalent_epochs(epochs: int, data: DistillationData, subset: DistillationData) -> int:
+    """Return the epochs over a subset that show as many images as these epochs over all data; at least one."""
+    return max(1, round(epochs * len(data) / max(1, len(subset))))

@@ -1,49 +1,62 @@
-"""The default recipe: apart first, then together, from labels and from the teacher's soft answers.
+"""The default recipe: distil each sub-model, train a fusion, then train all of them jointly.
 
-Each sub-model learns its own classes and "other", and what the teacher thinks of all classes, for half of the budget:
-these trainings are independent of each other. A fusion is trained on the features that they find. Then all of them
-are trained as one network: the fused answer goes on to shape the features, while every sub-model keeps its own lesson.
+1. Each sub-model learns its own classes and "other", and the teacher's soft targets for all classes, for half of the
+   budget. These trainings are independent of each other.
+2. A fusion is trained on the features of the frozen sub-models.
+3. Sub-models and fusion are trained as one network: the fused logits shape the features, while each sub-model keeps
+   the loss of step 1.
+
 Wherever a fusion learns, devices are left out at random, so that a lost one costs little.
 
 Of ED-ViT (arXiv 2410.11650): class-wise sub-models with "other", and the fusion. Of DeViT (arXiv 2309.05015): the
-teacher, and joint training. Of neither: soft answers for all classes (arXiv 1503.02531), devices left out.
+teacher, and joint training. Of neither: soft targets for all classes (arXiv 1503.02531), devices left out.
 """
 
 from planner.network.fusion import Fusion
 from planner.network.joint_model import JointLoss, JointModel
 from planner.network.losses import DistillationLoss, FusionLoss
-from planner.network.recipes.job import FUSION_EPOCHS, RecoveryTask, SubModelPart, fuse_frozen
+from planner.network.recipes.recovery_task import FUSION_EPOCH_FACTOR, RecoveryTask, train_fusion
 from planner.network.training import Schedule, TrainFunction, TrainingTask
 
-LEARNING_RATE = 2e-3
-# What is trained already is trained more gently.
-LEARNING_RATE_TOGETHER = 1e-3
-# The share of the budget that goes to the sub-models apart.
-APART = 1 / 2
-# What all sub-models' own lessons weigh together, beside the fused answer's one: with 0.3 instead, CIFAR-10 lost 0.3
+_LEARNING_RATE = 2e-3
+# Smaller, since all parts are trained already.
+_JOINT_LEARNING_RATE = 1e-3
+# Share of the budget that goes to step 1.
+_DISTILLATION_SHARE = 1 / 2
+# Weight of all sub-models' losses together, beside that of the fused logits: with 0.3 instead, CIFAR-10 lost 0.3
 # points, as much as a seed does.
-OWN_WEIGHT = 1.0
+_OWN_WEIGHT = 1.0
 
 
-def default(job: RecoveryTask, train: TrainFunction) -> Fusion:
+def default(task: RecoveryTask, train: TrainFunction) -> Fusion:
     """Distil each sub-model, fuse their features, then train all together."""
-    apart = max(1, round(APART * job.epochs))
-    train([_distillation(job, i, part, apart) for i, part in enumerate(job.parts)])
-    fusing = Schedule(FUSION_EPOCHS * apart, learning_rate=LEARNING_RATE)
-    fusion = fuse_frozen(job, train, FusionLoss(), fusing)
-    if job.epochs > apart:
-        train([_together(job, fusion, job.epochs - apart)])
+    epochs = max(1, round(_DISTILLATION_SHARE * task.epochs))
+    train(_distillation_tasks(task, epochs))
+    schedule = Schedule(FUSION_EPOCH_FACTOR * epochs, learning_rate=_LEARNING_RATE)
+    fusion = train_fusion(task, train, FusionLoss(), schedule)
+    if task.epochs > epochs:
+        train([_joint_task(task, fusion, task.epochs - epochs)])
     return fusion
 
 
-def _distillation(job: RecoveryTask, i: int, part: SubModelPart, epochs: int) -> TrainingTask:
-    objective = DistillationLoss(part.own, job.num_classes)
-    schedule = Schedule(epochs, learning_rate=LEARNING_RATE)
-    return TrainingTask(part.device, part.sub_model, objective, job.lessons, job.held, schedule, job.seed + i)
+def _distillation_tasks(task: RecoveryTask, epochs: int) -> list[TrainingTask]:
+    schedule = Schedule(epochs, learning_rate=_LEARNING_RATE)
+    return [
+        TrainingTask(
+            part.device,
+            part.sub_model,
+            DistillationLoss(part.classes, task.num_classes),
+            task.data,
+            task.validation,
+            schedule,
+            task.seed + i,
+        )
+        for i, part in enumerate(task.parts)
+    ]
 
 
-def _together(job: RecoveryTask, fusion: Fusion, epochs: int) -> TrainingTask:
-    objective = JointLoss([part.own for part in job.parts], job.num_classes, OWN_WEIGHT)
-    schedule = Schedule(epochs, learning_rate=LEARNING_RATE_TOGETHER)
-    joint = JointModel(job.sub_models, fusion)
-    return TrainingTask("together", joint, objective, job.lessons, job.held, schedule, job.seed)
+def _joint_task(task: RecoveryTask, fusion: Fusion, epochs: int) -> TrainingTask:
+    joint = JointModel(task.sub_models, fusion)
+    loss = JointLoss([part.classes for part in task.parts], task.num_classes, _OWN_WEIGHT)
+    schedule = Schedule(epochs, learning_rate=_JOINT_LEARNING_RATE)
+    return TrainingTask("together", joint, loss, task.data, task.validation, schedule, task.seed)

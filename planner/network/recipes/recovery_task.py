@@ -1,19 +1,18 @@
-"""What a recipe is given, what it hands over to be trained, and the parts that recipes share."""
+"""Inputs of a recipe, and the steps that recipes share."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from planner.network.distillation_data import DistillationData, find_features
+from planner.network.distillation_data import DistillationData, extract_features
 from planner.network.fusion import Fusion, fresh_fusion
 from planner.network.losses import Loss
 from planner.network.training import Schedule, TrainFunction, TrainingTask
 from planner.network.vit import VisionTransformer
 
-# The budget, unless another is given.
-EPOCHS = 20
+DEFAULT_EPOCHS = 20
 
 # A fusion of frozen features is small: it learns for so many times as many epochs as a sub-model.
-FUSION_EPOCHS = 2
+FUSION_EPOCH_FACTOR = 2
 
 
 @dataclass(frozen=True)
@@ -22,21 +21,21 @@ class SubModelPart:
 
     device: str
     sub_model: VisionTransformer
-    own: tuple[int, ...]
+    classes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class RecoveryTask:
-    """What is to be recovered, and by what means."""
+    """Sub-models whose accuracy is to be recovered, with the teacher, the data and the budget."""
 
     parts: tuple[SubModelPart, ...]
     teacher: VisionTransformer
-    lessons: DistillationData
-    # Of images that are not learned from: when to stop is decided on these.
-    held: DistillationData
+    data: DistillationData
+    # Decides when to stop: nothing is learned from it.
+    validation: DistillationData
     # Hidden units of the fusion.
     hidden: int
-    # The budget: each sub-model sees so many times as many images as there are lessons.
+    # The budget: each sub-model sees so many times as many images as there are in the data.
     epochs: int
     seed: int
 
@@ -50,18 +49,22 @@ class RecoveryTask:
         """The sub-models in the order of the devices."""
         return [part.sub_model for part in self.parts]
 
+    @property
+    def embed_dims(self) -> list[int]:
+        """Embed dims of the sub-models, in the order of the devices."""
+        return [part.sub_model.shape.embed_dim for part in self.parts]
+
 
 class Recipe(Protocol):
-    """How sub-models get their accuracy back, and a fusion is made: a story told to who trains."""
+    """An algorithm that recovers the accuracy of sub-models and fuses them; `train` does its trainings."""
 
-    def __call__(self, job: RecoveryTask, train: TrainFunction) -> Fusion:
-        """Train a job's sub-models in place and return their fusion."""
+    def __call__(self, task: RecoveryTask, train: TrainFunction) -> Fusion:
+        """Train the sub-models in place and return their fusion."""
 
 
-def fuse_frozen(job: RecoveryTask, train: TrainFunction, objective: Loss, schedule: Schedule) -> Fusion:
-    """Train a fresh fusion on the features of the sub-models as they are."""
-    known, held = (find_features(job.sub_models, lessons) for lessons in (job.lessons, job.held))
-    dims = [model.shape.embed_dim for model in job.sub_models]
-    fusion = fresh_fusion(known.features.flatten(0, 1), dims, job.hidden, job.num_classes, job.seed)
-    train([TrainingTask("fusion", fusion, objective, known, held, schedule, job.seed)])
+def train_fusion(task: RecoveryTask, train: TrainFunction, loss: Loss, schedule: Schedule) -> Fusion:
+    """Train a fresh fusion on the features of the sub-models as they are, frozen."""
+    data, validation = (extract_features(task.sub_models, samples) for samples in (task.data, task.validation))
+    fusion = fresh_fusion(data.features.flatten(0, 1), task.embed_dims, task.hidden, task.num_classes, task.seed)
+    train([TrainingTask("fusion", fusion, loss, data, validation, schedule, task.seed)])
     return fusion

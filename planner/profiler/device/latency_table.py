@@ -1,6 +1,6 @@
-"""What a device measured becomes rows of a profile's latency table, unless it cannot be trusted.
+"""Latency table of a device, from the timings of its probes, unless these are unreliable.
 
-The story: is it this model's, is it whole, is any time absurd, does the latency model hold?
+The checks: the timings are of the profile's model, they are complete, no time is an outlier, the latency model fits.
 """
 
 import math
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.errors import InputError
-from planner.profiler.device.latency_fit import Fit, Timed, fit_latency, num_parameters
+from planner.errors import InputError, setting
+from planner.profiler.device.latency_fit import LatencyFit, TimedNetwork, fit_latency, num_parameters
 from planner.schema import (
     LatencyRow,
     Precision,
@@ -23,21 +23,22 @@ from planner.schema import (
     sha256_of,
 )
 
-# More networks than parameters, so that some errors can be seen.
+# Networks beyond the number of parameters: degrees of freedom from which errors are estimated.
 SPARE_NETWORKS = 4
 
-# A time this many times too long or short is a mishap, if few are; many are a device that the model does not fit.
-_ABSURD = 3.0
-_FEW = 1 / 6
+# A time that is off by this factor is an outlier, if it is rare; if it is frequent, the model does not fit the device.
+_OUTLIER_FACTOR = 3.0
+_MAX_OUTLIER_SHARE = 1 / 6
 _WARN_MAPE, _WARN_P95, _REFUSE_MAPE = 0.05, 0.15, 0.20
-_RESTLESS = 0.1
+# Spread of the timings above which they are blamed for a bad fit.
+_HIGH_SPREAD = 0.1
 
-_AGAIN = "run python probe.py again"
+_RERUN = "run python probe.py again"
 
 
 @dataclass(frozen=True)
 class DeviceTable:
-    """The rows of a device's latency table, and what its user should know."""
+    """Rows of a device's latency table, and notes for its user."""
 
     rows: tuple[LatencyRow, ...]
     notes: tuple[str, ...]
@@ -47,16 +48,16 @@ def latency_table(result: ProbeResult, profile: Profile, threads: int) -> Device
     """Fit the latency model to a device's timings.
 
     Args:
-        result: What the probe script measured.
-        profile: Of the same model; its embed widths get rows as well as the timed ones.
-        threads: How many threads the sub-models will run on.
+        result: Result of the probe script.
+        profile: Profile of the same model; its embed widths get rows as well as the timed ones.
+        threads: Number of threads that the sub-models will run on.
 
     Raises:
-        InputError: If the timings are another model's, changed, incomplete or absurd, or the model is off by over 20 %
-            on networks that it has not seen.
+        InputError: If the timings are another model's, changed, incomplete or have outliers, or if the leave-one-out
+            error of the latency model exceeds 20 %.
     """
     _check_model(result, profile)
-    _check_whole(result, threads)
+    _check_complete(result, threads)
     rows: list[LatencyRow] = []
     notes: list[str] = []
     for precision in dict.fromkeys(p for network in result.manifest.networks for p in network.files):
@@ -78,10 +79,10 @@ def latency_table(result: ProbeResult, profile: Profile, threads: int) -> Device
 
 
 def with_table(profile: Profile, kind: str, rows: Sequence[LatencyRow]) -> Profile:
-    """Return the profile with these rows in the kind's table, in the place of those of the same width and precision."""
+    """Return the profile with these rows in the kind's table, replacing rows of the same width and precision."""
     new = {(r.embed_dim, r.precision) for r in rows}
-    kept = [r for r in profile.latency.get(kind, ()) if (r.embed_dim, r.precision) not in new]
-    return profile.replace(latency=profile.latency | {kind: (*kept, *rows)})
+    others = [r for r in profile.latency.get(kind, ()) if (r.embed_dim, r.precision) not in new]
+    return profile.replace(latency=profile.latency | {kind: (*others, *rows)})
 
 
 def _check_model(result: ProbeResult, profile: Profile) -> None:
@@ -95,26 +96,26 @@ def _check_model(result: ProbeResult, profile: Profile) -> None:
         "hidden_dim": (profile.hidden_dim, manifest.hidden_dim),
         "embed_dim": (max(w.embed_dim for w in profile.widths), max(manifest.widths)),
     }
-    for name, (must, got) in sizes.items():
-        if must != got:
+    for name, (expected, got) in sizes.items():
+        if expected != got:
             raise InputError(
-                f"the timings must be of the profile's model, whose {name} is {must}, got those of one whose {name} "
+                f"the timings must be of the profile's model, whose {name} is {expected}, got those of one whose {name} "
                 f"is {got}; make the probes of {profile.model!r}, or give the profile of {manifest.model!r}."
             )
     actual = sha256_of(manifest)
     if actual != result.manifest_sha256:
         raise InputError(
             f"manifest: SHA-256 must be {result.manifest_sha256[:12]}..., got {actual[:12]}...: it is not the one that "
-            f"was timed; {_AGAIN} in an unchanged probe folder."
+            f"was timed; {_RERUN} in an unchanged probe folder."
         )
 
 
-def _check_whole(result: ProbeResult, threads: int) -> None:
+def _check_complete(result: ProbeResult, threads: int) -> None:
     timed = sorted({p.threads for p in (*result.timings, *result.failures)})
     if threads not in timed:
         raise InputError(
-            f"--threads must be one of those timed ({', '.join(map(str, timed)) or 'none'}), got {threads}; "
-            f"run python probe.py --threads {threads} on the device."
+            f"{setting('threads')} must be one of those timed ({', '.join(map(str, timed)) or 'none'}), got {threads}; "
+            f"run probe.py on the device with {setting('threads', threads)}."
         )
     done = {(p.network, p.precision) for p in (*result.timings, *result.failures) if p.threads == threads}
     probes = [(n.name, precision) for n in result.manifest.networks for precision in n.files]
@@ -122,15 +123,15 @@ def _check_whole(result: ProbeResult, threads: int) -> None:
     if missing:
         more = f" and {len(missing) - 1} more" * (len(missing) > 1)
         raise InputError(
-            f"timings: every network must be timed on {_threads(threads)}, {missing[0]}{more} was not; {_AGAIN}, "
+            f"timings: every network must be timed on {_threads(threads)}, {missing[0]}{more} was not; {_RERUN}, "
             "it goes on from where it was."
         )
     if not result.complete:
-        raise InputError(f"complete: must be true, got an interrupted run; {_AGAIN}, it goes on from where it was.")
+        raise InputError(f"complete: must be true, got an interrupted run; {_RERUN}, it goes on from where it was.")
 
 
-def _fit(result: ProbeResult, precision: Precision, threads: int) -> tuple[Fit, int, float]:
-    """Return the fit of one precision, the number of networks, and the spread that one time in ten exceeds."""
+def _fit(result: ProbeResult, precision: Precision, threads: int) -> tuple[LatencyFit, int, float]:
+    """Return the fit of one precision, the number of networks, and the 90th percentile of the timings' spreads."""
     networks = {n.name: n for n in result.manifest.networks}
     timings = [t for t in result.timings if (t.precision, t.threads) == (precision, threads)]
     timed = [_timed(networks[t.network], t.median_us) for t in timings]
@@ -143,55 +144,55 @@ def _fit(result: ProbeResult, precision: Precision, threads: int) -> tuple[Fit, 
             "and make probes of a smaller model or of another precision."
         )
     fitted = fit_latency(timed)
-    absurd = np.flatnonzero(np.abs(fitted.residuals) > math.log(_ABSURD))
-    if 0 < len(absurd) <= max(1, _FEW * len(timed)):
-        i = int(absurd[np.argmax(np.abs(fitted.residuals[absurd]))])
+    outliers = np.flatnonzero(np.abs(fitted.residuals) > math.log(_OUTLIER_FACTOR))
+    if 0 < len(outliers) <= max(1, _MAX_OUTLIER_SHARE * len(timed)):
+        i = int(outliers[np.argmax(np.abs(fitted.residuals[outliers]))])
         predicted = timings[i].median_us * math.exp(fitted.residuals[i])
         raise InputError(
             f"timings: network {timings[i].network!r} ({precision}, {_threads(threads)}) must take about "
-            f"{predicted:.3g} us like the others of its size, got {timings[i].median_us:.3g} us; {_AGAIN}."
+            f"{predicted:.3g} us like the others of its size, got {timings[i].median_us:.3g} us; {_RERUN}."
         )
     spread = float(np.quantile([t.spread for t in timings], 0.9))
     fitted = fit_latency([_timed(networks[t.network], us) for t, us in zip(timings, _steady_us(timings), strict=True)])
     if fitted.mape > _REFUSE_MAPE:
         raise InputError(
-            f"timings: the latency model must foretell networks that it has not seen to {_REFUSE_MAPE:.0%}, "
+            f"timings: the latency model must predict networks that it has not seen to {_REFUSE_MAPE:.0%}, "
             f"{precision} on {_threads(threads)} is off by {fitted.mape:.0%}; {_remedy(spread)}."
         )
     return fitted, len(timed), spread
 
 
 def _steady_us(timings: Sequence[ProbeTiming]) -> list[float]:
-    """Return times [us] that other work on the device hardly disturbs: the shortest rounds, at the medians' level.
+    """Return times [us] that other load on the device hardly disturbs: the shortest rounds, scaled to the medians.
 
-    What a disturbance adds differs from network to network, so medians would be fitted to it; that they are longer
-    on the whole is kept.
+    A disturbance differs from network to network, so a fit to medians would follow it; the overall level of the
+    medians is kept.
     """
     shortest = [min(t.rounds_us, default=t.median_us) for t in timings]
     level = float(np.median([t.median_us / us for t, us in zip(timings, shortest, strict=True)]))
     return [us * level for us in shortest]
 
 
-def _failure_notes(failures: Sequence[ProbeFailure], what: str) -> list[str]:
+def _failure_notes(failures: Sequence[ProbeFailure], label: str) -> list[str]:
     if not failures:
         return []
     names = ", ".join(f.network for f in failures)
-    return [f"{what}: the device could not run {names}, which are left out ({failures[0].reason})."]
+    return [f"{label}: the device could not run {names}, which are left out ({failures[0].reason})."]
 
 
-def _notes(fitted: Fit, what: str, spread: float) -> list[str]:
+def _notes(fitted: LatencyFit, label: str, spread: float) -> list[str]:
     if fitted.mape <= _WARN_MAPE and fitted.p95_error <= _WARN_P95:
         return []
     return [
-        f"{what}: times of new networks are off by {fitted.mape:.1%}, one in twenty by over {fitted.p95_error:.1%}; "
+        f"{label}: times of new networks are off by {fitted.mape:.1%}, one in twenty by over {fitted.p95_error:.1%}; "
         f"{_remedy(spread)}."
     ]
 
 
 def _remedy(spread: float) -> str:
-    """Return what to do about a bad fit: the noise of the timings says whether they or the model are to blame."""
-    if spread > _RESTLESS:
-        return f"timings vary by up to {spread:.0%}: {_AGAIN} with nothing else running on the device"
+    """Return advice about a bad fit: the spread of the timings tells whether they or the model are to blame."""
+    if spread > _HIGH_SPREAD:
+        return f"timings vary by up to {spread:.0%}: {_RERUN} with nothing else running on the device"
     return (
         f"timings vary by {spread:.0%} at most, so this device's time is not a sum over heads and channels: "
         "plan with a margin, or give the device a macs_per_second"
@@ -199,7 +200,7 @@ def _remedy(spread: float) -> str:
 
 
 def _row_widths(manifest: ProbeManifest, profile: Profile) -> list[int]:
-    """Return the embed widths that were timed and those of the profile, which must lie between."""
+    """Return the timed embed widths and those of the profile, none of which may be narrower."""
     outside = [w.embed_dim for w in profile.widths if not min(manifest.widths) <= w.embed_dim]
     if outside:
         raise InputError(
@@ -209,8 +210,8 @@ def _row_widths(manifest: ProbeManifest, profile: Profile) -> list[int]:
     return sorted({*manifest.widths, *(w.embed_dim for w in profile.widths)}, reverse=True)
 
 
-def _timed(network: ProbeNetwork, time_us: float) -> Timed:
-    return Timed(network.embed_dim, network.num_heads, network.hidden_dim, time_us)
+def _timed(network: ProbeNetwork, time_us: float) -> TimedNetwork:
+    return TimedNetwork(network.embed_dim, network.num_heads, network.hidden_dim, time_us)
 
 
 def _threads(count: int) -> str:

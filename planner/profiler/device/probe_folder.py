@@ -1,7 +1,7 @@
-"""A folder of networks to time on a device: ONNX files, their manifest, and the script that times them.
+"""Probe folder for a device: ONNX files of the probes, their manifest, and the script that times them.
 
-Times do not depend on the weights' values, so all networks share one file of random numbers in the place of their own
-files of weights. The folder is thus hardly larger than its largest network.
+Times do not depend on the weights' values, so all probes share one file of random numbers instead of their own weight
+files. Thus the folder is hardly larger than its largest probe.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from planner.errors import InputError
+from planner.errors import InputError, setting
 from planner.network.checkpoint import load_card, whole_shape
 from planner.network.export import data_path, export_onnx, quantise_int8
 from planner.network.vit import Shape, VisionTransformer
@@ -39,10 +39,10 @@ def make_probes(
 
     Args:
         model: A shipped model's name, or the path of a card; its weights are not needed.
-        folder: Made, or empty; what an interrupted run left there is written anew.
-        precisions: Of the networks; int8 ones are made from float32 ones.
-        seed: For the networks' sizes and the random weights.
-        on_network: Called with the networks written so far, and all.
+        folder: A new or empty folder; files of an interrupted run are written anew.
+        precisions: Precisions of the probes; int8 ones are quantised from float32.
+        seed: For the probes' sizes and the random weights.
+        on_network: Called with the number of probes written so far, and their total.
 
     Raises:
         InputError: If the folder holds anything else, or onnx is not installed.
@@ -63,7 +63,7 @@ def write_networks(
     seed: int,
     on_network: Callable[[int, int], None],
 ) -> ProbeManifest:
-    """Write these sub-models of a model, the script and the manifest; see `make_probes`."""
+    """Write these sub-models of a model as probes, with the script and the manifest; see `make_probes`."""
     networks, num_bytes = [], 0
     for i, shape in enumerate(shapes):
         on_network(i, len(shapes))
@@ -92,23 +92,23 @@ def write_networks(
         input_shape=(whole.in_channels, whole.image_size, whole.image_size),
         networks=tuple(networks),
     )
-    # Last: a folder with a manifest is whole.
+    # Last: a manifest marks the folder as complete.
     write_document(folder / MANIFEST, manifest)
     on_network(len(shapes), len(shapes))
     return manifest
 
 
 def write_script(folder: Path) -> None:
-    """Write the script that times the networks of the folder it lies in."""
-    write_text(folder / SCRIPT, Path(__file__).with_name("device_probe.py").read_text(encoding="utf-8"))
+    """Write the script that times the probes of its own folder."""
+    write_text(folder / SCRIPT, Path(__file__).with_name("probe_script.py").read_text(encoding="utf-8"))
 
 
 def _check_folder(folder: Path) -> None:
     if folder.is_file():
         raise InputError(f"{folder}: must be a folder, got a file.")
-    holds = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-    # Without a manifest the networks are left over from an interrupted run.
-    others = [name for name in holds if not re.fullmatch(r"n\d+-\w+\.onnx", name)]
+    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    # Probes without a manifest are left over from an interrupted run.
+    others = [name for name in names if not re.fullmatch(r"n\d+-\w+\.onnx", name)]
     if others:
         raise InputError(f"{folder}: must be a new or empty folder, got one that holds {others[0]!r}.")
 
@@ -122,14 +122,16 @@ def parse_precisions(text: str) -> tuple[Precision, ...]:
     named = [part.strip() for part in text.split(",")]
     precisions = tuple(p for p in PRECISIONS if p in named)
     if len(precisions) < len(named):
-        raise InputError(f"--precision must be one or both of {', '.join(PRECISIONS)}, each once, got {text!r}.")
+        raise InputError(
+            f"{setting('precision')} must be one or both of {', '.join(PRECISIONS)}, each once, got {text!r}."
+        )
     return precisions
 
 
 def _write_network(
     shape: Shape, name: str, folder: Path, precisions: Sequence[Precision], seed: int
 ) -> dict[Precision, ProbeFile]:
-    """Export a network, quantise it, and write both with shared weights."""
+    """Export a probe, quantise it, and write both with shared weights."""
     torch.manual_seed(seed)
     model = VisionTransformer(shape).eval()
     with tempfile.TemporaryDirectory() as temporary:
@@ -147,7 +149,7 @@ def _write_network(
 
 
 def _share_weights(source: Path) -> tuple[bytes, int]:
-    """Return a graph whose weights lie in the shared file instead of its own, and how many bytes they span there."""
+    """Return a graph that refers to the shared weight file instead of its own, and how many bytes it reads there."""
     import onnx
 
     model: Any = onnx.load(source, load_external_data=False)
@@ -160,6 +162,6 @@ def _share_weights(source: Path) -> tuple[bytes, int]:
 
 
 def _numbers(num_bytes: int, seed: int) -> bytes:
-    """Return random float32 of the size of weights; as int8 they are any numbers."""
+    """Return random float32 numbers of the size of weights; read as int8 they are arbitrary numbers."""
     numbers = np.random.default_rng(seed).standard_normal(-(-num_bytes // 4), dtype=np.float32)
     return (_STD * numbers).astype(np.float32).tobytes()

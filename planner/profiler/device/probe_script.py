@@ -3,8 +3,8 @@
 Needs Python 3.9 or later, numpy and onnxruntime; nothing else. Stopped at any moment (Ctrl-C), it keeps what it has;
 the same command goes on from there.
 
-The networks take turns, round after round, so that a slow moment of the device hits them all. In its turn a network
-runs unmeasured for a moment, then measured; the shortest run counts. Its time is the median over the rounds.
+The networks take turns, round after round, so that a slow moment of the device affects them all. In its turn a network
+first warms up, then is measured; the shortest run counts. Its time is the median over the rounds.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ try:
 except ImportError as _error:
     sys.exit(f"probe.py needs {_error.name}, which is not installed: pip install numpy onnxruntime.")
 
-LEAST_ROUNDS = 3
-# The standard error of a median at which more rounds would hardly move it, as a share of it.
+MIN_ROUNDS = 3
+# A median is stable when its standard error is this share of it, after at least so many rounds.
 STABLE_ERROR, STABLE_ROUNDS = 0.01, 5
-# Threads of the network before go on spinning for some 50 ms.
+# Threads of the previous network keep spinning for some 50 ms.
 WARM_SECONDS = 0.05
-TIMED_SECONDS, LEAST_RUNS = 0.03, 2
-MOST_THREADS_OPEN = 256
-RESTLESS_SPREAD = 0.1
+TIMED_SECONDS, MIN_RUNS = 0.03, 2
+MAX_OPEN_THREADS = 256
+HIGH_SPREAD = 0.1
 
 
 class ProbeError(Exception):
-    """What the user can act on, in one sentence."""
+    """A problem that the user can solve, described in one sentence."""
 
 
 class TimedProbe:
-    """One network at one precision and thread count, and its rounds [us]."""
+    """Network at one precision and thread count, with its rounds [us]."""
 
     def __init__(self, network: str, precision: str, threads: int, path: Path, num_bytes: int) -> None:
         self.key: dict[str, Any] = {"network": network, "precision": precision, "threads": threads}
@@ -53,8 +53,8 @@ class TimedProbe:
         self.reason = ""
         self.session: Any = None
 
-    def visit(self, images: Any, keep_open: bool) -> None:
-        """Run it for a moment, and add the shortest run as a round; what fails is noted and not tried again."""
+    def run_round(self, images: Any, keep_open: bool) -> None:
+        """Run the network for a moment, and add the shortest run as a round; a failure is recorded and final."""
         try:
             session = self.session or open_session(self.path, self.threads)
             shortest, runs = time_us(session, images)
@@ -69,25 +69,25 @@ class TimedProbe:
 
     @property
     def spread(self) -> float:
-        """The scaled median deviation from the median, as a share of it: a robust standard deviation."""
+        """Median absolute deviation as a share of the median, scaled to estimate a standard deviation robustly."""
         median = statistics.median(self.rounds_us)
         return 1.4826 * statistics.median(abs(us - median) for us in self.rounds_us) / median
 
     @property
     def is_stable(self) -> bool:
-        """Whether the standard error of the median, 1.25 s / sqrt(n), is small."""
+        """True if the standard error of the median, 1.25 s / sqrt(n), is small enough."""
         n = len(self.rounds_us)
         return n >= STABLE_ROUNDS and 1.2533 * self.spread / n**0.5 <= STABLE_ERROR
 
     def timing(self) -> dict[str, Any]:
-        """Return what latency.json says of it."""
+        """Return the entry of latency.json."""
         median_us, spread = statistics.median(self.rounds_us), round(self.spread, 4)
         times = {"median_us": median_us, "spread": spread, "runs": self.runs, "rounds_us": self.rounds_us}
         return {**self.key, **times}
 
 
 def open_session(path: Path, threads: int) -> Any:
-    """Open a network with the settings of the planner's runtime on the device."""
+    """Open a network with the settings of the planner's own runtime."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -99,7 +99,7 @@ def open_session(path: Path, threads: int) -> Any:
 
 
 def time_us(session: Any, images: Any) -> tuple[float, int]:
-    """Return the shortest run [us] of a short series behind a warm-up, and how many runs were measured."""
+    """Return the shortest run [us] of a short series after a warm-up, and how many runs were measured."""
     feed = {session.get_inputs()[0].name: images}
     until = time.perf_counter() + WARM_SECONDS
     session.run(None, feed)
@@ -107,7 +107,7 @@ def time_us(session: Any, images: Any) -> tuple[float, int]:
         session.run(None, feed)
     shortest, runs = float("inf"), 0
     until = time.perf_counter() + TIMED_SECONDS
-    while runs < LEAST_RUNS or time.perf_counter() < until:
+    while runs < MIN_RUNS or time.perf_counter() < until:
         start = time.perf_counter()
         session.run(None, feed)
         shortest, runs = min(shortest, time.perf_counter() - start), runs + 1
@@ -115,51 +115,52 @@ def time_us(session: Any, images: Any) -> tuple[float, int]:
 
 
 def run_rounds(probes: list[TimedProbe], images: Any, seconds: float, save: Callable[[], None]) -> None:
-    """Let the networks take turns until the time is up or all are stable; save after each round."""
+    """Time the networks in turns until the time is up or all are stable; save after each round."""
     keep_open = has_room(probes)
     start = time.monotonic()
     while True:
-        left = [p for p in probes if not p.reason]
+        working = [p for p in probes if not p.reason]
         # After an interruption, those that lack a round go first.
-        done = min((len(p.rounds_us) for p in left), default=0)
-        turn = [p for p in left if len(p.rounds_us) == done]
+        done = min((len(p.rounds_us) for p in working), default=0)
+        turn = [p for p in working if len(p.rounds_us) == done]
         began = time.monotonic()
         for i, probe in enumerate(turn):
             show_progress(done + 1, i / len(turn), probe.name, began, start + seconds)
-            probe.visit(images, keep_open)
+            probe.run_round(images, keep_open)
         save()
-        left = [p for p in left if not p.reason]
+        working = [p for p in working if not p.reason]
         now = time.monotonic()
+        # Another round would take as long as this one.
         is_late = now + (now - began) > start + seconds
-        is_enough = all(len(p.rounds_us) >= LEAST_ROUNDS for p in left)
-        if (is_late and is_enough) or all(p.is_stable for p in left):
+        is_enough = all(len(p.rounds_us) >= MIN_ROUNDS for p in working)
+        if (is_late and is_enough) or all(p.is_stable for p in working):
             show("")
             return
 
 
 def has_room(probes: list[TimedProbe]) -> bool:
-    """Say whether all can stay open: in half the free memory, with two copies of the weights, and few threads."""
+    """Return whether all can stay open: in half the free memory, with two weight copies, and with few threads."""
     needed = sum(3 * p.num_bytes + 2**20 for p in probes)
-    return needed < free_bytes() / 2 and sum(p.threads - 1 for p in probes) <= MOST_THREADS_OPEN
+    return needed < free_bytes() / 2 and sum(p.threads - 1 for p in probes) <= MAX_OPEN_THREADS
 
 
 def show_progress(number: int, done: float, name: str, began: float, end: float) -> None:
-    """Show the round, the network and the time left: to the end, or to the last round that must be."""
+    """Show the round, the network and the time left, until the time limit or the last required round."""
     now = time.monotonic()
     a_round = (now - began) / done if done else 0.0
-    left = max(end - now, a_round * (max(LEAST_ROUNDS - number, 0) + 1 - done))
+    left = max(end - now, a_round * (max(MIN_ROUNDS - number, 0) + 1 - done))
     show(f"round {number}, {done:.0%} ({name}), at most {left // 60:.0f} min {left % 60:.0f} s left")
 
 
 def show(text: str) -> None:
-    """Put a line on stderr, over the last one; silent where it is not a terminal."""
+    """Replace the last line on stderr if it is a terminal; print nothing otherwise."""
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K" + text)
         sys.stderr.flush()
 
 
 def free_bytes() -> int:
-    """Return the memory [bytes] that may still be taken; 1 GiB where the system does not say."""
+    """Return the available memory [bytes]; 1 GiB where the system does not report it."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
@@ -168,7 +169,7 @@ def free_bytes() -> int:
 
 
 def peak_bytes() -> int:
-    """Return the most memory [bytes] that this process held; 0 where the system does not say."""
+    """Return the peak memory of this process [bytes]; 0 where the system does not report it."""
     try:
         import resource
     except ImportError:
@@ -183,20 +184,20 @@ def num_cores() -> int:
 
 
 def cpu_name() -> str:
-    """Return what the board, or else the processor, calls itself."""
+    """Return the name of the board, or else of the processor."""
     for path, key in (("/proc/device-tree/model", ""), ("/proc/cpuinfo", "model name")):
         try:
             lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             continue
-        found = [line.partition(":")[2] if key else line for line in lines if line.startswith(key)]
-        if found:
-            return found[0].strip("\0 ")
+        names = [line.partition(":")[2] if key else line for line in lines if line.startswith(key)]
+        if names:
+            return names[0].strip("\0 ")
     return platform.processor() or platform.machine()
 
 
 def device() -> dict[str, Any]:
-    """Return what is measured on, and with what."""
+    """Return hardware and software of the measurement."""
     return {
         "python": platform.python_version(),
         "numpy": numpy.__version__,
@@ -209,7 +210,7 @@ def device() -> dict[str, Any]:
 
 
 def read_manifest(folder: Path) -> Any:
-    """Read the folder's manifest, and see that its files are there."""
+    """Return the folder's manifest, after checking that its files exist."""
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -224,8 +225,8 @@ def read_manifest(folder: Path) -> Any:
     return manifest
 
 
-def take_earlier(out: Path, probes: list[TimedProbe], identity: dict[str, Any]) -> list[dict[str, Any]]:
-    """Give the probes the rounds of an interrupted run; return the timings that are not asked for now.
+def resume(out: Path, probes: list[TimedProbe], identity: dict[str, Any]) -> list[dict[str, Any]]:
+    """Add the rounds of an interrupted run to the probes; return its timings of other networks or thread counts.
 
     A finished run is measured anew, and one of another folder or device is overwritten.
     """
@@ -255,7 +256,7 @@ def write(path: Path, data: Any) -> None:
 
 
 def probe_device(threads: list[int], seconds: float, out: Path) -> None:
-    """Measure all, write the result, and say what failed."""
+    """Time all networks, write the result, and report failures."""
     folder = Path(__file__).resolve().parent
     manifest = read_manifest(folder)
     canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
@@ -266,14 +267,14 @@ def probe_device(threads: list[int], seconds: float, out: Path) -> None:
         for network in manifest["networks"]
         for precision, file in network["files"].items()
     ]
-    others = take_earlier(out, probes, identity)
+    others = resume(out, probes, identity)
     images = numpy.random.default_rng(0).standard_normal((1, *manifest["input_shape"])).astype(numpy.float32)
 
     def save() -> None:
         result = {
             "schema_version": 1,
             **identity,
-            "complete": all(p.reason or len(p.rounds_us) >= LEAST_ROUNDS for p in probes),
+            "complete": all(p.reason or len(p.rounds_us) >= MIN_ROUNDS for p in probes),
             "peak_memory_bytes": peak_bytes(),
             "manifest": manifest,
             "timings": [p.timing() for p in probes if p.rounds_us and not p.reason] + others,
@@ -292,7 +293,7 @@ def probe_device(threads: list[int], seconds: float, out: Path) -> None:
             f"{len(failed)} of {len(probes)} failed and are left out, the first {failed[0].name}: {failed[0].reason}."
         )
     timed = [p for p in probes if not p.reason]
-    if timed and statistics.median(p.spread for p in timed) > RESTLESS_SPREAD:
+    if timed and statistics.median(p.spread for p in timed) > HIGH_SPREAD:
         print("The times vary by over 10 %: something else keeps this device busy, or it slows down in the heat.")
     print(f"{out}: {len(timed)} timings. Next, where the planner is: planner probe add {out.name} ...")
 
@@ -306,7 +307,7 @@ def thread_counts(text: str) -> list[int]:
 
 
 def main() -> None:
-    """Run the script."""
+    """Parse the command line and time the networks."""
     parser = argparse.ArgumentParser(description="Time the networks of this folder on this device.")
     default = sorted({1, num_cores()})
     parser.add_argument("--threads", type=thread_counts, default=default, help="such as 1,4 [1 and the cores]")

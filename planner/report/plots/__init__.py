@@ -1,6 +1,6 @@
-"""Pictures of plans, profiles and what-ifs, for pages and notebooks: each function returns a plotly figure.
+"""Plots of plans, profiles and what-ifs, for pages and notebooks: each function returns a plotly figure.
 
-The numbers come from the frames beside this package; the drawing adds nothing to them.
+The numbers come from the frames beside this package; the plots add none.
 """
 
 from planner.errors import PlannerError
@@ -8,7 +8,7 @@ from planner.errors import PlannerError
 try:
     import plotly  # noqa: F401
 except ImportError:
-    raise PlannerError("Pictures need plotly, which is not installed: pip install 'vit-planner[report]'.") from None
+    raise PlannerError("Plots need plotly, which is not installed: pip install 'vit-planner[report]'.") from None
 
 from planner.report.plots.budgets import memory_plot
 from planner.report.plots.fleets import fleet_graph_plot

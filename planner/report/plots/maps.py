@@ -1,4 +1,4 @@
-"""Maps, darker with more: what each block keeps, which classes are where, which blocks each class needs."""
+"""Heat maps, darker with more: kept units by block, classes by device, importance by class and block."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,61 +6,50 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from planner.report.plan_frames import kept_frame, served_frame
+from planner.report.plan_frames import kept_frame, retention_frame
 from planner.report.plots.style import (
-    FEW_ROWS,
     GREY,
     GROUND,
-    MOST_ROWS,
+    MAX_DETAILED_ROWS,
+    MAX_ROWS,
     SHADES,
-    drawn,
-    full,
-    label,
+    axis_label,
+    hover_name,
+    make_figure,
+    mark_bottleneck,
+    omission_note,
     rows_axis,
-    shown_of,
-    strong,
 )
-from planner.report.profile_frames import needs_frame
+from planner.report.profile_frames import importance_frame
 from planner.schema import Plan, Profile
-from planner.units import counted, percent, short
+from planner.units import count_noun, format_share, shorten
 
-# Up to this many columns each cell has room for its number on a phone.
-_COLUMNS_WITH_TEXT = 12
-# Beyond these, not every class is named.
-_MOST_NAMES, _MOST_NAMED_COLUMNS = 60, 24
+# With more columns, a cell has no room for its number on a phone.
+_MAX_COLUMNS_WITH_TEXT = 12
+# Of more classes, some go without a name.
+_MAX_NAMES, _MAX_NAMED_COLUMNS = 60, 24
 _PARTS = ("heads", "channels")
 # Room below the cells [px]: the axis, its title, and the scale of shades.
 _BELOW = 104
 
 
 def kept_plot(plan: Plan, profile: Profile) -> go.Figure:
-    """Return the share of heads, and of channels, that each device keeps in each block; how many in the cells."""
+    """Return a map of the heads, and of the channels, that each device keeps in each block."""
     frame = kept_frame(plan, profile)
     devices = list(dict.fromkeys(frame["device"]))
-    shown = devices[:MOST_ROWS]
-    few = len(shown) <= FEW_ROWS
+    shown = devices[:MAX_ROWS]
+    detailed = len(shown) <= MAX_DETAILED_ROWS
     dims = dict(zip(frame["device"], frame["embed_dim"], strict=True))
-    labels = [_marked(d, plan) + (f"<br>embed dim {dims[d]}" if few else "") for d in shown]
-    traces = []
-    for i, part in enumerate(_PARTS):
-        cells = frame[(frame["part"] == part) & frame["device"].isin(shown)]
-        shares, counts, of = (
-            cells.pivot(index="device", columns="block", values=v).loc[shown] for v in ("share", "kept", "of")
-        )
-        hover = [
-            [f"{full(d)}, block {b}<br>{counts.loc[d, b]} of {of.loc[d, b]} {part}" for b in counts.columns]
-            for d in shown
-        ]
-        texts = counts.astype(str).to_numpy().tolist() if profile.depth <= _COLUMNS_WITH_TEXT else None
-        traces.append(_map(shares, hover, texts, "share kept", bar=i == 0, yaxis=f"y{i + 1}", xaxis=f"x{i + 1}"))
+    labels = [_marked(d, plan) + (f"<br>embed dim {dims[d]}" if detailed else "") for d in shown]
+    traces = [_kept_map(frame, part, shown, profile.depth, i) for i, part in enumerate(_PARTS, start=1)]
     blocks = {"tickmode": "linear", "dtick": max(1, profile.depth // 12), "showgrid": False, "ticks": ""}
-    height = len(shown) * (44 if few else 22)
-    head, between = (f"{part} kept in each block" for part in _PARTS), 70 / (2 * height + 70)
+    height = len(shown) * (44 if detailed else 22)
+    between = 70 / (2 * height + 70)
     domains = [(1 + between) / 2, 1], [0, (1 - between) / 2]
-    figure = drawn(
+    figure = make_figure(
         traces,
         _kept_title(frame),
-        note=shown_of(len(shown), len(devices), "slowest"),
+        note=omission_note(len(shown), len(devices), "slowest"),
         plot_height=2 * height + 70 + _BELOW,
         above=24,
         margin_b=_BELOW,
@@ -70,38 +59,48 @@ def kept_plot(plan: Plan, profile: Profile) -> go.Figure:
         yaxis={**rows_axis(labels), "domain": domains[0]},
         yaxis2={**rows_axis(labels), "domain": domains[1]},
     )
-    for text, (_, top) in zip(head, domains, strict=True):
-        figure.add_annotation(
-            text=text, x=0, xref="paper", y=top, yref="paper", showarrow=False, xanchor="left", yanchor="bottom"
-        )
+    for part, (_, top) in zip(_PARTS, domains, strict=True):
+        place = {"x": 0, "xref": "paper", "xanchor": "left", "y": top, "yref": "paper", "yanchor": "bottom"}
+        figure.add_annotation(text=f"{part} kept in each block", showarrow=False, **place)
     return figure
 
 
+def _kept_map(frame: pd.DataFrame, part: str, devices: Sequence[str], depth: int, number: int) -> Any:
+    """Return the map of one part, drawn on the axes of this number."""
+    cells = frame[(frame["part"] == part) & frame["device"].isin(devices)]
+    shares, counts, of = (
+        cells.pivot(index="device", columns="block", values=v).loc[devices] for v in ("share", "kept", "of")
+    )
+    hover = [
+        [f"{hover_name(d)}, block {b}<br>{counts.loc[d, b]} of {of.loc[d, b]} {part}" for b in counts.columns]
+        for d in devices
+    ]
+    texts = counts.astype(str).to_numpy().tolist() if depth <= _MAX_COLUMNS_WITH_TEXT else None
+    return _map(shares, hover, texts, "share kept", bar=number == 1, yaxis=f"y{number}", xaxis=f"x{number}")
+
+
 def classes_plot(plan: Plan, profile: Profile) -> go.Figure:
-    """Return which classes are where: the darker a cell, the more of the class is retained there [%]."""
-    frame = served_frame(plan, profile)
-    shown = frame.iloc[:MOST_ROWS]
-    if len(shown.columns) > _MOST_NAMED_COLUMNS:
-        # Neighbours are on one device, so that blocks are to be seen where no name can be read.
+    """Return a map of classes and devices: the darker a cell, the more of the class is retained there [%]."""
+    frame = retention_frame(plan, profile)
+    shown = frame.iloc[:MAX_ROWS]
+    if len(shown.columns) > _MAX_NAMED_COLUMNS:
+        # Classes of one device side by side: where no name can be read, areas can be seen.
         first = shown.notna().to_numpy().argmax(axis=0)
         shown = shown.iloc[:, sorted(range(len(first)), key=lambda c: (first[c], c))]
-    devices, names = map(str, shown.index), map(str, shown.columns)
-    hover = [
-        [f"class {full(c)}<br>on {full(d)}<br>{percent(shown.loc[d, c])} retained" for c in shown.columns]
-        for d in shown.index
-    ]
-    down, across = [_marked(d, plan) for d in devices], [label(c, 14) for c in names]
-    cells = shown
-    if len(names_of := list(shown.columns)) > max(len(shown), _COLUMNS_WITH_TEXT) and len(names_of) <= _MOST_NAMES:
+    cells, hover = shown, _retention_hover(shown)
+    down = [_marked(str(d), plan) for d in shown.index]
+    across = [axis_label(str(c), 14) for c in shown.columns]
+    # Many classes, but few enough to be named, go down the page: there is more room than across.
+    if max(len(shown), _MAX_COLUMNS_WITH_TEXT) < len(shown.columns) <= _MAX_NAMES:
         cells, down, across = shown.T, across, down
         hover = [list(column) for column in zip(*hover, strict=True)]
-    texts = _percents(cells) if len(cells.columns) <= _COLUMNS_WITH_TEXT else None
-    every = -(-len(across) // _MOST_NAMED_COLUMNS)
-    return drawn(
+    texts = _percents(cells) if len(cells.columns) <= _MAX_COLUMNS_WITH_TEXT else None
+    every = -(-len(across) // _MAX_NAMED_COLUMNS)
+    return make_figure(
         [_map(cells, hover, texts, "retention")],
         _classes_title(frame),
-        note=shown_of(len(shown), len(frame), "slowest"),
-        plot_height=_BELOW + len(down) * (30 if len(down) <= FEW_ROWS else 21),
+        note=omission_note(len(shown), len(frame), "slowest"),
+        plot_height=_BELOW + len(down) * (30 if len(down) <= MAX_DETAILED_ROWS else 21),
         margin_b=_BELOW,
         plot_bgcolor=GROUND,
         xaxis={
@@ -116,26 +115,35 @@ def classes_plot(plan: Plan, profile: Profile) -> go.Figure:
     )
 
 
+def _retention_hover(cells: pd.DataFrame) -> list[list[str]]:
+    return [
+        [f"class {hover_name(c)}<br>on {hover_name(d)}<br>{format_share(row[c])} retained" for c in cells.columns]
+        for d, row in zip(map(str, cells.index), cells.to_dict("records"), strict=True)
+    ]
+
+
 def importance_plot(profile: Profile) -> go.Figure:
-    """Return which blocks each class needs: the share of its importance in each block's heads, and channels [%]."""
-    frame = needs_frame(profile)
+    """Return a map of the share of each class's importance in each block's heads, and channels [%]."""
+    frame = importance_frame(profile)
     names = [str(name) for name in frame.index]
-    every = -(-len(names) // _MOST_NAMES)
+    every = -(-len(names) // _MAX_NAMES)
     top = float(frame.to_numpy().max())
     traces = []
     for i, part in enumerate(_PARTS):
         cells = pd.DataFrame({block: frame[block, part] for block in range(profile.depth)})
         hover = [
-            [f"class {full(c)}, block {b}<br>{percent(cells.loc[c, b])} of its importance" for b in cells.columns]
+            [
+                f"class {hover_name(c)}, block {b}<br>{format_share(cells.loc[c, b])} of its importance"
+                for b in cells.columns
+            ]
             for c in names
         ]
-        texts = _percents(cells) if profile.depth <= _COLUMNS_WITH_TEXT // 2 else None
-        scale = "importance"
-        traces.append(_map(cells, hover, texts, scale, top=top, bar=i == 0, xaxis=f"x{i + 1}"))
+        texts = _percents(cells) if profile.depth <= _MAX_COLUMNS_WITH_TEXT // 2 else None
+        traces.append(_map(cells, hover, texts, "importance", top=top, bar=i == 0, xaxis=f"x{i + 1}"))
     blocks = {"tickmode": "linear", "dtick": max(1, profile.depth // 6), "showgrid": False, "ticks": ""}
-    rows = rows_axis([label(name, 14) for name in names])
+    rows = rows_axis([axis_label(name, 14) for name in names])
     rows |= {key: rows[key][::every] for key in ("tickvals", "ticktext")}
-    return drawn(
+    return make_figure(
         traces,
         _importance_title(frame),
         plot_height=_BELOW + min(len(names) * 24, 900),
@@ -156,7 +164,7 @@ def _map(
     bar: bool = True,
     **axes: str,
 ) -> Any:
-    """Return cells (rows from the top down) that are the darker the nearer they are to `top`; `scale` says of what."""
+    """Return cells, rows from the top down, that are darker the nearer they are to `top`; `scale` names the colours."""
     return go.Heatmap(
         z=cells.to_numpy(dtype=float),
         zmin=0,
@@ -202,34 +210,36 @@ def _percents(cells: pd.DataFrame) -> list[list[str]]:
 
 
 def _marked(device: str, plan: Plan) -> str:
-    return strong(label(device)) if device == plan.bottleneck.device else label(device)
+    return mark_bottleneck(axis_label(device)) if device == plan.bottleneck.device else axis_label(device)
 
 
 def _kept_title(frame: pd.DataFrame) -> str:
     totals = frame.groupby("part")[["kept", "of"]].sum().to_dict("index")
-    words = [f"{percent(totals[p]['kept'] / totals[p]['of'])} of the {p}" for p in _PARTS if totals[p]["of"]]
+    words = [f"{format_share(totals[p]['kept'] / totals[p]['of'])} of the {p}" for p in _PARTS if totals[p]["of"]]
     shares = " and ".join(words) or "no unit"
     if frame["device"].nunique() == 1:
-        return f"{short(frame['device'].iloc[0], 30)} keeps {shares}"
-    return f"{counted(frame['device'].nunique(), 'device')} keep {shares} on average"
+        return f"{shorten(frame['device'].iloc[0], 30)} keeps {shares}"
+    return f"{count_noun(frame['device'].nunique(), 'device')} keep {shares} on average"
 
 
 def _classes_title(frame: pd.DataFrame) -> str:
     retentions = {(str(d), str(c)): kept for d, row in frame.iterrows() for c, kept in row.items() if not pd.isna(kept)}
-    device, name = min(retentions, key=lambda at: retentions[at])
-    least = f"class {short(name, 30)} keeps least, {percent(retentions[device, name])} on {short(device, 30)}"
-    more = int((frame.notna().sum() > 1).sum())
-    where = f"{counted(more, 'class')} on more than one device" if more else "Each class on one device"
+    device, name = min(retentions, key=lambda cell: retentions[cell])
+    lowest = f"class {shorten(name, 30)} keeps least, {format_share(retentions[device, name])} on {shorten(device, 30)}"
+    num_repeated = int((frame.notna().sum() > 1).sum())
+    where = (
+        f"{count_noun(num_repeated, 'class')} on more than one device" if num_repeated else "Each class on one device"
+    )
     if len(frame) == 1:
-        where = f"{counted(len(frame.columns), 'class')} on one device"
-    return f"{where}; {least}"
+        where = f"{count_noun(len(frame.columns), 'class')} on one device"
+    return f"{where}; {lowest}"
 
 
 def _importance_title(frame: pd.DataFrame) -> str:
     means: dict[Any, float] = dict(frame.mean().items())
-    (block, part), most = max(means.items(), key=lambda item: item[1])
-    text = f"Block {block}'s {part} matter most, {percent(most)} of a class's importance on average"
+    (block, part), share = max(means.items(), key=lambda item: item[1])
+    text = f"Block {block}'s {part} matter most, {format_share(share)} of a class's importance on average"
     cells: dict[Any, float] = {(c, at): share for c, row in frame.iterrows() for at, share in row.items()}
     name, (at, which) = max(cells, key=lambda cell: cells[cell] - means[cell[1]])
-    shares = f"{percent(cells[name, (at, which)])} beside {percent(means[at, which])}"
-    return text if len(frame) == 1 else f"{text}; class {short(name, 30)} leans on block {at}'s {which}: {shares}"
+    shares = f"{format_share(cells[name, (at, which)])} beside {format_share(means[at, which])}"
+    return text if len(frame) == 1 else f"{text}; class {shorten(name, 30)} leans on block {at}'s {which}: {shares}"

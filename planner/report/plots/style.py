@@ -1,8 +1,8 @@
-"""What all pictures share: colours, fonts, titles, and names that are shown and never interpreted.
+"""Style of all plots: colours, fonts, titles, and names as plain text.
 
 Colours are those of Okabe and Ito, which the colour-blind can tell apart; what differs in colour differs in lightness
 or pattern as well, for print. Positions on axes are numbers, and names their labels: plotly would take a class "0"
-for a number, and two names that are alike when shortened for one.
+for a number, and merge two names that are alike when shortened.
 """
 
 import textwrap
@@ -12,22 +12,22 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from planner.units import short, visible
+from planner.units import shorten, visible
 
 BLUE, SKY, ORANGE, VERMILION = "#0072B2", "#8CCBEE", "#E69F00", "#D55E00"
 INK, GREY, PALE, HATCH = "#222222", "#767676", "#E4E4E4", "#4F7F9F"
-# The ground of a map, seen where there is nothing.
+# Ground of a map, visible where a cell is missing.
 GROUND = "#F0F0F0"
-# From none to all: one hue, darker with more.
+# Colour scale from none to all: one hue, darker with more.
 SHADES = ((0.0, "#FFFFFF"), (0.25, "#C2DAEE"), (0.5, "#6FAFD8"), (0.75, "#2171B5"), (1.0, "#08306B"))
 
-# As many rows as can be read; of a larger fleet, the ones that matter are shown.
-MOST_ROWS = 40
-# Up to this many rows there is room for a second line in each label.
-FEW_ROWS = 12
+# More rows could not be read; of a larger fleet, the most important ones are shown.
+MAX_ROWS = 40
+# Up to so many rows there is room for a second line in each label.
+MAX_DETAILED_ROWS = 12
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', Arial, sans-serif"
-_LINE = 21
+_TITLE_LINE_PX, _NOTE_LINE_PX = 21, 18
 _TITLE_COLUMNS, _NOTE_COLUMNS = 42, 52
 _AXIS = {
     "automargin": True,
@@ -64,28 +64,28 @@ TEMPLATE = go.layout.Template(
 )
 
 
-def literal(text: str) -> str:
-    """Return a text that plotly shows as it is: it takes <b>, <a>, &lt; and $...$ in any text for markup."""
+def escape(text: str) -> str:
+    """Escape a text for plotly, which takes <b>, <a>, &lt; and $...$ in any text for markup."""
     escaped = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return escaped.replace("$", "&#36;")
 
 
-def label(name: str, most: int = 18) -> str:
-    """Return a name for an axis: shortened, and shown as it is."""
-    return literal(short(name, most))
+def axis_label(name: str, max_length: int = 18) -> str:
+    """Return a shortened and escaped name, for an axis."""
+    return escape(shorten(name, max_length))
 
 
-def full(name: str) -> str:
-    """Return a whole name for a hover box, in lines that fit it."""
-    return "<br>".join(literal(line) for line in textwrap.wrap(visible(name), 60, drop_whitespace=False) or [name])
+def hover_name(name: str) -> str:
+    """Return a whole escaped name, in lines that fit a hover box."""
+    return "<br>".join(escape(line) for line in textwrap.wrap(visible(name), 60, drop_whitespace=False) or [name])
 
 
-def strong(text: str) -> str:
-    """Return a text that is marked as the bottleneck, not by its weight alone."""
+def mark_bottleneck(text: str) -> str:
+    """Mark a label as the bottleneck, by a sign as well as by its weight."""
     return f"<b>▶ {text}</b>"
 
 
-def drawn(
+def make_figure(
     traces: Sequence[Any],
     title: str,
     *,
@@ -95,36 +95,36 @@ def drawn(
     margin_b: int = 8,
     **layout: Any,
 ) -> go.Figure:
-    """Return a figure of these traces under a title that says what is to be seen.
+    """Return a figure of these traces under a title that states its message.
 
-    `layout.meta` holds the title and the note as plain text, for a page that shows them itself: see `untitled`.
+    `layout.meta` holds the title and the note as plain text, for a page that shows them itself: see `without_title`.
 
     Args:
-        traces: What is drawn.
-        title: A sentence, as plain text.
-        plot_height: Of the plot with its axes [px].
-        note: A second, smaller line, as plain text.
+        traces: Traces of plotly.
+        title: Sentence in plain text.
+        plot_height: Height of the plot with its axes [px].
+        note: Second, smaller line in plain text.
         above: Room between title and plot [px], for a legend or an axis.
         margin_b: Room below the plot [px], within its height; labels of an axis make their own.
-        **layout: As plotly's.
+        **layout: Further properties of plotly's layout.
     """
     lines, notes = textwrap.wrap(title, _TITLE_COLUMNS), textwrap.wrap(note, _NOTE_COLUMNS)
-    head = 16 + _LINE * len(lines) + 18 * len(notes)
+    head = 16 + _TITLE_LINE_PX * len(lines) + _NOTE_LINE_PX * len(notes)
     figure = go.Figure(list(traces))
     figure.update_layout(
         template=TEMPLATE,
         title={
-            "text": f"<b>{'<br>'.join(map(literal, lines))}</b>",
-            "subtitle": {"text": "<br>".join(map(literal, notes)), "font": {"size": 13, "color": "#555555"}},
+            "text": f"<b>{'<br>'.join(map(escape, lines))}</b>",
+            "subtitle": {"text": "<br>".join(map(escape, notes)), "font": {"size": 13, "color": "#555555"}},
             "font": {"size": 15},
             "x": 0,
             "xref": "container",
             "xanchor": "left",
-            # The anchor is the first line's, wherever the others are.
+            # plotly anchors the first line, wherever the others are.
             "y": 1,
             "yref": "paper",
             "yanchor": "bottom",
-            "pad": {"l": 8, "b": above + 8 + 18 * len(notes) + _LINE * (len(lines) - 1)},
+            "pad": {"l": 8, "b": above + 8 + _NOTE_LINE_PX * len(notes) + _TITLE_LINE_PX * (len(lines) - 1)},
         },
         margin={"t": head + above, "b": margin_b},
         height=plot_height + head + above,
@@ -134,8 +134,8 @@ def drawn(
     return figure
 
 
-def untitled(figure: go.Figure) -> go.Figure:
-    """Return a copy of a figure without its title, whose place is given to the page's."""
+def without_title(figure: go.Figure) -> go.Figure:
+    """Return a copy of a figure without its title and the room for it."""
     bare = go.Figure(figure)
     above = figure.layout.meta["above"] + 8
     bare.update_layout(title=None, height=figure.layout.height - figure.layout.margin.t + above, margin={"t": above})
@@ -143,7 +143,7 @@ def untitled(figure: go.Figure) -> go.Figure:
 
 
 def plotly_script() -> str:
-    """Return plotly.js, for a page that draws without a network."""
+    """Return the source of plotly.js, for a page that works without a network."""
     return str(get_plotlyjs())
 
 
@@ -160,6 +160,6 @@ def rows_axis(labels: Sequence[str], **axis: Any) -> dict[str, Any]:
     }
 
 
-def shown_of(shown: int, total: int, which: str, what: str = "devices") -> str:
-    """Return what a picture leaves out: "The 40 slowest of 1,000 devices are shown."; nothing where it is nothing."""
-    return f"The {shown} {which} of {total:,} {what} are shown." if shown < total else ""
+def omission_note(num_shown: int, num_total: int, which: str, noun: str = "devices") -> str:
+    """Return a note such as "The 40 slowest of 1,000 devices are shown."; empty if all are shown."""
+    return f"The {num_shown} {which} of {num_total:,} {noun} are shown." if num_shown < num_total else ""

@@ -1,0 +1,68 @@
+"""`planner import` as a user meets it."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from planner.cli import app
+from planner.network.vit import VisionTransformer
+from planner.schema import ModelCard, read_document
+from tests.helpers import foreign_names
+from tests.helpers.checkpoints import DISTILLED, PLAIN, write
+from tests.helpers.plain_vit import random_model
+
+
+def planner(*args: object, columns: int = 80) -> Result:
+    """Run a command in this process, at 80 columns."""
+    return CliRunner().invoke(app, [str(arg) for arg in args], env={"COLUMNS": str(columns)})
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_the_command_says_what_it_found(tmp_path: Path, as_file: bool) -> None:
+    """A table of 80 columns, a model with the classes' names, and the next step."""
+    source = write(tmp_path / "a.pth", foreign_names.timm(random_model(DISTILLED)), "model")
+    names = ["tench", "goldfish", "great white shark", "ray", "cock"]
+    given = ",".join(names)
+    if as_file:
+        given = str(tmp_path / "names.txt")
+        Path(given).write_text("\n".join(names) + "\n")
+    out = tmp_path / "mine"
+    result = planner("import", source, "--out", out, "--num-heads", 4, "--classes", given, "--layer-norm-eps", "1e-5")
+    assert result.exit_code == 0, result.stderr
+    params = sum(p.numel() for p in VisionTransformer(DISTILLED).parameters())
+    for found in ("2, distilled", "4 of dim 3", "6 x 6 pixels, 3 channels", "epsilon 1e-05", "tench", f"{params:,}"):
+        assert found in result.stdout
+    assert "add `data` and `preprocessing`" in result.stdout
+    table = [line for line in result.stdout.splitlines() if line.startswith(("┌", "│", "└", "┃", "┏"))]
+    assert table
+    assert max(map(len, table)) <= 80
+    card = read_document(out / "card.json", ModelCard)
+    assert card.classes == tuple(names)
+    assert card.architecture.layer_norm_eps == 1e-5
+    assert (card.data, card.preprocessing, card.training, card.accuracy) == (None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["none.pth", "--num-heads", "4"], "none.pth: cannot be read (No such file or directory)."),
+        (["a.pth"], "give it as --num-heads"),
+        (["a.pth", "--num-heads", "4", "--classes", "none.txt"], "none.txt: no such file."),
+        (["a.pth", "--num-heads", "4", "--classes", "empty.txt"], "must hold a class name on each line, got none"),
+        (["a.pth", "--num-heads", "4", "--classes", "a,b"], "has 5 classes, got names for 2"),
+    ],
+)
+def test_the_command_refuses_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], message: str
+) -> None:
+    """A refusal is one line on stderr with exit code 2, and no folder is made."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.pth", random_model(PLAIN).state_dict())
+    (tmp_path / "empty.txt").touch()
+    result = planner("import", *args, "--out", "mine")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "mine").exists()

@@ -1,0 +1,45 @@
+"""Checkpoints in every file format, and models imported from them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from planner.network.importing import import_checkpoint
+from planner.network.vit import Shape, VisionTransformer
+from planner.schema import ModelCard
+from tests.helpers.plain_vit import State, random_images
+
+PLAIN = Shape(6, 2, 3, 5, embed_dim=12, head_dim=3, num_heads=(4, 4), hidden_dim=(7, 7))
+
+
+DISTILLED = dataclasses.replace(PLAIN, distilled=True)
+
+
+def write(path: Path, tensors: State, wrapper: str | None = None) -> Path:
+    """Write tensors in the format of a path's suffix, in a dict of one key if a wrapper is given."""
+    if path.suffix == ".safetensors":
+        save_file(tensors, path)
+    elif path.suffix == ".npz":
+        arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
+        np.savez(path, **arrays)
+    else:
+        torch.save(tensors if wrapper is None else {wrapper: tensors}, path)
+    return path
+
+
+def assert_same_logits(model: VisionTransformer, other: VisionTransformer) -> None:
+    """Assert that two networks of the same shape give the same logits, bit for bit."""
+    images = random_images(model.shape, 3)
+    with torch.inference_mode():
+        assert torch.equal(model(images), other(images))
+
+
+def imported(
+    tmp_path: Path, tensors: State, num_heads: int | None = 4, file: str = "a.pth", **options: Any
+) -> ModelCard:
+    """Import tensors from a file."""
+    return import_checkpoint(write(tmp_path / file, tensors), tmp_path / "mine", num_heads, **options)

@@ -1,0 +1,9 @@
+"""Names for tests of every room: the repository, the demo's fleet, and JSON data."""
+
+from pathlib import Path
+from typing import Any
+
+Json = dict[str, Any]
+
+ROOT = Path(__file__).parents[2]
+DEVICES = ROOT / "examples" / "devices.json"

@@ -1,0 +1,147 @@
+"""The smallest repairs where no plan exists: every one is made, and brute force says whether it works."""
+
+import re
+from functools import lru_cache
+
+import pytest
+
+from planner.errors import InfeasibleError
+from planner.schema import Fleet, Goal, Profile
+from planner.solver import solve
+from planner.solver.infeasible.changed_fleet import with_more_memory, with_one_more
+from planner.units import format_bytes
+from tests.helpers.advice import UNITS, changes, message_of, message_of_small, verify
+from tests.helpers.pencil import fleet, fleet_data, profile
+from tests.helpers.random_instances import random_fleet, random_goal, random_profile
+from tests.helpers.solver_instances import best_of, infeasible, small
+
+
+def test_more_memory_goes_to_one_device_of_a_count() -> None:
+    """`pi-2` gets the memory; the others of its entry and their links stay as they are."""
+    pi = fleet_data()["devices"][1] | {"name": "pi", "count": 3}
+    links = [{"between": ["gateway", "pi"], "bandwidth_mbps": 8, "latency_ms": 1}]
+    on = fleet(devices=[fleet_data()["devices"][0], pi], links=links)
+    more = with_more_memory(on, "pi-2", 7)
+    assert {d.name: d.memory_budget for d in more.members} == {
+        "gateway": 2000,
+        "pi-1": 2000,
+        "pi-2": 2007,
+        "pi-3": 2000,
+    }
+    assert [link.between for link in more.links] == [("gateway", f"pi-{i}") for i in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("power", range(0, 46, 3))
+def test_sizes_in_messages_are_on_the_safe_side(power: int) -> None:
+    """Demands are rounded up and supplies down, at any size."""
+    for num_bytes in (2**power, 2**power + 1, 2**power * 4 // 3, 2**power * 997 // 512):
+        for up in (False, True):
+            number, unit = format_bytes(num_bytes, rounding="up" if up else "down").split()
+            stated = float(number) * UNITS[unit]
+            assert stated >= num_bytes if up else stated <= num_bytes
+            assert abs(stated - num_bytes) <= UNITS[unit] / 10
+
+
+def test_an_added_device_comes_with_its_links() -> None:
+    """A new device has the links of the one it is like, and a shared link stays one medium."""
+    on = fleet(links=[link | {"shared": True} for link in fleet_data()["links"]])
+    more = with_one_more(on, "near")
+    assert [m.name for m in more.members] == ["gateway", "near", "far", "near+1"]
+    ends = {frozenset(link.between): link.shared for link in more.links}
+    assert ends[frozenset({"gateway", "near+1"})] == ends[frozenset({"gateway", "near"})]
+    assert ends[frozenset({"near+1", "far"})] == ends[frozenset({"near", "far"})]
+    assert ends[frozenset({"gateway", "near"})] != ends[frozenset({"near", "far"})]
+
+
+@lru_cache
+def drawn(seed: int) -> tuple[Profile, Fleet, Goal]:
+    """Return 2 to 4 classes on 1 to 3 devices, and a goal with several demands."""
+    of = random_profile(
+        3000 + seed, num_classes=2 + seed % 3, widths=(8, 4) if seed % 4 == 0 else (8,), penalties=seed % 2 == 0
+    )
+    on = random_fleet(
+        of,
+        3000 + seed,
+        num_devices=1 + seed % 3,
+        tightness=(0.4, 0.7, 1.5)[seed % 3],
+        meshed=seed % 2 > 0,
+        choices=True,
+    )
+    return of, on, random_goal(of, on, 3000 + seed)
+
+
+def test_the_advice_on_random_goals_is_true() -> None:
+    """Blamed demands and repairs, or their absence, are right for a hundred random infeasible goals."""
+    seen: dict[str, int] = {}
+    count = 0
+    for seed in range(260):
+        of, on, goal = drawn(seed)
+        if best_of(of, on, goal) is None:
+            count += 1
+            for category in verify(of, on, goal):
+                category = "memory" if category.startswith("+") else category
+                seen[category] = seen.get(category, 0) + 1
+    assert count >= 80
+    categories = ["one", "--survive", "--max-latency-ms", "--max-energy-mj", "--max-accuracy-drop"]
+    categories += ["--min-retention", "--pin", "--forbid", "--together", "--apart", "--leave-out"]
+    assert {category: seen.get(category, 0) for category in categories if seen.get(category, 0) < 2} == {}
+
+
+# --- where memory is what is missing
+
+
+def min_addition(of: Profile, on: Fleet, goal: Goal, name: str, max_bytes: int) -> int:
+    """Return, by bisection with brute force, the additional bytes on a device that make the fleet feasible."""
+    low, high = 0, max_bytes
+    assert best_of(of, with_more_memory(on, name, high), goal) is not None
+    while high - low > 1:
+        middle = (low + high) // 2
+        feasible = best_of(of, with_more_memory(on, name, middle), goal) is not None
+        low, high = (low, middle) if feasible else (middle, high)
+    return high
+
+
+@pytest.mark.parametrize("seed", infeasible()[:40])
+def test_the_smallest_addition_is_the_smallest(seed: int) -> None:
+    """By brute force, no device needs less additional memory than stated, to half a percent."""
+    of, on, goal = small(seed)
+    message = message_of_small(seed)
+    memory = re.search(r"\+([\d.]*\d) (KiB|MiB) on (\w+)", message)
+    assert memory is not None
+    named_bytes = float(memory[1]) * UNITS[memory[2]]
+    additions = {device.name: min_addition(of, on, goal, device.name, max_bytes=2**20) for device in on.devices}
+    assert additions[memory[3]] <= named_bytes
+    # Written in tenths of a KiB, rounded up.
+    assert named_bytes <= 1.005 * min(additions.values()) + 103 + 1
+    verify(of, on, goal, message)
+
+
+def test_a_device_too_small_for_an_empty_sub_model_gets_its_addition() -> None:
+    """With a floor of 0 an empty sub-model takes 1110 bytes; the stated addition is enough for it."""
+    on = fleet(devices=[fleet_data()["devices"][0] | {"memory_budget": 1001}], links=[])
+    goal = Goal(min_retention=0)
+    assert changes(message_of(profile(), on, goal)) == ["+0.2 KiB on gateway"]
+    # 25 params x 4 + 10 + 1000 bytes at width 4.
+    assert solve(profile(), with_more_memory(on, "gateway", 109), goal).status == "optimal"
+    with pytest.raises(InfeasibleError):
+        solve(profile(), with_more_memory(on, "gateway", 108), goal)
+
+
+@pytest.mark.parametrize("seed", infeasible()[:40])
+def test_floors_that_would_do_are_named(seed: int) -> None:
+    """A larger drop is named only where it works; so is the highest retention, to a thousandth."""
+    of, on, goal = small(seed)
+    message = message_of_small(seed)
+    drop = re.search(r"--max-accuracy-drop ([\d.]*\d)", message)
+    share = re.search(r"--min-retention ([\d.]*\d)", message)
+    if goal.min_retention is not None:
+        assert drop is None
+        lowered = float(share[1]) if share else 0.0
+        assert share is None or best_of(of, on, Goal(min_retention=lowered)) is not None
+        # A thousandth more is too much, or half a percent of what was given up.
+        more = lowered + max(0.001, 0.005 * (goal.min_retention - lowered))
+        assert best_of(of, on, Goal(min_retention=more)) is None
+    else:
+        assert share is None
+        larger = goal.max_accuracy_drop == 0.02 and best_of(of, on, Goal(max_accuracy_drop=0.05)) is not None
+        assert (drop is not None) == larger

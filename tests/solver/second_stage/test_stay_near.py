@@ -1,0 +1,142 @@
+"""Starting from an earlier plan: equally good sub-models stay, and little moves."""
+
+from functools import lru_cache
+
+import pytest
+
+from planner.rules.check import check
+from planner.schema import Fleet, Goal, Plan, Profile
+from planner.solver import SolveOptions, solve
+from tests.helpers.random_instances import random_fleet, random_profile
+from tests.helpers.solver_instances import (
+    CHANGED,
+    changed,
+    latency_of,
+    middling,
+    middling_us,
+    same,
+    sharpened,
+    with_device,
+)
+
+ROOMY = range(500, 512)
+
+
+@lru_cache
+def roomy(seed: int) -> tuple[Profile, Fleet]:
+    """Return 5 classes on 4 devices that hold most of the model, so that many plans are equally good."""
+    drawn = random_profile(seed, num_classes=5, num_groups=4, penalties=seed % 3 == 0)
+    return drawn, random_fleet(drawn, seed, num_devices=4, tightness=1.0, choices=True, meshed=seed % 2 > 0)
+
+
+def moves(earlier: Plan, plan: Plan) -> int:
+    """Return the cost of moves: twice the classes new to a device, plus the changed sub-models."""
+    before = {a.device: a for a in earlier.assignments}
+    cost = 0
+    for a in plan.assignments:
+        old = before.get(a.device)
+        cost += 2 * len(set(a.classes) - set(old.classes if old else ()))
+        cost += old is None or (a.classes, a.kept_heads, a.kept_channel_groups) != (
+            old.classes,
+            old.kept_heads,
+            old.kept_channel_groups,
+        )
+    return cost
+
+
+@pytest.mark.parametrize("objective", ["latency", "devices", "energy", "accuracy"])
+@pytest.mark.parametrize("leave_idle", [False, True])
+def test_from_the_best_plan_nothing_moves(objective: str, leave_idle: bool) -> None:
+    """From the optimal plan the same plan comes back, with the same bound."""
+    for seed in ROOMY[: 3 if objective == "accuracy" else 8]:
+        drawn, on = roomy(seed)
+        limit_ms = 1.5 * latency_of(drawn, on) / 1000
+        goal = Goal.model_validate({"objective": objective, "max_latency_ms": limit_ms, "leave_idle": leave_idle})
+        plan = solve(drawn, on, goal)
+        again = solve(drawn, on, goal, SolveOptions(start=plan))
+        assert (plan.status, again.status) == ("optimal", "optimal")
+        assert again.assignments == plan.assignments
+        assert same(again, plan)
+
+
+@lru_cache
+def spread(seed: int) -> tuple[Profile, Fleet]:
+    """Return 7 classes that need different units, on a gateway and 5 boards of 3 kinds."""
+    drawn = random_profile(seed, num_classes=7, num_groups=4)
+    widths = [width | {"fixed_macs": 0} for width in drawn.model_dump(mode="json")["widths"]]
+    drawn = changed(sharpened(drawn), widths=widths, fusion_hidden=1)
+    rates = [2e7, 2e7, 2e7, 2.6e7, 2.6e7, 3.2e7]
+    device = {"memory_budget": 10**6, "runtime_overhead": 0}
+    devices = [device | {"name": f"d{i}", "macs_per_second": rate} for i, rate in enumerate(rates)]
+    link = {"bandwidth_mbps": 1000, "latency_ms": 0.001}
+    fields = {"name": "spread", "aggregator": "d0", "devices": devices, "default_link": link}
+    return drawn, Fleet.model_validate(fields)
+
+
+def test_a_lost_device_moves_little() -> None:
+    """With the earlier plan no more moves than without, far fewer in all, at the same latency."""
+    near, far = 0, 0
+    for seed in range(600, 612):
+        drawn, on = spread(seed)
+        goal = Goal(leave_idle=seed % 2 > 0)
+        plan = solve(drawn, on, goal)
+        names = [a.device for a in plan.assignments if a.device != plan.bottleneck.device]
+        lost = int(names[seed % len(names)][1:])
+        fewer = with_device(on, lost, memory_budget=1)
+        stayed, anew = solve(drawn, fewer, goal, SolveOptions(start=plan)), solve(drawn, fewer, goal)
+        assert check(stayed, drawn, fewer) == []
+        assert (stayed.latency_us, stayed.bound_us, stayed.status) == (anew.latency_us, anew.bound_us, "optimal")
+        assert moves(plan, stayed) <= moves(plan, anew)
+        near, far = near + moves(plan, stayed), far + moves(plan, anew)
+    assert far > 100
+    assert near < 0.7 * far
+
+
+@pytest.mark.parametrize("seed", CHANGED)
+def test_a_start_never_makes_the_plan_worse(seed: int) -> None:
+    """From any earlier plan, also of another fleet, goal or profile, the latency is the same, with proof."""
+    drawn, on = middling(seed)
+    if middling_us(seed) == float("inf"):
+        return
+    data = on.model_dump(mode="json")
+    roomier = changed(on, devices=[d | {"memory_budget": 2 * d["memory_budget"]} for d in data["devices"]])
+    starts = [solve(drawn, roomier), solve(drawn, on, Goal(min_retention=0.1)), solve(*middling(CHANGED[0]))]
+    renamed = changed(drawn, classes=["x", *drawn.classes[1:]])
+    starts.append(solve(renamed, on))
+    for start in starts:
+        plan = solve(drawn, on, options=SolveOptions(start=start))
+        assert (plan.latency_us, plan.status) == (middling_us(seed), "optimal")
+        assert check(plan, drawn, on) == []
+
+
+def test_what_stays_is_not_filled_up() -> None:
+    """A sub-model that stays is unchanged, even with time for more units."""
+    drawn, on = roomy(ROOMY[1])
+    lean = solve(drawn, on, Goal(min_retention=0.3, leave_idle=True))
+    names = {a.device for a in lean.assignments}
+    again = solve(drawn, on, Goal(min_retention=0.3), SolveOptions(start=lean))
+    assert {a.device for a in again.assignments} == names
+    assert again.assignments == lean.assignments
+
+
+@pytest.mark.parametrize("num_classes", [13, 20])
+def test_from_a_plan_for_many_classes_no_worse_one_comes(num_classes: int) -> None:
+    """Where subsets cannot be enumerated, the result is at least as good as the earlier plan."""
+    drawn = random_profile(3, num_classes=num_classes, num_groups=8)
+    on = random_fleet(drawn, 3, num_devices=4, tightness=2.0)
+    plan = solve(drawn, on, options=SolveOptions(time_limit_s=2))
+    again = solve(drawn, on, options=SolveOptions(start=plan, time_limit_s=0))
+    assert again.latency_us <= plan.latency_us
+    assert check(again, drawn, on) == []
+
+
+def test_the_most_accurate_plan_gives_idle_devices_work() -> None:
+    """At the same lowest retention, more devices serve more classes, unless devices are to be left idle."""
+    drawn, on = spread(600)
+    limit_ms = 3 * latency_of(drawn, on) / 1000
+    goals = ({"objective": "accuracy", "max_latency_ms": limit_ms, "leave_idle": idle} for idle in (True, False))
+    few, many = (solve(drawn, on, Goal.model_validate(goal)) for goal in goals)
+    assert (few.status, many.status) == ("optimal", "optimal")
+    assert few.lowest_retention == many.lowest_retention
+    assert len(few.assignments) < len(many.assignments)
+    assert sum(len(a.classes) for a in few.assignments) < sum(len(a.classes) for a in many.assignments)
