@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from planner.errors import InfeasibleError
+from planner.errors import InfeasibleError, setting
 from planner.solver.problem.instance import Instance
 from planner.solver.problem.option import Option, PlacedSubModel
 
@@ -38,7 +38,7 @@ def random_equal(instance: Instance, seed: int) -> tuple[PlacedSubModel, ...]:
             return tuple(placed)
     raise InfeasibleError(
         "No plan by random-equal: at no common pruning ratio does every device hold its sub-model, in "
-        "time and with the floors met. Use --method exact, or another --seed."
+        f"time and with the floors met. Use {setting('method', 'exact')}, or another {setting('seed')}."
     )
 
 
@@ -67,7 +67,7 @@ def greedy(instance: Instance, seed: int) -> tuple[PlacedSubModel, ...]:
             names = ", ".join(instance.profile.classes[c] for c in subset)
             raise InfeasibleError(
                 f"No plan by greedy: the subset of classes {names} reaches its floors before any free "
-                "device holds it. Use --method exact, or another --seed."
+                f"device holds it. Use {setting('method', 'exact')}, or another {setting('seed')}."
             )
         best = min(holding, key=lambda p: p.option.alone_us + instance.compute_us(p.option, p.kept))
         placed.append(best)
@@ -97,7 +97,7 @@ def memory_proportional(instance: Instance, seed: int) -> tuple[PlacedSubModel, 
         if holding is None:
             raise InfeasibleError(
                 f"No plan by memory-proportional: {option.device.name} does not hold its {len(subset)} classes, in "
-                "time and with the floors met. Use --method exact, or another --seed."
+                f"time and with the floors met. Use {setting('method', 'exact')}, or another {setting('seed')}."
             )
         placed.append(holding)
     return tuple(placed)

@@ -145,7 +145,7 @@ def _lowest_ppm(instance: Instance, placed: Sequence[PlacedSubModel]) -> int:
 
 
 def _retention_ppm(instance: Instance, p: PlacedSubModel) -> int:
-    units, profile, at = instance.units, instance.profile, p.option.at
+    units, profile, at = instance.units, instance.profile, p.option.width_cost
     heads, groups = units.blocks(p.kept, heads=True), units.blocks(p.kept, heads=False)
     names = [profile.classes[c] for c in p.classes]
     kept = (retention(profile, name, at.width.embed_dim, heads, groups, at.precision) for name in names)
@@ -171,7 +171,7 @@ def _levelled(
             break
         p = current[i]
         compute_us = bottleneck_us - instance.path_us(p.option, used)
-        kept = knapsack.most_even(instance, p.option, p.classes, compute_us, p.kept, clock)
+        kept = knapsack.most_even(instance, p, compute_us, clock)
         better = PlacedSubModel(p.option, p.classes, kept)
         if _retention_ppm(instance, better) > lowest[i]:
             current[i] = better

@@ -40,7 +40,7 @@ def plan_of(solution: Solution, seed: int, seconds: float) -> Plan:
     instance, by_device, bound = solution.instance, solution.by_device, solution.bound
     order = [member.name for member in instance.fleet.members]
     names = [name for name in order if name in by_device]
-    times = transfers_us(instance.fleet, [by_device[name].option.at for name in names])
+    times = transfers_us(instance.fleet, [by_device[name].option.width_cost for name in names])
     assignments = [_assignment(instance, by_device[name], name, *us) for name, us in zip(names, times, strict=True)]
     fusion_us = instance.fusion_us(sum(a.embed_dim for a in assignments))
     latency_us = max(a.latency_us for a in assignments) + fusion_us
@@ -89,7 +89,7 @@ def _stated_bound(solution: Solution, value: float) -> float:
 
 
 def _assignment(instance: Instance, p: PlacedSubModel, device: str, send_us: int, return_us: int) -> Assignment:
-    profile, units, at = instance.profile, instance.units, p.option.at
+    profile, units, at = instance.profile, instance.units, p.option.width_cost
     heads, groups = units.blocks(p.kept, heads=True), units.blocks(p.kept, heads=False)
     compute_us = at.time.compute_us(*kept_counts(profile, heads, groups))
     energy = p.option.device.energy_mj(compute_us)

@@ -1,0 +1,1 @@
+"""Exact method for up to a dozen classes: logic-based Benders decomposition."""

@@ -1,0 +1,1 @@
+"""Explanations of infeasible goals, and their smallest repairs."""

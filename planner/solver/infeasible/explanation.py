@@ -120,7 +120,7 @@ def _memory(instance: Instance, clock: Clock) -> str:
 def _missing(instance: Instance, c: int, built: SmallestSubModels, clock: Clock) -> Iterator[tuple[int, int, int]]:
     for o, option in enumerate(instance.options):
         # The smallest is the same on all devices.
-        key = (c, option.embed_dim, option.at.precision)
+        key = (c, option.embed_dim, option.width_cost.precision)
         if key not in built:
             built[key] = knapsack.smallest(instance, option, (c,), clock).kept
         kept = built[key]

@@ -1,0 +1,1 @@
+"""Method for many classes: relaxation, construction and local search."""

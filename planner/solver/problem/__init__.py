@@ -1,0 +1,1 @@
+"""The optimisation problem: instance, options, columns, placements and objectives."""

@@ -25,13 +25,20 @@ _ROUNDED_AWAY = 0.499e-6
 
 
 def build_option(
-    group: int, at: WidthCost, device: DeviceCost, count: int, need: Ints, use: Ints, energy_per_us: int, units: Units
+    group: int,
+    width_cost: WidthCost,
+    device: DeviceCost,
+    count: int,
+    need: Ints,
+    use: Ints,
+    energy_per_us: int,
+    units: Units,
 ) -> Option:
     """Return a device group at one embed dim and precision.
 
     Args:
         group: Index of the group.
-        at: Costs at this embed dim and precision.
+        width_cost: Costs at this embed dim and precision.
         device: Any device of the group.
         count: Number of devices.
         need: Importance that each class needs, (C, C).
@@ -42,27 +49,29 @@ def build_option(
     Raises:
         InputError: If the model's time or memory there is beyond 64 bits.
     """
-    always = at.width.fixed_params * BYTES_PER_PARAM[at.precision] + rational(at.width.fixed_activation_bytes)
-    costs = _cost_table(at, device, always, units)
+    always = width_cost.width.fixed_params * BYTES_PER_PARAM[width_cost.precision] + rational(
+        width_cost.width.fixed_activation_bytes
+    )
+    costs = _cost_table(width_cost, device, always, units)
     free = device.memory_budget_bytes - device.runtime_overhead_bytes - always
     return Option(
         group=group,
-        at=at,
+        width_cost=width_cost,
         device=device,
         count=count,
         costs=costs,
         # Clamped: beyond what all units need, more or less means the same.
         free_grains=max(-_MAX_SUM, min(math.floor(free * costs.grains_per_byte), _MAX_SUM)),
         need=need,
-        alone_us=math.ceil(at.send.alone_us) + math.ceil(at.returned.alone_us),
+        alone_us=math.ceil(width_cost.send.alone_us) + math.ceil(width_cost.returned.alone_us),
         use=use,
         energy_per_us=energy_per_us,
     )
 
 
-def _cost_table(at: WidthCost, device: DeviceCost, always: Fraction, units: Units) -> CostTable:
+def _cost_table(width_cost: WidthCost, device: DeviceCost, always: Fraction, units: Units) -> CostTable:
     """Return the formulas of `rules.cost` for one embed dim and precision, in ticks and grains."""
-    time, width, bytes_per_param = at.time, at.width, BYTES_PER_PARAM[at.precision]
+    time, width, bytes_per_param = width_cost.time, width_cost.width, BYTES_PER_PARAM[width_cost.precision]
     per_head, per_channel = rational(width.head_activation_bytes), rational(width.channel_activation_bytes)
     ticks = common_scale([time.fixed, time.attention, time.mlp, *time.head, *time.channel], _MAX_SCALE)
     grains = common_scale([per_head, per_channel, rational(width.fixed_activation_bytes)], _MAX_SCALE)
@@ -76,7 +85,9 @@ def _cost_table(at: WidthCost, device: DeviceCost, always: Fraction, units: Unit
         (width.head_params if is_head else width.channel_params)[l] * size * bytes_per_param * grains
         for l, is_head, size in rows
     ]
-    around = time.fixed + units.depth * (time.attention + time.mlp) + at.send.alone_us + at.returned.alone_us
+    around = (
+        time.fixed + units.depth * (time.attention + time.mlp) + width_cost.send.alone_us + width_cost.returned.alone_us
+    )
     _refuse_if_too_large(sum(unit_ticks) + scaled_up(around, ticks), device)
     _refuse_if_too_large(sum(unit_grains) + scaled_up(always, grains), device)
     unit_sets = []

@@ -115,7 +115,7 @@ class Instance:
 
     def compute_us(self, option: Option, kept: Sequence[int]) -> int:
         """Return the compute time [us] of a sub-model on a device, by the formulas of `cost`."""
-        return option.at.time.compute_us(*self._counts(kept))
+        return option.width_cost.time.compute_us(*self._counts(kept))
 
     @property
     def num_resources(self) -> int:
@@ -137,7 +137,7 @@ class Instance:
             return option.alone_us
         loads = np.maximum(used, option.use)[MEDIA:].tolist()
         sends, returns = loads[: len(self.us_per_byte)], loads[len(self.us_per_byte) :]
-        at = option.at
+        at = option.width_cost
         return at.send.time_us(sends, self.us_per_byte) + at.returned.time_us(returns, self.us_per_byte)
 
     def fleet_latency_us(self, placed: Sequence[PlacedSubModel]) -> int:
@@ -183,7 +183,7 @@ class Instance:
 
     def memory_bytes(self, option: Option, kept: Sequence[int]) -> int:
         """Return the memory [bytes] of a sub-model on a device, by the formulas of `cost`."""
-        return option.device.memory_bytes(option.at, *self._counts(kept))
+        return option.device.memory_bytes(option.width_cost, *self._counts(kept))
 
     def fits(self, option: Option, kept: Sequence[int]) -> bool:
         """Return whether the sub-model is within the device's memory budget."""

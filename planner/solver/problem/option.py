@@ -12,7 +12,7 @@ class Option:
     """A device group at one embed dim and precision, with the data of its sub-model problem."""
 
     group: int
-    at: WidthCost
+    width_cost: WidthCost
     device: DeviceCost
     count: int
     costs: CostTable
@@ -25,7 +25,7 @@ class Option:
     @property
     def embed_dim(self) -> int:
         """Width of a token."""
-        return self.at.width.embed_dim
+        return self.width_cost.width.embed_dim
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def _placed(instance: Instance, a: Assignment, group: int | None) -> PlacedSubMo
     known = instance.profile.classes
     classes = tuple(sorted(known.index(name) for name in a.classes if name in known))
     for option in instance.options:
-        same = option.embed_dim == a.embed_dim and a.precision in (None, option.at.precision)
+        same = option.embed_dim == a.embed_dim and a.precision in (None, option.width_cost.precision)
         if option.group == group and same and classes:
             heads = {(True, l, i) for l, block in enumerate(a.kept_heads) for i in block}
             channels = {(False, l, i) for l, block in enumerate(a.kept_channel_groups) for i in block}

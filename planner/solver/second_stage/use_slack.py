@@ -64,9 +64,7 @@ def use_slack(
 
 
 def _fill(instance: Instance, p: PlacedSubModel, compute_us: int, clock: Clock) -> PlacedSubModel:
-    return PlacedSubModel(
-        p.option, p.classes, knapsack.richest(instance, p.option, p.classes, compute_us, p.kept, clock)
-    )
+    return PlacedSubModel(p.option, p.classes, knapsack.richest(instance, p, compute_us, clock))
 
 
 def _more_classes(
@@ -119,7 +117,7 @@ def _free_use(instance: Instance, placed: Sequence[PlacedSubModel]) -> Ints:
 
 
 def _retention_ppm(instance: Instance, column: Column, kept: Sequence[int]) -> dict[int, int]:
-    shares = instance.options[column.option].at.max_retention
+    shares = instance.options[column.option].width_cost.max_retention
     have = instance.units.importance[:, list(kept)].sum(axis=1)
     return {c: int(shares[c] * have[c] * 10**6 / IMPORTANCE_SCALE) for c in column.classes}
 

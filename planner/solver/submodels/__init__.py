@@ -1,0 +1,1 @@
+"""Cheapest sub-models for class subsets: knapsack problems and their relaxations."""

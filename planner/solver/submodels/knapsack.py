@@ -30,7 +30,7 @@ from ortools.sat.python import cp_model
 
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import IMPORTANCE_SCALE, Instance
-from planner.solver.problem.option import Option
+from planner.solver.problem.option import Option, PlacedSubModel
 
 
 @dataclass(frozen=True)
@@ -65,59 +65,46 @@ def smallest(instance: Instance, option: Option, classes: Sequence[int], clock: 
     return model.solve(clock)
 
 
-def richest(
-    instance: Instance, option: Option, classes: Sequence[int], compute_us: int, kept: Sequence[int], clock: Clock
-) -> tuple[int, ...]:
-    """Return the sub-model of most retention, summed over its classes, within a compute time [us].
+def richest(instance: Instance, placed: PlacedSubModel, compute_us: int, clock: Clock) -> tuple[int, ...]:
+    """Return the units of most retention, summed over a sub-model's classes, within a compute time [us].
 
-    It is found to a thousandth; units that none of the classes needs are not kept, since they take energy.
-
-    Args:
-        instance: Problem.
-        option: Device group, embed dim and precision.
-        classes: Class subset.
-        compute_us: Time limit.
-        kept: A sub-model that meets all constraints, returned where none better is found.
-        clock: Time for it.
+    They are found to a thousandth; units that none of the classes needs are not kept, since they take energy. Where
+    none better are found, they are those of the sub-model.
     """
-    model = _Model(instance, option, classes)
-    model.cp.add(model.ticks <= compute_us * option.costs.ticks_per_us)
-    value = instance.units.importance[list(classes)].sum(axis=0).tolist()
+    model = _within_time(instance, placed, compute_us)
+    value = instance.units.importance[list(placed.classes)].sum(axis=0).tolist()
     model.cp.maximize(_weighted(value, model.y))
-    chosen = set(kept)
+    chosen = set(placed.kept)
     for u, y in enumerate(model.y):
         model.cp.add_hint(y, u in chosen)
         if not value[u]:
             model.cp.add(y == 0)
     # Stopped by counted work and not by the clock: the same sub-model on every machine.
-    found = model.solve(clock, relative_gap_limit=1e-3, max_deterministic_time=0.5).kept
-    return found if found is not None else tuple(kept)
+    kept = model.solve(clock, relative_gap_limit=1e-3, max_deterministic_time=0.5).kept
+    return kept if kept is not None else placed.kept
 
 
-def most_even(
-    instance: Instance, option: Option, classes: Sequence[int], compute_us: int, kept: Sequence[int], clock: Clock
-) -> tuple[int, ...]:
-    """Return the sub-model whose lowest retention is highest within a compute time [us].
+def most_even(instance: Instance, placed: PlacedSubModel, compute_us: int, clock: Clock) -> tuple[int, ...]:
+    """Return the units with the highest lowest retention of a sub-model's classes within a compute time [us].
 
-    Args:
-        instance: Problem.
-        option: Device group, embed dim and precision.
-        classes: Class subset.
-        compute_us: Time limit.
-        kept: A sub-model that meets all constraints, returned where none better is found.
-        clock: Time for it.
+    Where none better are found, they are those of the sub-model.
     """
-    model = _Model(instance, option, classes)
-    model.cp.add(model.ticks <= compute_us * option.costs.ticks_per_us)
+    model = _within_time(instance, placed, compute_us)
     lowest = model.cp.new_int_var(0, 2 * IMPORTANCE_SCALE, "lowest")
-    for c in classes:
-        shares = np.floor(instance.units.importance[c] * option.at.max_retention[c]).astype(np.int64)
+    for c in placed.classes:
+        shares = np.floor(instance.units.importance[c] * placed.option.width_cost.max_retention[c]).astype(np.int64)
         model.cp.add(lowest <= _weighted(shares.tolist(), model.y))
     model.cp.maximize(lowest)
     for u, y in enumerate(model.y):
-        model.cp.add_hint(y, u in set(kept))
-    found = model.solve(clock, max_deterministic_time=0.5).kept
-    return found if found is not None else tuple(kept)
+        model.cp.add_hint(y, u in set(placed.kept))
+    kept = model.solve(clock, max_deterministic_time=0.5).kept
+    return kept if kept is not None else placed.kept
+
+
+def _within_time(instance: Instance, placed: PlacedSubModel, compute_us: int) -> "_Model":
+    model = _Model(instance, placed.option, placed.classes)
+    model.cp.add(model.ticks <= compute_us * placed.option.costs.ticks_per_us)
+    return model
 
 
 class _Model:

@@ -1,0 +1,41 @@
+"""Bounds from one class alone: below every sub-model, and by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from planner.schema import Goal
+from planner.solver.problem.build import build_instance
+from planner.solver.problem.instance import NEVER
+from planner.solver.submodels.single_class import single_class_us
+from tests.helpers.pencil import fleet, fleet_data, profile
+from tests.helpers.varied_instances import VARIED, varied_instance
+
+
+@pytest.mark.parametrize("seed", VARIED[::6])
+def test_no_sub_model_is_faster_than_its_hardest_class(seed: int) -> None:
+    """By trying every set of units, no sub-model is faster than the bound of one of its classes."""
+    instance = varied_instance(seed)
+    kept = [some for n in range(9) for some in itertools.combinations(range(len(instance.units)), n)]
+    for option in instance.options:
+        solo = single_class_us(instance, option)
+        times = np.array([instance.compute_us(option, some) if instance.fits(option, some) else NEVER for some in kept])
+        have = np.array([instance.units.importance[:, list(some)].sum(axis=1) for some in kept])
+        for n in range(1, instance.num_classes + 1):
+            for classes in map(list, itertools.combinations(range(instance.num_classes), n)):
+                good = (have[:, classes] >= option.need[classes, n - 1]).all(axis=1)
+                assert solo[classes, n - 1].max() <= times[good].min(initial=NEVER)
+
+
+def test_what_a_class_takes_by_itself_by_hand() -> None:
+    """Class a at 0.5 on the gateway: 1000 fixed MACs, then the units of most importance per MAC, divisible.
+
+    Groups of 0.1 each take 10, 20, 20 and 40 MACs; the head of 0.3 takes 100, which is better than the last
+    group. So 0.3 for 50 MACs, and two thirds of the head: 1116.67 / 3 = 372.2 us. Class b needs the same:
+    groups 0.1 for 10, 0.2 for 20, 0.1 for 20, then a quarter of 0.1 for 40: 0.4 + 0.1 for 50 + 40 MACs.
+    """
+    alone = fleet(devices=fleet_data()["devices"][:1], links=[])
+    instance = build_instance(profile(), alone, Goal(min_retention=0.5))
+    wide = next(option for option in instance.options if option.embed_dim == 8)
+    assert single_class_us(instance, wide).tolist() == [[373, 373], [364, 364]]
