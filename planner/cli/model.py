@@ -14,7 +14,9 @@ from planner.errors import InputError
 def import_(
     checkpoint: Annotated[Path, typer.Argument(help="A .safetensors, .pth, .pt, .bin or .npz file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The model's folder; its last part is the model's name.")],
-    num_heads: Annotated[int | None, typer.Option(help="Heads of each block: they do not show in weights.")] = None,
+    num_heads: Annotated[
+        int | None, typer.Option(help="Heads of each block; needed where no config.json beside the checkpoint says it.")
+    ] = None,
     classes: Annotated[
         str | None, typer.Option(help="A file with a class name on each line, or A,B,C; numbers unless given.")
     ] = None,
@@ -25,8 +27,9 @@ def import_(
 ) -> None:
     """Make a model of a ViT's checkpoint.
 
-    It may be timm's, DeiT's, Hugging Face's or torchvision's. Writes card.json and weights.safetensors; nothing in
-    the checkpoint is executed.
+    It may be timm's, DeiT's, Hugging Face's or torchvision's. A config.json beside it is read for heads, epsilon, class
+    names, mean and std; LayerScale is folded. Writes card.json and weights.safetensors; nothing in the checkpoint is
+    executed.
 
     Example: planner import deit_tiny.pth --num-heads 3 --out models/deit-tiny
     """
@@ -42,7 +45,8 @@ def import_(
     size = counts.exact(whole_shape(card))
     terminal.console().print(card_text(card, Size(params=size.params, macs=size.macs)))
     typer.echo(f"{out / CARD}: runs on an image.")
-    typer.echo("To profile or retrain it, add `data` and `preprocessing` to the card by hand.")
+    missing = "`data`" if card.preprocessing is not None else "`data` and `preprocessing`"
+    typer.echo(f"To profile or retrain it, add {missing} to the card by hand.")
 
 
 def _class_names(given: str) -> list[str]:

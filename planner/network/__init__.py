@@ -1,0 +1,1 @@
+"""The network: the Vision Transformer, its surgery, fusion, losses, training and data."""

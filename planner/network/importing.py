@@ -1,13 +1,15 @@
 """Import of a plain ViT's checkpoint from another library: a card, and weights under our names.
 
-Sizes are read off the tensors' shapes. What does not show there is an argument (the number of
-heads) or the convention of the naming scheme (the epsilon of the layer norms).
+Sizes are read off the tensors' shapes. What does not show there is read from the config.json beside the checkpoint
+(heads, epsilon, class names, mean and std), or is an argument (the number of heads) or the convention of the naming
+scheme (the epsilon of the layer norms). LayerScale is folded.
 """
 
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -16,6 +18,8 @@ from torch import Tensor
 
 from planner.errors import InputError, setting
 from planner.network.checkpoint import CARD, WEIGHTS, parse, read_content, whole_shape
+from planner.network.layer_scale import fold_layer_scale
+from planner.network.model_config import ModelConfig, read_config
 from planner.network.naming_schemes import Scheme, in_file, rename_tensors, scheme_of
 from planner.network.vit import VisionTransformer
 from planner.schema import ModelCard, Origin, numbered_classes, write_document
@@ -45,31 +49,38 @@ def import_checkpoint(
     Args:
         source: The checkpoint.
         out: Folder for card and weights; the model gets its name.
-        num_heads: Heads of each block.
-        classes: Names of the classes; they are numbered unless given.
-        layer_norm_eps: Epsilon of all layer norms; the naming scheme's convention unless given.
+        num_heads: Heads of each block; needed where no config.json beside the checkpoint says it.
+        classes: Names of the classes; those of the config, or numbers, unless given.
+        layer_norm_eps: Epsilon of all layer norms; that of the config, or the naming scheme's convention, unless given.
 
     Raises:
         InputError: If the checkpoint is no plain ViT, or an argument that it needs is missing or does not fit.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: must be a new or an empty folder, got one that holds something.")
-    content = read_content(source)
+    content, config = read_content(source), read_config(source)
     state = parse(source, content)
     scheme, names = _recognise(source, state)
+    state, num_factors = fold_layer_scale(source, state, names)
     shapes = _Shapes(source, state, names)
     num_classes = shapes.of("head.weight", 2)[0]
+    if config is not None:
+        num_heads = _agreed(config, "num_heads", num_heads)
+        layer_norm_eps = _agreed(config, "layer_norm_eps", layer_norm_eps)
+        classes = config.classes if classes is None else classes
     if classes is not None and len(classes) != num_classes:
         raise InputError(f"{source}: has {num_classes} classes, got names for {len(classes)}.")
     eps = _LAYER_NORM_EPS[scheme] if layer_norm_eps is None else layer_norm_eps
+    folded = f" Its {num_factors} LayerScale factors are folded into the layers before them." if num_factors else ""
     try:
         card = ModelCard.model_validate(
             {
                 "model": out.resolve().name,
-                "description": f"Imported from {source.name}, whose names are {scheme}'s.",
+                "description": f"Imported from {source.name}, whose names are {scheme}'s.{folded}",
                 "architecture": _architecture(shapes, num_heads, eps),
                 "classes": numbered_classes(num_classes) if classes is None else tuple(classes),
                 "origin": Origin(file=source.name, sha256=hashlib.sha256(content).hexdigest()),
+                "preprocessing": _preprocessing(config),
             }
         )
     except ValidationError as error:
@@ -78,6 +89,20 @@ def import_checkpoint(
     model.load_state_dict(rename_tensors(source, state, model.state_dict(), names))
     _check_answer(source, model.eval())
     return _write(out, card, model)
+
+
+def _agreed(config: ModelConfig, field: str, given: Any) -> Any:
+    """Return a setting of the config, which must not contradict the argument."""
+    stated = getattr(config, field)
+    if None not in (stated, given) and stated != given:
+        raise InputError(f"must be {stated}, as {config.file} says, got {given}.", field=field)
+    return given if stated is None else stated
+
+
+def _preprocessing(config: ModelConfig | None) -> dict[str, tuple[float, ...]] | None:
+    if config is None or config.mean is None or config.std is None:
+        return None
+    return {"mean": config.mean, "std": config.std}
 
 
 def _card_error(source: Path, error: ValidationError) -> InputError:

@@ -162,10 +162,11 @@ class ModelCard(Document):
         if len(set(self.classes)) < len(self.classes):
             twice = next(name for name in self.classes if self.classes.count(name) > 1)
             raise ValueError(f"classes: names must differ, {twice!r} is given twice")
-        for one, other in (("weights", "weights_sha256"), ("data", "preprocessing")):
-            if (getattr(self, one) is None) != (getattr(self, other) is None):
-                got = one if getattr(self, other) is None else other
-                raise ValueError(f"a card must have both {one} and {other} or neither, got {got} alone")
+        if (self.weights is None) != (self.weights_sha256 is None):
+            got = "weights" if self.weights_sha256 is None else "weights_sha256"
+            raise ValueError(f"a card must have both weights and weights_sha256 or neither, got {got} alone")
+        if self.data is not None and self.preprocessing is None:
+            raise ValueError("a card with data must have preprocessing too, got data alone")
         if self.preprocessing is not None:
             self._check_preprocessing(self.preprocessing)
         return self

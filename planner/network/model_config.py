@@ -1,0 +1,105 @@
+"""The config.json that Hugging Face and timm write beside a checkpoint: what weights do not show."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from planner.errors import InputError
+from planner.schema.base import read_text
+
+CONFIG = "config.json"
+
+# Heads of timm's and DeiT's ViTs by the size in the architecture's name.
+_HEADS_BY_SIZE = {"tiny": 3, "small": 6, "base": 12, "large": 16, "huge": 16}
+_SIZE = re.compile(rf"(?:vit|deit)\w*_({'|'.join(_HEADS_BY_SIZE)})(?:_|$)")
+# A placeholder of Hugging Face's for a class without a name.
+_PLACEHOLDER = re.compile(r"LABEL_\d+")
+# Names of the exact GELU, the only activation that our network has.
+_EXACT_GELU = ("gelu", "gelu_python")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Settings of a model; None where the file does not say."""
+
+    file: Path
+    num_heads: int | None = None
+    layer_norm_eps: float | None = None
+    classes: tuple[str, ...] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+def read_config(checkpoint: Path) -> ModelConfig | None:
+    """Return the settings in the config.json beside a checkpoint; None if there is none.
+
+    Raises:
+        InputError: If the file is no JSON object, or describes a network that ours cannot be.
+    """
+    file = checkpoint.parent / CONFIG
+    if not file.is_file():
+        return None
+    try:
+        data = json.loads(read_text(file))
+    except ValueError:
+        raise InputError(f"{file}: must be JSON, as the checkpoint's library wrote it.") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{file}: must be a JSON object, got {type(data).__name__}.")
+    return _from_timm(file, data) if isinstance(data.get("pretrained_cfg"), dict) else _from_huggingface(file, data)
+
+
+def _from_timm(file: Path, data: Mapping[str, Any]) -> ModelConfig:
+    pretrained: Mapping[str, Any] = data["pretrained_cfg"]
+    size = _SIZE.search(str(data.get("architecture", "")))
+    arguments = data.get("model_args")
+    given = arguments.get("num_heads") if isinstance(arguments, dict) else None
+    return ModelConfig(
+        file=file,
+        num_heads=_whole(file, "num_heads", given) or (_HEADS_BY_SIZE[size.group(1)] if size else None),
+        classes=_names(pretrained.get("label_names")),
+        mean=_numbers(file, "mean", pretrained.get("mean")),
+        std=_numbers(file, "std", pretrained.get("std")),
+    )
+
+
+def _from_huggingface(file: Path, data: Mapping[str, Any]) -> ModelConfig:
+    activation = data.get("hidden_act", "gelu")
+    if activation not in _EXACT_GELU:
+        raise InputError(f"{file}: hidden_act must be 'gelu', the activation of our network, got {activation!r}.")
+    eps = data.get("layer_norm_eps")
+    if eps is not None and not (isinstance(eps, float) and eps > 0):
+        raise InputError(f"{file}: layer_norm_eps must be a number above 0, got {eps!r}.")
+    labels = data.get("id2label")
+    names = None
+    if isinstance(labels, dict) and sorted(labels) == sorted(str(i) for i in range(len(labels))):
+        names = _names([labels[str(i)] for i in range(len(labels))])
+    return ModelConfig(
+        file=file,
+        num_heads=_whole(file, "num_attention_heads", data.get("num_attention_heads")),
+        layer_norm_eps=eps,
+        classes=names,
+    )
+
+
+def _names(labels: object) -> tuple[str, ...] | None:
+    """Return class names, unless they are missing or placeholders."""
+    if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
+        return None
+    return None if all(_PLACEHOLDER.fullmatch(name) for name in labels) else tuple(labels)
+
+
+def _whole(file: Path, key: str, value: object) -> int | None:
+    if value is not None and (not isinstance(value, int) or value < 1):
+        raise InputError(f"{file}: {key} must be a whole number from 1 on, got {value!r}.")
+    return value if isinstance(value, int) else None
+
+
+def _numbers(file: Path, key: str, value: object) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Sequence) or not all(isinstance(number, (int, float)) for number in value):
+        raise InputError(f"{file}: {key} must be a list of numbers, got {value!r}.")
+    return tuple(float(number) for number in value)
