@@ -32,7 +32,7 @@ docs: $(VENV)/.ready-report
 	$(BIN)/python docs/formats.py
 	$(BIN)/python docs/figures.py
 
-# The demo's plan beside the yardsticks, a table under docs/ (some six minutes).
+# The demo's plan and the baselines, a table under docs/ (some six minutes).
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/baselines.py
 
@@ -46,7 +46,7 @@ bench-accuracy: $(VENV)/.ready-dev
 bench-memory: $(VENV)/.ready-dev
 	$(BIN)/python -m benchmarks.memory
 
-# The solver beside direct models and yardsticks, up to 1000 classes on 1000 devices: docs/solve.md (an
+# The solver beside direct models and baselines, up to 1000 classes on 1000 devices: docs/solve.md (an
 # hour; goes on where it was stopped). `make bench-solve SIZES=S,M` takes some of the sizes.
 SIZES := S,M,L,XL
 bench-solve: $(VENV)/.ready

@@ -1,6 +1,7 @@
 """File formats by name: the class of `planner.schema`, the usual file name, who writes the file and who reads it.
 
-The table imports nothing, so that `planner schema --help` lists the names without loading pydantic.
+The table imports nothing of the package, so that `planner schema --help` lists the names without the slow import of the
+classes.
 """
 
 from dataclasses import dataclass

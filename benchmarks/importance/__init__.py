@@ -1,0 +1,1 @@
+"""Benchmark of importance: methods of measuring it, and groupings of channels."""

@@ -1,4 +1,4 @@
-"""How good and how fast the planner's solver is, beside direct models and yardsticks.
+"""Quality and speed of the planner's solver, compared with direct models and baselines.
 
 python -m benchmarks.solve --help
 """

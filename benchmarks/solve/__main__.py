@@ -1,4 +1,4 @@
-"""Run the benchmark of the solver; results already found by the same code are kept.
+"""Run the benchmark of the solver; results of the same code are cached.
 
 python -m benchmarks.solve [--sizes S,M,L,XL] [--plots] [--fresh] [--quick]
 """
@@ -11,16 +11,18 @@ from benchmarks.solve.instances import ROOT, SIZES
 from benchmarks.solve.jobs import WORK, JobResults
 from planner.schema.base import write_text
 
-PICTURE = "solve-growth.png"
+PLOT = "solve-growth.png"
 
 
 def main() -> None:
-    """Run what was asked for and write the page or the picture."""
+    """Run the comparison and write the page, or run the sweeps and draw the plots."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.solve", description=__doc__)
     parser.add_argument("--sizes", default="S,M,L,XL", help=f"some of {','.join(SIZES)}")
     parser.add_argument("--plots", action="store_true", help="run the sweeps instead, and draw them")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
-    parser.add_argument("--quick", action="store_true", help="a twentieth of the time, into the work folder: a trial")
+    parser.add_argument("--fresh", action="store_true", help="ignore earlier results")
+    parser.add_argument(
+        "--quick", action="store_true", help="a twentieth of the time, into the work folder: a short test"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "docs")
     options = parser.parse_args()
     names = options.sizes.split(",")
@@ -31,16 +33,16 @@ def main() -> None:
     store = JobResults(work / "results.json", options.fresh)
     speed_up = 20.0 if options.quick else 1.0
     if options.plots:
-        # Beside the plots nothing here needs matplotlib.
+        # Imported here, since nothing else in the benchmark needs matplotlib.
         from benchmarks.solve import plots
 
         points = plots.sweep(store, speed_up)
         plots.write_points(points, work / "growth.json")
-        plots.draw(points, out / PICTURE)
+        plots.draw(points, out / PLOT)
         return
     comparisons = compare.compare(store, names, speed_up)
-    picture = out / PICTURE
-    write_text(out / "solve.md", compare.page(comparisons, picture if picture.exists() else None))
+    plot = out / PLOT
+    write_text(out / "solve.md", compare.page(comparisons, plot if plot.exists() else None))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""One job in a process of its own, so that its peak memory is its own: python -m benchmarks.solve.child JOB OUT.
+"""Run one job in a process of its own, whose peak memory is that of the job.
 
-JOB is a file with a job as JSON (see `jobs`), OUT the file that the result is written to.
+python -m benchmarks.solve.child JOB OUT
+
+JOB is a file with a job as JSON (see `jobs`), OUT the file for its result.
 """
 
 import json
@@ -19,13 +21,14 @@ from planner.solver import SolveOptions, solve
 
 Result = dict[str, Any]
 
+# Suffix of a baseline that is run at the lowest latency limit at which it still finds a plan.
 PRESSED = ", pressed"
-# A pressed yardstick's latency limit is closed in on until it is known to this share.
-_CLOSE = 0.005
+# Relative accuracy to which bisection finds that limit.
+_TOLERANCE = 0.005
 
 
 def main(job_file: str, out_file: str) -> None:
-    """Do one job and write its result."""
+    """Run one job and write its result."""
     job = json.loads(Path(job_file).read_text())
     profile, fleet = instance(Size(**job["size"]))
     before_mb = _peak_mb()
@@ -49,7 +52,7 @@ DIRECT: dict[str, Callable[..., direct.DirectResult]] = {
 
 
 def _planned(profile: Profile, fleet: Fleet, goal: Goal, seed: int, limit_s: float) -> Result:
-    """Run the planner's solver; `events` are its best latency and bound [us] as they came [s]."""
+    """Run the planner's solver; `events` are times [s] with the best latency and the bound [us] at each change."""
     started = time.monotonic()
     events: list[tuple[float, float | None, float]] = []
 
@@ -65,24 +68,24 @@ def _planned(profile: Profile, fleet: Fleet, goal: Goal, seed: int, limit_s: flo
 
 
 def _pressed(profile: Profile, fleet: Fleet, method: str, seed: int, limit_s: float) -> Result:
-    """Run a yardstick at ever lower latency limits, by bisection, and return the fastest of its plans."""
+    """Run a baseline at ever lower latency limits, by bisection, and return the fastest of its plans."""
     deadline = time.monotonic() + limit_s
     best = _planned(profile, fleet, Goal.model_validate({"method": method}), seed, limit_s)
     low_us = 0
     seconds = best["seconds"]
-    while best["status"] != "no plan" and best["latency_us"] - low_us > _CLOSE * best["latency_us"]:
+    while best["status"] != "no plan" and best["latency_us"] - low_us > _TOLERANCE * best["latency_us"]:
         if time.monotonic() > deadline:
-            best["note"] = f"stopped after {limit_s:g} s, before its least latency was known"
+            best["note"] = f"stopped after {limit_s:g} s, before its lowest latency was known"
             break
-        # From the yardstick's own plan downwards: half of what is open.
+        # Bisection between the highest limit without a plan and the fastest plan so far.
         limit_us = (low_us + best["latency_us"]) // 2
         goal = Goal.model_validate({"method": method, "max_latency_ms": limit_us / 1000})
-        found = _planned(profile, fleet, goal, seed, limit_s)
-        seconds += found["seconds"]
-        if found["status"] == "no plan":
+        result = _planned(profile, fleet, goal, seed, limit_s)
+        seconds += result["seconds"]
+        if result["status"] == "no plan":
             low_us = limit_us
         else:
-            best = found
+            best = result
     return best | {"seconds": seconds}
 
 
@@ -108,7 +111,8 @@ def _result(plan: Plan) -> Result:
 
 
 def _peak_mb() -> float:
-    """Return the most memory that this process ever held [MB]; Linux counts in KiB, macOS in bytes."""
+    """Return the peak memory of this process [MB]."""
+    # Linux counts in KiB, macOS in bytes.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
 

@@ -1,4 +1,4 @@
-"""Ours, the direct models and the yardsticks on every instance, as a Markdown page."""
+"""Comparison of our solver, the direct models and the baselines on every instance, as a Markdown page."""
 
 import os
 import platform
@@ -17,59 +17,59 @@ BASELINES = ("random-equal", "greedy", "memory-proportional")
 NUM_SEEDS = 5
 TIME_LIMITS_S = {"tiny": 2.0, "S": 10.0, "M": 60.0, "L": 120.0, "XL": 180.0}
 DIRECT_LIMIT_S = 60.0
-# The plain yardsticks know no limit of their own.
+# The plain baselines know no time limit: other only bounds the time of their process.
 BASELINE_LIMIT_S, PRESSED_LIMIT_S = 300.0, 120.0
-# A yardstick that is slower than this [s] has no further seeds, and is not pressed.
+# A baseline that is slower than this [s] gets no further seeds, and is not pressed.
 _SLOW_S = 30.0
 # One that is slower than this is pressed with one seed only.
 _ONE_SEED_S = 0.5
-# Greedy tries every pruning of every subset on every free device: beyond so many devices it takes many minutes.
-_MOST_FOR_GREEDY = 500
+# Greedy tries every pruning of every subset on every free device: with more devices it takes many minutes.
+_MAX_GREEDY_DEVICES = 500
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One method on one instance: a result for each seed."""
+    """Results of one method on one instance, one for each seed."""
 
     method: str
     results: tuple[Result, ...]
 
     @property
-    def found(self) -> list[Result]:
-        """The results that have a plan, the best first."""
+    def plans(self) -> list[Result]:
+        """Results with a plan, the best first."""
         return sorted(
             (r for r in self.results if r.get("latency_us") is not None), key=lambda r: float(r["latency_us"])
         )
 
-    def median(self, what: str) -> float | None:
-        """The median over the plans that were found; None if there are none."""
-        return statistics.median(r[what] for r in self.found) if self.found else None
+    def median(self, key: str) -> float | None:
+        """Return the median of a value over the plans; None if there are none."""
+        return statistics.median(r[key] for r in self.plans) if self.plans else None
 
-    def best(self, what: str) -> float | None:
-        """What the best plan has."""
-        return self.found[0][what] if self.found else None
+    def best(self, key: str) -> float | None:
+        """Return a value of the best plan; None if there is none."""
+        return self.plans[0][key] if self.plans else None
 
     @property
     def seconds(self) -> float | None:
-        """The median time of a run, with a plan or without."""
+        """Median time of a run, with or without a plan."""
         times = [r["seconds"] for r in self.results if r["seconds"] is not None]
         return statistics.median(times) if times else None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All methods on one instance, ours first."""
+    """Results of all methods on one instance, ours first."""
 
     size: Size
     time_limit_s: float
     entries: tuple[Entry, ...]
 
     def entry(self, method: str) -> Entry | None:
-        """The entry of a method, if it was run."""
+        """Return the entry of a method, or None if it was not run."""
         return next((entry for entry in self.entries if entry.method == method), None)
 
 
-# What stands for a latency; for the others their note does.
+# Text in place of a latency; for other statuses it is the result's note.
 _NO_PLAN = {"no plan": "no plan", "unknown": "no plan", "infeasible": "called infeasible", "failed": "failed"}
 
 
@@ -83,11 +83,11 @@ def _compared(store: JobResults, size: Size, limit_s: float, speed_up: float) ->
     for method in DIRECT:
         entries.append(Entry(method, (store.result(Job(size, method, DIRECT_LIMIT_S / speed_up)),)))
     for method in BASELINES:
-        if method == "greedy" and size.num_devices > _MOST_FOR_GREEDY:
+        if method == "greedy" and size.num_devices > _MAX_GREEDY_DEVICES:
             continue
         plain = _seeds(store, size, method, BASELINE_LIMIT_S / speed_up)
         entries.append(plain)
-        if plain.found and (plain.seconds or 0) < _SLOW_S:
+        if plain.plans and (plain.seconds or 0) < _SLOW_S:
             seeds = NUM_SEEDS if (plain.seconds or 0) < _ONE_SEED_S else 1
             entries.append(_seeds(store, size, method + PRESSED, PRESSED_LIMIT_S / speed_up, seeds))
     return Comparison(size, limit_s, tuple(entries))
@@ -102,30 +102,30 @@ def _seeds(store: JobResults, size: Size, method: str, limit_s: float, num_seeds
     return Entry(method, tuple(results))
 
 
-def page(comparisons: Sequence[Comparison], picture: Path | None) -> str:
-    """Return the whole page."""
+def page(comparisons: Sequence[Comparison], plot: Path | None) -> str:
+    """Return the page as markdown, with a plot if there is one."""
     limits = dict.fromkeys(c.time_limit_s for c in comparisons)
     limited = [
         f"{limit:g} s for {', '.join(c.size.name for c in comparisons if c.time_limit_s == limit)}" for limit in limits
     ]
     lines = [
-        "# The planner's solver beside direct models and yardsticks",
+        "# The planner's solver beside direct models and baselines",
         "",
         f"{machine()}. `make bench-solve` runs it again.",
         "",
         "Instances are named classes x devices: a ViT-Base (336 heads and channel groups) whose importance has the "
         "shape of the shipped digits profile's, over 3 to 5 kinds of devices (20 for 1000x1000) whose speeds spread "
         "over a factor of 8 and whose memory binds; `digits` is the demo. Roomy twins have so much memory that the "
-        "yardsticks find plans too. Floors rise with the number of classes as the digits' do. See "
+        "baselines find plans too. Floors rise with the number of classes as the digits' do. See "
         "`benchmarks/solve/instances.py`.",
         "",
         f"- **planner** is `solve` with its default goal and a time limit: {'; '.join(limited)}.",
         "- **CP-SAT** (8 workers) and **HiGHS** are given the whole problem as one model, "
         f"{DIRECT_LIMIT_S:g} s of solving beside the time to build it (`benchmarks/solve/formulation.py`).",
-        f"- **random-equal**, **greedy** and **memory-proportional** are the yardsticks, {NUM_SEEDS} seeds each: the "
+        f"- **random-equal**, **greedy** and **memory-proportional** are the baselines, {NUM_SEEDS} seeds each: the "
         "median, and the best in brackets (greedy not on 1000 devices, where it takes many minutes). They do not "
         "look for the least latency, but prune as little as memory allows.",
-        "- **pressed** gives a yardstick a latency limit, the lowest at which it still finds a plan (to 0.5 %): what "
+        "- **pressed** gives a baseline a latency limit, the lowest at which it still finds a plan (to 0.5 %): what "
         "its way to assign classes is worth when it prunes as far as the floors allow.",
         "",
         "All plans hold the same floors and budgets and have passed `planner check`. Latency is that of the slowest "
@@ -134,13 +134,13 @@ def page(comparisons: Sequence[Comparison], picture: Path | None) -> str:
         *_summary(comparisons),
         "",
     ]
-    if picture is not None:
-        lines += [f"![How time and gap grow]({picture.name})", ""]
+    if plot is not None:
+        lines += [f"![How time and gap grow]({plot.name})", ""]
     return "\n".join([*lines, "## All results", "", *_table(comparisons)]) + "\n"
 
 
 def machine() -> str:
-    """Return what the numbers were measured on, in words."""
+    """Return a description of the machine and the software."""
     info = Path("/proc/cpuinfo")
     models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -163,20 +163,20 @@ def _summary(comparisons: Sequence[Comparison]) -> list[str]:
         if method not in ran:
             continue
         tried = [(c.entry(method), c.entry(OURS)) for c in comparisons]
-        pairs = [(theirs, ours) for theirs, ours in tried if theirs is not None and ours is not None]
+        pairs = [(other, ours) for other, ours in tried if other is not None and ours is not None]
         columns = []
-        for what in ("latency_us", "bottleneck_us"):
-            ratios = _ratios((theirs.median(what), ours.median(what)) for theirs, ours in pairs)
+        for key in ("latency_us", "bottleneck_us"):
+            ratios = _ratios((other.median(key), ours.median(key)) for other, ours in pairs)
             columns += [_number(statistics.median(ratios)), _number(max(ratios))] if ratios else ["", ""]
-        times = _ratios((theirs.seconds, ours.seconds) for theirs, ours in pairs)
+        times = _ratios((other.seconds, ours.seconds) for other, ours in pairs)
         columns.append(_number(statistics.median(times)) if times else "")
-        plans = sum(bool(theirs.found) for theirs, _ in pairs)
+        plans = sum(bool(other.plans) for other, _ in pairs)
         lines.append(f"| {method} | {plans} of {len(comparisons)} | {' | '.join(columns)} |")
     return lines
 
 
 def _ratios(pairs: Iterable[tuple[float | None, float | None]]) -> list[float]:
-    return [theirs / ours for theirs, ours in pairs if theirs is not None and ours]
+    return [other / ours for other, ours in pairs if other is not None and ours]
 
 
 def _table(comparisons: Sequence[Comparison]) -> list[str]:
@@ -198,10 +198,10 @@ def _row(name: str, entry: Entry, ours: Entry) -> str:
     if latency_us is None or best_us is None:
         latency, ratio = _NO_PLAN.get(entry.results[0]["status"], entry.results[0].get("note", "")), ""
     else:
-        missing = len(entry.results) - len(entry.found)
+        missing = len(entry.results) - len(entry.plans)
         latency = f"{latency_us / 1000:.1f}" + (f" ({best_us / 1000:.1f})" if several else "")
         latency += f"; {missing} of {len(entry.results)} no plan" if missing else ""
-        latency += "; cut short" if any(r.get("note", "").startswith("stopped") for r in entry.found) else ""
+        latency += "; cut short" if any(r.get("note", "").startswith("stopped") for r in entry.plans) else ""
         ratio = "" if our_us is None else _number(latency_us / our_us)
         ratio += f" ({_number(best_us / our_us)})" if several and our_us is not None else ""
     bound = gap = ""
@@ -220,5 +220,5 @@ def _row(name: str, entry: Entry, ours: Entry) -> str:
 
 
 def _number(value: float) -> str:
-    """Return three digits that count."""
+    """Return a number with three significant digits, a large one without decimals."""
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"

@@ -1,4 +1,4 @@
-"""What the generator gives: correlations, and which kinds of devices memory binds, and which time.
+"""Description of the generated instances: correlations between classes, and what limits each kind of device.
 
 python -m benchmarks.solve.describe
 """
@@ -11,14 +11,14 @@ from planner.schema import Profile
 
 
 def main() -> None:
-    """Print it for every size."""
+    """Print the description of every size."""
     for sizes in SIZES.values():
         for size in sizes:
             print(describe(size), flush=True)
 
 
 def describe(size: Size) -> str:
-    """Return what the generator gives, and which kinds memory binds and which time."""
+    """Return the description of a size: correlations, and how many classes memory and time allow on each kind."""
     of_all, of_heads, of_groups = mean_correlations(instance(size)[0])
     lines = [f"{size.name}: correlation between classes {of_all:.2f} (heads {of_heads:.2f}, groups {of_groups:.2f})"]
     if size == DIGITS:
@@ -27,21 +27,23 @@ def describe(size: Size) -> str:
     kinds = device_kinds(model)
     unit_macs = model.unit_bytes / 4 / model.channel_params * model.channel_macs
 
-    def in_time(kind: DeviceKind, seconds: float) -> int:
-        # Heads and channels take nearly the same time per byte.
+    def classes_in_time(kind: DeviceKind, seconds: float) -> int:
+        # Approximately: heads and channels take nearly the same time per byte.
         macs = seconds * kind.macs_per_second - model.fixed_macs
         return model.classes_within(max(0.0, macs) * model.unit_bytes.sum() / unit_macs.sum())
 
-    held = [model.classes_within(kind.free_bytes) for kind in kinds]
+    in_memory = [model.classes_within(kind.free_bytes) for kind in kinds]
     seconds = 0.05
-    while sum(k.count * min(h, in_time(k, seconds)) for k, h in zip(kinds, held, strict=True)) < size.num_classes:
+    limits = list(zip(kinds, in_memory, strict=True))
+    while sum(k.count * min(n, classes_in_time(k, seconds)) for k, n in limits) < size.num_classes:
         seconds *= 1.02
     lines.append(f"  all classes are served in about {1000 * seconds:.0f} ms; what a device of each kind can serve:")
-    for kind, most in zip(kinds, held, strict=True):
-        share = (kind.free_bytes + model.always_bytes) / model.whole_bytes
+    for kind, num_classes in limits:
+        share = (kind.free_bytes + model.fixed_bytes) / model.whole_bytes
         lines.append(
-            f"  {kind.count:4} x {kind.macs_per_second / 1e9:4.1f} GMAC/s, {share:4.0%} of the model: {most:4} classes "
-            f"in memory, {in_time(kind, seconds):4} in time; {kind.bandwidth_mbps:.0f} Mbit/s, {kind.latency_ms} ms"
+            f"  {kind.count:4} x {kind.macs_per_second / 1e9:4.1f} GMAC/s, {share:4.0%} of the model: "
+            f"{num_classes:4} classes in memory, {classes_in_time(kind, seconds):4} in time; "
+            f"{kind.bandwidth_mbps:.0f} Mbit/s, {kind.latency_ms} ms"
         )
     return "\n".join(lines)
 

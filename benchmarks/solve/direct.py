@@ -1,8 +1,8 @@
-"""The whole problem as one model, for CP-SAT and for HiGHS: what the planner's solver is measured against.
+"""Direct solution of the whole problem as one model, by CP-SAT or HiGHS: a reference for the planner's solver.
 
-It shares no code with the planner's solver, and what it finds is made a plan that must pass
-`planner.rules.check`. It is for the plain problem: least latency, one width and precision for each
-device, no shared media, no demands beside the floors. The mathematics is in `formulation`.
+It shares no code with the planner's solver, and its solutions become plans that must pass `planner.rules.check`. It is
+for the plain problem: minimal latency, one width and precision for each device, no shared media, no demands besides the
+floors. The mathematics is in `formulation`.
 """
 
 import time
@@ -23,10 +23,10 @@ MAX_NONZEROS = 30_000_000
 
 @dataclass(frozen=True)
 class DirectResult:
-    """What a direct model came to; a plan is there only if it passed its check.
+    """Result of a direct model; it has a plan only if that passed its check.
 
-    `status` is optimal, feasible, infeasible, unknown, too large, or wrong (the solver's answer
-    breaks a rule by more than rounding; `note` says which).
+    `status` is optimal, feasible, infeasible, unknown, too large, or wrong (the solver's solution violates a rule by
+    more than rounding; `note` names it).
     """
 
     status: str
@@ -39,7 +39,7 @@ class DirectResult:
 
     @property
     def objective_us(self) -> int | None:
-        """The latency of the plan, if there is one."""
+        """Latency of the plan, or None without one."""
         return None if self.plan is None else self.plan.latency_us
 
 
@@ -65,10 +65,10 @@ def solve_by_highs(
 def min_latency_us(
     profile: Profile, fleet: Fleet, goal: Goal | None = None, *, time_limit_s: float = TIME_LIMIT_S
 ) -> int | None:
-    """Return the least latency of any plan, or None where there is none: both solvers, as an oracle.
+    """Return the minimal latency of any plan, or None if there is none: an oracle that asks both solvers.
 
-    Either solver was seen to be wrong once in some thousand of these models, and then claims that
-    nothing better exists; a plan that was checked is the better proof.
+    Each solver was seen to be wrong in about one of a thousand of these models, then claiming that nothing better
+    exists; a checked plan is the better proof.
 
     Raises:
         TimeLimitError: If neither solver finishes within its time limit.
@@ -86,7 +86,7 @@ def _solve(
     profile: Profile, fleet: Fleet, goal: Goal, backend: Backend, time_limit_s: float, num_workers: int
 ) -> DirectResult:
     started = time.monotonic()
-    _refuse_what_is_not_plain(fleet, goal)
+    _check_is_plain(fleet, goal)
     formulation = Formulation(profile, fleet, goal)
     nonzeros = formulation.nonzeros
     if nonzeros > MAX_NONZEROS:
@@ -109,17 +109,17 @@ def _solve(
     return outcome("wrong", None, problems[0]) if problems else outcome(plan.status, plan)
 
 
-def _refuse_what_is_not_plain(fleet: Fleet, goal: Goal) -> None:
-    # Without effect on the least latency: what is done with slack, and how it is looked for.
-    free = {"max_accuracy_drop", "min_retention", "leave_idle", "method"}
-    if goal.model_dump(exclude=free) != Goal().model_dump(exclude=free):
+def _check_is_plain(fleet: Fleet, goal: Goal) -> None:
+    # Floors are part of the plain problem; the use of slack and the method do not change the minimal latency.
+    allowed = {"max_accuracy_drop", "min_retention", "leave_idle", "method"}
+    if goal.model_dump(exclude=allowed) != Goal().model_dump(exclude=allowed):
         raise ValueError(f"goal must be plain, with no more than floors, got {goal}")
     if media_us_per_byte(fleet):
         raise ValueError(f"links must not be shared, got {len(media_us_per_byte(fleet))} that are")
 
 
 def _plan(f: Formulation, solution: Solution, seconds: float) -> Plan:
-    """Return what was found as a plan, its numbers computed by `cost`."""
+    """Return the solution as a plan, with its costs computed by `planner.rules.cost`."""
     assert solution.values is not None
     values, profile = solution.values, f.profile
     used = [d for d, x in enumerate(f.x) if any(values[v] for v in x)]

@@ -1,13 +1,13 @@
-"""The whole problem as one linear model over integers.
+"""Formulation of the whole problem as one integer linear program.
 
-Least latency, one width and precision for each device, no shared media, no demands beside floors.
+Minimal latency, one width and precision for each device, no shared media, no demands besides floors.
 
 Sets: devices d, classes c, units u (heads and channel groups) in half-blocks h, counts of classes k.
 
-Parameters: importance I_cu [parts per billion]; need r_ck of class c beside k - 1 others, r_c its
-least; for each device times t_u of units, s_h of a half-block that keeps any, f of what is always
-there, p of the path (in ticks, `ticks` to the microsecond), weights w_u, activations a_u of units
-and the free bytes M (in grains).
+Parameters: importance I_cu [parts per billion]; need r_ck of class c beside k - 1 others, r_c its minimum over k; for
+each device the times t_u of units, s_h of a half-block that keeps any, f of the fixed part, p of the path (in ticks,
+`ticks` to the microsecond), weights w_u and activations a_u of units, and the free bytes M (in grains, the largest unit
+of which all sizes are multiples).
 
 Variables
     x_dc   d serves c                       binary
@@ -27,7 +27,7 @@ Constraints
     (7) ticks T >= (p + f) (1 - n_d0) + sum_u t_u y_du + sum_h s_h q_dh    for each d
     (8) F >= time to fuse the features of sum_d (1 - n_d0) devices
 
-Objective: least T + F
+Objective: minimise T + F
 """
 
 import math
@@ -49,13 +49,13 @@ _MAX_TICKS = 10**6
 
 
 class Formulation:
-    """A profile, a fleet and a goal as a model; `x` and `y` are its variables, for each of `devices`."""
+    """Integer program of a profile, a fleet and a goal; `x` and `y` are its variables, for each of `devices`."""
 
     def __init__(self, profile: Profile, fleet: Fleet, goal: Goal) -> None:
         self.profile, self.fleet, self.goal = profile, fleet, goal
         halves = [(l, is_head) for l in range(profile.depth) for is_head in (True, False)]
         counts = [profile.num_heads if is_head else len(profile.channel_groups[l]) for l, is_head in halves]
-        # Each unit is (block, is it a head, number within the block).
+        # Each unit is (block, whether it is a head, index within the block).
         self.units = [(*half, i) for half, count in zip(halves, counts, strict=True) for i in range(count)]
         self.halves = [(half, [u for u, unit in enumerate(self.units) if unit[:2] == half]) for half in halves]
         self.sizes = [1 if is_head else profile.group_sizes[l][i] for l, is_head, i in self.units]
@@ -66,14 +66,14 @@ class Formulation:
         costs = cost.device_costs(profile, fleet)
         if any(len(device.widths) > 1 for device in costs):
             raise ValueError("devices must have one width and one precision each, got more")
-        # The others can only be idle.
+        # Other devices can only be idle.
         self.devices = [device for device in costs if device.widths and _free_bytes(device) >= 0]
         self.x: list[list[int]] = []
         self.y: list[list[int]] = []
 
     @property
     def nonzeros(self) -> int:
-        """About how many coefficients the model has: (3) and (4) have nearly all of them."""
+        """Approximate number of coefficients of the model: (3) and (4) have nearly all of them."""
         C, U = len(self.profile.classes), len(self.units)
         return len(self.devices) * (C * (2 * U + C + 5) + 5 * U + 2 * C)
 
@@ -81,7 +81,7 @@ class Formulation:
         """Return the whole model."""
         model = LinearModel()
         C = len(self.profile.classes)
-        (T,) = model.variables(1, max((self._most_us(device) for device in self.devices), default=0))
+        (T,) = model.variables(1, max((self._max_us(device) for device in self.devices), default=0))
         self.x = [model.variables(C) for _ in self.devices]
         self.y = [model.variables(len(self.units)) for _ in self.devices]
         n = [model.variables(C + 1) for _ in self.devices]
@@ -89,12 +89,12 @@ class Formulation:
             model.at_least(1, [x[c] for x in self.x], [1] * len(self.x))  # (1)
         needs: dict[tuple[float, ...], list[list[int]]] = {}
         for device, x, y, n_d in zip(self.devices, self.x, self.y, n, strict=True):
-            share = device.widths[0].share
-            if share not in needs:
-                needs[share] = self._needs(share)
+            max_retention = device.widths[0].max_retention
+            if max_retention not in needs:
+                needs[max_retention] = self._needs(max_retention)
             model.equal(1, n_d, [1] * (C + 1))  # (2)
             model.equal(0, [*x, *n_d], [*[1] * C, *(-k for k in range(C + 1))])
-            for c, need in enumerate(needs[share]):
+            for c, need in enumerate(needs[max_retention]):
                 row = self.importance[c]
                 model.at_least(0, [*y, *n_d[1:]], [*row, *(-r for r in need)], x[c], -max(need))  # (3)
                 model.at_least(0, [*y, x[c]], [*row, -min(need)])  # (4)
@@ -104,19 +104,21 @@ class Formulation:
         model.objective = [T, F]
         return model
 
-    def _needs(self, share: Sequence[float]) -> list[list[int]]:
-        """Return the importance each class needs beside k - 1 others, [c][k - 1]."""
+    def _needs(self, max_retention: Sequence[float]) -> list[list[int]]:
+        """Return the importance that each class needs beside k - 1 others, [c][k - 1]."""
         floor = floors_of(self.profile, self.goal)
         C = range(len(self.profile.classes))
 
-        def need(c: int, k: int) -> int:
-            # Half of what the check forgives, as the planner's solver has it.
-            least = floor.of(c, k) - RETENTION_TOLERANCE / 2
-            if least <= 0:
+        def scaled_need(c: int, k: int) -> int:
+            # Half of the check's tolerance, as in the planner's solver.
+            min_retention = floor.of(c, k) - RETENTION_TOLERANCE / 2
+            if min_retention <= 0:
                 return 0
-            return math.ceil(min(2.0, least / share[c] if share[c] > 0 else 2.0) * _IMPORTANCE_SCALE)
+            # A need of 2 is more than all units have.
+            need = min_retention / max_retention[c] if max_retention[c] > 0 else 2.0
+            return math.ceil(min(2.0, need) * _IMPORTANCE_SCALE)
 
-        return [[need(c, k + 1) for k in C] for c in C]
+        return [[scaled_need(c, k + 1) for k in C] for c in C]
 
     def _memory(self, model: LinearModel, device: DeviceCost, y: list[int]) -> None:
         """Add (5)."""
@@ -140,8 +142,8 @@ class Formulation:
 
     def _time(self, model: LinearModel, device: DeviceCost, y: list[int], idle: int, T: int) -> None:
         """Add (6) and (7)."""
-        ticks, always, per_unit, switches = self._times(device)
-        variables, coefficients = [T, idle, *y], [ticks, always, *(-t for t in per_unit)]
+        ticks, fixed, per_unit, switches = self._times(device)
+        variables, coefficients = [T, idle, *y], [ticks, fixed, *(-t for t in per_unit)]
         for (_, is_head), members in self.halves:
             if switches[is_head] and members:
                 (q,) = model.variables(1)
@@ -149,7 +151,7 @@ class Formulation:
                 coefficients.append(-switches[is_head])
                 for u in members:
                     model.at_least(0, [q, y[u]], [1, -1])
-        model.at_least(always, variables, coefficients)
+        model.at_least(fixed, variables, coefficients)
 
     def _fusion(self, model: LinearModel, idle: list[int]) -> int:
         """Add (8) and return F."""
@@ -162,7 +164,7 @@ class Formulation:
         return F
 
     def _times(self, device: DeviceCost) -> tuple[int, int, list[int], dict[bool, int]]:
-        """Return ticks to the microsecond, then in ticks: what a used device takes always, units, switches."""
+        """Return ticks to the microsecond, then times in ticks: of fixed part and path, of units, of half-blocks."""
         at = device.widths[0]
         time = at.time
         scale = math.lcm(*(t.denominator for t in (time.fixed, time.attention, time.mlp, *time.head, *time.channel)))
@@ -172,18 +174,18 @@ class Formulation:
             for (l, is_head, _), size in zip(self.units, self.sizes, strict=True)
         ]
         ((send_us, return_us),) = cost.transfers_us(self.fleet, [at])
-        always = ticks * (send_us + return_us) + math.ceil(ticks * time.fixed)
-        return ticks, always, per_unit, {True: math.ceil(ticks * time.attention), False: math.ceil(ticks * time.mlp)}
+        fixed = ticks * (send_us + return_us) + math.ceil(ticks * time.fixed)
+        return ticks, fixed, per_unit, {True: math.ceil(ticks * time.attention), False: math.ceil(ticks * time.mlp)}
 
-    def _most_us(self, device: DeviceCost) -> int:
-        """Return the latency of the whole model on a device [us], or somewhat more."""
-        ticks, always, per_unit, switches = self._times(device)
-        return -(-(always + sum(per_unit) + self.profile.depth * sum(switches.values())) // ticks)
+    def _max_us(self, device: DeviceCost) -> int:
+        """Return an upper bound on a device's latency [us]: that of the whole model, or slightly more."""
+        ticks, fixed, per_unit, switches = self._times(device)
+        return -(-(fixed + sum(per_unit) + self.profile.depth * sum(switches.values())) // ticks)
 
 
 def _free_bytes(device: DeviceCost) -> Fraction:
-    """Return what the budget leaves for units and their activations."""
+    """Return the bytes that the budget leaves for units and their activations."""
     at = device.widths[0]
     weights = at.width.fixed_params * BYTES_PER_PARAM[at.precision]
-    always = weights + rational(at.width.fixed_activation_bytes) + device.runtime_overhead_bytes
-    return device.memory_budget_bytes - always
+    fixed = weights + rational(at.width.fixed_activation_bytes) + device.runtime_overhead_bytes
+    return device.memory_budget_bytes - fixed

@@ -1,15 +1,14 @@
-"""Seeded profiles and fleets: a ViT-Base of C classes over D devices of K kinds.
+"""Random instances with fixed seeds: profiles of a ViT-Base with C classes, and fleets of D devices of K kinds.
 
-What is true to life: MACs and parameters (the closed form of a ViT-Base at 224 px), and the shape
-of the importance, which is near that of the shipped digits profile: heads lie close together
-(lognormal, sd 0.5), a few channel groups matter most (sd 1.6), either half holds about half of
-the importance, and classes differ by cluster (sd 0.25) and by themselves (sd 0.25). What is made
-up: the devices. Their speeds spread over a factor of 8, their budgets hold 25 to 60 % of the
-whole model; the fastest kinds have the smallest, so that memory binds somewhere, and the others
-any. Where so little memory could not hold all classes together, all budgets are raised by one
-factor. Roomy twins of some instances have so much memory that the yardsticks find plans too.
+Realistic are MACs and parameters (the closed form of a ViT-Base at 224 px), and the distribution of the importance,
+which resembles that of the shipped digits profile: heads are similar (lognormal, sd 0.5), a few channel groups matter
+most (sd 1.6), either half has about half of the importance, and classes differ by cluster (sd 0.25) and individually
+(sd 0.25). Invented are the devices. Their speeds vary by a factor of 8, their budgets hold 25 to 60 % of the whole
+model; the fastest kinds have the smallest, so that memory is binding somewhere, the others any. Where so little memory
+could not hold all classes together, all budgets are raised by one factor. Roomy twins of some instances have so much
+memory that the baselines find plans too.
 
-    python -m benchmarks.solve.describe    # what the generator gives
+    python -m benchmarks.solve.describe    # prints statistics of the instances
 
 Legend: C classes, U units, K kinds, L blocks, N tokens, E embed dim.
 """
@@ -20,8 +19,8 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from planner.arrays import Floats
 from planner.library import load_fleet, load_profile
 from planner.schema import Fleet, Profile
 
@@ -31,16 +30,14 @@ DEPTH, EMBED_DIM, NUM_TOKENS, HIDDEN_DIM, PATCH_VALUES = 12, 768, 197, 3072, 16 
 INPUT_BYTES, FEATURE_BYTES = 224 * 224 * 3, 4
 NORM_MACS_PER_ELEMENT = 5
 RUNTIME_OVERHEAD_BYTES = 80 * 1024**2
-# Memory for more classes than there are: subsets do not come out even.
+# The fleet's memory suffices for more classes than there are, since subsets do not divide evenly.
 MEMORY_SLACK = 1.4
-_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
-
-Floats = NDArray[np.float64]
+_CLASS_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 
 
 @dataclass(frozen=True)
 class Size:
-    """What to generate; `digits` is the shipped profile on examples/devices.json."""
+    """Size of an instance; `digits` is the shipped profile on examples/devices.json."""
 
     name: str
     num_classes: int = 10
@@ -48,30 +45,31 @@ class Size:
     num_kinds: int = 3
     num_heads: int = 12
     num_groups: int = 16
-    # What share of the whole model the devices hold; the least is held by the fastest.
-    least_memory: float = 0.25
-    most_memory: float = 0.6
-    # Of the first ten, the one whose classes are as alike as the digits' (correlation 0.89; theirs 0.88).
+    # Share of the whole model that the devices' memory holds; the fastest have the smallest.
+    min_memory: float = 0.25
+    max_memory: float = 0.6
+    # Of the first ten seeds, the one whose classes correlate most like those of digits (0.89 and 0.88).
     seed: int = 9
 
     @property
     def num_units(self) -> int:
+        """Number of heads and channel groups."""
         return DEPTH * (self.num_heads + self.num_groups)
 
 
-def _twins(num_classes: int, num_devices: int, num_kinds: int, least_memory: float = 0.6) -> tuple[Size, Size]:
+def _twins(num_classes: int, num_devices: int, num_kinds: int, min_memory: float = 0.6) -> tuple[Size, Size]:
     """Return a size and its roomy twin."""
     size = Size(f"{num_classes}x{num_devices}", num_classes, num_devices, num_kinds)
-    return size, replace(size, name=f"{size.name} roomy", least_memory=least_memory, most_memory=1.0)
+    return size, replace(size, name=f"{size.name} roomy", min_memory=min_memory, max_memory=1.0)
 
 
 DIGITS = Size("digits", 10, 6, 4)
 SIZES: dict[str, tuple[Size, ...]] = {
     "S": (DIGITS, Size("10x4", 10, 4, 3), *_twins(10, 10, 4), Size("12x8", 12, 8, 4)),
     "M": (Size("100x10", 100, 10, 4), *_twins(100, 50, 5)),
-    "L": _twins(1000, 100, 5, least_memory=1.0),
+    "L": _twins(1000, 100, 5, min_memory=1.0),
     "XL": _twins(1000, 1000, 20),
-    # To try the benchmark itself.
+    # For testing the benchmark itself.
     "tiny": (Size("4x3", 4, 3, 2, num_heads=2, num_groups=2),),
 }
 
@@ -85,7 +83,7 @@ def instance(size: Size) -> tuple[Profile, Fleet]:
 
 
 class SyntheticModel:
-    """The network: what its units cost, and how much each class needs them."""
+    """Synthetic network: costs of its units, and their importance for each class."""
 
     def __init__(self, size: Size) -> None:
         self.size = size
@@ -157,39 +155,39 @@ class SyntheticModel:
         return np.tile([4.0 * self.head_params] * self.size.num_heads + [4.0 * group] * self.size.num_groups, DEPTH)
 
     @property
-    def always_bytes(self) -> float:
-        """What no pruning takes away, and the activations of a whole block [bytes]."""
+    def fixed_bytes(self) -> float:
+        """Memory that no pruning saves, and the activations of a whole block [bytes]."""
         peak = max(self.head_activations * self.size.num_heads, self.channel_activations * HIDDEN_DIM)
         return 4.0 * self.fixed_params + self.fixed_activations + peak
 
     @property
     def whole_bytes(self) -> float:
-        """The unpruned model in float32 [bytes]."""
-        return self.always_bytes + float(self.unit_bytes.sum())
+        """Memory of the unpruned model in float32 [bytes]."""
+        return self.fixed_bytes + float(self.unit_bytes.sum())
 
     @cached_property
     def _greedy_bytes(self) -> dict[int, float]:
-        """Units' bytes of a greedy sub-model for n random classes of like needs, as a mean of three."""
+        """Bytes of the units in a greedy sub-model for n random classes, as the mean of three draws."""
         shares = self.importance.reshape(self.size.num_classes, -1)
         rng = np.random.default_rng(self.size.seed)
-        found: dict[int, float] = {}
-        for n in (n for n in _COUNTS if n <= self.size.num_classes):
+        mean_bytes: dict[int, float] = {}
+        for n in (n for n in _CLASS_COUNTS if n <= self.size.num_classes):
             drawn = [rng.choice(self.size.num_classes, n, replace=False) for _ in range(3)]
             floors = [np.minimum(1.0, self.by_count[n - 1] * self.class_need[classes]) for classes in drawn]
-            covers = [_cover(shares[c], f, self.unit_bytes) for c, f in zip(drawn, floors, strict=True)]
-            found[n] = float(np.mean(covers))
-        return found
+            covers = [_greedy_cover_bytes(shares[c], f, self.unit_bytes) for c, f in zip(drawn, floors, strict=True)]
+            mean_bytes[n] = float(np.mean(covers))
+        return mean_bytes
 
     def classes_within(self, unit_bytes: float) -> int:
-        """Return how many classes, about, a sub-model of so many bytes of units serves."""
+        """Return approximately how many classes a sub-model with these bytes of units can serve."""
         if unit_bytes >= self.unit_bytes.sum():
             return self.size.num_classes
         return max((n for n, need in self._greedy_bytes.items() if need <= unit_bytes), default=0)
 
 
 def _importance(size: Size, rng: np.random.Generator) -> Floats:
-    """Draw the share of each class's importance that each unit has."""
-    # Whatever the classes, the units are the same.
+    """Draw each unit's share of each class's importance."""
+    # With a generator of their own, units are the same for any number of classes.
     units = np.random.default_rng(size.seed)
     heads = units.lognormal(0, 0.5, (DEPTH, size.num_heads))
     groups = units.lognormal(0, 1.6, (DEPTH, size.num_groups))
@@ -200,8 +198,8 @@ def _importance(size: Size, rng: np.random.Generator) -> Floats:
     return np.asarray((shares / shares.sum(axis=(1, 2), keepdims=True)).round(9), dtype=np.float64)
 
 
-def _cover(shares: Floats, floors: Floats, unit_bytes: Floats) -> float:
-    """Return the bytes of units picked, most missing importance per byte first, until no floor misses any."""
+def _greedy_cover_bytes(shares: Floats, floors: Floats, unit_bytes: Floats) -> float:
+    """Return the bytes of a greedy cover: units by missing importance per byte, until all floors are met."""
     missing, free, total = floors.copy(), np.ones(len(unit_bytes), dtype=bool), 0.0
     while missing.max() > 1e-9 and free.any():
         gain = np.minimum(shares, missing[:, None]).sum(axis=0) / unit_bytes * free
@@ -214,7 +212,7 @@ def _cover(shares: Floats, floors: Floats, unit_bytes: Floats) -> float:
 
 @dataclass(frozen=True)
 class DeviceKind:
-    """Devices of one make; one of the first kind is the gateway."""
+    """Kind of devices; the first device of the first kind is the gateway."""
 
     count: int
     macs_per_second: float
@@ -224,13 +222,13 @@ class DeviceKind:
 
 
 def device_kinds(model: SyntheticModel) -> list[DeviceKind]:
-    """Draw the kinds of devices."""
+    """Draw the device kinds of a fleet."""
     size = model.size
     K = min(size.num_kinds, size.num_devices)
     rng = np.random.default_rng([size.seed, K])
     order, fast = rng.permutation(K), math.ceil(K / 4)
     speeds = (32e9 / 8 ** np.linspace(0, 1, K) if K > 1 else np.array([1e10]))[order]
-    ends = size.least_memory, size.most_memory
+    ends = size.min_memory, size.max_memory
     rising = np.linspace(*ends, K) if K > 1 else np.array([sum(ends) / 2])
     shares = np.concatenate([rising[:fast], rng.permutation(rising[fast:])])[order]
     mbps = np.exp(rng.uniform(np.log(50), np.log(1000), K))
@@ -238,11 +236,11 @@ def device_kinds(model: SyntheticModel) -> list[DeviceKind]:
     counts = 1 + rng.multinomial(size.num_devices - K, [1 / K] * K)
 
     def free_bytes(factor: float) -> Floats:
-        return np.asarray(np.minimum(factor * shares, 1) * model.whole_bytes - model.always_bytes)
+        return np.asarray(np.minimum(factor * shares, 1) * model.whole_bytes - model.fixed_bytes)
 
     def classes_held(factor: float) -> int:
-        held = [model.classes_within(free) for free in free_bytes(factor)]
-        return int(np.dot(counts, held))
+        per_device = [model.classes_within(free) for free in free_bytes(factor)]
+        return int(np.dot(counts, per_device))
 
     factor = 1.0
     while classes_held(factor) < MEMORY_SLACK * size.num_classes:
@@ -255,13 +253,13 @@ def device_kinds(model: SyntheticModel) -> list[DeviceKind]:
 
 
 def fleet(model: SyntheticModel) -> Fleet:
-    """Return the devices: all but the gateway are linked to it, each kind in its own way."""
+    """Return the fleet: all devices but the gateway are linked to it, each kind by a link of its own."""
     devices: list[dict[str, object]] = []
     links: list[dict[str, object]] = []
     for k, kind in enumerate(device_kinds(model)):
         fields: dict[str, object] = {
             "macs_per_second": kind.macs_per_second,
-            "memory_budget": RUNTIME_OVERHEAD_BYTES + math.ceil(model.always_bytes + kind.free_bytes),
+            "memory_budget": RUNTIME_OVERHEAD_BYTES + math.ceil(model.fixed_bytes + kind.free_bytes),
             "runtime_overhead": RUNTIME_OVERHEAD_BYTES,
         }
         if k == 0:

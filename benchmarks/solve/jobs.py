@@ -1,4 +1,4 @@
-"""Jobs, each run in a process of its own, and their results in a file, so that a run can go on where it stopped."""
+"""Jobs, each in a process of its own, and their results in a file, from which a stopped run continues."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from benchmarks.solve.instances import ROOT, Size
 from planner.schema.base import write_text
 
 WORK = ROOT / "build" / "bench-solve"
-# Beyond its time limit a job may take so long [s]: to read, to build a model, to check.
+# Time [s] beyond its time limit that a job may take to read, to build a model, to check.
 _GRACE_S = 240.0
 
 _COMMON = (
@@ -28,7 +28,7 @@ _OF_DIRECT = ("benchmarks/solve/formulation.py", "benchmarks/solve/linear.py", "
 
 @dataclass(frozen=True)
 class Job:
-    """One method on one instance."""
+    """Run of one method on one instance."""
 
     size: Size
     method: str
@@ -37,36 +37,36 @@ class Job:
 
     @property
     def key(self) -> str:
-        """What the job's result is known by."""
+        """Key of the job's result."""
         return json.dumps([asdict(self.size), self.method, self.time_limit_s, self.seed])
 
     @property
     def code(self) -> str:
-        """A hash of the code that decides the result: what was found by other code is found again."""
+        """Hash of the code that determines the result: results of other code are computed again."""
         paths = [ROOT / name for name in (*_COMMON, *(_OF_DIRECT if self.method in DIRECT else ()))]
         if self.method not in DIRECT:
-            paths += sorted((ROOT / "planner" / "solver").glob("*.py"))
+            paths += sorted((ROOT / "planner" / "solver").rglob("*.py"))
         return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
 
 
 class JobResults:
-    """Results that were found before, in a file."""
+    """Results of earlier jobs, in a file."""
 
     def __init__(self, path: Path, fresh: bool = False) -> None:
         self.path = path
-        known = not fresh and path.exists()
-        self.results: dict[str, Result] = json.loads(path.read_text()) if known else {}
+        is_cached = not fresh and path.exists()
+        self.results: dict[str, Result] = json.loads(path.read_text()) if is_cached else {}
 
     def result(self, job: Job) -> Result:
-        """Return a job's result, run now unless it is known."""
-        known = self.results.get(job.key)
-        if known is not None and known["code"] == job.code:
-            return known
+        """Return a job's result, run now unless it is cached."""
+        cached = self.results.get(job.key)
+        if cached is not None and cached["code"] == job.code:
+            return cached
         print(f"{job.size.name}: {job.method}, seed {job.seed} ...", end="", file=sys.stderr, flush=True)
         result = _run(job) | {"code": job.code}
         self.results[job.key] = result
         write_text(self.path, json.dumps(self.results, indent=1) + "\n")
-        print(f" {_said(result)}", file=sys.stderr, flush=True)
+        print(f" {_summary(result)}", file=sys.stderr, flush=True)
         return result
 
 
@@ -90,9 +90,9 @@ def _run(job: Job) -> Result:
         return {"status": "failed", "seconds": None, "note": f"exit code {done.returncode}: {last[:200]}"}
 
 
-def _said(result: Result) -> str:
+def _summary(result: Result) -> str:
     latency_us, seconds = result.get("latency_us"), result["seconds"]
-    took = "" if seconds is None else f" in {seconds:.1f} s"
+    duration = "" if seconds is None else f" in {seconds:.1f} s"
     if latency_us is None:
-        return f"{result['note'] or result['status']}{took}"
-    return f"{latency_us / 1000:.1f} ms (bound {result['bound_us'] / 1000:.1f} ms){took}"
+        return f"{result['note'] or result['status']}{duration}"
+    return f"{latency_us / 1000:.1f} ms (bound {result['bound_us'] / 1000:.1f} ms){duration}"

@@ -1,4 +1,4 @@
-"""How the planner's time and gap grow with classes, devices, kinds and units."""
+"""Plots of the planner's time and gap against the numbers of classes, devices, kinds and units."""
 
 import json
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from benchmarks.solve.jobs import Job, JobResults
 from planner.schema.base import write_bytes, write_text
 
 TIME_LIMIT_S = 20.0
-# "Near": within this share of the latency that the run ended with.
+# A plan is near the final one when its latency is within this share.
 NEAR = 0.01
-# What is shorter is drawn as this: the axis is logarithmic.
-_LEAST_S = 0.01
+# Lower limit of the logarithmic time axis: shorter times are drawn here.
+_MIN_S = 0.01
 
-# What grows, its unit, what stays, and the instances.
+# For each sweep the label of its axis, the sizes that stay fixed, and the instances.
 SWEEPS: dict[str, tuple[str, str, tuple[tuple[int, Size], ...]]] = {
     "classes": (
         "number of classes",
@@ -43,7 +43,7 @@ SWEEPS: dict[str, tuple[str, str, tuple[tuple[int, Size], ...]]] = {
     "units": (
         "number of heads and channel groups",
         "50 classes, 20 devices of 4 kinds",
-        # The same network, its heads and channel groups cut coarser or finer.
+        # The same network with coarser or finer heads and channel groups.
         tuple((84 * n, Size(f"{84 * n} units", 50, 20, 4, num_heads=3 * n, num_groups=4 * n)) for n in (1, 2, 4, 8)),
     ),
 }
@@ -54,7 +54,7 @@ BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
 
 @dataclass(frozen=True)
 class Point:
-    """One run of a sweep."""
+    """Result of one run of a sweep; the names of the fields are keys of the file."""
 
     sweep: str
     value: int
@@ -81,14 +81,14 @@ def sweep(store: JobResults, speed_up: float = 1.0) -> list[Point]:
 
 def _point(name: str, value: int, limit_s: float, result: Result) -> Point:
     latency_us, bound_us = result.get("latency_us"), result.get("bound_us")
-    found = [(at, best) for at, best, _ in result.get("events", ()) if best is not None]
-    near = None if latency_us is None else [at for at, best in found if best <= (1 + NEAR) * latency_us]
+    improvements = [(at, best) for at, best, _ in result.get("events", ()) if best is not None]
+    near = None if latency_us is None else [at for at, best in improvements if best <= (1 + NEAR) * latency_us]
     return Point(
         sweep=name,
         value=value,
         limit_s=limit_s,
         total_s=result["seconds"],
-        first_s=found[0][0] if found else None,
+        first_s=improvements[0][0] if improvements else None,
         near_s=near[0] if near else None,
         gap=None if latency_us is None else (latency_us - bound_us) / latency_us,
         latency_ms=None if latency_us is None else latency_us / 1000,
@@ -99,25 +99,25 @@ def _point(name: str, value: int, limit_s: float, result: Result) -> Point:
 
 
 def write_points(points: Sequence[Point], path: Path) -> None:
-    """Write the numbers that are drawn."""
+    """Write the plotted numbers."""
     write_text(path, json.dumps([asdict(point) for point in points], indent=1) + "\n")
 
 
 def draw(points: Sequence[Point], path: Path) -> None:
-    """Draw time above gap, one column for each sweep."""
+    """Draw the times above the gaps, one column for each sweep."""
     figure, axes = plt.subplots(2, len(SWEEPS), figsize=(16, 7.5), sharey="row", layout="constrained")
-    most_gap = max((100 * p.gap for p in points if p.gap is not None), default=0.0)
+    max_gap = max((100 * p.gap for p in points if p.gap is not None), default=0.0)
     for column, (name, (label, fixed, _)) in enumerate(SWEEPS.items()):
         chosen = [p for p in points if p.sweep == name]
         _draw_times(axes[0, column], chosen)
         axes[0, column].set_title(f"Time to plan, by {name}\n({fixed})", fontsize=9)
         _draw_gaps(axes[1, column], chosen)
-        axes[1, column].set_ylim(0, max(1.0, 1.15 * most_gap))
+        axes[1, column].set_ylim(0, max(1.0, 1.15 * max_gap))
         axes[1, column].set_title(f"Proven gap, by {name}\n({fixed})", fontsize=9)
         for row in (0, 1):
             axes[row, column].set_xlabel(label)
     times = [s for p in points for s in (p.total_s, p.near_s, p.first_s, p.limit_s) if s is not None]
-    axes[0, 0].set_ylim(max(_LEAST_S, 0.7 * min(times, default=1.0)), 1.5 * max(times, default=1.0))
+    axes[0, 0].set_ylim(max(_MIN_S, 0.7 * min(times, default=1.0)), 1.5 * max(times, default=1.0))
     axes[0, 0].set_ylabel("time [s]")
     axes[1, 0].set_ylabel("gap (latency - bound) / latency [%]")
     axes[0, 0].legend(fontsize=8, loc="best")
@@ -141,7 +141,7 @@ def _draw_times(axes: Axes, points: Sequence[Point]) -> None:
     )
     for field, label, style, colour in lines:
         known = [(p.value, getattr(p, field)) for p in points if getattr(p, field) is not None]
-        axes.plot([x for x, _ in known], [max(_LEAST_S, y) for _, y in known], style, color=colour, label=label)
+        axes.plot([x for x, _ in known], [max(_MIN_S, y) for _, y in known], style, color=colour, label=label)
     if points:
         axes.axhline(points[0].limit_s, color=BLACK, linewidth=0.8, linestyle=(0, (1, 2)), label="time limit")
     axes.set_yscale("log")
@@ -162,7 +162,7 @@ def _draw_gaps(axes: Axes, points: Sequence[Point]) -> None:
 
 def _scale(axes: Axes, points: Sequence[Point]) -> None:
     values = [p.value for p in points] or [1]
-    # All are multiples of one another more than they are evenly spaced.
+    # Logarithmic, since the values grow by factors rather than by steps.
     axes.set_xscale("log")
     axes.set_xlim(min(values) / 1.25, max(values) * 1.25)
     axes.set_xticks(values, [str(value) for value in values])

@@ -1,0 +1,1 @@
+"""The executor: carries a plan out and writes the bundle."""

@@ -68,14 +68,18 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(embed_dim, 3 * num_heads * head_dim)
         self.proj = nn.Linear(num_heads * head_dim, embed_dim)
 
-    def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
+    def inner(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
+        """Return what the heads read, before the output projection, (B, N, h hd)."""
         B, N, _ = x.shape
         qkv = self.qkv(x).chunk(3, dim=-1)  # (B, N, h hd) each
         q, k, v = (part.reshape(B, N, self.num_heads, self.head_dim).transpose(1, 2) for part in qkv)  # (B, h, N, hd)
         x = F.scaled_dot_product_attention(q, k, v)  # (B, h, N, hd)
         if gate is not None:
             x = x * gate[:, :, None, None]
-        projected: Tensor = self.proj(x.transpose(1, 2).reshape(B, N, -1))  # (B, N, E)
+        return x.transpose(1, 2).reshape(B, N, -1)
+
+    def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
+        projected: Tensor = self.proj(self.inner(x, gate))  # (B, N, E)
         return projected
 
 
@@ -87,11 +91,13 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(embed_dim, hidden_dim)
         self.fc2 = nn.Linear(hidden_dim, embed_dim)
 
+    def inner(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
+        """Return the hidden channels behind the GELU, (B, N, c)."""
+        x = F.gelu(self.fc1(x))
+        return x if gate is None else x * gate[:, None, :]
+
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
-        x = F.gelu(self.fc1(x))  # (B, N, c)
-        if gate is not None:
-            x = x * gate[:, None, :]
-        projected: Tensor = self.fc2(x)  # (B, N, E)
+        projected: Tensor = self.fc2(self.inner(x, gate))  # (B, N, E)
         return projected
 
 

@@ -1,0 +1,1 @@
+"""The profiler: importance, counts, memory, latency and accuracy of a model."""

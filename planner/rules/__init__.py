@@ -1,0 +1,1 @@
+"""Rules of plans, without any solver: floors, demands, links, costs, accuracy and the check."""

@@ -10,7 +10,7 @@ Legend: L blocks, h_l kept heads and c_l kept hidden channels of block l, w a wi
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -202,50 +202,55 @@ def device_costs(profile: Profile, fleet: Fleet) -> tuple[DeviceCost, ...]:
     Raises:
         InputError: If a kind is unknown, or a device cannot be reached from the aggregator.
     """
-    kinds = load_kinds()
-    route = make_router(fleet)
-    costs = []
-    for device in fleet.members:
-        card = kinds.get(device.kind or "")
-        table = () if device.macs_per_second else profile.latency.get(device.kind or "", ())
-        rows = {(r.embed_dim, r.precision): r for r in table}
-        rate = _macs_per_second(device, card)
-        known = sorted({*profile.latency, *kinds})
-        if (rate is None and not rows) or (device.kind is not None and device.kind not in known):
-            raise InputError(
-                f"device {device.name!r}: kind must be one of {', '.join(known)}, or the device must have "
-                f"its own macs_per_second, got kind {device.kind!r}{did_you_mean(device.kind or '', known) or '.'}"
-            )
-        overhead = device.runtime_overhead
-        if overhead is None:
-            overhead = card.runtime_overhead if card else DEFAULT_RUNTIME_OVERHEAD_BYTES
-        choices = device.precisions
-        unknown = [p for p in choices if len(choices) > 1 and p != "float32" and p not in profile.precision_retention]
-        if unknown:
-            raise InputError(
-                f"device {device.name!r}: precision can be a choice only where the profile says what each costs "
-                f"(precision_retention), got no {unknown[0]!r} in profile {profile.model!r}; give the device one."
-            )
-        send = route(device.name, profile.input_bytes)
-        widths = []
-        for width in profile.widths:
-            returned = route(device.name, profile.feature_bytes_per_embed_dim * width.embed_dim)
-            for p in choices:
-                # Where only float32 was timed, its time stands for the other precisions, which are hardly ever slower.
-                row = rows.get((width.embed_dim, p)) or rows.get((width.embed_dim, "float32"))
-                time = _time_model(width, row, rate)
-                if time is not None:
-                    widths.append(WidthCost(width, p, _max_retention(profile, width, p), time, send, returned))
-        costs.append(
-            DeviceCost(
-                name=device.name,
-                memory_budget_bytes=device.memory_budget,
-                runtime_overhead_bytes=overhead,
-                active_power_w=device.active_power_w or (card.active_power_w if card else None),
-                widths=tuple(widths),
-            )
+    kinds, route = load_kinds(), make_router(fleet)
+    return tuple(_device_cost(profile, device, kinds, route) for device in fleet.members)
+
+
+def _device_cost(
+    profile: Profile, device: Device, kinds: Mapping[str, DeviceKind], route: Callable[[str, int], Transfer]
+) -> DeviceCost:
+    card = kinds.get(device.kind or "")
+    table = () if device.macs_per_second else profile.latency.get(device.kind or "", ())
+    rows = {(r.embed_dim, r.precision): r for r in table}
+    rate = _macs_per_second(device, card)
+    known = sorted({*profile.latency, *kinds})
+    if (rate is None and not rows) or (device.kind is not None and device.kind not in known):
+        raise InputError(
+            f"device {device.name!r}: kind must be one of {', '.join(known)}, or the device must have "
+            f"its own macs_per_second, got kind {device.kind!r}{did_you_mean(device.kind or '', known) or '.'}"
         )
-    return tuple(costs)
+    overhead = device.runtime_overhead
+    if overhead is None:
+        overhead = card.runtime_overhead if card else DEFAULT_RUNTIME_OVERHEAD_BYTES
+    _check_precisions(profile, device)
+    send = route(device.name, profile.input_bytes)
+    widths = []
+    for width in profile.widths:
+        returned = route(device.name, profile.feature_bytes_per_embed_dim * width.embed_dim)
+        for p in device.precisions:
+            # Where only float32 was timed, its time stands for the other precisions, which are hardly ever slower.
+            row = rows.get((width.embed_dim, p)) or rows.get((width.embed_dim, "float32"))
+            time = _time_model(width, row, rate)
+            if time is not None:
+                widths.append(WidthCost(width, p, _max_retention(profile, width, p), time, send, returned))
+    return DeviceCost(
+        name=device.name,
+        memory_budget_bytes=device.memory_budget,
+        runtime_overhead_bytes=overhead,
+        active_power_w=device.active_power_w or (card.active_power_w if card else None),
+        widths=tuple(widths),
+    )
+
+
+def _check_precisions(profile: Profile, device: Device) -> None:
+    """Refuse a choice among precisions whose retention the profile does not have."""
+    choices = device.precisions
+    unknown = [p for p in choices if len(choices) > 1 and p != "float32" and p not in profile.precision_retention]
+    if unknown:
+        raise InputError(
+            f"device {device.name!r}: precision can be a choice only where the profile says what each costs "
+            f"(precision_retention), got no {unknown[0]!r} in profile {profile.model!r}; give the device one."
+        )
 
 
 def _per_block(

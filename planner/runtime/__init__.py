@@ -1,0 +1,1 @@
+"""The runtime: runs sub-models on devices."""

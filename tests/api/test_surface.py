@@ -18,6 +18,7 @@ from planner.report.frames import devices_frame
 from planner.report.planned import Planned
 from planner.rules.check import check
 from planner.schema import Goal, Plan, sha256_of, to_json
+from planner.units import format_time_us
 from tests.helpers import pencil
 from tests.helpers.common import ROOT, Json
 
@@ -163,7 +164,7 @@ def test_a_notebook_shows_a_plan_as_a_table(plan: Planned) -> None:
         assert cells[2] == (" ".join(row["classes"]) or "idle")
         if row["classes"]:
             assert cells[3] == f"{row['heads']:.0f}/4"
-            assert cells[6].startswith(f"{row['latency_us'] / 1000:.1f} ms")
+            assert cells[6].startswith(format_time_us(row["latency_us"]))
     assert ["the bottleneck" in row[-1] for row in read.rows[1:]].count(True) == 1
 
 

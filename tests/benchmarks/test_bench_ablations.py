@@ -76,15 +76,17 @@ def test_random_subsets_keep_sizes_and_copies() -> None:
 
 
 def batch_of(seed: int) -> Batch:
+    """Return six random images with labels and teacher logits."""
     generator = torch.Generator().manual_seed(seed)
-    images, answers = torch.randn(6, 1, 4, 4, generator=generator), torch.randn(6, 4, generator=generator)
-    return Batch(images, torch.tensor([0, 1, 2, 3, 0, 2]), answers, torch.zeros(6, 8))
+    images, teacher_logits = torch.randn(6, 1, 4, 4, generator=generator), torch.randn(6, 4, generator=generator)
+    return Batch(images, torch.tensor([0, 1, 2, 3, 0, 2]), teacher_logits, torch.zeros(6, 8))
 
 
 SHAPE = Shape(4, 2, 1, 4, 8, 4, (1,), (8,))
 
 
 def model_of(seed: int) -> VisionTransformer:
+    """Return a random model of one block."""
     torch.manual_seed(seed)
     return VisionTransformer(SHAPE).eval()
 

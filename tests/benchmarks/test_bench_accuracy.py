@@ -63,7 +63,7 @@ def test_where_a_curve_reaches_an_accuracy(accuracy: float, expected: LatencyAtA
 
 
 def test_a_curve_that_falls_is_crossed_at_its_first_rise() -> None:
-    """Of 0.6, 0.8, 0.7, 0.9 the accuracy 0.75 is reached between the first two."""
+    """On a curve of 0.6, 0.8, 0.7, 0.9 the accuracy 0.75 is reached between the first two."""
     found = latency_at_accuracy([(1.0, 0.6), (2.0, 0.8), (3.0, 0.7), (4.0, 0.9)], 0.75)
     assert found is not None
     assert found.latency_us == pytest.approx(1.75)
@@ -77,10 +77,12 @@ def test_spread_is_half_the_range() -> None:
 
 
 def outcome(fused: float) -> Outcome:
+    """Return an outcome with this fused accuracy."""
     return Outcome(fused, [fused - 0.1, fused + 0.1], {"here-1": fused - 0.2, "here-2": fused}, {"here-1": 5}, 7.0)
 
 
 def costs(latency_us: float) -> Costs:
+    """Return the costs of a plan with this latency."""
     return Costs(latency_us - 1, latency_us, 2048, (0.25, 0.75), (0.2, 0.5), (1.0,))
 
 
@@ -180,7 +182,7 @@ def test_ours_fills_each_device_up_to_the_limit() -> None:
 
 
 def test_two_twelfths_of_a_small_model() -> None:
-    """Of width 96, 6 heads of 16 and 384 channels: 16, 1 and 64; of digits' 64, 4 and 256: 16, 1 and 40."""
+    """Width 96, 6 heads and 384 channels become 16, 1 and 64; of the digits' 64, 4 and 256, 16, 1 and 40 remain."""
     fashion = Shape(28, 7, 1, 10, 96, 16, (6,) * 6, (384,) * 6)
     assert paper_shape(fashion) == replace(fashion, embed_dim=16, num_heads=(1,) * 6, hidden_dim=(64,) * 6)
     digits = Shape(8, 2, 1, 10, 64, 16, (4,) * 4, (256,) * 4)

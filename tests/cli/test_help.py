@@ -1,8 +1,12 @@
 """Help texts: every command has an example that parses, readable at 80 columns."""
 
+import subprocess
+import sys
+
 import pytest
 from click.testing import CliRunner
 
+from planner.file_formats import FILE_FORMATS
 from tests.helpers.commands import PROGRAM, commands, parse
 
 COMMANDS = dict(commands())
@@ -50,3 +54,16 @@ def test_a_wrong_example_would_be_noticed() -> None:
         parse("planner solve --devicez devices.json")
     with pytest.raises(AssertionError, match="no such command"):
         parse("planner solvve --devices devices.json")
+
+
+def test_the_help_of_schema_loads_no_schema() -> None:
+    """The names of the formats are listed without the classes of the formats, whose import is slow."""
+    code = (
+        "import sys, planner.cli as c\n"
+        "try: c.app(['schema', '--help'])\n"
+        "except SystemExit as e: assert not e.code\n"
+        "assert not {'planner.schema', 'torch', 'pandas', 'ortools'} & set(sys.modules)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert all(name in result.stdout for name in FILE_FORMATS)

@@ -63,7 +63,7 @@ def test_a_timed_recipe_counts_what_a_run_trains(run: SmallRun, tmp_path: Path, 
 
 
 def test_max_epochs_is_the_last_that_fits() -> None:
-    """By pencil: a copy takes 1 s, two trainings side by side 2 and 3 s an epoch, then one of 4 s; at most 8 copies."""
+    """A copy takes 1 s, two parallel trainings 2 and 3 s an epoch, then one of 4 s; at most 8 copies."""
 
     def recipe(task: RecoveryTask, train: TrainFunction) -> Fusion:
         train([_training(task.epochs), _training(task.epochs)])

@@ -1,7 +1,7 @@
 """Reading and following the advice of messages when no plan exists."""
 
 import re
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import pytest
@@ -165,7 +165,7 @@ def category_of(change: str) -> str:
     return "device" if change.startswith("one ") else setting_of(change.removeprefix("no "))[0]
 
 
-@lru_cache
+@cache
 def message_of_small(seed: int) -> str:
     """Return the planner's message about `small`."""
     return message_of(*small(seed))

@@ -173,7 +173,6 @@ def _choose(fleet: Json, rng: np.random.Generator, profile: Profile) -> None:
 
 def _mesh(fleet: Json, rng: np.random.Generator) -> None:
     """Hang most devices behind earlier ones, the others on the default link; share some links."""
-
     air_mbps = round(float(rng.lognormal(2.5, 1)), 3)
 
     def speed() -> Json:
@@ -201,30 +200,15 @@ def _mesh(fleet: Json, rng: np.random.Generator) -> None:
 def random_goal(profile: Profile, fleet: Fleet, seed: int) -> Goal:
     """Return a goal of any objective and several demands, about half of which can be met.
 
-    Its limits lie where they bind: about the least latency and energy that the other demands
+    Its limits lie where they bind: about the lowest latency and energy that the other demands
     allow, and some of them exactly there.
     """
     rng = np.random.default_rng(seed + 40_000)
     names, classes = list(fleet.member_names), list(profile.classes)
-
-    def some(of: list[str], lowest: int, largest: int) -> list[str]:
-        return [str(name) for name in rng.permutation(of)[: int(rng.integers(lowest, largest + 1))]]
-
     goal: Json = {"objective": str(rng.choice(["latency", "accuracy", "energy", "devices"]))}
     goal |= [{}, {"max_accuracy_drop": 0.05}, {"min_retention": 0.2 + seed % 5 / 10}][rng.integers(3)]
     goal["leave_idle"] = bool(rng.random() < 0.5)
-    if rng.random() < 0.35:
-        goal["survive"] = int(rng.choice([1, 1, 1, 2]))
-    if rng.random() < 0.25:
-        goal["pin"] = {name: some(names, 1, 2) for name in some(classes, 1, 2)}
-    if rng.random() < 0.25:
-        goal["forbid"] = {name: some(names, 1, 1) for name in some(classes, 1, 2)}
-    if len(classes) > 2 and rng.random() < 0.25:
-        goal["together"] = [some(classes, 2, 3) for _ in range(rng.integers(1, 3))]
-    if rng.random() < 0.2:
-        goal["apart"] = [some(classes, 2, 2)]
-    if len(names) > 1 and rng.random() < 0.2:
-        goal["leave_out"] = some(names, 1, 1)
+    goal |= _random_demands(rng, names, classes)
 
     def lowest(objective: str) -> Fraction | float | None:
         other_goal = Goal.model_validate(
@@ -241,3 +225,25 @@ def random_goal(profile: Profile, fleet: Fleet, seed: int) -> Goal:
     if rng.random() < 0.3:
         goal["max_energy_mj"] = near(1000 * (lowest("energy") or 1))
     return Goal.model_validate(goal)
+
+
+def _random_demands(rng: np.random.Generator, names: list[str], classes: list[str]) -> Json:
+    """Return some demands on who serves what."""
+    goal: Json = {}
+
+    def some(of: list[str], min_count: int, max_count: int) -> list[str]:
+        return [str(name) for name in rng.permutation(of)[: int(rng.integers(min_count, max_count + 1))]]
+
+    if rng.random() < 0.35:
+        goal["survive"] = int(rng.choice([1, 1, 1, 2]))
+    if rng.random() < 0.25:
+        goal["pin"] = {name: some(names, 1, 2) for name in some(classes, 1, 2)}
+    if rng.random() < 0.25:
+        goal["forbid"] = {name: some(names, 1, 1) for name in some(classes, 1, 2)}
+    if len(classes) > 2 and rng.random() < 0.25:
+        goal["together"] = [some(classes, 2, 3) for _ in range(rng.integers(1, 3))]
+    if rng.random() < 0.2:
+        goal["apart"] = [some(classes, 2, 2)]
+    if len(names) > 1 and rng.random() < 0.2:
+        goal["leave_out"] = some(names, 1, 1)
+    return goal

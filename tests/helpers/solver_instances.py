@@ -1,6 +1,6 @@
 """Instances for the tests of the solver: small ones for brute force, and middling ones."""
 
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeVar
 
 from planner.errors import InfeasibleError
@@ -49,7 +49,7 @@ def sharpened(drawn: Profile) -> Profile:
     return changed(drawn, importance=importance)
 
 
-@lru_cache
+@cache
 def small(seed: int) -> tuple[Profile, Fleet, Goal]:
     """Return 2 to 4 classes on 1 to 3 devices, with 8 units; some with a latency table, some with 2 widths."""
     drawn = random_profile(
@@ -82,25 +82,26 @@ def best_of(drawn: Profile, on: Fleet, goal: Goal) -> Best | None:
     return brute_force.best(profile_json, fleet_json, goal_json)
 
 
-@lru_cache
+@cache
 def small_best(seed: int) -> Best | None:
     """Return what brute force finds for `small`."""
     return best_of(*small(seed))
 
 
+@cache
 def infeasible() -> list[int]:
     """Return the seeds of `small` for which there is no plan."""
     return [seed for seed in SMALL if small_best(seed) is None]
 
 
-@lru_cache
+@cache
 def middling(seed: int) -> tuple[Profile, Fleet]:
     """Return 5 classes, 12 units and 3 devices of kinds "a" and "b", or with MAC rates."""
     drawn = random_profile(seed, num_classes=5, num_groups=4, kinds=("a", "b"), widths=(8, 4) if seed % 2 else (8,))
     return drawn, random_fleet(drawn, seed, tightness=0.5, varied=True)
 
 
-@lru_cache
+@cache
 def middling_us(seed: int) -> float:
     """Return the latency of `middling` [us]."""
     return latency_of(*middling(seed))
@@ -117,7 +118,7 @@ def latency_of(drawn: Profile, on: Fleet, goal: Goal | None = None) -> float:
 
 
 def same(a: Plan, b: Plan) -> bool:
-    """Say whether two plans differ in nothing but how long they took."""
+    """Return whether two plans differ in nothing but their solving time."""
     data = [plan.model_dump(mode="json") for plan in (a, b)]
     for plan in data:
         del plan["solver"]["seconds"]

@@ -44,9 +44,9 @@ def scenarios(on: Fleet = FLEET, goal: Goal | None = None, cross: bool = False, 
     return expand(axes_of(ChangeRequest(**flags), on), Case.of(PROFILE, on, goal or Goal()), cross)
 
 
-def names(posed_: list[ExpandedScenario]) -> list[str]:
+def names(expanded: list[ExpandedScenario]) -> list[str]:
     """Return the names of scenarios."""
-    return [one.scenario.name for one in posed_]
+    return [one.scenario.name for one in expanded]
 
 
 def after(on: Fleet = FLEET, goal: Goal | None = None, cross: bool = True, **flags: Any) -> Case:

@@ -92,6 +92,12 @@ def test_classes_are_names_or_a_number(tmp_path: Path, given: int | list[str], n
     assert read_document(tmp_path / "card.json", ModelCard) == card
 
 
+def test_preprocessing_may_stand_without_data(tmp_path: Path) -> None:
+    """A checkpoint may come with its preprocessing and without images."""
+    card = read(tmp_path, preprocessing=PREPROCESSING)
+    assert (card.data, card.preprocessing and card.preprocessing.mean) == (None, (0.5,))
+
+
 def test_a_minimal_card_has_the_usual_conventions(tmp_path: Path) -> None:
     """Defaults are timm's names and epsilon, one prefix token and no data."""
     card = read(tmp_path)
@@ -111,8 +117,7 @@ def test_a_minimal_card_has_the_usual_conventions(tmp_path: Path) -> None:
         ({"classes": ["a", "a"]}, "names must differ, 'a' is given twice"),
         ({"weights": "w"}, "both weights and weights_sha256 or neither, got weights alone"),
         ({"weights_sha256": "0"}, "both weights and weights_sha256 or neither, got weights_sha256 alone"),
-        ({"data": IDX | SPLIT}, "both data and preprocessing or neither, got data alone"),
-        ({"preprocessing": PREPROCESSING}, "both data and preprocessing or neither, got preprocessing alone"),
+        ({"data": IDX | SPLIT}, "a card with data must have preprocessing too, got data alone"),
         ({"parameter_names": "tim"}, "parameter_names must be 'timm', 'huggingface' or 'torchvision', got \"tim\""),
         ({"architecture": ARCHITECTURE | {"layer_norm_eps": 0}}, "architecture: layer_norm_eps must be > 0, got 0"),
         ({"architecture": ARCHITECTURE | {"patch_size": 3}}, "image_size must be a multiple of patch_size 3"),

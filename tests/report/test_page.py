@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from planner.cli import page as report_command
-from planner.cli.goal_flags import groups, placements, read_goal
+from planner.cli.goal_flags import class_sets, placements, read_goal
 from planner.report.page import page
 from planner.report.page_tables import devices_table, scenarios_table, times_table
 from planner.report.reproduce import commands, goal_file
@@ -164,7 +164,7 @@ def test_the_flags_say_the_goal(fields: dict[str, Any]) -> None:
     flags |= {key: given[key] and given[key].value for key in ("objective", "method")}
     flags |= {key: given[key] for key in ("survive", "leave_idle")}
     flags |= {key: placements(given[key] or (), key) for key in ("pin", "forbid")}
-    flags |= {key: groups(given[key] or (), key) for key in ("together", "apart")}
+    flags |= {key: class_sets(given[key] or (), key) for key in ("together", "apart")}
     flags["leave_out"] = tuple(given["leave_out"] or ())
     assert read_goal(None, flags) == goal
     assert (given["seed"], given["time_limit"], given["profile"]) == (7, 100, "digits-vit")
@@ -218,7 +218,7 @@ def test_the_command_writes_the_page(tmp_path: Path) -> None:
     parts = Parts((tmp_path / "page" / "plan.html").read_text(encoding="utf-8"))
     flags = "--max-accuracy-drop=0.05 --leave-idle"
     assert f"planner solve --devices devices.json --profile profile.json {flags} --out plan.json" in parts.text
-    # The plan is one of the front's points, and losing what it uses is told in a row each.
+    # The plan is one of the front's points, and losing each device in use is a row.
     assert {"without-heading", "front-accuracy-heading"} < {a.get("id") for t, a in parts.tags if t == "h2"}
     for name in {a.device for a in plan.assignments}:
         assert f"without {name}" in parts.text
@@ -241,7 +241,7 @@ def test_of_many_devices_the_slowest_are_lost(tmp_path: Path, monkeypatch: pytes
     for name, document in (("plan", plan), ("profile", profile()), ("devices", tight_fleet())):
         write_document(tmp_path / f"{name}.json", document)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(report_command, "_MOST_LOST", 1)
+    monkeypatch.setattr(report_command, "_MAX_LOST", 1)
     result = CliRunner().invoke(PROGRAM, ["report", "plan.json", "--profile", "profile.json", "--jobs", "1"])
     assert result.exit_code == 0, result.output
     text = Parts((tmp_path / "report.html").read_text(encoding="utf-8")).text

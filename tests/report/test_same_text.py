@@ -91,7 +91,7 @@ def renamed(document: Document, *names: str) -> Document:
 
 
 def test_hostile_names_are_escaped_in_every_report() -> None:
-    """Of a device, a class, a kind, a fleet and a model: what they would do to a terminal is seen, not done."""
+    """Control characters in names of devices, classes, kinds, fleets and models are shown as escapes."""
     plan, model, devices = drawn()
     plan, devices = renamed(plan, "far", "a"), renamed(devices, "far", "bench", "board")
     model = renamed(model, "a", "pencil", "board")

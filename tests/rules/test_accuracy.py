@@ -27,7 +27,7 @@ def test_retention_by_hand() -> None:
 
 
 def test_precision_takes_its_share() -> None:
-    """Where int8 keeps nine tenths of a class, its retention is nine tenths."""
+    """When int8 keeps nine tenths of a class, its retention is nine tenths."""
     with_int8 = profile(fused_accuracy=FUSED_ACCURACY, precision_retention={"int8": [0.9, 1.0]})
     sub_model = SubModel(classes=("a", "b"), embed_dim=8, precision="int8", **SMALL)
     assert fleet_retention([sub_model], with_int8).shares[0].tolist() == pytest.approx([0.45, 0.55])

@@ -187,5 +187,5 @@ def test_a_shared_link_makes_messages_wait() -> None:
         "far: send_us must be 3300, got 3200",
         "far: return_us must be 3096, got 3064",
     )
-    # Who is alone waits for nobody.
+    # A device alone on the link does not wait.
     assert paper({"near": "ab"}, {}, shared) == []

@@ -126,7 +126,7 @@ def test_the_route_is_the_fastest_alone() -> None:
     """The shared link takes 1100 alone and 1200 in company; it is still chosen before a cable of 1150 us."""
     two = linked(hop("gateway", "far", 8, 1), hop("gateway", "far", 8, 1.05, shared=False), count=2, default=SLOW)
     assert travel(two, "far-1", "far-2") == dict.fromkeys(("far-1", "far-2"), (1200, 1064))
-    # At 0.95 ms the cable is the fastest alone, and nobody waits on it.
+    # At 0.95 ms the cable is the fastest alone, and no message waits on it.
     two = linked(hop("gateway", "far", 8, 1), hop("gateway", "far", 8, 0.95, shared=False), count=2, default=SLOW)
     assert travel(two, "far-1", "far-2") == dict.fromkeys(("far-1", "far-2"), (1050, 982))
 

@@ -1,0 +1,1 @@
+"""Latency of a device: probes that are timed there, and the model fitted to their times."""

@@ -99,8 +99,8 @@ def _check_model(result: ProbeResult, profile: Profile) -> None:
     for name, (expected, got) in sizes.items():
         if expected != got:
             raise InputError(
-                f"the timings must be of the profile's model, whose {name} is {expected}, got those of one whose {name} "
-                f"is {got}; make the probes of {profile.model!r}, or give the profile of {manifest.model!r}."
+                f"the timings must be of the profile's model, whose {name} is {expected}, got those of one whose "
+                f"{name} is {got}; make the probes of {profile.model!r}, or give the profile of {manifest.model!r}."
             )
     actual = sha256_of(manifest)
     if actual != result.manifest_sha256:

@@ -1,9 +1,9 @@
 """Design of the probes: networks of full depth in all embed widths, few enough to be timed in minutes.
 
 A block that is timed alone, or among identical ones, is faster than among others: its weights stay in the cache. So
-probes have full depth, and their blocks differ. Half are drawn as sub-models might be; the others are selected from many
-random draws of leaner ones by a sequential D-optimal design: each is the one whose time adds most information about the
-parameters of the latency model, in terms of relative error.
+probes have full depth, and their blocks differ. Half are drawn as sub-models might be; the others are selected from
+many random draws of leaner ones by a sequential D-optimal design: each is the one whose time adds most information
+about the parameters of the latency model, in terms of relative error.
 
 Source:
     Fedorov, Theory of Optimal Experiments, 1972.

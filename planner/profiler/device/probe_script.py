@@ -134,7 +134,7 @@ def run_rounds(probes: list[TimedProbe], images: Any, seconds: float, save: Call
         is_late = now + (now - began) > start + seconds
         is_enough = all(len(p.rounds_us) >= MIN_ROUNDS for p in working)
         if (is_late and is_enough) or all(p.is_stable for p in working):
-            show("")
+            write_status("")
             return
 
 
@@ -149,10 +149,10 @@ def show_progress(number: int, done: float, name: str, began: float, end: float)
     now = time.monotonic()
     a_round = (now - began) / done if done else 0.0
     left = max(end - now, a_round * (max(MIN_ROUNDS - number, 0) + 1 - done))
-    show(f"round {number}, {done:.0%} ({name}), at most {left // 60:.0f} min {left % 60:.0f} s left")
+    write_status(f"round {number}, {done:.0%} ({name}), at most {left // 60:.0f} min {left % 60:.0f} s left")
 
 
-def show(text: str) -> None:
+def write_status(text: str) -> None:
     """Replace the last line on stderr if it is a terminal; print nothing otherwise."""
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K" + text)

@@ -1,4 +1,4 @@
-"""How long a search may take, and how it is stopped."""
+"""Time limit of a search, in seconds or in counted work, and its early stop."""
 
 import math
 import threading
@@ -19,7 +19,7 @@ _LEAST_GRACE_S, _SHARE_OF_GRACE = 1.0, 0.1
 
 @dataclass
 class _Shared:
-    """What a clock and its parts have in common."""
+    """State that a clock shares with its parts."""
 
     work_s: float = 0.0
     stopped: bool = False

@@ -30,51 +30,51 @@ BLAMED: dict[str, tuple[Fleet, Json, list[str]]] = {
     "pin and forbid": (
         pis(),
         {"pin": {"a": ["pi-1"], "b": ["pi-2"]}, "forbid": {"a": ["pi-1"]}, "survive": 1},
-        ["--pin a=pi-1", "--forbid a=pi-1"],
+        ["`pin=a=pi-1`", "`forbid=a=pi-1`"],
     ),
     "pin and leave out": (
         pis(),
         {"pin": {"a": ["pi-1", "gateway"]}, "leave_out": ["pi-1"]},
-        ["--pin a=pi-1", "--leave-out pi-1"],
+        ["`pin=a=pi-1`", "`leave_out=pi-1`"],
     ),
     "pin a count and forbid one of it": (
         pis(),
         {"pin": {"b": ["pi"]}, "forbid": {"b": ["pi-2"]}, "apart": [["a", "b"]]},
-        ["--pin b=pi", "--forbid b=pi-2"],
+        ["`pin=b=pi`", "`forbid=b=pi-2`"],
     ),
     "together and pins": (
         pis(),
         {"together": [["a", "b"]], "pin": {"a": ["pi-1"]}, "forbid": {"b": ["pi-1"]}, "leave_out": ["gateway"]},
-        ["--pin a=pi-1", "--forbid b=pi-1", "--together a,b"],
+        ["`pin=a=pi-1`", "`forbid=b=pi-1`", "`together=a,b`"],
     ),
     "together and apart": (
         pis(),
         {"together": [["a", "b"]], "apart": [["b", "a"]], "forbid": {"a": ["pi"]}},
-        ["--together a,b", "--apart b,a"],
+        ["`together=a,b`", "`apart=b,a`"],
     ),
-    "survive too many": (pis(), {"survive": 3, "pin": {"a": ["pi-1"]}}, ["--survive 3"]),
+    "survive too many": (pis(), {"survive": 3, "pin": {"a": ["pi-1"]}}, ["`survive=3`"]),
     "survive and leave out": (
         pis(),
         {"survive": 2, "leave_out": ["pi-2"], "pin": {"a": ["pi-1"]}},
-        ["--leave-out pi-2", "--survive 2"],
+        ["`leave_out=pi-2`", "`survive=2`"],
     ),
-    "survive and apart": (pis(), {"survive": 1, "apart": [["a", "b"]]}, ["--apart a,b", "--survive 1"]),
+    "survive and apart": (pis(), {"survive": 1, "apart": [["a", "b"]]}, ["`apart=a,b`", "`survive=1`"]),
     # On the boards, which have the power for it, nothing takes less than 2 ms.
     "latency and energy": (
         pis(),
         {"objective": "devices", "max_latency_ms": 1.0, "max_energy_mj": 0.1, "forbid": {"a": ["pi-1"]}},
-        ["--max-latency-ms 1", "--max-energy-mj 0.1"],
+        ["`max_latency_ms=1`", "`max_energy_mj=0.1`"],
     ),
-    "energy": (pis(), {"max_energy_mj": 0.01, "pin": {"a": ["gateway"]}}, ["--max-energy-mj 0.01"]),
+    "energy": (pis(), {"max_energy_mj": 0.01, "pin": {"a": ["gateway"]}}, ["`max_energy_mj=0.01`"]),
     "floors and energy": (
         pis(),
         {"max_energy_mj": 0.05, "min_retention": 0.9},
-        ["--max-energy-mj 0.05", FLOORS],
+        ["`max_energy_mj=0.05`", FLOORS],
     ),
     "floors and a pin": (
         pis(memory_budget=1300),
         {"min_retention": 0.9, "pin": {"b": ["pi-2"]}, "forbid": {"a": ["pi-1"]}},
-        ["--pin b=pi-2", FLOORS],
+        ["`pin=b=pi-2`", FLOORS],
     ),
 }
 
@@ -94,7 +94,7 @@ def test_the_reason_is_a_latency_limit() -> None:
     """An empty sub-model of width 4 takes 167 + 20 us on the gateway: limit, optimum and repair are stated."""
     message = message_of(profile(), fleet(), Goal(min_retention=0.0, max_latency_ms=0.1))
     assert message.startswith("No plan within 0.1 ms: no plan takes less than 0.187 ms. ")
-    assert changes(message) == ["--max-latency-ms 0.187"]
+    assert changes(message) == ["`max_latency_ms=0.187`"]
 
 
 @pytest.mark.parametrize("objective", ["accuracy", "energy", "devices"])
@@ -102,13 +102,13 @@ def test_the_latency_that_would_do_is_named_with_every_objective(objective: str)
     """The repair of a latency limit is the same for every objective."""
     goal = Goal.model_validate(FREE | {"objective": objective, "max_latency_ms": 0.1})
     on = fleet(devices=[d | {"active_power_w": 1.0} for d in fleet_data()["devices"]])
-    assert changes(message_of(profile(), on, goal)) == ["--max-latency-ms 0.187"]
+    assert changes(message_of(profile(), on, goal)) == ["`max_latency_ms=0.187`"]
 
 
 def test_every_device_left_out() -> None:
     """With every device left out, each one that may serve again is a repair."""
     message = message_of(profile(), pis(), Goal(min_retention=0.0, leave_out=("gateway", "pi")))
-    assert {"no --leave-out gateway", "no --leave-out pi"} <= set(changes(message))
+    assert {"no `leave_out=gateway`", "no `leave_out=pi`"} <= set(changes(message))
 
 
 def test_the_reason_is_a_class() -> None:

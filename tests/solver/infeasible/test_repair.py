@@ -56,8 +56,8 @@ def test_the_advice_on_random_goals_is_true() -> None:
                 category = "memory" if category.startswith("+") else category
                 seen[category] = seen.get(category, 0) + 1
     assert count >= 80
-    categories = ["one", "--survive", "--max-latency-ms", "--max-energy-mj", "--max-accuracy-drop"]
-    categories += ["--min-retention", "--pin", "--forbid", "--together", "--apart", "--leave-out"]
+    categories = ["device", "survive", "max_latency_ms", "max_energy_mj", "max_accuracy_drop"]
+    categories += ["min_retention", "pin", "forbid", "together", "apart", "leave_out"]
     assert {category: seen.get(category, 0) for category in categories if seen.get(category, 0) < 2} == {}
 
 
@@ -103,8 +103,8 @@ def test_floors_that_would_do_are_named(seed: int) -> None:
     """A larger drop is named only where it works; so is the highest retention, to a thousandth."""
     of, on, goal = small(seed)
     message = message_of_small(seed)
-    drop = re.search(r"--max-accuracy-drop ([\d.]*\d)", message)
-    share = re.search(r"--min-retention ([\d.]*\d)", message)
+    drop = re.search(r"max_accuracy_drop=([\d.]*\d)", message)
+    share = re.search(r"min_retention=([\d.]*\d)", message)
     if goal.min_retention is not None:
         assert drop is None
         lowered = float(share[1]) if share else 0.0

@@ -16,13 +16,13 @@ from planner.solver.submodels import knapsack
 from tests.helpers.random_instances import random_fleet, random_profile
 from tests.helpers.solver_instances import DIGITS, roomy
 from tests.helpers.sub_model_enumeration import (
-    NO_PLAN,
+    NO_SUB_MODEL,
     SEEDS,
     all_kept,
     cases,
     cheapest_by_enumeration,
     instance_of,
-    table,
+    table_of,
 )
 
 
@@ -31,13 +31,17 @@ def test_the_instances_are_of_all_sorts() -> None:
     seen = Counter[str]()
     for seed in SEEDS:
         for _, o, option, classes in cases(seed):
-            found = table(seed, o)
-            (time_us, size), good = cheapest_by_enumeration(seed, o, classes), found.enough(option, classes)
-            seen["feasible" if time_us < NO_PLAN else "infeasible"] += 1
-            seen["too large"] += time_us == NO_PLAN > size
-            seen["memory binds"] += int(found.us[good].min(initial=NO_PLAN)) < time_us < NO_PLAN
-            seen["switches"] += bool(option.costs.charges.any())
-    assert {what: seen[what] for what in ("feasible", "infeasible", "too large", "switches") if seen[what] < 150} == {}
+            table = table_of(seed, o)
+            time_us, roomy_us = (
+                int(table.compute_us[good].min(initial=NO_SUB_MODEL))
+                for good in (table.possible(classes), table.meets_floors(classes))
+            )
+            seen["feasible" if time_us < NO_SUB_MODEL else "infeasible"] += 1
+            seen["too large"] += time_us == NO_SUB_MODEL > roomy_us
+            seen["memory binds"] += roomy_us < time_us < NO_SUB_MODEL
+            seen["charges"] += bool(option.costs.charges.any())
+    common = ("feasible", "infeasible", "too large", "charges")
+    assert {category: seen[category] for category in common if seen[category] < 150} == {}
     assert seen["memory binds"] >= 10
 
 
@@ -46,8 +50,8 @@ def test_the_cheapest_is_the_cheapest(seed: int) -> None:
     """The proven lowest time equals enumeration, and there is none where enumeration finds none."""
     for instance, o, option, classes in cases(seed):
         answer = knapsack.cheapest(instance, option, classes, Clock(10))
-        time_us = cheapest_by_enumeration(seed, o, classes)[0]
-        if time_us == NO_PLAN:
+        time_us = cheapest_by_enumeration(seed, o, classes)
+        if time_us == NO_SUB_MODEL:
             assert (answer.bound, answer.kept) == (None, None)
             continue
         assert answer.kept is not None
@@ -61,8 +65,8 @@ def test_the_smallest_is_the_smallest(seed: int) -> None:
     """The smallest memory equals enumeration, whatever the budget."""
     for instance, o, option, classes in cases(seed):
         answer = knapsack.smallest(instance, option, classes, Clock(10))
-        size = cheapest_by_enumeration(seed, o, classes)[1]
-        assert (answer.kept is None) == (size == NO_PLAN)
+        size = table_of(seed, o).smallest_bytes(classes)
+        assert (answer.kept is None) == (size == NO_SUB_MODEL)
         if answer.kept is not None:
             assert instance.memory_bytes(option, answer.kept) == size
             assert instance.meets_floors(option, classes, answer.kept)
@@ -70,9 +74,9 @@ def test_the_smallest_is_the_smallest(seed: int) -> None:
 
 def kept_in_time(seed: int, o: int, classes: tuple[int, ...], limit_us: int) -> list[tuple[int, ...]]:
     """Return every sub-model within a time, the budget and the floors."""
-    instance, found = instance_of(seed), table(seed, o)
-    good = found.enough(instance.options[o], classes) & (found.us <= limit_us) & (found.size <= found.budget)
-    return [all_kept(len(instance.units))[i] for i in np.flatnonzero(good)]
+    table = table_of(seed, o)
+    good = table.possible(classes) & (table.compute_us <= limit_us)
+    return [all_kept(len(instance_of(seed).units))[i] for i in np.flatnonzero(good)]
 
 
 def shares(instance: Instance, option: Option, classes: tuple[int, ...], kept: tuple[int, ...]) -> list[float]:
@@ -86,19 +90,19 @@ def shares(instance: Instance, option: Option, classes: tuple[int, ...], kept: t
 def test_time_to_spare_is_filled_and_levelled(seed: int) -> None:
     """Within 1.5 times the time, total importance is maximal to a thousandth, then the lowest retention."""
     for instance, o, option, classes in cases(seed):
-        time_us = cheapest_by_enumeration(seed, o, classes)[0]
-        if time_us == NO_PLAN or len(classes) % 2:
+        time_us = cheapest_by_enumeration(seed, o, classes)
+        if time_us == NO_SUB_MODEL or len(classes) % 2:
             continue
         limit_us = time_us * 3 // 2
         possible = kept_in_time(seed, o, classes, limit_us)
-        begun = next(kept for kept in possible if instance.compute_us(option, kept) == time_us)
+        fastest = next(kept for kept in possible if instance.compute_us(option, kept) == time_us)
         value = instance.units.importance[list(classes)].sum(axis=0)
-        filled = knapsack.richest(instance, PlacedSubModel(option, classes, begun), limit_us, Clock(10))
+        filled = knapsack.richest(instance, PlacedSubModel(option, classes, fastest), limit_us, Clock(10))
         assert filled in possible
         max_value = max(int(value[list(kept)].sum()) for kept in possible)
         assert int(value[list(filled)].sum()) >= max_value * 0.999
         assert all(value[list(filled)] > 0)
-        levelled = knapsack.most_even(instance, PlacedSubModel(option, classes, begun), limit_us, Clock(10))
+        levelled = knapsack.most_even(instance, PlacedSubModel(option, classes, fastest), limit_us, Clock(10))
         assert levelled in possible
         highest = max(min(shares(instance, option, classes, kept)) for kept in possible)
         assert min(shares(instance, option, classes, levelled)) == pytest.approx(highest, abs=1e-6)
@@ -106,24 +110,26 @@ def test_time_to_spare_is_filled_and_levelled(seed: int) -> None:
 
 def test_what_no_class_needs_is_not_kept() -> None:
     """Units without importance are not kept, even with time and memory to spare."""
-    drawn = random_profile(1, num_classes=2)
-    data = drawn.model_dump(mode="json")
+    profile = random_profile(1, num_classes=2)
+    data = profile.model_dump(mode="json")
     for heads in data["importance"]["heads"]:
         heads[0][0] += heads[0][1] + heads[1][1]
         heads[0][1] = heads[1][1] = 0.0
-    instance = build_instance(type(drawn).model_validate(data), roomy(random_fleet(drawn, 1)), Goal(min_retention=0.5))
+    instance = build_instance(
+        type(profile).model_validate(data), roomy(random_fleet(profile, 1)), Goal(min_retention=0.5)
+    )
     option = instance.options[0]
-    begun = knapsack.cheapest(instance, option, (0, 1), Clock(10)).kept
-    assert begun is not None
-    filled = knapsack.richest(instance, PlacedSubModel(option, (0, 1), begun), 10**9, Clock(10))
+    fastest = knapsack.cheapest(instance, option, (0, 1), Clock(10)).kept
+    assert fastest is not None
+    filled = knapsack.richest(instance, PlacedSubModel(option, (0, 1), fastest), 10**9, Clock(10))
     assert instance.units.blocks(filled, heads=True) == ((0,), (0,))
     assert instance.units.blocks(filled, heads=False) == ((0, 1), (0, 1))
 
 
 def test_out_of_time_nothing_is_claimed() -> None:
     """Without any time there is a valid bound and perhaps a sub-model."""
-    drawn = random_profile(12, num_classes=10, **DIGITS)
-    instance = build_instance(drawn, random_fleet(drawn, 12, tightness=0.6), Goal())
+    profile = random_profile(12, num_classes=10, **DIGITS)
+    instance = build_instance(profile, random_fleet(profile, 12, tightness=0.6), Goal())
     option, classes = instance.options[0], tuple(range(4))
     at_last = knapsack.cheapest(instance, option, classes, Clock(60))
     assert at_last.kept is not None

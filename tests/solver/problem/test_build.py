@@ -1,0 +1,78 @@
+"""Construction of instances: groups of devices that differ in name only, and the rules of survival."""
+
+import dataclasses
+import itertools
+import math
+
+import pytest
+
+from planner.rules.cost import device_costs
+from planner.rules.demands import demands_of
+from planner.schema import Goal
+from planner.solver.problem.build import build_instance
+from tests.helpers.pencil import fleet, fleet_data, profile
+from tests.helpers.varied_instances import VARIED, varied, varied_instance
+
+
+@pytest.mark.parametrize("first", range(0, 60, 20))
+def test_groups_are_the_devices_that_differ_in_name_only(first: int) -> None:
+    """Two devices share a group exactly where costs and demands are equal and, to survive losses, none is a relay."""
+    alike = 0
+    for seed in VARIED[first : first + 20]:
+        instance, goal = varied_instance(seed), varied(seed)[2]
+        demands = demands_of(instance.profile, instance.fleet, goal)
+        costs = {d.name: d for d in device_costs(instance.profile, instance.fleet) if d.name not in demands.left_out}
+        group_of = {name: g for g, group in enumerate(instance.groups) for name in group.names}
+        if demands.left_out & demands.pinned.keys():
+            assert instance.groups == ()
+            continue
+        assert sorted(group_of) == sorted(costs)
+        relays = frozenset().union(*(d.relays for d in costs.values())) if goal.survive else frozenset()
+        for a, b in itertools.combinations(costs, 2):
+            same = dataclasses.replace(costs[a], name="") == dataclasses.replace(costs[b], name="")
+            same &= all(of.get(a) == of.get(b) for of in (demands.pinned, demands.forbidden))
+            same &= not relays & {a, b}
+            assert (group_of[a] == group_of[b]) == same, (seed, a, b)
+            alike += same
+    assert alike >= 2
+
+
+def test_every_width_and_precision_of_a_group_is_an_option() -> None:
+    """Options are those of each device of the group, in order, with its count and budget."""
+    for seed in VARIED[:30]:
+        instance = varied_instance(seed)
+        by_name = {d.name: d for d in device_costs(instance.profile, instance.fleet)}
+        found = [(o.group, o.width_cost, o.count, o.device.memory_budget_bytes) for o in instance.options]
+        assert found == [
+            (g, at, len(group.names), by_name[name].memory_budget_bytes)
+            for g, group in enumerate(instance.groups)
+            for name in group.names[:1]
+            for at in by_name[name].widths
+        ]
+
+
+def test_survival_rules_by_hand() -> None:
+    """`near` relays for `far`: with one loss, two devices a class, or one beside the two that are lost with `near`."""
+    instance = build_instance(profile(), fleet(), Goal(survive=1, min_retention=0.0))
+    names = [group.names for group in instance.groups]
+    assert names == [("gateway",), ("near",), ("far",)]
+    rules = {rule.groups: rule.min_devices for rule in instance.survival_rules}
+    assert rules == {frozenset({0, 1, 2}): 2, frozenset({0}): 1}
+    single = build_instance(profile(), fleet(), Goal(min_retention=0.0))
+    assert [(rule.min_devices, rule.groups) for rule in single.survival_rules] == [(1, frozenset({0, 1, 2}))]
+
+
+def test_energy_is_scaled_to_whole_numbers() -> None:
+    """2.5 W and 1 W are whole in halves of a microjoule per microsecond; the limit is rounded down."""
+    devices = [d | {"active_power_w": power} for d, power in zip(fleet_data()["devices"], (1.0, 2.5, 1.0), strict=True)]
+    goal = Goal(objective="energy", max_latency_ms=9.0, max_energy_mj=0.0017)
+    instance = build_instance(profile(), fleet(devices=devices), goal)
+    assert instance.energy_scale == 2
+    assert {o.device.name: o.energy_per_us for o in instance.options} == {"gateway": 2, "near": 5, "far": 2}
+    assert instance.max_energy == math.floor(2 * 1.7)
+
+
+def test_what_is_pinned_to_a_device_left_out_can_be_nowhere() -> None:
+    """Then no device is left to plan with."""
+    instance = build_instance(profile(), fleet(), Goal(pin={"a": ("far",)}, leave_out=("far",)))
+    assert (instance.groups, instance.options) == ((), ())
