@@ -17,7 +17,6 @@ Source:
 import torch
 from torch import Tensor, nn
 
-
 # Smallest penalty, as a share of the inputs' mean second moment.
 _MIN_RIDGE = 1e-8
 

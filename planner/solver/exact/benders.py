@@ -17,12 +17,11 @@ Bounds only rise, and in the end are exact, so this terminates; stopped early, i
 Source: Hooker and Ottosson, Logic-based Benders decomposition, doi:10.1007/s10107-003-0375-9.
 """
 
-from planner.arrays import Ints
 from planner.solver.exact.master import MasterProblem, OptimisticAssignment
 from planner.solver.exact.subset_costs import SubsetCosts
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.column import Column
-from planner.solver.problem.instance import NEVER, Instance
+from planner.solver.problem.instance import NEVER
 from planner.solver.problem.option import PlacedSubModel
 from planner.solver.problem.placement import is_plan, is_valid
 from planner.solver.problem.search import SearchRequest, SearchResult
@@ -39,16 +38,10 @@ def search_exact(subset_costs: SubsetCosts, request: SearchRequest, clock: Clock
         request: Objective, start and end.
         clock: Time for it.
     """
-    instance, objective, earlier = subset_costs.instance, request.objective, request.earlier
+    objective = request.objective
     master = MasterProblem(subset_costs, objective, request.max_use)
-    best: tuple[PlacedSubModel, ...] | None = None
-    value, bound = NEVER, 0
-    for p in earlier:
-        if is_valid(instance, p):
-            subset_costs.add(Column(instance.options.index(p.option), mask_of(p.classes)), p.kept)
-    if earlier and is_plan(instance, earlier) and _within(instance, earlier, request.max_use):
-        value = objective.value_of(earlier)
-        best = earlier if value < NEVER else None
+    value, best = _begin(subset_costs, request)
+    bound = 0
     try:
         while True:
             assignment = master.best_optimistic_assignment(clock, value)
@@ -72,6 +65,20 @@ def search_exact(subset_costs: SubsetCosts, request: SearchRequest, clock: Clock
         return SearchResult(best, bound)
 
 
+def _begin(subset_costs: SubsetCosts, request: SearchRequest) -> tuple[int, tuple[PlacedSubModel, ...] | None]:
+    """Add the sub-models of an earlier plan; return its value and itself where it is still a plan."""
+    instance, earlier = subset_costs.instance, request.earlier
+    for p in earlier:
+        if is_valid(instance, p):
+            subset_costs.add(Column(instance.options.index(p.option), mask_of(p.classes)), p.kept)
+    if not earlier or not is_plan(instance, earlier):
+        return NEVER, None
+    if request.max_use is not None and (instance.used(p.option for p in earlier) > request.max_use).any():
+        return NEVER, None
+    value = request.objective.value_of(earlier)
+    return value, earlier if value < NEVER else None
+
+
 def _solve_subproblems(subset_costs: SubsetCosts, assignment: OptimisticAssignment, clock: Clock, prune: bool) -> None:
     """Solve the columns of an assignment that are not known to be as fast as it assumes."""
     limits = zip(assignment.columns, assignment.max_compute_us, strict=True)
@@ -81,10 +88,6 @@ def _solve_subproblems(subset_costs: SubsetCosts, assignment: OptimisticAssignme
         # One column that is too slow refutes the assignment, whatever the others are; a first plan needs them all.
         if prune and subset_costs.lower_bound[column.option, column.mask] > max_us:
             break
-
-
-def _within(instance: Instance, placed: tuple[PlacedSubModel, ...], max_use: Ints | None) -> bool:
-    return max_use is None or bool((instance.used(p.option for p in placed) <= max_use).all())
 
 
 def best_sub_models(subset_costs: SubsetCosts, columns: list[Column]) -> tuple[PlacedSubModel, ...]:

@@ -96,59 +96,17 @@ class ClassBounds:
             objective: Objective; embed dims stand for "latency".
             served: N within this time, (C, groups); that of the bound unless given.
         """
-        instance = self._instance
         served = self.served(latency_us) if served is None else served
         rows, row_of, sizes = np.unique(served, axis=0, return_inverse=True, return_counts=True)
         row_of = row_of.reshape(-1)
-        lp = pywraplp.Solver.CreateSolver("GLOP")
-        unbounded, goal = lp.infinity(), lp.Objective()
-        goal.SetMinimization()
-        covers = [
-            (row, lp.Constraint(float(row.min_devices * int(sizes[row.class_index])), unbounded))
-            for row in cover_rows(instance.survival_rules, len(rows))
-        ]
-        # Slack makes the program feasible, so that a shortage can be told from a rounding error.
-        slacks = [lp.NumVar(0, unbounded, "") for _ in covers]
-        for (_, constraint), slack in zip(covers, slacks, strict=True):
-            constraint.SetCoefficient(slack, 1)
-        total = lp.Constraint(-unbounded, unbounded if self._max_devices >= NEVER else float(self._max_devices))
-        dearest = 1.0
-        cells: list[tuple[int, int, pywraplp.Variable, dict[int, pywraplp.Variable]]] = []
-        for g, group in enumerate(instance.groups):
-            count = lp.Constraint(-unbounded, len(group.names))  # (3)
+        program = _FlowProgram(self._instance, sizes, self._max_devices)
+        for g in range(len(self._instance.groups)):
             per_device = self._per_device(g, objective)
             for n in np.unique(rows[:, g][rows[:, g] > 0]).tolist():
-                y, load = lp.NumVar(0, unbounded, ""), lp.Constraint(-unbounded, 0)
-                goal.SetCoefficient(y, per_device)
-                for constraint, factor in ((load, -n), (count, 1), (total, 1)):  # (2), (3)
-                    constraint.SetCoefficient(y, factor)
-                shares = {i: lp.NumVar(0, unbounded, "") for i in np.flatnonzero(rows[:, g] >= n).tolist()}
-                cells.append((g, n, y, shares))
                 energies = self._energies(g, n, row_of, len(rows)) if objective == "energy" else None
-                for i, f in shares.items():
-                    load.SetCoefficient(f, 1)
-                    if energies is not None:
-                        goal.SetCoefficient(f, float(energies[i]))
-                        dearest = max(dearest, float(energies[i]))
-                for row, constraint in covers:  # (1)
-                    if row.counts(g) and row.class_index in shares:
-                        constraint.SetCoefficient(shares[row.class_index], 1)
-            dearest = max(dearest, per_device)
-        for slack in slacks:
-            goal.SetCoefficient(slack, 1e4 * dearest)
-        if lp.Solve() != pywraplp.Solver.OPTIMAL:
-            return Flow(0.0, [])
-        missing = sum(slack.solution_value() for slack in slacks)
-        if missing > _UNSERVED:
-            return None
-        value = float(goal.Value() * (1 - 1e-6) - 1e4 * dearest * missing)
-        found = []
-        for g, n, y, shares in cells:
-            share = np.zeros(len(rows))
-            for i, f in shares.items():
-                share[i] = f.solution_value() / sizes[i]
-            found.append((g, n, y.solution_value(), share[row_of]))
-        return Flow(value, found)
+                program.add_cell(g, n, np.flatnonzero(rows[:, g] >= n).tolist(), per_device, energies)
+            program.dearest = max(program.dearest, per_device)
+        return program.solve(row_of)
 
     def served(self, latency_us: int) -> Ints:
         """Return N, the most classes that a device may serve when it serves class c, (C, groups)."""
@@ -187,3 +145,64 @@ class ClassBounds:
 def rounded_up(bound: float | None) -> int:
     """Return a bound as a whole number, as safe as it was proven."""
     return 0 if bound is None else max(0, int(np.ceil(bound - 1e-6)))
+
+
+class _FlowProgram:
+    """Linear program of the flow; see the module."""
+
+    def __init__(self, instance: Instance, sizes: Ints, max_devices: int) -> None:
+        self._sizes = sizes
+        self._lp = lp = pywraplp.Solver.CreateSolver("GLOP")
+        self._unbounded, self._goal = lp.infinity(), lp.Objective()
+        self._goal.SetMinimization()
+        unbounded = self._unbounded
+        self._covers = [
+            (row, lp.Constraint(float(row.min_devices * int(sizes[row.class_index])), unbounded))
+            for row in cover_rows(instance.survival_rules, len(sizes))
+        ]
+        # Slack makes the program feasible, so that a shortage can be told from a rounding error.
+        self._slacks = [lp.NumVar(0, unbounded, "") for _ in self._covers]
+        for (_, constraint), slack in zip(self._covers, self._slacks, strict=True):
+            constraint.SetCoefficient(slack, 1)
+        self._total = lp.Constraint(-unbounded, unbounded if max_devices >= NEVER else float(max_devices))
+        self._counts = [lp.Constraint(-unbounded, len(group.names)) for group in instance.groups]  # (3)
+        self._cells: list[tuple[int, int, pywraplp.Variable, dict[int, pywraplp.Variable]]] = []
+        # Largest coefficient of the objective: slack is dearer by far.
+        self.dearest = 1.0
+
+    def add_cell(self, group: int, n: int, members: list[int], per_device: float, energies: Floats | None) -> None:
+        """Add y_gn, and f_cgn for the aggregated classes that may be among n."""
+        lp = self._lp
+        y, load = lp.NumVar(0, self._unbounded, ""), lp.Constraint(-self._unbounded, 0)
+        self._goal.SetCoefficient(y, per_device)
+        for constraint, factor in ((load, -n), (self._counts[group], 1), (self._total, 1)):  # (2), (3)
+            constraint.SetCoefficient(y, factor)
+        shares = {i: lp.NumVar(0, self._unbounded, "") for i in members}
+        self._cells.append((group, n, y, shares))
+        for i, f in shares.items():
+            load.SetCoefficient(f, 1)
+            if energies is not None:
+                self._goal.SetCoefficient(f, float(energies[i]))
+                self.dearest = max(self.dearest, float(energies[i]))
+        for row, constraint in self._covers:  # (1)
+            if row.counts(group) and row.class_index in shares:
+                constraint.SetCoefficient(shares[row.class_index], 1)
+
+    def solve(self, row_of: Ints) -> Flow | None:
+        """Return the flow, its shares by class; None if some class stays unserved."""
+        penalty = 1e4 * self.dearest
+        for slack in self._slacks:
+            self._goal.SetCoefficient(slack, penalty)
+        if self._lp.Solve() != pywraplp.Solver.OPTIMAL:
+            return Flow(0.0, [])
+        missing = sum(slack.solution_value() for slack in self._slacks)
+        if missing > _UNSERVED:
+            return None
+        value = float(self._goal.Value() * (1 - 1e-6) - penalty * missing)
+        cells = []
+        for g, n, y, shares in self._cells:
+            share = np.zeros(len(self._sizes))
+            for i, f in shares.items():
+                share[i] = f.solution_value() / self._sizes[i]
+            cells.append((g, n, y.solution_value(), share[row_of]))
+        return Flow(value, cells)

@@ -53,7 +53,6 @@ def test_the_advice_on_random_goals_is_true() -> None:
         if best_of(of, on, goal) is None:
             count += 1
             for category in verify(of, on, goal):
-                category = "memory" if category.startswith("+") else category
                 seen[category] = seen.get(category, 0) + 1
     assert count >= 80
     categories = ["device", "survive", "max_latency_ms", "max_energy_mj", "max_accuracy_drop"]
