@@ -15,6 +15,7 @@ from benchmarks.accuracy.ablations import recipe_of
 from benchmarks.accuracy.settings import Budget
 from benchmarks.accuracy.store import code_hash, result_key, write_json
 from planner.executor.bundle import kept_channels, planned_shape
+from planner.executor.execute import kept_dims
 from planner.network import counts, data
 from planner.network.checkpoint import load_card, load_model, whole_shape
 from planner.network.distillation_data import NUM_COPIES, DistillationData, make_distillation_data, split_validation
@@ -136,13 +137,16 @@ def execute(job: Execution) -> None:
             a.device,
             cut(teacher, a.kept_heads, kept_channels(profile, a), profile.kept_embed_dims(a.embed_dim)),
             tuple(profile.classes.index(name) for name in a.classes),
+            kept_dims(profile, a),
         )
         for a in plan.assignments
     )
     images: Counter[str] = Counter()
     start = time.perf_counter()
     recipe = recipe_of(job.recipe)
-    task = RecoveryTask(parts, teacher, train_data, validation, profile.fusion_hidden, job.budget.epochs, job.seed)
+    task = RecoveryTask(
+        parts, teacher, teacher, train_data, validation, profile.fusion_hidden, job.budget.epochs, job.seed
+    )
 
     def train_and_count(tasks: Sequence[TrainingTask]) -> None:
         _train(tasks, [part.device for part in parts], images)

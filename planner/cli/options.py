@@ -83,7 +83,9 @@ Deterministic = Annotated[
 
 # --- execution ---
 
-RecipeName = Annotated[str, typer.Option("--recipe", help="Training recipe: default, ed-vit or devit.")]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", help="Recovery: default, closed-form (no training but the fusion), ed-vit or devit.")
+]
 Epochs = Annotated[
     int | None,
     typer.Option(help="How often each sub-model sees as many images as there are.  [default: 20]", min=1),

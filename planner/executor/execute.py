@@ -23,7 +23,7 @@ from planner.executor.time_budget import TrainingTimes, time_recipe
 from planner.executor.trainers import InlineTrainer
 from planner.network import data
 from planner.network.checkpoint import load_model
-from planner.network.distillation_data import split_validation
+from planner.network.distillation_data import DistillationData, split_validation
 from planner.network.recipes import RECIPES, Recipe, RecoveryTask, SubModelPart
 from planner.network.recipes.recovery_task import DEFAULT_EPOCHS
 from planner.network.surgery import cut
@@ -100,7 +100,11 @@ def execute_plan(
             return
     samples, jitter = data.load(card, "train"), data.Jitter.of(card.training)
     parts = cut_parts(whole, profile, plan)
-    timed = time_recipe(recover, parts, teacher_model, samples, jitter, profile.fusion_hidden, seed, trainer.device)
+
+    def make_task(training: DistillationData, validation: DistillationData, epochs: int) -> RecoveryTask:
+        return RecoveryTask(parts, whole, teacher_model, training, validation, profile.fusion_hidden, epochs, seed)
+
+    timed = time_recipe(recover, make_task, teacher_model, samples, jitter, seed, trainer.device)
     if earlier is None:
         if minutes is not None:
             run_config = run_config.replace(epochs=timed.max_epochs(minutes, trainer.num_workers))
@@ -111,8 +115,7 @@ def execute_plan(
     all_data = checkpointed_distillation_data(
         out / WORK / DISTILLATION_DATA_FILE, teacher_model, samples, jitter, seed, epochs, progress.on_copy
     )
-    train_data, validation = split_validation(all_data, seed=seed)
-    task = RecoveryTask(parts, teacher_model, train_data, validation, profile.fusion_hidden, epochs, seed)
+    task = make_task(*split_validation(all_data, seed=seed), epochs)
     fusion = recover(task, CheckpointedTrainer(out, trainer, progress))
     provenance = {"model": model, **run_config.model_dump(include={"recipe", "epochs", "seed", "teacher_sha256"})}
     write_bundle(out, plan, profile, provenance, task.sub_models, fusion)
@@ -179,7 +182,10 @@ def cut_parts(whole: VisionTransformer, profile: Profile, plan: Plan) -> tuple[S
     """Return each device's sub-model, as cut and not yet retrained, and its classes."""
     return tuple(
         SubModelPart(
-            a.device, cut_sub_model(whole, profile, a), tuple(profile.classes.index(name) for name in a.classes)
+            a.device,
+            cut_sub_model(whole, profile, a),
+            tuple(profile.classes.index(name) for name in a.classes),
+            kept_dims(profile, a),
         )
         for a in plan.assignments
     )
@@ -191,13 +197,23 @@ def cut_sub_model(whole: VisionTransformer, profile: Profile, assignment: Assign
     Raises:
         InputError: If the plan narrows the embed dim and the profile does not say which dims to keep.
     """
+    dims = kept_dims(profile, assignment)
+    return cut(whole, assignment.kept_heads, kept_channels(profile, assignment), dims)
+
+
+def kept_dims(profile: Profile, assignment: Assignment) -> tuple[int, ...]:
+    """Return the embed dims that a sub-model keeps, as indices in the whole model, rising.
+
+    Raises:
+        InputError: If the plan narrows the embed dim and the profile does not say which dims to keep.
+    """
     dims = profile.kept_embed_dims(assignment.embed_dim)
     if dims is None:
         raise InputError(
             f"{assignment.device}: embed_dim {assignment.embed_dim} needs a profile with embed_dim_order, which says "
-            f"which of {whole.shape.embed_dim} dims to keep; got none: profile the model again."
+            "which dims to keep; got none: profile the model again."
         )
-    return cut(whole, assignment.kept_heads, kept_channels(profile, assignment), dims)
+    return tuple(sorted(dims))
 
 
 def _absolute(model: str) -> str:

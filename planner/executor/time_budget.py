@@ -1,8 +1,9 @@
 """Training time of a recipe, extrapolated from an epoch of each training on a few images."""
 
+import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor
 
 from planner.errors import InputError, setting
 from planner.network.data import Jitter, Samples
-from planner.network.distillation_data import NUM_COPIES, make_distillation_data, split_validation
-from planner.network.recipes import Recipe, RecoveryTask, SubModelPart
+from planner.network.distillation_data import NUM_COPIES, DistillationData, make_distillation_data, split_validation
+from planner.network.recipes import Recipe, RecoveryTask
 from planner.network.surgery import cut
 from planner.network.training import TrainingTask, run_epoch
 from planner.network.vit import VisionTransformer
@@ -21,6 +22,10 @@ NUM_TIMING_IMAGES = 128
 # Enough for every recipe to take each of its steps.
 _TIMING_EPOCHS = 2
 _MAX_EPOCHS = 1_000_000
+
+
+# Maker of a recipe's task from training data, validation data and a number of epochs.
+TaskFactory = Callable[[DistillationData, DistillationData, int], RecoveryTask]
 
 
 @dataclass(frozen=True)
@@ -118,11 +123,10 @@ class _EpochTimer:
 
 def time_recipe(
     recipe: Recipe,
-    parts: tuple[SubModelPart, ...],
+    make_task: TaskFactory,
     teacher: VisionTransformer,
     samples: Samples,
     jitter: Jitter,
-    hidden: int,
     seed: int,
     device: str = "cpu",
 ) -> TimedRecipe:
@@ -130,11 +134,10 @@ def time_recipe(
 
     Args:
         recipe: Recipe to time.
-        parts: The sub-models as cut.
+        make_task: Maker of the recipe's task.
         teacher: Teacher of the distillation.
         samples: All images.
         jitter: Jitter of the images' copies.
-        hidden: Hidden units of the fusion.
         seed: Seed of everything that is drawn.
         device: Device on which the recipe is to be run.
     """
@@ -143,14 +146,16 @@ def time_recipe(
     start = time.perf_counter()
     data, validation = split_validation(make_distillation_data(teacher, few, jitter, seed, num_copies=1), seed=seed)
     timer = _EpochTimer(device)
-    task = RecoveryTask(parts, teacher, data, validation, hidden, _TIMING_EPOCHS, seed)
-    recipe(task, timer)
+    # Recipes may change sub-models outside of trainings.
+    task = make_task(data, validation, _TIMING_EPOCHS)
+    copies = tuple(replace(part, sub_model=copy.deepcopy(part.sub_model)) for part in task.parts)
+    recipe(replace(task, parts=copies), timer)
     overhead = time.perf_counter() - start - timer.seconds
     # A recipe extracts features whenever it runs: with empty blocks, to list its trainings takes next to no time.
-    empty = tuple(replace(part, sub_model=_without_blocks(part.sub_model)) for part in parts)
+    empty = tuple(replace(part, sub_model=_without_blocks(part.sub_model)) for part in task.parts)
     return TimedRecipe(
         recipe,
-        replace(task, parts=empty),
+        replace(task, parts=empty, whole=_without_blocks(task.whole)),
         scale * overhead,
         [[scale * seconds for seconds in call] for call in timer.epoch_seconds],
         NUM_COPIES if jitter.is_active else 1,

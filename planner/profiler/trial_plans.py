@@ -126,10 +126,13 @@ def run_trial(setting: TrialSetting, devices: Sequence[TrialDevice], on_epoch: C
     for d, device in enumerate(devices):
         heads, channels, kept = cheapest_cut(profile, device.classes, device.share)
         retention.append(tuple(kept.round(6).tolist()))
-        sub_model = cut(setting.whole, heads, channels, profile.kept_embed_dims(device.embed_dim))
-        parts.append(SubModelPart(f"device {d + 1}", sub_model, device.classes))
+        dims = profile.kept_embed_dims(device.embed_dim)
+        assert dims is not None
+        sub_model = cut(setting.whole, heads, channels, dims)
+        parts.append(SubModelPart(f"device {d + 1}", sub_model, device.classes, tuple(sorted(dims))))
     task = RecoveryTask(
         tuple(parts),
+        setting.whole,
         setting.whole,
         setting.training,
         setting.validation,
@@ -179,8 +182,8 @@ def _num_recipe_epochs(num_devices: int, epochs: int) -> int:
     tiny = VisionTransformer(Shape(1, 1, 1, 1, embed_dim=1, head_dim=1, num_heads=(), hidden_dim=()))
     two_images = Samples(torch.zeros(2, 1, 1, 1), torch.zeros(2, dtype=torch.long))
     data = make_distillation_data(tiny, two_images, Jitter(0.0, 0.0), seed=0)
-    parts = (SubModelPart("", tiny, (0,)),) * num_devices
-    RECIPES["default"](RecoveryTask(parts, tiny, data, data, 1, epochs, seed=0), count)
+    parts = (SubModelPart("", tiny, (0,), (0,)),) * num_devices
+    RECIPES["default"](RecoveryTask(parts, tiny, tiny, data, data, 1, epochs, seed=0), count)
     return counted
 
 

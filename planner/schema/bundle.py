@@ -9,7 +9,7 @@ class Manifest(Document):
     model: str
     """The model that was split: name of a shipped model, or path of a card."""
     recipe: str
-    """Training recipe that recovered the accuracy: default, ed-vit or devit."""
+    """Training recipe that recovered the accuracy: default, closed-form, ed-vit or devit."""
     epochs: int
     """Epochs of retraining: how often each sub-model saw as many images as there are."""
     seed: int

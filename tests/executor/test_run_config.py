@@ -56,7 +56,9 @@ def test_a_recipe_gives_the_same_bundle_every_time(run: SmallRun, recipe: str, t
 
 def test_an_unknown_recipe_names_the_nearest() -> None:
     """A misspelled recipe is refused with the nearest name."""
-    with pytest.raises(InputError, match=r"one of default, ed-vit, devit, got 'edvit'; did you mean 'ed-vit'\?"):
+    with pytest.raises(
+        InputError, match=r"one of default, closed-form, ed-vit, devit, got 'edvit'; did you mean 'ed-vit'\?"
+    ):
         find_recipe("edvit")
 
 

@@ -13,6 +13,7 @@ from planner.executor import time_budget
 from planner.executor.execute import cut_parts
 from planner.network import data
 from planner.network.checkpoint import load_model
+from planner.network.distillation_data import DistillationData
 from planner.network.fusion import Fusion
 from planner.network.recipes import RECIPES, RecoveryTask
 from planner.network.training import TrainFunction
@@ -54,7 +55,11 @@ def test_a_timed_recipe_counts_what_a_run_trains(run: SmallRun, tmp_path: Path, 
     parts = cut_parts(whole, run.profile, run.plan)
     before = [p.clone() for part in parts for p in part.sub_model.parameters()]
     samples, jitter = data.load(card, "train"), data.Jitter.of(card.training)
-    timed = time_budget.time_recipe(RECIPES[recipe], parts, whole, samples, jitter, run.profile.fusion_hidden, 0)
+
+    def make_task(training: DistillationData, validation: DistillationData, epochs: int) -> RecoveryTask:
+        return RecoveryTask(parts, whole, whole, training, validation, run.profile.fusion_hidden, epochs, 0)
+
+    timed = time_budget.time_recipe(RECIPES[recipe], make_task, whole, samples, jitter, 0)
     assert all(map(torch.equal, before, (p for part in parts for p in part.sub_model.parameters())))
     bundle = execute_run(run, tmp_path, recipe=recipe, epochs=3)
     lines = [json.loads(line) for line in (bundle / "metrics.jsonl").read_text().splitlines()]
@@ -92,4 +97,4 @@ def _training(epochs: int) -> Any:
 
 def _task() -> RecoveryTask:
     none: Any = None
-    return RecoveryTask((), none, none, none, 0, 1, 0)
+    return RecoveryTask((), none, none, none, none, 0, 1, 0)

@@ -1,64 +1,19 @@
 """More than a dozen classes: plans are valid, with every objective and demand."""
 
-from functools import lru_cache
+from functools import cache
 
 import pytest
 
 from planner.errors import InfeasibleError
 from planner.rules.check import check
-from planner.schema import Fleet, Goal, Plan, Profile
+from planner.schema import Fleet, Goal, Plan
 from planner.solver import SolveOptions, solve
-from tests.helpers.common import Json
+from tests.helpers.many_classes import GOALS, large
 from tests.helpers.random_instances import random_fleet, random_profile
 from tests.helpers.solver_instances import changed
 
 
-@lru_cache
-def large(num_classes: int) -> tuple[Profile, Fleet]:
-    """Return many classes on a gateway and 9 devices of 3 kinds; two kinds on one Wi-Fi, one with two precisions."""
-    of = random_profile(
-        num_classes, num_classes=num_classes, num_groups=8, widths=(8, 4), penalties=True, depth=3, num_heads=3
-    )
-    device = {"memory_budget": 2**20, "runtime_overhead": 0}
-    kinds = [
-        device | {"name": "hub", "macs_per_second": 4e8, "active_power_w": 3.0},
-        device | {"name": "pi", "count": 4, "macs_per_second": 1e8, "active_power_w": 2.0},
-        device | {"name": "cam", "count": 3, "macs_per_second": 6e7, "active_power_w": 1.0},
-        device | {"name": "box", "count": 2, "macs_per_second": 2e8, "active_power_w": 5.0},
-    ]
-    kinds[3]["precision"] = ["float32", "int8"]
-    wifi = {"bandwidth_mbps": 200, "latency_ms": 0.01, "shared": "wifi"}
-    links = [{"between": ["hub", name]} | wifi for name in ("pi", "cam")]
-    links.append({"between": ["hub", "box"], "bandwidth_mbps": 500, "latency_ms": 0.02})
-    return of, Fleet.model_validate({"aggregator": "hub", "devices": kinds, "links": links})
-
-
-GOALS: dict[str, Json] = {
-    "latency": {},
-    "survive": {"survive": 1},
-    "survive two": {"survive": 2, "objective": "devices"},
-    "pin": {"pin": {"3": ["pi-2", "box"], "5": ["hub"]}},
-    "forbid": {"forbid": {str(c): ["pi", "hub"] for c in range(8)}},
-    "together": {"together": [["0", "1", "2"], ["2", "9"], ["4", "11"]]},
-    "apart": {"apart": [["0", "1", "2", "3"], ["10", "11"]]},
-    "leave out": {"leave_out": ["box", "pi-1"]},
-    "energy limit": {"max_energy_mj": 20.0},
-    "all": {
-        "survive": 1,
-        "pin": {"3": ["pi-2"]},
-        "forbid": {"4": ["hub"]},
-        "together": [["0", "1"]],
-        "apart": [["5", "6"]],
-        "leave_out": ["cam-3"],
-        "max_latency_ms": 50.0,
-    },
-    "energy": {"objective": "energy", "max_latency_ms": 20.0},
-    "devices": {"objective": "devices", "max_latency_ms": 20.0},
-    "accuracy": {"objective": "accuracy", "max_latency_ms": 20.0},
-}
-
-
-@lru_cache
+@cache
 def plan_of(name: str, num_classes: int, seconds: float = 0.6) -> Plan:
     """Return a plan of `large` for one of the goals."""
     of, on = large(num_classes)

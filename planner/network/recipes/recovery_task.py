@@ -17,11 +17,12 @@ FUSION_EPOCH_FACTOR = 2
 
 @dataclass(frozen=True)
 class SubModelPart:
-    """One device's sub-model, as cut, and the classes that it answers for, as indices."""
+    """One device's sub-model, as cut, the classes that it answers for and the embed dims that it keeps, as indices."""
 
     device: str
     sub_model: VisionTransformer
     classes: tuple[int, ...]
+    embed_dims: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class RecoveryTask:
     """Sub-models whose accuracy is to be recovered, with the teacher, the data and the budget."""
 
     parts: tuple[SubModelPart, ...]
+    # Model from which the sub-models were cut; the teacher may be another.
+    whole: VisionTransformer
     teacher: VisionTransformer
     data: DistillationData
     # Decides when to stop: nothing is learned from it.

@@ -3,14 +3,25 @@
 import re
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from planner.rules.check import check
 from planner.schema import Goal
 from planner.solver import solve
+from planner.solver.exact.benders import search_exact
+from planner.solver.exact.subset_costs import SubsetCosts
+from planner.solver.exact.warm_start import NO_WARM_START
+from planner.solver.problem.clock import Clock
+from planner.solver.problem.instance import DEVICES, NEVER, Instance
+from planner.solver.problem.objective import ObjectiveFunction
+from planner.solver.problem.placement import is_plan
+from planner.solver.problem.search import SearchRequest, SearchResult
 from tests.helpers.advice import message_of_small
+from tests.helpers.column_assignments import columns_within, covers, enumerable_seeds, varied_costs
 from tests.helpers.pencil import fleet, fleet_data, profile
 from tests.helpers.solver_instances import SMALL, small, small_best
+from tests.helpers.varied_instances import varied_instance
 
 
 @pytest.mark.parametrize("seed", SMALL)
@@ -60,3 +71,85 @@ def test_a_plan_for_one_device_by_hand() -> None:
     assert plan.assignments[0].kept_heads == ((0, 1), (1,))
     assert plan.assignments[0].kept_channel_groups == ((0, 1), (0, 1))
     assert (plan.latency_us, plan.bound_us) == (497 + 34, 497 + 34)
+
+
+# --- the search itself
+
+
+def optimum(seed: int, objective: ObjectiveFunction, max_devices: int = NEVER) -> int:
+    """Return the best objective of all assignments of `varied` with their cheapest sub-models; `NEVER` if none."""
+    costs, options = varied_costs(seed), objective.instance.options
+    return min(
+        (
+            objective.value([options[i.option] for i in some], [int(costs[i.option, i.mask]) for i in some])
+            for some in covers(objective.instance, columns_within(costs))
+            if len(some) <= max_devices
+        ),
+        default=NEVER,
+    )
+
+
+@pytest.mark.parametrize("first", range(0, 40, 20))
+def test_the_search_obeys_a_limit_of_resources(first: int) -> None:
+    """With one device at most, the result is the best of those assignments, its own bound, and a plan."""
+    found = 0
+    for seed in enumerable_seeds()[first : first + 20]:
+        instance = varied_instance(seed)
+        objective = ObjectiveFunction(instance)
+        max_use = np.full(instance.num_resources, NEVER)
+        max_use[DEVICES] = 1
+        request = SearchRequest(objective, max_use=max_use)
+        result = search_exact(SubsetCosts(instance, NO_WARM_START), request, Clock(60))
+        best = optimum(seed, objective, max_devices=1)
+        if best >= NEVER:
+            assert (result.placed, result.bound) == (None, None)
+            continue
+        found += 1
+        assert result.placed is not None
+        assert is_plan(instance, result.placed)
+        assert len(result.placed) == 1
+        assert objective.value_of(result.placed) == result.bound == best
+    assert found >= 4
+
+
+def test_the_search_ends_early_where_it_may() -> None:
+    """With `enough`, any plan that good will do; with `give_up`, a bound that high; from the best plan, that plan."""
+    compared = 0
+    for seed in enumerable_seeds()[::3]:
+        instance = varied_instance(seed)
+        objective = ObjectiveFunction(instance)
+        best = optimum(seed, objective)
+        if best >= NEVER:
+            continue
+        compared += 1
+
+        def search(request: SearchRequest, i: Instance = instance) -> SearchResult:
+            return search_exact(SubsetCosts(i, NO_WARM_START), request, Clock(60))
+
+        good = search(SearchRequest(objective, enough=2 * best))
+        assert good.placed is not None
+        assert good.bound is not None
+        assert good.bound <= best <= objective.value_of(good.placed) <= 2 * best
+        hopeless = search(SearchRequest(objective, give_up=best // 2))
+        assert hopeless.bound is not None
+        assert best // 2 <= hopeless.bound <= best
+        proven = search(SearchRequest(objective)).placed
+        assert proven is not None
+        again = search(SearchRequest(objective, earlier=proven))
+        assert again == SearchResult(proven, best)
+    assert compared >= 8
+
+
+def test_out_of_time_the_earlier_plan_is_the_best_known() -> None:
+    """Without any time the search returns its start and a bound; without a start, nothing but a bound."""
+    seed = next(seed for seed in enumerable_seeds() if optimum(seed, ObjectiveFunction(varied_instance(seed))) < NEVER)
+    instance = varied_instance(seed)
+    objective = ObjectiveFunction(instance)
+    plan = search_exact(SubsetCosts(instance, NO_WARM_START), SearchRequest(objective), Clock(60)).placed
+    assert plan is not None
+    for earlier in ((), plan):
+        costs = SubsetCosts(instance, NO_WARM_START)
+        result = search_exact(costs, SearchRequest(objective, earlier=earlier), Clock(0))
+        assert result.bound is not None
+        assert result.bound <= objective.value_of(plan)
+        assert result.placed == (earlier or None)

@@ -40,17 +40,17 @@ def test_the_fleets_are_of_all_sorts() -> None:
 
 @pytest.mark.parametrize("first", range(0, len(VARIED), 20))
 def test_the_bounds_are_below_the_best_plan(first: int) -> None:
-    """Bounds on the slowest device, the fusion and the fleet's latency, by flow and by blocks, hold."""
+    """Bounds on the slowest device, the fusion and the fleet's latency, by flow and by intervals, hold."""
     for seed in set(feasible_seeds()) & set(range(first, first + 20)):
         of, on, goal = varied(seed)
         latency = best_of(of, on, Goal.model_validate(goal.model_dump() | {"objective": "latency"}))
         assert latency is not None
         instance, found_us = varied_instance(seed), varied_slowest_us(seed)
         bounds = ClassBounds(instance)
-        by_flow, by_blocks = bounds.slowest_us(Clock(60)), IntervalDP(instance, bounds).slowest_us(Clock(60))
+        by_flow, by_intervals = bounds.slowest_us(Clock(60)), IntervalDP(instance, bounds).slowest_us(Clock(60))
         assert by_flow is not None
-        assert by_blocks is not None
-        assert max(by_flow, by_blocks) <= found_us
+        assert by_intervals is not None
+        assert max(by_flow, by_intervals) <= found_us
         found = varied_best(seed)
         assert found is not None
         assert bounds.fusion_us(found_us) <= found.latency_us - found_us

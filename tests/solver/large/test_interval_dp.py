@@ -56,14 +56,14 @@ def assignable(instance: Instance, served: Ints) -> bool:
 @pytest.mark.parametrize("seed", range(40))
 def test_the_table_finds_a_sequence_where_there_is_one(seed: int) -> None:
     """By trying every sequence for random tables N, one is found exactly where one serves all slots."""
-    instance, blocks = tiny(seed)
-    assert blocks.exact
+    instance, intervals = tiny(seed)
+    assert intervals.exact
     copies = instance.survival_rules[0].min_devices
-    slots = [c for c in blocks.order.tolist() for _ in range(copies)]
+    slots = [c for c in intervals.order.tolist() for _ in range(copies)]
     rng = np.random.default_rng(seed)
     for _ in range(12):
         served = rng.integers(0, instance.num_classes + 1, (instance.num_classes, len(instance.groups)))
-        found = blocks.sequence(served, 0)
+        found = intervals.sequence(served, 0)
         possible = any(reaches_all(some, served, slots) for some in sequences(instance))
         assert (found is not None) == possible
         if found is not None:
@@ -74,16 +74,16 @@ def test_the_table_finds_a_sequence_where_there_is_one(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(40))
 def test_neighbours_are_enough(seed: int) -> None:
     """Where N never falls along the ranks, a sequence exists if any assignment of classes to devices does."""
-    instance, blocks = tiny(seed)
+    instance, intervals = tiny(seed)
     single = instance.survival_rules[0].min_devices == 1
     rng = np.random.default_rng(seed)
     for _ in range(6):
         drawn_counts = rng.integers(0, instance.num_classes, (instance.num_classes, len(instance.groups)))
         served = np.zeros_like(drawn_counts)
-        served[blocks.order] = np.sort(drawn_counts, axis=0)
-        found, possible = blocks.sequence(served, 0) is not None, assignable(instance, served)
+        served[intervals.order] = np.sort(drawn_counts, axis=0)
+        found, possible = intervals.sequence(served, 0) is not None, assignable(instance, served)
         assert found or not possible
-        # With copies, a block may hold two of a class, which no device may.
+        # With copies, an interval may hold two of a class, which no device may.
         assert found == possible or not single
 
 
@@ -91,9 +91,9 @@ def test_neighbours_are_enough(seed: int) -> None:
 def test_the_flow_says_an_order_where_tables_are_too_large(seed: int) -> None:
     """Without tables, the flow allows what the best plan does, with no more devices than a group has."""
     instance = varied_instance(seed)
-    blocks = IntervalDP(instance, ClassBounds(instance))
-    blocks.exact = False
-    assert blocks.possible(varied_slowest_us(seed))
-    found = blocks.sequence(ClassBounds(instance).served(varied_slowest_us(seed)), varied_slowest_us(seed))
+    intervals = IntervalDP(instance, ClassBounds(instance))
+    intervals.exact = False
+    assert intervals.possible(varied_slowest_us(seed))
+    found = intervals.sequence(ClassBounds(instance).served(varied_slowest_us(seed)), varied_slowest_us(seed))
     assert found is not None
     assert all(found.count(g) <= len(group.names) for g, group in enumerate(instance.groups))

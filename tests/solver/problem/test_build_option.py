@@ -41,7 +41,8 @@ def test_needs_are_the_floors_over_what_is_left(by_count: list[float], share: li
         floor = Fraction(min(1.0, by_count[n] * class_need[c])) - Fraction(RETENTION_TOLERANCE) / 2
         # A raised floor is stated in parts per million, so almost half of one is rounding.
         floor = max(floor, Fraction(raised) - Fraction("0.499e-6"))
-        need = 0 if floor <= 0 else 2 if not share[c] else min(2, floor / Fraction(share[c]))
+        highest = floor / Fraction(share[c]) if share[c] else Fraction(2)
+        need = Fraction(0) if floor <= 0 else min(Fraction(2), highest)
         assert abs(int(needs[c, n]) - math.ceil(need * IMPORTANCE_SCALE)) <= 1
 
 
