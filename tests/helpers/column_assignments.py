@@ -8,6 +8,7 @@ from functools import cache
 from planner.arrays import Ints
 from planner.solver.problem.column import Column
 from planner.solver.problem.instance import NEVER, Instance
+from planner.solver.problem.objective import ObjectiveFunction
 from tests.helpers.placements import devices_of
 from tests.helpers.sub_model_enumeration import exact_costs
 from tests.helpers.varied_instances import VARIED, varied_instance
@@ -64,3 +65,16 @@ def enumerable_seeds() -> list[int]:
 def varied_costs(seed: int) -> Ints:
     """Return t(o, S) of `varied` by enumeration, (O, 2^C)."""
     return exact_costs(varied_instance(seed))
+
+
+def optimum(seed: int, objective: ObjectiveFunction, max_devices: int = NEVER) -> int:
+    """Return the best objective of all assignments of `varied` with their cheapest sub-models; `NEVER` if none."""
+    costs, options = varied_costs(seed), objective.instance.options
+    return min(
+        (
+            objective.value([options[i.option] for i in some], [int(costs[i.option, i.mask]) for i in some])
+            for some in covers(objective.instance, columns_within(costs))
+            if len(some) <= max_devices
+        ),
+        default=NEVER,
+    )

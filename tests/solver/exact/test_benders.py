@@ -18,7 +18,7 @@ from planner.solver.problem.objective import ObjectiveFunction
 from planner.solver.problem.placement import is_plan
 from planner.solver.problem.search import SearchRequest, SearchResult
 from tests.helpers.advice import message_of_small
-from tests.helpers.column_assignments import columns_within, covers, enumerable_seeds, varied_costs
+from tests.helpers.column_assignments import enumerable_seeds, optimum
 from tests.helpers.pencil import fleet, fleet_data, profile
 from tests.helpers.solver_instances import SMALL, small, small_best
 from tests.helpers.varied_instances import varied_instance
@@ -74,19 +74,6 @@ def test_a_plan_for_one_device_by_hand() -> None:
 
 
 # --- the search itself
-
-
-def optimum(seed: int, objective: ObjectiveFunction, max_devices: int = NEVER) -> int:
-    """Return the best objective of all assignments of `varied` with their cheapest sub-models; `NEVER` if none."""
-    costs, options = varied_costs(seed), objective.instance.options
-    return min(
-        (
-            objective.value([options[i.option] for i in some], [int(costs[i.option, i.mask]) for i in some])
-            for some in covers(objective.instance, columns_within(costs))
-            if len(some) <= max_devices
-        ),
-        default=NEVER,
-    )
 
 
 @pytest.mark.parametrize("first", range(0, 40, 20))

@@ -13,12 +13,19 @@ from tests.helpers.many_classes import empty_loads
 NAMES = ("latency", "survive", "pin", "forbid", "together", "apart", "all")
 
 
-def started(name: str, num_classes: int = 13) -> tuple[Loads, list[int]]:
-    """Return loads with every class placed where it does the least harm, and all devices."""
+def spread(name: str, num_classes: int = 13) -> tuple[Loads, list[int]]:
+    """Return loads with every class placed, one device after the other as the demands allow, and all devices."""
     loads = empty_loads(name, num_classes)
     devices = list(range(len(loads.classes)))
     for device, pinned in enumerate(loads.fleet.pinned):
         loads.set(device, pinned)
+    turn = 0
+    for atom in [a for a in range(len(loads.fleet.atoms)) for _ in range(loads.fleet.copies)]:
+        for device in [*devices[turn:], *devices[:turn]]:
+            if loads.left[atom] > 0 and loads.may_take(device, atom):
+                loads.set(device, loads.with_atom(device, atom))
+                turn = (device + 1) % len(devices)
+                break
     assert place_rest(loads, devices, Clock(600))
     return loads, devices
 
@@ -26,7 +33,7 @@ def started(name: str, num_classes: int = 13) -> tuple[Loads, list[int]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_never_worse(name: str) -> None:
     """Whenever it reports progress, the slowest device is faster than before; all classes stay placed, as demanded."""
-    loads, devices = started(name)
+    loads, devices = spread(name)
     slowest_us = [int(loads.latency_us.max())]
     assert is_plan(loads.fleet.instance, loads.placed())
     for _ in local_search(loads, devices, Clock(0.25, deterministic=True)):
@@ -34,24 +41,14 @@ def test_it_is_never_worse(name: str) -> None:
         assert loads.left.max() <= 0
         assert is_plan(loads.fleet.instance, loads.placed())
     assert slowest_us == sorted(set(slowest_us), reverse=True)
-    assert int(loads.latency_us.max()) <= slowest_us[-1]
+    # From classes that nobody chose, there is much to gain.
+    assert slowest_us[-1] < 0.95 * slowest_us[0]
     assert is_plan(loads.fleet.instance, loads.placed())
-
-
-def test_it_helps() -> None:
-    """From one overloaded device, the classes are spread until the plan is much faster."""
-    loads, devices = empty_loads("latency", 13, min_retention=None), list(range(10))
-    loads.set(1, tuple(range(13)))
-    before_us = int(loads.latency_us.max())
-    for _ in local_search(loads, devices, Clock(0.5, deterministic=True)):
-        pass
-    assert int(loads.latency_us.max()) < 0.9 * before_us
-    assert sum(map(bool, loads.classes)) > 3
 
 
 def test_a_plan_good_enough_is_left_alone() -> None:
     """Where the slowest device is fast enough already, nothing is changed."""
-    loads, devices = started("latency")
+    loads, devices = spread("latency")
     before = list(loads.classes)
     assert not list(local_search(loads, devices, Clock(60), enough_us=int(loads.latency_us.max())))
     assert loads.classes == before
@@ -61,7 +58,7 @@ def test_a_plan_good_enough_is_left_alone() -> None:
 @pytest.mark.parametrize("name", ["devices", "energy", "pin", "survive"])
 def test_closing_devices_never_breaks_the_target(name: str, by_energy: bool) -> None:
     """Within a target that held before, fewer devices are used, or less energy; it still is a plan and in time."""
-    loads, devices = started(name)
+    loads, devices = spread(name)
     instance = loads.fleet.instance
     target_us = int(loads.latency_us.max()) + ClassBounds(instance).longest_us
     used, energy = sum(map(bool, loads.classes)), instance.energy(loads.placed())
@@ -77,7 +74,7 @@ def test_closing_devices_never_breaks_the_target(name: str, by_energy: bool) -> 
 
 def test_a_tight_target_keeps_its_devices() -> None:
     """Where no device can take more in time, all stay."""
-    loads, devices = started("latency")
+    loads, devices = spread("latency")
     before = list(loads.classes)
     close_devices(loads, devices, 0, False, Clock(600))
     assert loads.classes == before

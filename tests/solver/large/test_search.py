@@ -1,26 +1,30 @@
 """The large method on few classes: bounds and plans are sound, by brute force."""
 
+import numpy as np
 import pytest
 
 from planner.schema import Fleet, Goal, Profile
 from planner.solver.large.search import search_large
 from planner.solver.problem.build import build_instance
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import Instance
+from planner.solver.problem.instance import DEVICES, NEVER, Instance
 from planner.solver.problem.objective import ObjectiveFunction
 from planner.solver.problem.placement import is_plan
 from planner.solver.problem.search import SearchRequest, SearchResult
+from tests.helpers.column_assignments import enumerable_seeds, optimum
 from tests.helpers.random_instances import random_fleet, random_goal, random_profile
 from tests.helpers.solver_instances import SMALL, best_of, sharpened, small, small_best
+from tests.helpers.varied_instances import varied_instance
 
 
 def searched(instance: Instance) -> SearchResult:
-    """Return the result of the method for many classes."""
-    return search_large(instance, SearchRequest(ObjectiveFunction(instance, instance.goal.objective)), Clock(0.05))
+    """Return the result of the large method in little counted work."""
+    request = SearchRequest(ObjectiveFunction(instance, instance.goal.objective))
+    return search_large(instance, request, Clock(0.5, deterministic=True))
 
 
 @pytest.mark.parametrize("seed", SMALL[::4])
-def test_the_method_for_many_classes_is_sound_on_few(seed: int) -> None:
+def test_the_large_method_is_sound_on_few_classes(seed: int) -> None:
     """Its bound is below the optimum, its plan is not better, and feasible instances are never called infeasible."""
     drawn, on, goal = small(seed)
     best = small_best(seed)
@@ -68,3 +72,44 @@ def test_it_is_sound_with_demands(first: int) -> None:
             assert objective.value_of(found.placed) >= value - 1e-6, seed
     assert possible >= 6
     assert found_too >= 0.6 * possible
+
+
+def test_it_obeys_a_limit_of_devices() -> None:
+    """With one device at most, the plan has one, and the bound is below the best of those assignments."""
+    found_too = 0
+    for seed in enumerable_seeds()[::2]:
+        instance = varied_instance(seed)
+        objective = ObjectiveFunction(instance)
+        max_use = np.full(instance.num_resources, NEVER)
+        max_use[DEVICES] = 1
+        found = search_large(instance, SearchRequest(objective, max_use=max_use), Clock(0.5, deterministic=True))
+        best = optimum(seed, objective, max_devices=1)
+        assert best >= NEVER or found.bound is not None
+        assert found.bound is None or found.bound <= best
+        if found.placed is not None:
+            assert is_plan(instance, found.placed)
+            assert len(found.placed) == 1
+            found_too += 1
+    assert found_too >= 5
+
+
+def test_it_ends_early_where_it_may() -> None:
+    """The first plan good enough is taken, a bound too high gives up, and an earlier plan is not lost."""
+    compared = 0
+    for seed in enumerable_seeds()[::4]:
+        instance = varied_instance(seed)
+        objective = ObjectiveFunction(instance)
+        best = optimum(seed, objective)
+        plan = search_large(instance, SearchRequest(objective), Clock(0.5, deterministic=True)).placed
+        if plan is None or best >= NEVER:
+            continue
+        compared += 1
+        any_plan = search_large(instance, SearchRequest(objective, enough=NEVER - 1), Clock(60))
+        assert any_plan.placed is not None
+        assert any_plan.bound is not None
+        hopeless = search_large(instance, SearchRequest(objective, give_up=any_plan.bound), Clock(60))
+        assert hopeless.bound == any_plan.bound
+        again = search_large(instance, SearchRequest(objective, earlier=plan), Clock(0.5, deterministic=True))
+        assert again.placed is not None
+        assert objective.value_of(again.placed) <= objective.value_of(plan)
+    assert compared >= 5

@@ -1,0 +1,88 @@
+"""The closed-form recipe: sub-models are reconstructed without a training, and only the fusion is trained."""
+
+from collections.abc import Sequence
+from importlib import import_module
+
+import pytest
+import torch
+
+from planner.network.data import Jitter, Samples
+from planner.network.distillation_data import DistillationData, make_distillation_data
+from planner.network.recipes import RECIPES, RecoveryTask, SubModelPart
+from planner.network.surgery import cut
+from planner.network.training import TrainingTask, train_inline
+from planner.network.vit import Shape, VisionTransformer
+from tests.helpers.plain_vit import random_images, random_model
+
+SHAPE = Shape(
+    image_size=12,
+    patch_size=4,
+    in_channels=3,
+    num_classes=4,
+    embed_dim=12,
+    head_dim=3,
+    num_heads=(4, 4),
+    hidden_dim=(20, 20),
+)
+DIMS = (0, 1, 3, 4, 5, 7, 8, 9, 11)
+
+
+def data_of(whole: VisionTransformer, count: int = 48) -> DistillationData:
+    """Return images of four classes with the whole model's outputs."""
+    samples = Samples(random_images(SHAPE, count), torch.arange(count) % 4)
+    return make_distillation_data(whole, samples, Jitter(0.0, 0.0), seed=0)
+
+
+def task_of(whole: VisionTransformer) -> RecoveryTask:
+    """Return two narrow sub-models of two classes each, with a budget of three epochs."""
+    parts = tuple(
+        SubModelPart(name, cut(whole, [[0, d], [1]], [range(8), range(d, 20)], DIMS), classes, DIMS)
+        for d, (name, classes) in enumerate((("a", (0, 1)), ("b", (2, 3))), start=1)
+    )
+    return RecoveryTask(parts, whole, whole, data_of(whole), data_of(whole, 8), 6, 3, 0)
+
+
+def recovered(task: RecoveryTask, names: list[str]) -> torch.Tensor:
+    """Run the recipe, note the trainings' names, and return the fused logits of the data's images."""
+
+    def train(tasks: Sequence[TrainingTask]) -> None:
+        names.extend(training.name for training in tasks)
+        train_inline(tasks)
+
+    fusion = RECIPES["closed-form"](task, train)
+    images = task.data.images[torch.arange(len(task.data))]
+    with torch.no_grad():
+        logits: torch.Tensor = fusion(torch.cat([model.features(images) for model in task.sub_models], 1))
+    return logits
+
+
+def test_only_the_fusion_is_trained() -> None:
+    """One training, that of the fusion; yet every sub-model is another than as cut."""
+    task, names = task_of(random_model(SHAPE)), list[str]()
+    before = [part.sub_model.blocks[0].state_dict()["attn.proj.weight"].clone() for part in task.parts]
+    assert torch.isfinite(recovered(task, names)).all()
+    assert names == ["fusion"]
+    after = [part.sub_model.blocks[0].state_dict()["attn.proj.weight"] for part in task.parts]
+    assert not any(map(torch.equal, before, after))
+
+
+def test_the_same_task_gives_the_same_bits() -> None:
+    """Nothing is drawn but by the seed, so a run that starts again goes on from the same sub-models."""
+    first, second = (recovered(task_of(random_model(SHAPE)), []) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_each_sub_model_learns_from_its_own_classes_and_as_many_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 48 images, 24 are of a sub-model's classes, so all others are seen too; a limit draws some of them."""
+    seen: list[int] = []
+
+    def reconstruct(*arguments: object) -> None:
+        seen.append(len(arguments[-1]))  # type: ignore[arg-type]
+
+    # The package has a function of the module's name.
+    module = import_module("planner.network.recipes.closed_form")
+    monkeypatch.setattr(module, "reconstruct", reconstruct)
+    recovered(task_of(random_model(SHAPE)), [])
+    monkeypatch.setattr(module, "_MAX_IMAGES", 10)
+    recovered(task_of(random_model(SHAPE)), [])
+    assert seen == [48, 48, 10, 10]
