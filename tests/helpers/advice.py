@@ -139,12 +139,12 @@ def verify(of: Profile, on: Fleet, goal: Goal, message: str | None = None) -> li
             return latency_of(of, changed_fleet, changed_goal) < float("inf")
         return best_of(of, changed_fleet, changed_goal) is not None
 
-    guilty = blamed(message)
-    if guilty is not None:
-        assert set(guilty) <= set(demands(goal)), message
-        innocent = [demand for demand in demands(goal) if demand not in guilty]
-        assert not has_plan(on, without(goal, *innocent)), message
-        assert all(has_plan(on, without(goal, *innocent, demand)) for demand in guilty), message
+    named_demands = blamed(message)
+    if named_demands is not None:
+        assert set(named_demands) <= set(demands(goal)), message
+        others = [demand for demand in demands(goal) if demand not in named_demands]
+        assert not has_plan(on, without(goal, *others)), message
+        assert all(has_plan(on, without(goal, *others, demand)) for demand in named_demands), message
     named = changes(message)
     for change in named:
         assert has_plan(*done(on, goal, change)), f"{change}: {message}"

@@ -7,7 +7,7 @@ import pytest
 
 from planner.errors import InfeasibleError, InputError, PlannerError
 from planner.rules.check import check
-from planner.schema import Fleet, Profile
+from planner.schema import Fleet, Goal, Profile
 from planner.solver import solve
 from tests.helpers.common import Json
 from tests.helpers.pencil import fleet, fleet_data, profile
@@ -66,3 +66,12 @@ def test_large_budgets_and_fine_decimals_are_planned() -> None:
         device["memory_budget"] = 2**44
     on = Fleet.model_validate(fields)
     assert check(solve(drawn, on), drawn, on) == []
+
+
+def test_a_model_with_one_class_is_planned() -> None:
+    """One class on the fastest device that holds it, proven."""
+    drawn = random_profile(5, num_classes=1, num_groups=4)
+    on = random_fleet(drawn, 5, num_devices=3, tightness=2.0)
+    plan = solve(drawn, on, Goal(min_retention=0.5))
+    assert plan.status == "optimal"
+    assert [a.classes for a in plan.assignments] == [drawn.classes]

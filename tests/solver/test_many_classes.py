@@ -63,7 +63,7 @@ def test_the_objectives_differ() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_more_than_twelve_classes(seed: int) -> None:
-    """Where subsets cannot be enumerated, the plan passes the check and states its bound and gap."""
+    """The plan passes the check and states its bound and gap, though subsets cannot be enumerated."""
     drawn = random_profile(seed, num_classes=13 + 3 * seed, num_groups=8, kinds=("a",))
     on = random_fleet(drawn, seed, num_devices=4 + seed, tightness=2.0)
     plan = solve(drawn, on, options=SolveOptions(time_limit_s=1))

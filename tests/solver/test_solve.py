@@ -64,14 +64,14 @@ def test_a_latency_limit_is_exact_in_decimals() -> None:
 def test_progress_is_reported() -> None:
     """Bounds rise, latencies fall, and the last of both are the plan's."""
     drawn = random_profile(2, num_classes=8, num_groups=16)
-    told: list[tuple[float | None, float]] = []
+    reports: list[tuple[float | None, float]] = []
     plan = solve(
         drawn,
         random_fleet(drawn, 2, tightness=1.0),
-        options=SolveOptions(progress=lambda best, bound: told.append((best, bound))),
+        options=SolveOptions(progress=lambda best, bound: reports.append((best, bound))),
     )
-    bests = [best for best, _ in told if best is not None]
-    bounds = [bound for _, bound in told]
+    bests = [best for best, _ in reports if best is not None]
+    bounds = [bound for _, bound in reports]
     assert bests == sorted(bests, reverse=True)
     assert bounds == sorted(bounds)
     assert (bests[-1], bounds[-1]) == (plan.latency_us, plan.bound_us)

@@ -28,5 +28,6 @@ def halves_by_class(table: NDArray[Any], num_classes: int) -> Iterator[tuple[NDA
         num_classes: Number of these axes.
     """
     for axis in range(num_classes):
-        without, with_class = np.moveaxis(table, axis, 0)
-        yield without, with_class
+        by_class = np.moveaxis(table, axis, 0)
+        # Slices and not elements: with one class, elements would be numbers and no views.
+        yield by_class[:1], by_class[1:]

@@ -33,7 +33,7 @@ def test_bounds_hold_for_every_subset_with_their_binding_classes(seed: int) -> N
 
 
 def test_too_little_memory_is_proven_by_the_memory_that_is_needed() -> None:
-    """Where only memory is missing, the bound says for which other subsets it is missing too."""
+    """A bound on the memory says for which other subsets it is missing too."""
     proven = 0
     for seed in SEEDS:
         costs = SubModelCosts(instance_of(seed))

@@ -7,7 +7,8 @@ import pytest
 from planner.errors import InfeasibleError
 from planner.schema import Fleet, Goal
 from planner.solver import solve
-from tests.helpers.advice import FLOORS, blamed, changes, message_of, verify
+from planner.units import format_bytes
+from tests.helpers.advice import FLOORS, UNITS, blamed, changes, message_of, num_bytes_of, verify
 from tests.helpers.common import Json
 from tests.helpers.pencil import fleet, fleet_data, profile, profile_data
 
@@ -81,7 +82,7 @@ BLAMED: dict[str, tuple[Fleet, Json, list[str]]] = {
 
 @pytest.mark.parametrize("name", BLAMED)
 def test_contradicting_demands_are_named(name: str) -> None:
-    """Demands that contradict each other are named in the user's words, others are not."""
+    """Demands that contradict each other are named as settings, others are not."""
     on, goal, names = BLAMED[name]
     message = message_of(profile(), on, Goal.model_validate(FREE | goal))
     assert blamed(message) == names, message
@@ -145,3 +146,14 @@ def test_the_changes_work(name: str) -> None:
     """Repairs of the contradictions by hand work, and smaller or other changes do not."""
     on, goal, _ = BLAMED[name]
     verify(profile(), on, Goal.model_validate(FREE | goal))
+
+
+@pytest.mark.parametrize("power", range(0, 46, 3))
+def test_sizes_in_messages_are_on_the_safe_side(power: int) -> None:
+    """Demands are rounded up and supplies down, at any size."""
+    for num_bytes in (2**power, 2**power + 1, 2**power * 4 // 3, 2**power * 997 // 512):
+        for up in (False, True):
+            number, unit = format_bytes(num_bytes, rounding="up" if up else "down").split()
+            stated = num_bytes_of(number, unit)
+            assert stated >= num_bytes if up else stated <= num_bytes
+            assert abs(stated - num_bytes) <= max(1, UNITS[unit] / 10)

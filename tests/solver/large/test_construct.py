@@ -44,7 +44,7 @@ def test_every_class_is_placed(name: str, num_classes: int) -> None:
 
 
 def test_a_target_too_tight_is_given_up() -> None:
-    """Where most classes are left over, they are placed at any cost or not at all."""
+    """The construction fails if most classes are left over, unless they are placed at any cost."""
     loads = empty_loads("latency", 24)
     assert not constructed(loads, 0)
     assert (loads.left > 0).sum() > 0.1 * len(loads.left)

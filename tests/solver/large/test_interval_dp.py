@@ -73,7 +73,7 @@ def test_the_table_finds_a_sequence_where_there_is_one(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_neighbours_are_enough(seed: int) -> None:
-    """Where N never falls along the ranks, a sequence exists if any assignment of classes to devices does."""
+    """A sequence exists if any assignment of classes to devices does, provided that N never falls along the ranks."""
     instance, intervals = tiny(seed)
     single = instance.survival_rules[0].min_devices == 1
     rng = np.random.default_rng(seed)

@@ -27,7 +27,7 @@ def filled(name: str, seed: int) -> Loads:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_loads_are_consistent(name: str) -> None:
-    """What is left of each atom, and each device's latency and units, follow from the classes of the devices."""
+    """Copies left of each atom, latencies and units follow from the classes of the devices."""
     loads = filled(name, 0)
     fleet = loads.fleet
     for a, atom in enumerate(fleet.atoms):
@@ -46,7 +46,7 @@ def test_loads_are_consistent(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_device_may_take_what_the_demands_allow(name: str) -> None:
-    """An atom may join where it is not yet, breaks no demand of the device, and no loss takes both copies."""
+    """A device may take an atom that it has not, if no demand is broken and no loss takes both copies."""
     allowed = refused = 0
     for seed in range(3):
         loads = filled(name, seed)

@@ -47,7 +47,7 @@ def test_it_is_never_worse(name: str) -> None:
 
 
 def test_a_plan_good_enough_is_left_alone() -> None:
-    """Where the slowest device is fast enough already, nothing is changed."""
+    """Nothing is changed if the slowest device is fast enough already."""
     loads, devices = spread("latency")
     before = list(loads.classes)
     assert not list(local_search(loads, devices, Clock(60), enough_us=int(loads.latency_us.max())))
@@ -73,7 +73,7 @@ def test_closing_devices_never_breaks_the_target(name: str, by_energy: bool) -> 
 
 
 def test_a_tight_target_keeps_its_devices() -> None:
-    """Where no device can take more in time, all stay."""
+    """All devices stay in use if none can take more in time."""
     loads, devices = spread("latency")
     before = list(loads.classes)
     close_devices(loads, devices, 0, False, Clock(600))

@@ -125,7 +125,7 @@ def test_a_good_enough_solution_ends_a_solve() -> None:
 
 
 def test_a_search_returns_its_result_or_raises_its_error() -> None:
-    """What the search's thread returns or raises is returned or raised in the calling one."""
+    """The result or error of the search's thread is returned or raised in the calling one."""
     threads = []
 
     def search() -> str:

@@ -39,7 +39,7 @@ def test_allowed_subsets_are_those_that_break_no_demand() -> None:
 
 @pytest.mark.parametrize("first", range(0, len(SEEDS), 20))
 def test_latency_and_energy_equal_the_rules(first: int) -> None:
-    """Of random placements, the fleet's latency and energy are those of `rules.cost`."""
+    """The fleet's latency and energy of random placements are those of `rules.cost`."""
     shared = 0
     for seed in SEEDS[first : first + 20]:
         instance, rng = varied_instance(seed), np.random.default_rng(seed)
@@ -63,7 +63,7 @@ def test_latency_and_energy_equal_the_rules(first: int) -> None:
 
 
 def test_floors_are_those_of_the_check() -> None:
-    """What meets the floors is accepted by the check, and what is above them meets them."""
+    """Sub-models that meet the floors are accepted by the check, and those above the floors meet them."""
     met = missed = 0
     for seed in SEEDS[::3]:
         instance, rng = varied_instance(seed), np.random.default_rng(seed)

@@ -65,7 +65,7 @@ def test_energy_counts_where_it_is_minimised_or_limited() -> None:
 
 
 def test_objectives_of_random_placements_are_the_instances() -> None:
-    """Where no limit is broken, latency and energy are those of the instance."""
+    """Latency and energy are those of the instance, unless a limit is broken."""
     compared = 0
     for seed in VARIED[:40]:
         instance, rng = varied_instance(seed), np.random.default_rng(seed)

@@ -97,7 +97,7 @@ def test_plans_and_placements_round_trip(seed: int) -> None:
 
 
 def test_what_a_fleet_no_longer_has_is_left_out() -> None:
-    """Of an earlier plan, devices and classes that are gone are dropped, and the rest is kept."""
+    """Devices and classes that are gone are dropped from an earlier plan, and the rest is kept."""
     seed = next(seed for seed in VARIED if seed % 4 == 3 and two_devices(seed))
     profile, fleet, _ = varied(seed)
     plan = solve(profile, fleet, Goal(min_retention=0.1, survive=1))

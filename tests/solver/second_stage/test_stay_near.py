@@ -1,5 +1,6 @@
 """Starting from an earlier plan: equally good sub-models stay, and little moves."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import pytest
@@ -7,6 +8,17 @@ import pytest
 from planner.rules.check import check
 from planner.schema import Fleet, Goal, Plan, Profile
 from planner.solver import SolveOptions, solve
+from planner.solver.exact.benders import search_exact
+from planner.solver.exact.subset_costs import SubsetCosts
+from planner.solver.exact.warm_start import NO_WARM_START
+from planner.solver.problem.build import build_instance
+from planner.solver.problem.clock import Clock
+from planner.solver.problem.instance import Instance
+from planner.solver.problem.objective import ObjectiveFunction
+from planner.solver.problem.option import PlacedSubModel
+from planner.solver.problem.placement import by_device, is_plan
+from planner.solver.problem.search import SearchRequest
+from planner.solver.second_stage.stay_near import stay_near
 from tests.helpers.random_instances import random_fleet, random_profile
 from tests.helpers.solver_instances import (
     CHANGED,
@@ -18,8 +30,12 @@ from tests.helpers.solver_instances import (
     sharpened,
     with_device,
 )
+from tests.helpers.varied_instances import feasible_seeds, varied
 
 ROOMY = range(500, 512)
+
+# Sub-model of each used device.
+Placement = dict[str, PlacedSubModel]
 
 
 @lru_cache
@@ -121,7 +137,7 @@ def test_what_stays_is_not_filled_up() -> None:
 
 @pytest.mark.parametrize("num_classes", [13, 20])
 def test_from_a_plan_for_many_classes_no_worse_one_comes(num_classes: int) -> None:
-    """Where subsets cannot be enumerated, the result is at least as good as the earlier plan."""
+    """The result is at least as good as the earlier plan, though subsets cannot be enumerated."""
     drawn = random_profile(3, num_classes=num_classes, num_groups=8)
     on = random_fleet(drawn, 3, num_devices=4, tightness=2.0)
     plan = solve(drawn, on, options=SolveOptions(time_limit_s=2))
@@ -140,3 +156,71 @@ def test_the_most_accurate_plan_gives_idle_devices_work() -> None:
     assert few.lowest_retention == many.lowest_retention
     assert len(few.assignments) < len(many.assignments)
     assert sum(len(a.classes) for a in few.assignments) < sum(len(a.classes) for a in many.assignments)
+
+
+# --- the second stage itself
+
+
+def other_goals() -> Iterator[tuple[Instance, Placement]]:
+    """Yield instances of `varied`, each with the placement of the best plan for another goal."""
+    for seed in feasible_seeds()[:70]:
+        profile, fleet, goal = varied(seed)
+        other, instance = build_instance(profile, fleet, Goal(min_retention=0.2)), build_instance(profile, fleet, goal)
+        request = SearchRequest(ObjectiveFunction(other))
+        earlier = search_exact(SubsetCosts(other, NO_WARM_START), request, Clock(60)).placed or ()
+        options = {
+            (name, option.embed_dim, option.width_cost.precision): option
+            for option in instance.options
+            for name in instance.groups[option.group].names
+        }
+        # On the same options of this instance, where only needs and demands differ.
+        places = [
+            (name, options.get((name, p.option.embed_dim, p.option.width_cost.precision)), p)
+            for name, p in by_device(other, earlier, {}).items()
+        ]
+        yield instance, {name: PlacedSubModel(o, p.classes, p.kept) for name, o, p in places if o is not None}
+
+
+def move_costs(after: Placement, before: Placement) -> int:
+    """Return the cost of all moves: a sub-model is changed where its classes or its option are."""
+    cost = 0
+    for name, p in after.items():
+        old = before.get(name)
+        cost += 2 * len(set(p.classes) - set(old.classes if old else ()))
+        cost += old is None or (old.option, old.classes) != (p.option, p.classes)
+    return cost
+
+
+def test_it_is_as_good_as_the_best_and_moves_no_more() -> None:
+    """The result is a plan with the best objective, which uses no more, and moves at most as much as the best plan."""
+    compared = fewer = 0
+    for instance, earlier in other_goals():
+        name = instance.goal.objective
+        if name == "accuracy":
+            continue
+        objective, costs = ObjectiveFunction(instance, name), SubsetCosts(instance, NO_WARM_START)
+        best = search_exact(costs, SearchRequest(objective), Clock(60)).placed
+        assert best is not None
+        near = stay_near(instance, best, earlier, costs, objective, Clock(60))
+        placed = list(near.values())
+        assert is_plan(instance, placed)
+        assert objective.value_of(placed) <= objective.value_of(best)
+        assert (instance.used(p.option for p in placed) <= instance.used(p.option for p in best)).all()
+        names = {device: g for g, group in enumerate(instance.groups) for device in group.names}
+        assert all(names[device] == p.option.group for device, p in near.items())
+        anew = by_device(instance, best, earlier)
+        assert move_costs(near, earlier) <= move_costs(anew, earlier)
+        compared += 1
+        fewer += move_costs(near, earlier) < move_costs(anew, earlier)
+    assert compared >= 20
+    assert fewer >= 3
+
+
+def test_out_of_time_the_best_is_kept() -> None:
+    """Without any time, the best placement is given to the devices that it moves least on."""
+    instance, earlier = next(other_goals())
+    objective, costs = ObjectiveFunction(instance), SubsetCosts(instance, NO_WARM_START)
+    best = search_exact(costs, SearchRequest(objective), Clock(60)).placed
+    assert best is not None
+    fresh = SubsetCosts(instance, NO_WARM_START)
+    assert stay_near(instance, best, earlier, fresh, objective, Clock(0)) == by_device(instance, best, earlier)

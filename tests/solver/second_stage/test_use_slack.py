@@ -37,7 +37,7 @@ def test_leave_idle_leaves_the_latency(seed: int) -> None:
 
 
 def test_leave_idle_leaves_devices_idle() -> None:
-    """Of two equal devices one can serve both classes in time; the other is used unless left idle."""
+    """One of two equal devices can serve both classes in time; the other is used unless left idle."""
     box = {"macs_per_second": 3e6, "memory_budget": 10_000, "runtime_overhead": 0}
     two = fleet(
         devices=[box | {"name": "gateway"}, box | {"name": "twin", "macs_per_second": 1e12}],
@@ -74,11 +74,10 @@ def best_placement(instance: Instance, costs: SubsetCosts) -> tuple[PlacedSubMod
     return search_exact(costs, SearchRequest(objective), Clock(60)).placed
 
 
-@pytest.mark.parametrize("first", range(0, 60, 20))
-def test_the_objective_stays_and_retention_grows(first: int) -> None:
+def test_the_objective_stays_and_retention_grows() -> None:
     """The result is a plan, no slower, on no more devices where they count, and each sub-model retains as much."""
     compared, reassigned, lost, won = 0, 0, 0.0, 0.0
-    for seed in feasible_seeds()[first : first + 20]:
+    for seed in feasible_seeds()[:60]:
         instance = varied_instance(seed)
         costs = SubsetCosts(instance, NO_WARM_START)
         placed = best_placement(instance, costs)
@@ -105,7 +104,7 @@ def test_the_objective_stays_and_retention_grows(first: int) -> None:
         else:
             reassigned += 1
         lost, won = lost + max(0.0, before - after), won + max(0.0, after - before)
-    assert compared >= 10
+    assert compared >= 30
     assert reassigned >= 1
     # Other class subsets may lift the least retained class at the expense of the sum; little is lost so.
     assert won > 3 + 10 * lost

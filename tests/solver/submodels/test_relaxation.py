@@ -50,8 +50,8 @@ def test_relaxations_of_memory_are_bounds(seed: int) -> None:
                 assert smallest == NO_SUB_MODEL
             elif smallest < NO_SUB_MODEL:
                 # The bound counts what is beyond the empty sub-model, which was rounded up.
-                most_grains = (smallest - empty_bytes + 1) * option.costs.grains_per_byte
-                assert bound.by_count[len(classes) - 1] <= most_grains
+                max_grains = (smallest - empty_bytes + 1) * option.costs.grains_per_byte
+                assert bound.by_count[len(classes) - 1] <= max_grains
 
 
 @pytest.mark.parametrize("seed", SEEDS[1::6])

@@ -1,0 +1,95 @@
+"""Plans of placements, whatever made them: the check recomputes every number."""
+
+import numpy as np
+import pytest
+
+from planner.rules.check import check
+from planner.schema import Goal, Plan
+from planner.solver.baselines import greedy
+from planner.solver.exact.warm_start import NO_WARM_START
+from planner.solver.optimise import PPM
+from planner.solver.plan import Solution, plan_of
+from planner.solver.problem.build import build_instance
+from planner.solver.problem.option import PlacedSubModel
+from planner.solver.problem.placement import by_device, is_plan
+from tests.helpers.paper_plans import COMPUTE_US, FUSION_US, TRAVEL_US, powered
+from tests.helpers.pencil import profile
+from tests.helpers.placements import random_placement
+from tests.helpers.random_instances import random_fleet, random_profile
+from tests.helpers.solver_instances import roomy
+from tests.helpers.varied_instances import varied
+
+
+def test_random_placements_pass_the_check() -> None:
+    """The check accepts every stated number of random sub-models that happen to be a plan."""
+    found = 0
+    for seed in range(60):
+        of, on, _ = varied(seed)
+        instance, rng = build_instance(of, roomy(on), Goal(min_retention=0.05)), np.random.default_rng(seed)
+        for _ in range(6):
+            placed = random_placement(instance, rng)
+            if is_plan(instance, list(placed.values())):
+                plan = plan_of(Solution(instance, placed, 0, NO_WARM_START), seed=7, seconds=1.23456)
+                assert check(plan, of, instance.fleet) == []
+                assert (plan.bound_us, plan.status, plan.gap) == (0, "feasible", 1.0)
+                assert (plan.solver.seed, plan.solver.seconds) == (7, 1.235)
+                assert {a.device for a in plan.assignments} == placed.keys()
+                found += 1
+    assert found > 40
+
+
+def test_placements_by_a_baseline_pass_the_check() -> None:
+    """Devices are listed in the order of the fleet, the others are idle."""
+    of = random_profile(2, num_classes=8, num_groups=8)
+    on = roomy(random_fleet(of, 2, num_devices=5))
+    instance = build_instance(of, on, Goal())
+    placement = by_device(instance, greedy(instance, seed=3), {})
+    plan = plan_of(Solution(instance, placement, 5, NO_WARM_START), seed=3, seconds=0.0)
+    assert check(plan, of, on) == []
+    order = [member.name for member in on.members]
+    assert [a.device for a in plan.assignments] == [name for name in order if name in placement]
+    assert list(plan.idle) == [name for name in order if name not in placement]
+
+
+def whole_model_on_near(goal: Goal, bound: int) -> Plan:
+    """Return the plan of the whole model at embed dim 8 on `near`, with a bound in the solver's units."""
+    instance = build_instance(profile(), powered(), goal)
+    (option,) = [o for o in instance.options if (o.device.name, o.embed_dim) == ("near", 8)]
+    placement = {"near": PlacedSubModel(option, (0, 1), tuple(range(len(instance.units))))}
+    plan = plan_of(Solution(instance, placement, bound, NO_WARM_START), seed=0, seconds=0.0)
+    assert check(plan, profile(), powered()) == []
+    return plan
+
+
+LATENCY_US = COMPUTE_US["near"] + sum(TRAVEL_US["near"]) + FUSION_US[1]
+# 2.5 W for 29 us; the powers 2, 2.5 and 1 W are whole in halves of a microjoule per microsecond.
+ENERGY_MJ, ENERGY = 0.0725, 2 * 72.5
+
+
+def test_latency_is_certified_by_its_bound() -> None:
+    """A bound equal to the latency makes it optimal; a lower one is the gap."""
+    plan = whole_model_on_near(Goal(), LATENCY_US)
+    assert (plan.latency_us, plan.bound_us, plan.status, plan.gap) == (LATENCY_US, LATENCY_US, "optimal", 0.0)
+    plan = whole_model_on_near(Goal(), LATENCY_US - 100)
+    assert plan.status == "feasible"
+    assert plan.gap == pytest.approx(100 / LATENCY_US)
+
+
+def test_energy_is_stated_in_millijoules() -> None:
+    """Bounds are rounded down to nanojoules, and equal the energy exactly where that is proven."""
+    goal = Goal(objective="energy", max_latency_ms=100)
+    plan = whole_model_on_near(goal, int(ENERGY))
+    assert (plan.objective_value, plan.objective_bound, plan.status) == (ENERGY_MJ, ENERGY_MJ, "optimal")
+    plan = whole_model_on_near(goal, int(ENERGY) - 2)
+    assert (plan.objective_value, plan.objective_bound, plan.status) == (ENERGY_MJ, 0.0715, "feasible")
+
+
+def test_devices_and_retention_are_stated_as_they_are() -> None:
+    """A number of devices is its own unit; retention is bounded from above, in parts per million."""
+    plan = whole_model_on_near(Goal(objective="devices", max_latency_ms=100), 1)
+    assert (plan.objective_value, plan.objective_bound, plan.status) == (1, 1, "optimal")
+    goal = Goal(objective="accuracy", max_latency_ms=100)
+    plan = whole_model_on_near(goal, PPM)
+    assert (plan.objective_value, plan.objective_bound, plan.status) == (1.0, 1.0, "optimal")
+    # The latency that is stated beside is bounded too, whatever was searched for.
+    assert 0 < plan.bound_us <= plan.latency_us
