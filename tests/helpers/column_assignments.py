@@ -5,6 +5,8 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import cache
 
+import numpy as np
+
 from planner.arrays import Ints
 from planner.solver.problem.column import Column
 from planner.solver.problem.instance import NEVER, Instance
@@ -78,3 +80,13 @@ def optimum(seed: int, objective: ObjectiveFunction, max_devices: int = NEVER) -
         ),
         default=NEVER,
     )
+
+
+def dearer_costs(seed: int) -> Ints:
+    """Return random costs between t(o, S) and the whole model's, the higher the larger the class subset, (O, 2^C)."""
+    instance, rng, exact = varied_instance(seed), np.random.default_rng(seed), varied_costs(seed)
+    whole = [instance.compute_us(option, range(len(instance.units))) for option in instance.options]
+    per_class = rng.integers(0, 60, (len(exact), instance.num_classes))
+    masks = np.arange(exact.shape[1])
+    extra = per_class @ (masks[None, :] >> np.arange(per_class.shape[1])[:, None] & 1)
+    return np.where(exact < NEVER, np.minimum(np.array(whole)[:, None], exact + extra), NEVER)

@@ -61,6 +61,11 @@ def empty_loads(name: str, num_classes: int, min_retention: float | None = 0.5) 
     """Return the loads of `large` for one of the goals, with no class on any device."""
     profile, fleet = large(num_classes)
     floors = {} if min_retention is None else {"min_retention": min_retention}
-    instance = build_instance(profile, fleet, Goal.model_validate(GOALS[name] | floors))
+    return loads_of(profile, fleet, Goal.model_validate(GOALS[name] | floors))
+
+
+def loads_of(profile: Profile, fleet: Fleet, goal: Goal) -> Loads:
+    """Return loads with no class on any device."""
+    instance = build_instance(profile, fleet, goal)
     fleet_data = FleetData(instance, ClassBounds(instance))
     return Loads(fleet_data, SubModelCache(instance, Clock(600)), [0] * len(fleet_data.groups))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from planner.rules.check import check
-from planner.schema import Goal, Plan
+from planner.schema import Fleet, Goal, Plan
 from planner.solver.baselines import greedy
 from planner.solver.exact.warm_start import NO_WARM_START
 from planner.solver.optimise import PPM
@@ -51,13 +51,14 @@ def test_placements_by_a_baseline_pass_the_check() -> None:
     assert list(plan.idle) == [name for name in order if name not in placement]
 
 
-def whole_model_on_near(goal: Goal, bound: int) -> Plan:
+def whole_model_on_near(goal: Goal, bound: int, on: Fleet | None = None) -> Plan:
     """Return the plan of the whole model at embed dim 8 on `near`, with a bound in the solver's units."""
-    instance = build_instance(profile(), powered(), goal)
+    on = on or powered()
+    instance = build_instance(profile(), on, goal)
     (option,) = [o for o in instance.options if (o.device.name, o.embed_dim) == ("near", 8)]
     placement = {"near": PlacedSubModel(option, (0, 1), tuple(range(len(instance.units))))}
     plan = plan_of(Solution(instance, placement, bound, NO_WARM_START), seed=0, seconds=0.0)
-    assert check(plan, profile(), powered()) == []
+    assert check(plan, profile(), on) == []
     return plan
 
 
@@ -82,6 +83,11 @@ def test_energy_is_stated_in_millijoules() -> None:
     assert (plan.objective_value, plan.objective_bound, plan.status) == (ENERGY_MJ, ENERGY_MJ, "optimal")
     plan = whole_model_on_near(goal, int(ENERGY) - 2)
     assert (plan.objective_value, plan.objective_bound, plan.status) == (ENERGY_MJ, 0.0715, "feasible")
+    # 2.0625 W is whole in sixteenths: 955 of them are 59.6875 uJ, and 29 us take 59.8125 uJ.
+    devices = [d | {"active_power_w": 2.0625} for d in powered().model_dump(mode="json")["devices"]]
+    plan = whole_model_on_near(goal, 955, powered(devices=devices))
+    assert plan.objective_value == pytest.approx(0.059812, abs=1e-6)
+    assert plan.objective_bound == 0.059687
 
 
 def test_devices_and_retention_are_stated_as_they_are() -> None:

@@ -146,6 +146,7 @@ def fingerprint(units: Units, option: Option) -> str:
     for array in (units.block, units.is_head, units.size, units.importance, costs.unit_ticks, costs.unit_grains):
         digest.update(array.tobytes())
     digest.update(costs.peaks.tobytes())
+    digest.update(costs.member.tobytes())
     return digest.hexdigest()
 
 

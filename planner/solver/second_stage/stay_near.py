@@ -1,4 +1,4 @@
-"""Staying near an earlier plan: of all plans as good as the best, the one that moves least.
+"""Staying near an earlier plan: of plans as good as the best, the one of the columns at hand that moves least.
 
 Moves are what must be sent: first the classes new to a device, then the devices whose sub-model changes at all. It is
 a lexicographic second objective, the first one held as a constraint.

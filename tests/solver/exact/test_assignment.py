@@ -60,7 +60,7 @@ def richness(columns: list[Column], retention: dict[Column, dict[int, int]], num
 def test_the_richest_cover_retains_most() -> None:
     """The sum of retention, and the least of any class as often as there are classes, is maximal to a thousandth."""
     found = 0
-    for seed in SEEDS[::4]:
+    for seed in SEEDS:
         instance, rng = varied_instance(seed), np.random.default_rng(seed)
         columns = columns_within(varied_costs(seed))
         retention = {i: {c: int(rng.integers(0, 10**6)) for c in i.classes} for i in columns}
@@ -80,7 +80,7 @@ def test_the_richest_cover_retains_most() -> None:
             assert within(instance, chosen, max_use)
             best = max(richness(some, retention, instance.num_classes) for some in possible)
             assert richness(chosen, retention, instance.num_classes) >= 0.999 * best - 1
-    assert found >= 5
+    assert found >= 20
 
 
 def test_out_of_time_there_is_no_answer() -> None:

@@ -6,18 +6,24 @@ import numpy as np
 import pytest
 
 from planner.rules.demands import demands_of
+from planner.schema import Fleet, Goal
 from planner.solver.large.loads import Loads
 from planner.solver.problem.instance import NEVER
 from planner.solver.problem.subsets import mask_of
-from tests.helpers.many_classes import empty_loads
+from tests.helpers.many_classes import empty_loads, large, loads_of
 from tests.helpers.placements import names_of, relays_of
 
 NAMES = ("pin", "forbid", "together", "apart", "survive", "all")
 
 
 def filled(name: str, seed: int) -> Loads:
-    """Return loads where devices took random atoms that they may take."""
-    loads, rng = empty_loads(name, 13), np.random.default_rng(seed)
+    """Return the loads of a goal, partly filled."""
+    return fill(empty_loads(name, 13), seed)
+
+
+def fill(loads: Loads, seed: int) -> Loads:
+    """Let devices take random atoms that they may take."""
+    rng = np.random.default_rng(seed)
     for _ in range(40):
         device, atom = int(rng.integers(len(loads.classes))), int(rng.integers(len(loads.fleet.atoms)))
         if loads.left[atom] > 0 and loads.may_take(device, atom):
@@ -44,12 +50,23 @@ def test_loads_are_consistent(name: str) -> None:
     assert [p.classes for p in loads.placed()] == [classes for classes in loads.classes if classes]
 
 
-@pytest.mark.parametrize("name", NAMES)
+def relayed_loads(seed: int) -> Loads:
+    """Return loads of a fleet with cameras behind a relay, where each class must survive a loss, partly filled."""
+    profile, _ = large(13)
+    device = {"memory_budget": 2**20, "runtime_overhead": 0, "macs_per_second": 1e8}
+    devices = [device | {"name": name} for name in ("hub", "relay", "pi")] + [device | {"name": "cam", "count": 3}]
+    link = {"bandwidth_mbps": 200, "latency_ms": 0.01}
+    links = [{"between": pair} | link for pair in (("hub", "relay"), ("hub", "pi"), ("relay", "cam"))]
+    fleet = Fleet.model_validate({"aggregator": "hub", "devices": devices, "links": links})
+    return fill(loads_of(profile, fleet, Goal(survive=1, min_retention=0.5)), seed)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "relayed"])
 def test_a_device_may_take_what_the_demands_allow(name: str) -> None:
     """A device may take an atom that it has not, if no demand is broken and no loss takes both copies."""
     allowed = refused = 0
     for seed in range(3):
-        loads = filled(name, seed)
+        loads = relayed_loads(seed) if name == "relayed" else filled(name, seed)
         fleet, instance = loads.fleet, loads.fleet.instance
         demands = demands_of(instance.profile, instance.fleet, instance.goal)
         of_device, relays = dataclasses.replace(demands, pinned={}, survive=0), relays_of(instance)

@@ -62,6 +62,17 @@ def test_survival_rules_by_hand() -> None:
     assert [(rule.min_devices, rule.groups) for rule in single.survival_rules] == [(1, frozenset({0, 1, 2}))]
 
 
+def test_a_relay_is_like_no_other_device_where_losses_must_be_survived() -> None:
+    """`near` and its twin are one group, until it matters that only `near` relays for `far`."""
+    near, link = fleet_data()["devices"][1], fleet_data()["links"][0]
+    devices = [*fleet_data()["devices"], near | {"name": "twin"}]
+    on = fleet(devices=devices, links=[*fleet_data()["links"], link | {"between": ["gateway", "twin"]}])
+    goals = (Goal(min_retention=0.0), Goal(min_retention=0.0, survive=1))
+    without, surviving = ({g.names for g in build_instance(profile(), on, goal).groups} for goal in goals)
+    assert without == {("gateway",), ("near", "twin"), ("far",)}
+    assert surviving == {("gateway",), ("near",), ("twin",), ("far",)}
+
+
 def test_energy_is_scaled_to_whole_numbers() -> None:
     """2.5 W and 1 W are whole in halves of a microjoule per microsecond; the limit is rounded down."""
     devices = [d | {"active_power_w": power} for d, power in zip(fleet_data()["devices"], (1.0, 2.5, 1.0), strict=True)]

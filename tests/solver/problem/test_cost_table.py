@@ -228,7 +228,12 @@ def test_filling_obeys_a_new_term(seed: int) -> None:
 
 
 def test_warm_starts_are_not_shared_across_a_new_term() -> None:
-    """An option with one more term has another fingerprint, so what was proven of it is not taken over."""
+    """An option with one more term, or with other activations, has another fingerprint: no proof is taken over."""
     instance = instance_of(3)
-    toy = with_toy_term(instance, instance.options[0])[1]
-    assert fingerprint(instance.units, toy) != fingerprint(instance.units, instance.options[0])
+    option = instance.options[0]
+    toy = with_toy_term(instance, option)[1]
+    first, *others = option.costs.unit_sets
+    larger = dataclasses.replace(first, peak_grains=first.peak_grains + 1)
+    costs = dataclasses.replace(option.costs, unit_sets=(larger, *others))
+    hashes = {fingerprint(instance.units, o) for o in (option, toy, dataclasses.replace(option, costs=costs))}
+    assert len(hashes) == 3

@@ -6,11 +6,12 @@ import pytest
 from planner.rules.demands import demands_of
 from planner.schema import Goal
 from planner.solver.problem.build import build_instance
-from planner.solver.problem.covering import cover_rows, group_rows, resource_rows
+from planner.solver.problem.covering import GroupRow, cover_rows, group_rows, resource_rows
 from planner.solver.problem.instance import EMBED_DIMS, NEVER, Instance
 from planner.solver.problem.option import PlacedSubModel
 from planner.solver.problem.placement import is_plan
 from planner.solver.problem.subsets import classes_of
+from tests.helpers.pencil import fleet, fleet_data, profile
 from tests.helpers.placements import Masks, assignments, devices_of, relays_of, served_by
 from tests.helpers.solver_instances import roomy
 from tests.helpers.varied_instances import varied
@@ -66,6 +67,17 @@ def test_rows_are_the_demands(first: int) -> None:
             met, broken = met + expected, broken + (not expected)
     assert met > 20
     assert broken > 20
+
+
+def test_group_rows_by_hand() -> None:
+    """All devices of a group with a pinned class are used; of others, any number."""
+    gateway, board, _ = fleet_data()["devices"]
+    link = {"between": ["gateway", "pi"], "bandwidth_mbps": 8, "latency_ms": 1}
+    on = fleet(devices=[gateway, board | {"name": "pi", "count": 3}], links=[link])
+    goals = (Goal(min_retention=0.0), Goal(min_retention=0.0, pin={"a": ("pi",)}))
+    free, pinned = (group_rows(build_instance(profile(), on, goal).groups) for goal in goals)
+    assert free == [GroupRow(0, 0, 1), GroupRow(1, 0, 3)]
+    assert pinned == [GroupRow(0, 0, 1), GroupRow(1, 3, 3)]
 
 
 def test_resource_rows_are_the_limits_there_are() -> None:
