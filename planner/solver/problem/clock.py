@@ -62,7 +62,7 @@ class Clock:
         return Clock(self.seconds, self.deterministic, self._shared)
 
     def grace(self) -> "Clock":
-        """Return a clock for what must still be done where the time is over: a tenth of it, or a second, but no more than the time itself."""
+        """Return a clock for what must still be done when time is over: a tenth of it, or a second if that was granted."""
         return self.again().part(max(_LEAST_GRACE_S, _SHARE_OF_GRACE * self.seconds))
 
     def left(self) -> float:
