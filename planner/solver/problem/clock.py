@@ -12,9 +12,9 @@ from ortools.sat.python import cp_model
 T = TypeVar("T")
 
 # A solver is never given less than this [s]: with nothing it says nothing.
-_LEAST_S = 0.01
+_MIN_S = 0.01
 # How long a grace is at least [s], and as a share of the time.
-_LEAST_GRACE_S, _SHARE_OF_GRACE = 1.0, 0.1
+_MIN_GRACE_S, _SHARE_OF_GRACE = 1.0, 0.1
 
 
 @dataclass
@@ -62,8 +62,8 @@ class Clock:
         return Clock(self.seconds, self.deterministic, self._shared)
 
     def grace(self) -> "Clock":
-        """Return a clock for what must still be done when time is over: a tenth of it, or a second if that was granted."""
-        return self.again().part(max(_LEAST_GRACE_S, _SHARE_OF_GRACE * self.seconds))
+        """Return a clock for what must be done when time is over: a tenth of it, or a second if that was granted."""
+        return self.again().part(max(_MIN_GRACE_S, _SHARE_OF_GRACE * self.seconds))
 
     def left(self) -> float:
         """Return the seconds that are left."""
@@ -95,7 +95,7 @@ class Clock:
 
         It ends early with any solution whose objective, to be small, is at most `enough`.
         """
-        seconds = max(_LEAST_S, min(self.left(), max_s))
+        seconds = max(_MIN_S, min(self.left(), max_s))
         # One worker gives the same answer every time.
         solver.parameters.num_workers = 1
         # ortools 9.15 can cut off the optimum where at-most-ones lie within linear rows, and call the rest
