@@ -16,10 +16,10 @@ from torch import Tensor
 from planner.errors import InputError
 from planner.network.naming_schemes import Scheme, in_file
 
-# Names of the factors in checkpoints, by the layer into which they are folded.
+# timm's names of the factors, by the layer into which they are folded.
 _FACTORS = {
-    "attn.proj": re.compile(r"(?:blocks\.(\d+)\.ls1\.gamma|.*encoder\.layer\.(\d+)\.layer_scale1\.lambda1)"),
-    "mlp.fc2": re.compile(r"(?:blocks\.(\d+)\.ls2\.gamma|.*encoder\.layer\.(\d+)\.layer_scale2\.lambda1)"),
+    "attn.proj": re.compile(r"blocks\.(\d+)\.ls1\.gamma"),
+    "mlp.fc2": re.compile(r"blocks\.(\d+)\.ls2\.gamma"),
 }
 
 
@@ -40,8 +40,7 @@ def fold_layer_scale(source: Path, state: Mapping[str, Tensor], names: Scheme) -
             found = pattern.fullmatch(factor)
             if found is None:
                 continue
-            block = next(filter(None, found.groups()))
-            weight, bias = (in_file(names, f"blocks.{block}.{layer}.{end}")[0] for end in ("weight", "bias"))
+            weight, bias = (in_file(names, f"blocks.{found[1]}.{layer}.{end}")[0] for end in ("weight", "bias"))
             for name in (weight, bias):
                 if name not in folded or folded[name].shape[:1] != gamma.shape:
                     got = "none" if name not in folded else f"shape {tuple(folded[name].shape)}"

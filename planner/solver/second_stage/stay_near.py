@@ -63,20 +63,20 @@ def stay_near(
     fallback = by_device(instance, best, earlier)
     try:
         for _ in range(_MAX_ROUNDS):
-            picks = _least_moves(subset_costs, earlier, limits, max_use, energy, clock)
-            if picks is None:
+            columns = _least_moves(subset_costs, earlier, limits, max_use, energy, clock)
+            if columns is None:
                 return fallback
-            unbuilt = [i for i in picks.values() if subset_costs.upper_bound[i.option, i.mask] > limits[i.option]]
+            unbuilt = [i for i in columns.values() if subset_costs.upper_bound[i.option, i.mask] > limits[i.option]]
             if energy is not None:
                 unbuilt = [
                     i
-                    for i in picks.values()
+                    for i in columns.values()
                     if subset_costs.upper_bound[i.option, i.mask] > subset_costs.lower_bound[i.option, i.mask]
                 ]
             if not unbuilt:
                 return {
                     name: _sub_model(subset_costs, i, earlier.get(name), int(limits[i.option]), energy is None)
-                    for name, i in picks.items()
+                    for name, i in columns.items()
                 }
             for i in unbuilt:
                 subset_costs.solve(i, clock)
