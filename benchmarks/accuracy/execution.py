@@ -14,15 +14,14 @@ from safetensors.torch import load_file, save
 from benchmarks.accuracy.ablations import recipe_of
 from benchmarks.accuracy.settings import Budget
 from benchmarks.accuracy.store import code_hash, result_key, write_json
-from planner.executor.bundle import kept_channels, planned_shape
-from planner.executor.execute import kept_dims
+from planner.executor.bundle import planned_shape
+from planner.executor.execute import cut_parts
 from planner.network import counts, data
 from planner.network.checkpoint import load_card, load_model, whole_shape
 from planner.network.distillation_data import NUM_COPIES, DistillationData, make_distillation_data, split_validation
 from planner.network.evaluation import accuracy_by_class, apply_in_batches, top1_accuracy
 from planner.network.fusion import Fusion
 from planner.network.recipes import RecoveryTask, SubModelPart
-from planner.network.surgery import cut
 from planner.network.training import Epoch, TrainingTask, train
 from planner.network.vit import VisionTransformer
 from planner.schema import Plan, Profile, read_document
@@ -132,15 +131,7 @@ def execute(job: Execution) -> None:
     torch.set_num_threads(1)
     plan, profile = read_document(job.plan, Plan), read_document(job.profile, Profile)
     teacher, train_data, validation = _teacher_data(job.card, job.budget.per_class, job.distillation_data)
-    parts = tuple(
-        SubModelPart(
-            a.device,
-            cut(teacher, a.kept_heads, kept_channels(profile, a), profile.kept_embed_dims(a.embed_dim)),
-            tuple(profile.classes.index(name) for name in a.classes),
-            kept_dims(profile, a),
-        )
-        for a in plan.assignments
-    )
+    parts = cut_parts(teacher, profile, plan)
     images: Counter[str] = Counter()
     start = time.perf_counter()
     recipe = recipe_of(job.recipe)

@@ -83,14 +83,16 @@ Deterministic = Annotated[
 
 # --- execution ---
 
-RecipeName = Annotated[
-    str, typer.Option("--recipe", help="Recovery: default, closed-form (no training but the fusion), ed-vit or devit.")
-]
+RecipeName = Annotated[str, typer.Option("--recipe", help="Recovery: default, ed-vit or devit.")]
 Epochs = Annotated[
-    int | None,
-    typer.Option(help="How often each sub-model sees as many images as there are.  [default: 20]", min=1),
+    float | None,
+    typer.Option(
+        help="How often each sub-model sees as many images as there are, 0: least squares alone.  [default: 20]", min=0
+    ),
 ]
-Minutes = Annotated[float | None, typer.Option(help="Instead of epochs: as many as a short trial says will fit.")]
+Minutes = Annotated[
+    float | None, typer.Option(help="Instead of epochs: as many as a short trial says will fit, perhaps a part of one.")
+]
 Jobs = Annotated[
     int | None, typer.Option(help="Sub-models retrained side by side, each on a core.  [default: all cores]", min=1)
 ]

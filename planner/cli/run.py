@@ -54,8 +54,10 @@ def execute(
     Example: planner execute plan.json --out bundle/ --minutes 10
     """
     from planner.executor.execute import execute_plan
+    from planner.executor.recovery_steps import warning
     from planner.executor.trainers import make_trainer
     from planner.library import load_profile, read_plan
+    from planner.report.recovery_text import recovery_table
     from planner.workers import tls_of
 
     terminal.one_thread()
@@ -72,10 +74,10 @@ def execute(
                 task = progress.add_task("")
             progress.update(task, description=f"train: {what}", completed=done, total=total)
 
-        def on_budget(epochs: int) -> None:
-            typer.echo(f"{minutes:g} minutes: enough for --epochs {epochs}.", err=True)
+        def on_budget(epochs: float) -> None:
+            typer.echo(f"{minutes:g} minutes: enough for --epochs {epochs:g}.", err=True)
 
-        execute_plan(
+        steps = execute_plan(
             loaded,
             model_profile,
             out,
@@ -89,6 +91,9 @@ def execute(
             on_progress=on_progress,
             on_budget=on_budget,
         )
+    terminal.console().print(recovery_table(steps))
+    if (doubt := warning(steps, loaded)) is not None:
+        typer.echo(f"Warning: {doubt}", err=True)
     typer.echo(f"{out}: bundle of {len(loaded.assignments)} sub-models and their fusion.")
 
 

@@ -6,6 +6,7 @@ CC-PP-NAME.safetensors   the state of the training at position PP of call CC of 
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -35,7 +36,7 @@ class RunConfig(Document):
     weights_sha256: str
     teacher_sha256: str
     recipe: str
-    epochs: int
+    epochs: int | float
     seed: int
 
     def check_matches(self, out: Path, earlier: "RunConfig") -> None:
@@ -84,7 +85,7 @@ def checkpointed_distillation_data(
     samples: Samples,
     jitter: Jitter,
     seed: int,
-    epochs: int,
+    epochs: float,
     on_copy: Callable[[int, int], None],
 ) -> DistillationData:
     """Return the distillation data of a file, or run the teacher and write them there.
@@ -94,7 +95,8 @@ def checkpointed_distillation_data(
     """
     if not path.exists():
         # An image is seen about once an epoch: more copies than epochs would be wasted.
-        data = make_distillation_data(teacher, samples, jitter, seed, min(NUM_COPIES, epochs), on_copy)
+        num_copies = min(NUM_COPIES, max(1, math.ceil(epochs)))
+        data = make_distillation_data(teacher, samples, jitter, seed, num_copies, on_copy)
         tensors = {"moves": data.moves, "answers": data.teacher_logits, "tokens": data.teacher_features}
         write_bytes(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
         return data
@@ -124,7 +126,7 @@ class CheckpointedTrainer:
     def __call__(self, tasks: Sequence[TrainingTask]) -> None:
         call = self.num_calls
         paths = [self.out / WORK / _state_file(call, i, task.name) for i, task in enumerate(tasks)]
-        resumed_at = [_num_epochs(path) for path in paths]
+        resumed_at = [_last_epoch(path) for path in paths]
 
         def on_epoch(position: int, epoch: Epoch) -> None:
             self._epochs.setdefault((call, position), []).append(epoch)
@@ -143,16 +145,16 @@ class CheckpointedTrainer:
         write_text(self.out / METRICS, "".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs))
 
 
-def _num_epochs(path: Path) -> int:
-    """Return the number of finished epochs of a training.
+def _last_epoch(path: Path) -> int:
+    """Return the last finished epoch of a training, 0 for its start; -1 if nothing is done.
 
     Raises:
         PlannerError: If its state is damaged.
     """
     if not path.exists():
-        return 0
+        return -1
     try:
-        return len(history(path.read_bytes()))
+        return history(path.read_bytes())[-1].epoch
     except PlannerError as error:
         raise PlannerError(f"{path}: {error}") from None
 

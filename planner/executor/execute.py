@@ -19,6 +19,7 @@ from planner.executor.checkpoints import (
     read_run_config,
 )
 from planner.executor.epoch_tasks import Trainer
+from planner.executor.recovery_steps import TrainingSteps, read_steps
 from planner.executor.time_budget import TrainingTimes, time_recipe
 from planner.executor.trainers import InlineTrainer
 from planner.network import data
@@ -26,7 +27,7 @@ from planner.network.checkpoint import load_model
 from planner.network.distillation_data import DistillationData, split_validation
 from planner.network.recipes import RECIPES, Recipe, RecoveryTask, SubModelPart
 from planner.network.recipes.recovery_task import DEFAULT_EPOCHS
-from planner.network.surgery import cut
+from planner.network.surgery import Selection
 from planner.network.training import Epoch
 from planner.network.vit import VisionTransformer
 from planner.rules.check import check_sub_models
@@ -44,14 +45,14 @@ def execute_plan(
     *,
     model: str | None = None,
     recipe: str = "default",
-    epochs: int | None = None,
+    epochs: float | None = None,
     minutes: float | None = None,
     seed: int = 0,
     teacher: str | None = None,
     trainer: Trainer | None = None,
     on_progress: OnProgress = lambda what, done, total: None,
-    on_budget: Callable[[int], None] = lambda epochs: None,
-) -> None:
+    on_budget: Callable[[float], None] = lambda epochs: None,
+) -> tuple[TrainingSteps, ...]:
     """Cut, retrain and fuse the sub-models of a plan, and write them as a bundle.
 
     Args:
@@ -60,15 +61,19 @@ def execute_plan(
         out: Folder of the bundle; one that was begun with the same configuration is resumed.
         model: Card of the model; the shipped one of the profile's name unless given.
         recipe: Name of the recipe by which sub-models are retrained and fused.
-        epochs: Budget of the recipe: how often each sub-model sees as many images as there are.
-        minutes: Instead of epochs: the largest number of epochs that fits, as estimated by timing the recipe; a folder
-            that was begun keeps its number.
+        epochs: Budget of the recipe: how often each sub-model sees as many images as there are; 0: no training but that
+            of the fusion.
+        minutes: Instead of epochs: the largest number of epochs that fits, as estimated by timing the recipe, or a part
+            of one; a folder that was begun keeps its number.
         seed: Seed of all trainings.
         teacher: Card of another whole model to learn from; the model itself unless given.
         trainer: Executor of the trainings; this process, on one thread, unless given.
         on_progress: Called as the work begins, after the teacher's outputs for each copy of the images, and after each
             epoch.
         on_budget: Called with the number of epochs for which the minutes are enough.
+
+    Returns:
+        Accuracies on validation images after each step of each training, the fused one last.
 
     Raises:
         InputError: If the plan, the profile, the model and the teacher do not go together, the folder holds
@@ -97,11 +102,11 @@ def execute_plan(
         if (out / MANIFEST).exists():
             # A run that was killed at the very end may have left its training states.
             shutil.rmtree(out / WORK, ignore_errors=True)
-            return
+            return read_steps(out)
     samples, jitter = data.load(card, "train"), data.Jitter.of(card.training)
     parts = cut_parts(whole, profile, plan)
 
-    def make_task(training: DistillationData, validation: DistillationData, epochs: int) -> RecoveryTask:
+    def make_task(training: DistillationData, validation: DistillationData, epochs: float) -> RecoveryTask:
         return RecoveryTask(parts, whole, teacher_model, training, validation, profile.fusion_hidden, epochs, seed)
 
     timed = time_recipe(recover, make_task, teacher_model, samples, jitter, seed, trainer.device)
@@ -120,6 +125,7 @@ def execute_plan(
     provenance = {"model": model, **run_config.model_dump(include={"recipe", "epochs", "seed", "teacher_sha256"})}
     write_bundle(out, plan, profile, provenance, task.sub_models, fusion)
     shutil.rmtree(out / WORK)
+    return read_steps(out)
 
 
 def find_recipe(name: str) -> Recipe:
@@ -179,26 +185,21 @@ def _shown(value: object) -> str:
 
 
 def cut_parts(whole: VisionTransformer, profile: Profile, plan: Plan) -> tuple[SubModelPart, ...]:
-    """Return each device's sub-model, as cut and not yet retrained, and its classes."""
+    """Return each device's sub-model, as cut and not yet retrained, its classes and what it keeps."""
+    selections = [selection(profile, a) for a in plan.assignments]
     return tuple(
-        SubModelPart(
-            a.device,
-            cut_sub_model(whole, profile, a),
-            tuple(profile.classes.index(name) for name in a.classes),
-            kept_dims(profile, a),
-        )
-        for a in plan.assignments
+        SubModelPart(a.device, kept.cut(whole), tuple(profile.classes.index(name) for name in a.classes), kept)
+        for a, kept in zip(plan.assignments, selections, strict=True)
     )
 
 
-def cut_sub_model(whole: VisionTransformer, profile: Profile, assignment: Assignment) -> VisionTransformer:
-    """Return the sub-model of an assignment, as cut and not yet retrained.
+def selection(profile: Profile, assignment: Assignment) -> Selection:
+    """Return what the sub-model of an assignment keeps of the whole model.
 
     Raises:
         InputError: If the plan narrows the embed dim and the profile does not say which dims to keep.
     """
-    dims = kept_dims(profile, assignment)
-    return cut(whole, assignment.kept_heads, kept_channels(profile, assignment), dims)
+    return Selection.of(assignment.kept_heads, kept_channels(profile, assignment), kept_dims(profile, assignment))
 
 
 def kept_dims(profile: Profile, assignment: Assignment) -> tuple[int, ...]:
@@ -226,8 +227,8 @@ class _Progress:
 
     def __init__(self, training_times: TrainingTimes, overhead_s: float, on_progress: OnProgress) -> None:
         self.training_times, self.overhead_s, self.on_progress = training_times, overhead_s, on_progress
-        self.total = overhead_s + sum(t.epochs * t.epoch_seconds for call in training_times for t in call)
-        self.done = [[0] * len(call) for call in training_times]
+        self.total = overhead_s + sum(t.seconds for call in training_times for t in call)
+        self.done = [[0.0] * len(call) for call in training_times]  # [s]
         self.on_copy(0, 1)
 
     def on_copy(self, done: int, copies: int) -> None:
@@ -236,8 +237,8 @@ class _Progress:
 
     def __call__(self, call: int, position: int, epoch: Epoch) -> None:
         for earlier in range(call):
-            self.done[earlier] = [training.epochs for training in self.training_times[earlier]]
-        self.done[call][position] = epoch.epoch
-        pairs = [p for row in zip(self.done, self.training_times, strict=True) for p in zip(*row, strict=True)]
-        done = self.overhead_s + sum(epochs * training.epoch_seconds for epochs, training in pairs)
+            self.done[earlier] = [training.seconds for training in self.training_times[earlier]]
+        training = self.training_times[call][position]
+        self.done[call][position] = training.start_seconds + min(epoch.epoch, training.epochs) * training.epoch_seconds
+        done = self.overhead_s + sum(map(sum, self.done))
         self.on_progress(epoch.training, min(done, self.total), self.total)

@@ -1,15 +1,14 @@
 """Training time of a recipe, extrapolated from an epoch of each training on a few images."""
 
-import copy
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from planner.errors import InputError, setting
 from planner.network.data import Jitter, Samples
 from planner.network.distillation_data import NUM_COPIES, DistillationData, make_distillation_data, split_validation
 from planner.network.recipes import Recipe, RecoveryTask
@@ -22,6 +21,8 @@ NUM_TIMING_IMAGES = 128
 # Enough for every recipe to take each of its steps.
 _TIMING_EPOCHS = 2
 _MAX_EPOCHS = 1_000_000
+# Budgets below an epoch are multiples of this.
+_EPOCH_PART = 0.05
 
 
 # Maker of a recipe's task from training data, validation data and a number of epochs.
@@ -30,10 +31,24 @@ TaskFactory = Callable[[DistillationData, DistillationData, int], RecoveryTask]
 
 @dataclass(frozen=True)
 class TrainingTime:
-    """Number of epochs of a training, and the time of each [s]."""
+    """Number of epochs of a training, the time of each and of the start before them [s]."""
 
-    epochs: int
+    epochs: float
     epoch_seconds: float
+    start_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """Time of the whole training [s]."""
+        return self.start_seconds + self.epochs * self.epoch_seconds
+
+
+@dataclass(frozen=True)
+class EpochTimes:
+    """Times of a training's start and of an epoch [s]."""
+
+    start: float
+    epoch: float
 
 
 # The trainings of a recipe by call and position: those of one call can be done side by side, calls follow each other.
@@ -49,46 +64,44 @@ class TimedRecipe:
     task: RecoveryTask
     # Time of a copy of all images outside of trainings, the teacher's forward pass among it [s].
     copy_seconds: float
-    # Time of an epoch with all images, by call and position [s].
-    epoch_seconds: Sequence[Sequence[float]]
+    # Times of the start and of an epoch with all images, by call and position [s].
+    times: Sequence[Sequence[EpochTimes]]
     max_copies: int
 
-    def training_times(self, epochs: int) -> TrainingTimes:
+    def training_times(self, epochs: float) -> TrainingTimes:
         """Return the trainings of the recipe with a budget of this many epochs."""
         calls: TrainingTimes = []
 
         def list_tasks(tasks: Sequence[TrainingTask]) -> None:
-            pairs = zip(tasks, self.epoch_seconds[len(calls)], strict=True)
-            calls.append([TrainingTime(task.schedule.epochs, seconds) for task, seconds in pairs])
+            pairs = zip(tasks, self.times[len(calls)], strict=True)
+            calls.append([TrainingTime(task.schedule.epochs, of.epoch, of.start) for task, of in pairs])
 
         self.recipe(replace(self.task, epochs=epochs), list_tasks)
         return calls
 
-    def overhead_seconds(self, epochs: int) -> float:
+    def overhead_seconds(self, epochs: float) -> float:
         """Return the time of everything but trainings [s]."""
-        return self.copy_seconds * min(self.max_copies, epochs)
+        return self.copy_seconds * min(self.max_copies, max(1, math.ceil(epochs)))
 
-    def seconds(self, epochs: int, num_workers: int) -> float:
+    def seconds(self, epochs: float, num_workers: int) -> float:
         """Return the time of the whole recipe where so many trainings are done at a time [s]."""
         total = self.overhead_seconds(epochs)
         for call in self.training_times(epochs):
-            times = [training.epochs * training.epoch_seconds for training in call]
+            times = [training.seconds for training in call]
             # Lower bounds of the makespan, which taking turns by epochs nearly reaches.
             total += max(*times, sum(times) / num_workers) if len(times) > 1 else times[0]
         return total
 
-    def max_epochs(self, minutes: float, num_workers: int) -> int:
-        """Return the largest number of epochs that fits, by doubling and bisection.
+    def max_epochs(self, minutes: float, num_workers: int) -> float:
+        """Return the largest number of epochs that fits: a part of one, or a whole number by doubling and bisection.
 
-        Raises:
-            InputError: If not even one does.
+        Where the minutes are too few even for what takes no training, there is none.
         """
         limit = 60 * minutes
         if (one := self.seconds(1, num_workers)) > limit:
-            raise InputError(
-                f"{setting('minutes')} must be at least {math.ceil(one / 6) / 10:g}, which one epoch takes, "
-                f"got {minutes:g}; more {setting('jobs')} or a {setting('scheduler')} make it shorter."
-            )
+            none = self.seconds(0, num_workers)
+            share = math.floor((limit - none) / (one - none) / _EPOCH_PART) * _EPOCH_PART
+            return max(0, round(share, 2))
         fits, too_many = 1, 2
         while too_many < _MAX_EPOCHS and self.seconds(too_many, num_workers) <= limit:
             fits, too_many = too_many, 2 * too_many
@@ -100,25 +113,34 @@ class TimedRecipe:
 
 @dataclass
 class _EpochTimer:
-    """A `TrainFunction` that times an epoch of each training, in a copy, and leaves the modules as they are."""
+    """A `TrainFunction` that times the start and an epoch of each training, in a copy; the modules stay as they are.
+
+    Times are scaled from the few images of the tasks to all images.
+    """
 
     device: str
-    epoch_seconds: list[list[float]] = field(default_factory=list)
+    scale: float
+    times: list[list[EpochTimes]] = field(default_factory=list)
     seconds: float = 0.0
 
     def __call__(self, tasks: Sequence[TrainingTask]) -> None:
         start = time.perf_counter()
-        self.epoch_seconds.append([self._time_epoch(task) for task in tasks])
+        self.times.append([self._time_epoch(task) for task in tasks])
         self.seconds += time.perf_counter() - start
 
-    def _time_epoch(self, task: TrainingTask) -> float:
-        """Return the time of an epoch [s]: the shorter of two, as the first one warms up."""
-        task = replace(task, schedule=replace(task.schedule, epochs=2))
-        start = time.perf_counter()
-        state = run_epoch(task, None, self.device)
-        middle = time.perf_counter()
-        run_epoch(task, state, self.device)
-        return min(middle - start, time.perf_counter() - middle)
+    def _time_epoch(self, task: TrainingTask) -> EpochTimes:
+        """Return the times of the start and of an epoch, the shorter of two, as the first one warms up."""
+        task = replace(task, schedule=replace(task.schedule, epochs=2, rate_search=False))
+        times = [time.perf_counter()]
+        state = None
+        for _ in range(3):
+            state = run_epoch(task, state, self.device)
+            times.append(time.perf_counter())
+        start, *epochs = (after - before for before, after in pairwise(times))
+        scale = self.scale
+        if task.preparation is not None:
+            scale = min(scale, task.preparation.max_images / task.preparation.num_images)
+        return EpochTimes(scale * start, self.scale * min(epochs))
 
 
 def time_recipe(
@@ -145,11 +167,9 @@ def time_recipe(
     scale = len(samples) / len(few)
     start = time.perf_counter()
     data, validation = split_validation(make_distillation_data(teacher, few, jitter, seed, num_copies=1), seed=seed)
-    timer = _EpochTimer(device)
-    # Recipes may change sub-models outside of trainings.
+    timer = _EpochTimer(device, scale)
     task = make_task(data, validation, _TIMING_EPOCHS)
-    copies = tuple(replace(part, sub_model=copy.deepcopy(part.sub_model)) for part in task.parts)
-    recipe(replace(task, parts=copies), timer)
+    recipe(task, timer)
     overhead = time.perf_counter() - start - timer.seconds
     # A recipe extracts features whenever it runs: with empty blocks, to list its trainings takes next to no time.
     empty = tuple(replace(part, sub_model=_without_blocks(part.sub_model)) for part in task.parts)
@@ -157,7 +177,7 @@ def time_recipe(
         recipe,
         replace(task, parts=empty, whole=_without_blocks(task.whole)),
         scale * overhead,
-        [[scale * seconds for seconds in call] for call in timer.epoch_seconds],
+        timer.times,
         NUM_COPIES if jitter.is_active else 1,
     )
 

@@ -80,7 +80,7 @@ def train_whole(card_path: Path, progress: Progress) -> ModelCard:
     task = TrainingTask(card.model, model, loss, train_data, no_validation, schedule, training.seed)
     progress_bar = progress.add_task(f"train {card.model}", total=training.epochs)
     state = card_path.parent / STATE
-    train(task, state, lambda epoch: progress.advance(progress_bar))
+    train(task, state, lambda epoch: progress.update(progress_bar, completed=epoch.epoch))
     content = save(model.state_dict())
     measured = {
         "weights": WEIGHTS,

@@ -33,6 +33,16 @@ class JointModel(nn.Module):
             prefixes.append(model.prefix(images))
         return prefixes
 
+    def forward(self, images: Tensor) -> Tensor:
+        """Return fused logits (B, C) of images (B, channels, H, W)."""
+        logits: Tensor = self.fusion(features_of(self.prefixes(images)))
+        return logits
+
+
+def features_of(prefixes: Sequence[Tensor]) -> Tensor:
+    """Return all sub-models' features side by side (B, F), of the prefix tokens of each, (B, P, E)."""
+    return torch.cat([tokens.mean(1) for tokens in prefixes], 1)
+
 
 class MatchedJointModel(JointModel):
     """Joint model with a linear layer from the fusion's hidden units to the teacher's width, for the training only."""
@@ -65,7 +75,7 @@ class JointLoss(Loss):
     def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         assert isinstance(module, JointModel)
         prefixes = module.prefixes(batch.inputs)
-        features = torch.cat([p.mean(1) for p in prefixes], 1)  # (B, F)
+        features = features_of(prefixes)
         fused = module.fusion(features, device_dropout(module.fusion, batch, generator))
         soft = soft_target_loss(fused, batch.teacher_logits, TEMPERATURE)
         loss = 0.5 * F.cross_entropy(fused, batch.labels) + 0.5 * soft
@@ -86,7 +96,7 @@ class TokenMatchingLoss(Loss):
 
     def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         assert isinstance(module, MatchedJointModel)
-        hidden = module.fusion.hidden(torch.cat([p.mean(1) for p in module.prefixes(batch.inputs)], 1))  # (B, H)
+        hidden = module.fusion.hidden(features_of(module.prefixes(batch.inputs)))  # (B, H)
         logits = module.fusion.classify(hidden)
         teacher_labels = batch.teacher_logits.argmax(1)
         labels = 0.5 * F.cross_entropy(logits, batch.labels) + 0.5 * F.cross_entropy(logits, teacher_labels)

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 # Smallest penalty, as a share of the inputs' mean second moment.
 _MIN_RIDGE = 1e-8
+# Smallest variance of an input that varies, as a share of its second moment: less is rounding.
+_MIN_VARIANCE = 1e-9
 
 
 class RidgeRegression:
@@ -48,6 +50,13 @@ class RidgeRegression:
         self.residual_sum += (w * r).sum(0)
         self.gram += weighted.T @ a
         self.cross += weighted.T @ r
+
+    def input_moments(self) -> tuple[Tensor, Tensor]:
+        """Return weighted mean and standard deviation of each input, (n,); a constant input has a deviation of 1."""
+        mean = self.input_sum / self.weight
+        second = self.gram.diagonal() / self.weight
+        variance = second - mean**2
+        return mean, torch.where(variance > _MIN_VARIANCE * second, variance, 1.0).sqrt()
 
     def solve(self, ridge: float) -> None:
         """Move the layer, in place, to the minimum for all samples that were added."""

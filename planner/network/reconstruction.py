@@ -1,105 +1,156 @@
-"""Layer-wise reconstruction after the cut: output layers refitted in closed form, half-block after half-block.
+"""Layer-wise reconstruction after the cut: layers refitted in closed form, half-block after half-block.
 
-A sub-model's residual stream s should follow the whole model's, f, in the embed dims that it keeps. In order of depth,
-the output layer of each half-block (proj, fc2) is refitted by ridge regression so that s after the half is nearest to
-f after the same half of the whole model. What a removal broke early is thus made up for by all that follows. At last
-the head layer is refitted so that logits follow the whole model's. No step size and no epochs: sums over some images.
+A sub-model's residual stream s should follow the whole model's, f, or its projection R f where the sub-model is
+narrower. First the stream of a narrower sub-model is laid along principal directions (`principal_directions`). Then, in
+order of depth, each half-block is refitted by ridge regression:
 
-Legend: B images, N tokens, P prefix tokens, E embed dim of the sub-model, b images of a batch.
+1. Its input layer (qkv, fc1), so that queries, keys and values of the heads that are kept, or what enters the kept
+   channels, are nearest to the whole model's.
+2. Its output layer (proj, fc2), so that s after the half is nearest to R f after the same half of the whole model.
+
+What a removal broke early is thus made up for by all that follows. At last the head layer is refitted: by least squares
+so that logits follow the whole model's, and from there so that probabilities do, a convex problem. No step size and no
+epochs: sums over some images.
+
+Norms are standardised on the way: gain and bias are such that each of their outputs has mean 0 and deviation 1, and the
+next layer takes that back. The function is the same, but a training that starts here is well conditioned: in a
+pretrained ViT a few dims of the stream are a hundred times as large as the others.
+
+Legend: B images, N tokens, P prefix tokens, E embed dim, b images of a batch, n inputs of a layer, m its outputs.
 
 Source:
     Reconstruction of a layer's output after pruning: He et al., arXiv 1707.06168; ThiNet, arXiv 1707.06342.
 """
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from planner.network.data import Images
+from planner.network.distillation_losses import soft_target_loss
 from planner.network.least_squares import RidgeRegression
-from planner.network.vit import Attention, Block, Mlp, VisionTransformer
+from planner.network.losses import TEMPERATURE
+from planner.network.principal_directions import cut_along, principal_projection
+from planner.network.surgery import Selection, qkv_rows
+from planner.network.vit import Attention, Block, HalfBlock, VisionTransformer
 
 RIDGE = 1e-3
 # Weight of a prefix token, of which the features are made, beside that of a patch.
 PREFIX_WEIGHT = 4.0
 _BATCH = 64
-
-# Norm and layers of a half-block; None where the sub-model lacks it.
-_Half: TypeAlias = tuple[nn.LayerNorm, Attention | Mlp] | None
+# Penalty on changes of the head on standardised features, and steps of its quasi-Newton method at most.
+_HEAD_PENALTY = 1e-3
+_HEAD_STEPS = 50
 
 
 @torch.no_grad()
 def reconstruct(
     sub_model: VisionTransformer,
     whole: VisionTransformer,
-    embed_dims: Sequence[int],
+    selection: Selection,
     images: Images,
     ridge: float = RIDGE,
     prefix_weight: float = PREFIX_WEIGHT,
 ) -> None:
-    """Refit a sub-model's output layers in place, so that its stream and its logits follow the whole model's.
+    """Refit a sub-model's layers in place, so that its stream and its logits follow the whole model's.
 
     Args:
         sub_model: Sub-model as cut.
         whole: Model from which it was cut.
-        embed_dims: Embed dims that it keeps, as indices in the whole model, in its own order.
+        selection: What it keeps of the whole model; of the embed dims only their number matters.
         images: Images that it should be right about, (B, ch, H, W).
         ridge: Penalty on changes, as a share of the inputs' mean variance.
         prefix_weight: Weight of a prefix token beside that of a patch.
     """
-    dims = torch.tensor(list(embed_dims))
+    rows: Tensor | None = None
+    if (width := len(selection.embed_dims)) < whole.shape.embed_dim:
+        projection = principal_projection(whole, images, width, prefix_weight)
+        narrow = cut_along(whole, selection.heads, selection.channels, projection)
+        sub_model.load_state_dict(narrow.state_dict())
+        rows = projection.rows
+    weights = torch.ones(whole.shape.num_tokens)
+    weights[: whole.shape.num_prefix_tokens] = prefix_weight
+    fit = _Fit(rows, weights, ridge)
     batches = torch.arange(len(images)).split(_BATCH)
     small = [sub_model.embed(images[indices]) for indices in batches]  # (b, N, E) each
     large = [whole.embed(images[indices]) for indices in batches]
-    weights = torch.ones(whole.shape.num_tokens)
-    weights[: whole.shape.num_prefix_tokens] = prefix_weight
-    for block, whole_block in zip(sub_model.blocks, whole.blocks, strict=True):
-        for half in (_attention_half, _mlp_half):
-            large = [_after(half(whole_block), x) for x in large]
-            own = half(block)
-            if own is not None:
-                _refit(own, small, [x[..., dims] for x in large], weights, ridge)
-            small = [_after(own, x) for x in small]
+    for l, (block, whole_block) in enumerate(zip(sub_model.blocks, whole.blocks, strict=True)):
+        assert isinstance(block, Block)
+        assert isinstance(whole_block, Block)
+        for half, whole_half in zip(block.halves, whole_block.halves, strict=True):
+            if half is not None and whole_half is not None:
+                fit.refit_inputs(half, _kept_input_layer(whole_half, selection, l), whole_half.norm, small, large)
+            large = [_after(whole_half, x) for x in large]
+            if half is not None:
+                small = fit.refit_outputs(half, small, large)
     _refit_heads(sub_model, whole, small, large, ridge)
 
 
-def _attention_half(block: nn.Module) -> _Half:
-    assert isinstance(block, Block)
-    return None if block.attn is None else (block.norm1, block.attn)
-
-
-def _mlp_half(block: nn.Module) -> _Half:
-    assert isinstance(block, Block)
-    return None if block.mlp is None else (block.norm2, block.mlp)
-
-
-def _after(half: _Half, x: Tensor) -> Tensor:
+def _after(half: HalfBlock | None, x: Tensor) -> Tensor:
     """Return the stream after a half-block, (b, N, E)."""
-    if half is None:
-        return x
-    norm, layers = half
-    after: Tensor = x + layers(norm(x))
-    return after
+    return x if half is None else half(x)
 
 
-def _refit(
-    half: tuple[nn.LayerNorm, Attention | Mlp],
-    streams: Sequence[Tensor],
-    targets: Sequence[Tensor],
-    weights: Tensor,
-    ridge: float,
-) -> None:
-    """Refit the output layer of a half-block, so that the streams (b, N, E) after it are nearest to the targets."""
-    norm, layers = half
-    output = layers.proj if isinstance(layers, Attention) else layers.fc2
-    regression = RidgeRegression(output)
-    for x, target in zip(streams, targets, strict=True):
-        inputs = layers.inner(norm(x))  # (b, N, n)
-        residuals = target - x - output(inputs)
-        regression.add(inputs.flatten(0, 1), residuals.flatten(0, 1), weights.repeat(len(x)))
-    regression.solve(ridge)
+def _kept_input_layer(half: HalfBlock, selection: Selection, l: int) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of a whole half-block's input layer, only the rows of kept heads or channels."""
+    layer, layers = half.input_layer, half.layers
+    if isinstance(layers, Attention):
+        rows = qkv_rows(selection.heads[l], layers.num_heads, layers.head_dim)
+    else:
+        rows = list(selection.channels[l])
+    return layer.weight[rows], layer.bias[rows]
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """Least-squares fits of half-blocks; rows: the projection of the stream, None where it keeps its width."""
+
+    rows: Tensor | None
+    weights: Tensor  # (N,), of each token
+    ridge: float
+
+    def refit_inputs(
+        self,
+        half: HalfBlock,
+        kept: tuple[Tensor, Tensor],
+        whole_norm: nn.LayerNorm,
+        streams: Sequence[Tensor],
+        whole_streams: Sequence[Tensor],
+    ) -> None:
+        """Refit an input layer, so that its outputs are nearest to those of the whole model's kept rows."""
+        regression = RidgeRegression(half.input_layer)
+        for x, target in zip(streams, whole_streams, strict=True):
+            inputs = half.norm(x)  # (b, N, n)
+            residuals = F.linear(whole_norm(target), *kept) - half.input_layer(inputs)  # (b, N, m)
+            regression.add(inputs.flatten(0, 1), residuals.flatten(0, 1), self.weights.repeat(len(x)))
+        regression.solve(self.ridge)
+        _standardise(half.norm, [half.input_layer], *regression.input_moments())
+
+    def refit_outputs(
+        self, half: HalfBlock, streams: Sequence[Tensor], whole_streams: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Refit an output layer, so that the streams (b, N, E) after it are nearest to the targets; return them."""
+        output = half.output_layer
+        regression = RidgeRegression(output)
+        for x, whole in zip(streams, whole_streams, strict=True):
+            inputs = half.layers.inner(half.norm(x))  # (b, N, n)
+            target = whole if self.rows is None else whole @ self.rows.T
+            residuals = target - x - output(inputs)
+            regression.add(inputs.flatten(0, 1), residuals.flatten(0, 1), self.weights.repeat(len(x)))
+        regression.solve(self.ridge)
+        return [half(x) for x in streams]
+
+
+def _standardise(norm: nn.LayerNorm, layers: Sequence[nn.Linear], mean: Tensor, std: Tensor) -> None:
+    """Let a norm's outputs, which have this mean and deviation, have 0 and 1, and the next layers take that back."""
+    norm.bias.copy_((norm.bias - mean) / std)
+    norm.weight.div_(std)
+    for layer in layers:
+        layer.bias.add_(layer.weight @ mean.to(layer.weight))
+        layer.weight.mul_(std)
 
 
 def _refit_heads(
@@ -109,10 +160,11 @@ def _refit_heads(
     whole_streams: Sequence[Tensor],
     ridge: float,
 ) -> None:
-    """Refit each head layer so that its logits follow those of the whole model's."""
+    """Refit each head layer so that its logits, then its probabilities, follow those of the whole model's."""
     heads = [(sub_model.head, whole.head)]
     if sub_model.shape.distilled:
         heads.append((sub_model.head_dist, whole.head_dist))
+    moments = []
     for token, (head, whole_head) in enumerate(heads):
         regression = RidgeRegression(head)
         for x, target in zip(streams, whole_streams, strict=True):
@@ -120,3 +172,38 @@ def _refit_heads(
             residuals = whole_head(whole.norm(target[:, token])) - head(inputs)
             regression.add(inputs, residuals, torch.ones(len(inputs)))
         regression.solve(ridge)
+        moments.append(regression.input_moments())
+    _standardise(sub_model.norm, [head for head, _ in heads], *moments[0])
+    for token, (head, whole_head) in enumerate(heads):
+        inputs = torch.cat([sub_model.norm(x[:, token]) for x in streams])
+        targets = torch.cat([whole_head(whole.norm(x[:, token])) for x in whole_streams])
+        fit_soft_targets(head, inputs, targets)
+
+
+def fit_soft_targets(head: nn.Linear, inputs: Tensor, teacher_logits: Tensor) -> None:
+    """Move a head layer, in place, to the minimum of its loss with soft targets and of a penalty on changes.
+
+    Args:
+        head: Layer whose loss is to be minimal; it is convex in its parameters.
+        inputs: Inputs of the layer, standardised, (B, E).
+        teacher_logits: Logits to be followed, (B, C).
+
+    Source:
+        Fitting the head before the rest is trained spares the features: Kumar et al., arXiv 2202.10054.
+    """
+    weight, bias = (p.detach().double().requires_grad_() for p in (head.weight, head.bias))
+    start = weight.detach().clone()
+    inputs, targets = inputs.double(), teacher_logits.double()
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=_HEAD_STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> float:
+        with torch.enable_grad():
+            optimizer.zero_grad()
+            value = soft_target_loss(F.linear(inputs, weight, bias), targets, TEMPERATURE)
+            value = value + _HEAD_PENALTY / 2 * (weight - start).square().sum()
+            value.backward()
+        return value.item()
+
+    optimizer.step(loss)
+    head.weight.copy_(weight)
+    head.bias.copy_(bias)

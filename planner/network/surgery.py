@@ -7,7 +7,7 @@ the dims that are left.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +16,25 @@ from planner.network.vit import VisionTransformer
 
 # Indices of the kept heads, or hidden channels, of each block.
 KeptUnits = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a sub-model keeps of the whole model: indices of heads and channels of each block, and of embed dims."""
+
+    heads: tuple[tuple[int, ...], ...]
+    channels: tuple[tuple[int, ...], ...]
+    embed_dims: tuple[int, ...]
+
+    @classmethod
+    def of(cls, heads: KeptUnits, channels: KeptUnits, embed_dims: Sequence[int]) -> "Selection":
+        """Return the selection of these units, each block's and the embed dims rising."""
+        rising = tuple(tuple(sorted(block)) for block in heads), tuple(tuple(sorted(block)) for block in channels)
+        return cls(*rising, tuple(sorted(embed_dims)))
+
+    def cut(self, model: VisionTransformer) -> VisionTransformer:
+        """Return a new network with only these parts of the model; see `cut`."""
+        return cut(model, self.heads, self.channels, self.embed_dims)
 
 
 def cut(
@@ -73,10 +92,7 @@ def _kept(
         return None, dims
     if layer.endswith("attn.qkv"):
         block = int(name.split(".")[1])
-        third = model.shape.num_heads[block] * model.shape.head_dim
-        # Q, K and V stand one below the other.
-        rows = [part * third + i for part in range(3) for i in of_heads]
-        return rows, dims
+        return qkv_rows(heads, model.shape.num_heads[block], model.shape.head_dim), dims
     if layer.endswith("attn.proj"):
         return dims, of_heads
     if layer.endswith("mlp.fc1"):
@@ -87,6 +103,11 @@ def _kept(
         return None, dims
     # Norms and the patch embedding: one row for each embed dim.
     return dims, None
+
+
+def qkv_rows(heads: Sequence[int], num_heads: int, head_dim: int) -> list[int]:
+    """Return the rows of a block's qkv layer that belong to some of its heads; Q, K and V stand one below the other."""
+    return [(part * num_heads + head) * head_dim + i for part in range(3) for head in heads for i in range(head_dim)]
 
 
 def _take(tensor: Tensor, rows: list[int] | None, columns: list[int] | None) -> Tensor:

@@ -22,14 +22,16 @@ _KEY = "training"
 
 @dataclass(frozen=True)
 class Epoch:
-    """A finished epoch: one line of metrics.jsonl, whose keys are these names."""
+    """The start or a finished epoch: one line of metrics.jsonl, whose keys are these names."""
 
     training: str
-    epoch: int  # 1 to epochs
+    epoch: int  # 0 (the start) to epochs
     epochs: int
-    loss: float  # mean of the epoch's batches
+    loss: float | None  # mean of the epoch's batches; None at the start
     held_loss: float | None  # of the validation samples; None where there are none
-    learning_rate: float  # of the last step
+    held_accuracy: float | None  # of the same samples
+    accuracy_as_cut: float | None  # the same before the start's preparation, where there was one
+    learning_rate: float  # of the last step; at the start the highest one of all epochs
     seconds: float
     # The lowest held_loss so far; without validation samples, the last epoch is the best.
     best: bool

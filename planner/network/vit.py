@@ -12,7 +12,7 @@ channels, C classes, L blocks.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +101,28 @@ class Mlp(nn.Module):
         return projected
 
 
+class HalfBlock(NamedTuple):
+    """Attention or MLP of a block, with the norm before it."""
+
+    norm: nn.LayerNorm
+    layers: Attention | Mlp
+
+    @property
+    def input_layer(self) -> nn.Linear:
+        """Layer that reads the normalised stream."""
+        return self.layers.qkv if isinstance(self.layers, Attention) else self.layers.fc1
+
+    @property
+    def output_layer(self) -> nn.Linear:
+        """Layer that writes to the stream."""
+        return self.layers.proj if isinstance(self.layers, Attention) else self.layers.fc2
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the stream after the half-block, (B, N, E)."""
+        after: Tensor = x + self.layers(self.norm(x))
+        return after
+
+
 class Block(nn.Module):
     """Attention and MLP, each behind a norm and beside a residual; either half may be missing."""
 
@@ -113,6 +135,14 @@ class Block(nn.Module):
         if hidden_dim:
             self.norm2 = nn.LayerNorm(E, eps=eps)
         self.mlp = Mlp(E, hidden_dim) if hidden_dim else None
+
+    @property
+    def halves(self) -> tuple[HalfBlock | None, HalfBlock | None]:
+        """Attention half and MLP half; None where the block lacks one."""
+        return (
+            None if self.attn is None else HalfBlock(self.norm1, self.attn),
+            None if self.mlp is None else HalfBlock(self.norm2, self.mlp),
+        )
 
     def forward(
         self, x: Tensor, gates: tuple[Tensor, Tensor] | None = None, stream_gate: Tensor | None = None

@@ -26,7 +26,7 @@ from planner.network.data import Jitter, Samples
 from planner.network.distillation_data import DistillationData, apply_to_copies, make_distillation_data
 from planner.network.recipes import RECIPES, RecoveryTask, SubModelPart
 from planner.network.recipes.recovery_task import DEFAULT_EPOCHS
-from planner.network.surgery import cut
+from planner.network.surgery import Selection
 from planner.network.training import Epoch, TrainingTask, train_inline
 from planner.network.vit import Shape, VisionTransformer
 from planner.rules.accuracy import unit_importance
@@ -128,8 +128,8 @@ def run_trial(setting: TrialSetting, devices: Sequence[TrialDevice], on_epoch: C
         retention.append(tuple(kept.round(6).tolist()))
         dims = profile.kept_embed_dims(device.embed_dim)
         assert dims is not None
-        sub_model = cut(setting.whole, heads, channels, dims)
-        parts.append(SubModelPart(f"device {d + 1}", sub_model, device.classes, tuple(sorted(dims))))
+        selection = Selection.of(heads, channels, dims)
+        parts.append(SubModelPart(f"device {d + 1}", selection.cut(setting.whole), device.classes, selection))
     task = RecoveryTask(
         tuple(parts),
         setting.whole,
@@ -177,12 +177,13 @@ def _num_recipe_epochs(num_devices: int, epochs: int) -> int:
 
     def count(tasks: Sequence[TrainingTask]) -> None:
         nonlocal counted
-        counted += sum(task.schedule.epochs for task in tasks)
+        # The start is reported like an epoch.
+        counted += sum(1 + task.schedule.num_epochs for task in tasks)
 
     tiny = VisionTransformer(Shape(1, 1, 1, 1, embed_dim=1, head_dim=1, num_heads=(), hidden_dim=()))
     two_images = Samples(torch.zeros(2, 1, 1, 1), torch.zeros(2, dtype=torch.long))
     data = make_distillation_data(tiny, two_images, Jitter(0.0, 0.0), seed=0)
-    parts = (SubModelPart("", tiny, (0,), (0,)),) * num_devices
+    parts = (SubModelPart("", tiny, (0,), Selection((), (), (0,))),) * num_devices
     RECIPES["default"](RecoveryTask(parts, tiny, tiny, data, data, 1, epochs, seed=0), count)
     return counted
 

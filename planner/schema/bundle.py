@@ -9,9 +9,9 @@ class Manifest(Document):
     model: str
     """The model that was split: name of a shipped model, or path of a card."""
     recipe: str
-    """Training recipe that recovered the accuracy: default, closed-form, ed-vit or devit."""
-    epochs: int
-    """Epochs of retraining: how often each sub-model saw as many images as there are."""
+    """Training recipe that recovered the accuracy: default, ed-vit or devit."""
+    epochs: int | float
+    """Epochs of retraining: how often each sub-model saw as many images as there are; may be a part of one, or 0."""
     seed: int
     """Seed of all random draws."""
     teacher_sha256: str

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from planner.errors import InputError, PlannerError
 from planner.executor.bundle import read_bundle
 from planner.executor.evaluate import evaluate_bundle, verify_sub_model
-from planner.executor.execute import cut_sub_model, execute_plan
+from planner.executor.execute import execute_plan, selection
 from planner.library import load_profile
 from planner.network import data
 from planner.network.checkpoint import load_model
@@ -110,7 +110,7 @@ def test_an_unpruned_sub_model_equals_the_whole_model(profile: Profile) -> None:
     card, whole = load_model("digits-vit")
     images = data.load(card, "test").tensor()
     with torch.inference_mode():
-        assert torch.equal(cut_sub_model(whole, profile, plan.assignments[0])(images), whole(images))
+        assert torch.equal(selection(profile, plan.assignments[0]).cut(whole)(images), whole(images))
 
 
 def test_a_finished_bundle_is_left_alone(plan: Plan, profile: Profile, bundle: Path) -> None:

@@ -56,9 +56,7 @@ def test_a_recipe_gives_the_same_bundle_every_time(run: SmallRun, recipe: str, t
 
 def test_an_unknown_recipe_names_the_nearest() -> None:
     """A misspelled recipe is refused with the nearest name."""
-    with pytest.raises(
-        InputError, match=r"one of default, closed-form, ed-vit, devit, got 'edvit'; did you mean 'ed-vit'\?"
-    ):
+    with pytest.raises(InputError, match=r"one of default, ed-vit, devit, got 'edvit'; did you mean 'ed-vit'\?"):
         find_recipe("edvit")
 
 
@@ -73,19 +71,22 @@ def test_another_recipe_in_the_same_folder_is_refused(run: SmallRun, unbroken: P
 
 
 def test_metrics_have_a_line_for_each_epoch(unbroken: Path) -> None:
-    """Metrics list each sub-model's epoch, then the fusion's two, then the joint one, in the recipe's order."""
+    """Metrics list each sub-model's start and epoch, then the fusion's, then the joint one's, in the recipe's order."""
     lines = [json.loads(line) for line in (unbroken / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["training"], line["epoch"], line["epochs"]) for line in lines] == [
-        ("a", 1, 1),
-        ("b", 1, 1),
-        ("c", 1, 1),
-        ("fusion", 1, 2),
-        ("fusion", 2, 2),
+    found = [(line["training"], line["epoch"], line["epochs"]) for line in lines]
+    num_fusion = sum(name == "fusion" for name, _, _ in found)
+    assert found == [
+        *((name, epoch, 1) for name in "abc" for epoch in (0, 1)),
+        *(("fusion", epoch, 20) for epoch in range(num_fusion)),
+        ("together", 0, 1),
         ("together", 1, 1),
     ]
     for line in lines:
-        assert line["loss"] > 0
+        assert (line["loss"] is None) == (line["epoch"] == 0)
+        # Only sub-models are reconstructed.
+        assert (line["accuracy_as_cut"] is not None) == (line["training"] in "abc" and line["epoch"] == 0)
         assert line["held_loss"] > 0
+        assert 0 <= line["held_accuracy"] <= 1
         assert line["seconds"] > 0
 
 
@@ -123,7 +124,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
     """One sentence names the training and its epoch; without the cause, the same command finishes."""
     loss = FusionLoss.forward
     monkeypatch.setattr(FusionLoss, "forward", lambda *given: loss(*given) * torch.nan)
-    with pytest.raises(PlannerError, match=r"training 'fusion': the loss became nan in epoch 1"):
+    with pytest.raises(PlannerError, match=r"training 'fusion': the loss became nan in epoch 0"):
         execute_run(run, tmp_path)
     monkeypatch.undo()
     assert contents(execute_run(run, tmp_path)) == contents(unbroken)

@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
 
 def test_minutes_are_turned_into_epochs_once(run: SmallRun, tmp_path: Path) -> None:
     """The number of epochs is reported and stored, and the bundle equals one made with that many epochs."""
-    budgets: list[int] = []
+    budgets: list[float] = []
     with pytest.raises(RuntimeError, match="stopped"):
         execute_run(run, tmp_path / "minutes", minutes=0.03, on_budget=budgets.append, on_progress=stop)
     assert json.loads((tmp_path / "minutes" / "work" / "order.json").read_text())["epochs"] == budgets[0] >= 1
@@ -39,10 +39,18 @@ def test_minutes_are_turned_into_epochs_once(run: SmallRun, tmp_path: Path) -> N
     assert contents(tmp_path / "minutes") == contents(tmp_path / "epochs")
 
 
-def test_too_few_minutes_and_both_budgets_are_refused(run: SmallRun, tmp_path: Path) -> None:
-    """The message says how long one epoch takes, and nothing is written."""
-    with pytest.raises(InputError, match=r"`minutes` must be at least 0\.\d+, which one epoch takes, got 1e-05"):
-        execute_run(run, tmp_path / "bundle", minutes=1e-5)
+def test_too_few_minutes_for_a_training_leave_least_squares(run: SmallRun, tmp_path: Path) -> None:
+    """There is a bundle in any case: the one of no epochs, where nothing but the fusion is trained."""
+    budgets: list[float] = []
+    bundle = execute_run(run, tmp_path / "minutes", minutes=1e-5, on_budget=budgets.append)
+    assert budgets == [0]
+    assert contents(bundle) == contents(execute_run(run, tmp_path / "none", epochs=0))
+    lines = [json.loads(line) for line in (bundle / "metrics.jsonl").read_text().splitlines()]
+    assert {line["training"] for line in lines if line["epoch"]} == {"fusion"}
+
+
+def test_both_budgets_are_refused(run: SmallRun, tmp_path: Path) -> None:
+    """Nothing is written."""
     with pytest.raises(InputError, match="`epochs` and `minutes` both set the budget"):
         execute_run(run, tmp_path / "bundle", minutes=1, epochs=1)
     assert not (tmp_path / "bundle").exists()
@@ -56,7 +64,7 @@ def test_a_timed_recipe_counts_what_a_run_trains(run: SmallRun, tmp_path: Path, 
     before = [p.clone() for part in parts for p in part.sub_model.parameters()]
     samples, jitter = data.load(card, "train"), data.Jitter.of(card.training)
 
-    def make_task(training: DistillationData, validation: DistillationData, epochs: int) -> RecoveryTask:
+    def make_task(training: DistillationData, validation: DistillationData, epochs: float) -> RecoveryTask:
         return RecoveryTask(parts, whole, whole, training, validation, run.profile.fusion_hidden, epochs, 0)
 
     timed = time_budget.time_recipe(RECIPES[recipe], make_task, whole, samples, jitter, 0)
@@ -69,13 +77,7 @@ def test_a_timed_recipe_counts_what_a_run_trains(run: SmallRun, tmp_path: Path, 
 
 def test_max_epochs_is_the_last_that_fits() -> None:
     """A copy takes 1 s, two parallel trainings 2 and 3 s an epoch, then one of 4 s; at most 8 copies."""
-
-    def recipe(task: RecoveryTask, train: TrainFunction) -> Fusion:
-        train([_training(task.epochs), _training(task.epochs)])
-        train([_training(task.epochs)])
-        return Fusion([1], hidden=1, num_classes=1)
-
-    timed = time_budget.TimedRecipe(recipe, _task(), 1.0, [[2.0, 3.0], [4.0]], 8)
+    timed = timed_recipe(0.0)
     # One after the other (1 + 2 + 3 + 4) n; two at a time (1 + 3 + 4) n; past 8 epochs, no more copies.
     assert [timed.seconds(n, 1) for n in (1, 8, 9)] == [10, 80, 89]
     assert [timed.seconds(n, 2) for n in (1, 8, 9)] == [8, 64, 71]
@@ -87,11 +89,31 @@ def test_max_epochs_is_the_last_that_fits() -> None:
         (1.2, 2, 9),
     ):
         assert timed.max_epochs(minutes, num_workers) == epochs
-    with pytest.raises(InputError, match=r"must be at least 0\.2, which one epoch takes, got 0\.1"):
-        timed.max_epochs(0.1, 1)
 
 
-def _training(epochs: int) -> Any:
+def test_a_budget_below_an_epoch_is_a_part_of_one() -> None:
+    """With starts of 5 s each, 16 s of copy and starts are needed, and 9 s for each epoch of training."""
+    timed = timed_recipe(5.0)
+    assert [timed.seconds(n, 1) for n in (0, 0.5, 1)] == [16, 20.5, 25]
+    # 4.6 s of 9 are 0.51 epochs, in steps of 0.05.
+    for seconds, epochs in ((25, 1), (20.6, 0.5), (16.1, 0), (3, 0)):
+        assert timed.max_epochs(seconds / 60, 1) == epochs
+
+
+def timed_recipe(start: float) -> time_budget.TimedRecipe:
+    """Return a recipe of two trainings side by side and one after them, with a time of their starts [s]."""
+
+    def recipe(task: RecoveryTask, train: TrainFunction) -> Fusion:
+        train([_training(task.epochs), _training(task.epochs)])
+        train([_training(task.epochs)])
+        return Fusion([1], hidden=1, num_classes=1)
+
+    times = [[time_budget.EpochTimes(start, 2.0), time_budget.EpochTimes(start, 3.0)]]
+    times.append([time_budget.EpochTimes(start, 4.0)])
+    return time_budget.TimedRecipe(recipe, _task(), 1.0, times, 8)
+
+
+def _training(epochs: float) -> Any:
     return SimpleNamespace(schedule=SimpleNamespace(epochs=epochs))
 
 

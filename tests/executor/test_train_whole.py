@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,9 +33,9 @@ class StoppedError(Exception):
 
 
 class Stopping(Progress):
-    """A progress callback that stops a run after its first epoch."""
+    """A progress callback that stops a run after its start."""
 
-    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+    def update(self, task_id: TaskID, **changes: Any) -> None:
         raise StoppedError
 
 

@@ -69,7 +69,7 @@ def test_an_interrupted_training_goes_on_as_if_unbroken(
     train(resumed, tmp_path / "state", epochs_again.append)
     assert_same(numbers(resumed.module), numbers(unbroken.module))
     assert without_seconds(epochs_again) == without_seconds(epochs)
-    assert [epoch.epoch for epoch in epochs] == [1, 2, 3, 4][: len(epochs)]
+    assert [epoch.epoch for epoch in epochs] == [0, 1, 2, 3, 4][: len(epochs)]
     assert not resumed.module.training
 
 
@@ -134,7 +134,7 @@ def test_inline_trainings_come_one_after_the_other() -> None:
     epochs: list[Epoch] = []
     train_inline(both, epochs.append)
     assert_same(numbers(both[0].module), numbers(alone.module))
-    assert [epoch.training for epoch in epochs] == ["vit"] * 4 + ["fusion"] * 4
+    assert [epoch.training for epoch in epochs] == ["vit"] * 5 + ["fusion"] * 5
 
 
 def test_training_learns() -> None:
@@ -173,15 +173,19 @@ def test_what_is_frozen_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("validation_losses", "lowest_so_far"),
+    ("validation_losses", "last", "lowest_so_far"),
     [
         # Two epochs without a lower one: as low is not lower.
-        ([3.0, 2.0, 2.5, 2.0, 1.0, 1.0, 1.0, 1.0], [1, 2]),
-        ([3.0, 2.0, 2.5, 1.9, 2.0, 1.8, 1.9, 1.9], [1, 2, 4, 6]),
-        ([3.0, 3.1, 2.9, 2.8, 2.7, 2.6, 2.5, 2.4], [1, 3, 4, 5, 6, 7, 8]),
+        ([4.0, 3.0, 2.0, 2.5, 2.0, 1.0, 1.0, 1.0, 1.0], 4, [0, 1, 2]),
+        ([4.0, 3.0, 2.0, 2.5, 1.9, 2.0, 1.8, 1.9, 1.9], 8, [0, 1, 2, 4, 6]),
+        ([4.0, 3.0, 3.1, 2.9, 2.8, 2.7, 2.6, 2.5, 2.4], 8, [0, 1, 3, 4, 5, 6, 7, 8]),
+        # A training that only harms leaves the start.
+        ([1.0, 2.0, 2.0, 2.5, 0.5, 0.5, 0.5, 0.5, 0.5], 3, [0]),
+        # It may lose at first what it makes good later: the patience is for the epochs among themselves.
+        ([1.0, 3.0, 2.0, 1.5, 0.9, 1.0, 0.8, 0.9, 0.9], 8, [0, 4, 6]),
     ],
 )
-def test_the_best_epoch_remains(validation_losses: list[float], lowest_so_far: list[int]) -> None:
+def test_the_best_epoch_remains(validation_losses: list[float], last: int, lowest_so_far: list[int]) -> None:
     """Two epochs without a lower validation loss end the training; the weights are those of the best epoch."""
     training = make_task(num_validation=6, schedule=Schedule(8, 8))
     weights: list[State] = []
@@ -193,10 +197,10 @@ def test_the_best_epoch_remains(validation_losses: list[float], lowest_so_far: l
         weights.append(numbers(training.module))
 
     train(training, on_epoch=look)
-    assert len(epochs) == min(8, lowest_so_far[-1] + 2)
+    assert len(epochs) == last + 1
     assert [epoch.held_loss for epoch in epochs] == pytest.approx(validation_losses[: len(epochs)])
     assert [epoch.epoch for epoch in epochs if epoch.best] == lowest_so_far
-    assert_same(numbers(training.module), weights[lowest_so_far[-1] - 1])
+    assert_same(numbers(training.module), weights[lowest_so_far[-1]])
 
 
 def test_the_validation_loss_is_the_mean_over_validation_samples() -> None:
@@ -225,7 +229,7 @@ def test_a_training_without_validation_runs_all_epochs() -> None:
     epochs: list[Epoch] = []
     train(make_task(schedule=Schedule(9, 8)), on_epoch=epochs.append)
     assert [(epoch.epoch, epoch.epochs, epoch.held_loss, epoch.best) for epoch in epochs] == [
-        (n, 9, None, True) for n in range(1, 10)
+        (n, 9, None, True) for n in range(10)
     ]
 
 
@@ -244,9 +248,9 @@ def test_the_loss_of_an_epoch_is_the_mean_of_its_batches() -> None:
     for indices in torch.randperm(20, generator=draw).split(8):
         noise = 0.1 * torch.randn(len(indices), 2, 4, 4, generator=draw)
         losses.append(F.cross_entropy(model(IMAGES[indices] + noise), TARGETS[indices]).item())
-    assert epochs[0].loss == pytest.approx(sum(losses) / 3, rel=1e-6)
-    assert epochs[0].learning_rate == 0.0
-    assert epochs[0].seconds > 0
+    assert [epoch.loss for epoch in epochs] == [None, pytest.approx(sum(losses) / 3, rel=1e-6)]
+    assert epochs[1].learning_rate == 0.0
+    assert epochs[1].seconds > 0
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -263,6 +267,81 @@ def test_a_loss_that_is_no_number_stops_the_training(value: float) -> None:
     wanted = rf"training 'vit': the loss became {value} in epoch 2 at learning rate {rate:.2g}; look for extreme"
     with pytest.raises(PlannerError, match=wanted):
         train(replace(make_task(), loss=Bursting()))
+
+
+@pytest.mark.parametrize("epochs", [0.0, 0.4, 2.5])
+def test_a_budget_may_end_within_an_epoch(tmp_path: Path, epochs: float) -> None:
+    """Three steps are an epoch: so many of them are taken, rounded up, and a stop between changes nothing."""
+    steps: list[int] = []
+
+    class Counting(CrossEntropyLoss):
+        def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+            steps.append(len(batch.labels))
+            return super().forward(module, batch, generator)
+
+    unbroken = replace(make_task(schedule=Schedule(epochs, 8)), loss=Counting())
+    train(unbroken)
+    assert len(steps) == math.ceil(3 * epochs)
+    state = None
+    while state is None or not is_finished(state):
+        state = run_epoch(make_task(schedule=Schedule(epochs, 8)), state)
+    resumed = make_task(schedule=Schedule(epochs, 8))
+    load_best_weights(resumed, state)
+    assert_same(numbers(resumed.module), numbers(unbroken.module))
+
+
+# The start
+
+
+class Halving:
+    """A preparation that halves all weights."""
+
+    num_images = max_images = 1
+
+    def __call__(self, module: nn.Module) -> None:
+        with torch.no_grad():
+            for p in module.parameters():
+                p.mul_(0.5)
+
+
+def test_the_start_is_prepared_once(tmp_path: Path) -> None:
+    """Validation images are looked at before and after; a run that died goes on from the prepared module."""
+    training = replace(make_task(num_validation=6, schedule=Schedule(0)), preparation=Halving())
+    as_cut, halved = copy.deepcopy(training.module), copy.deepcopy(training.module)
+    Halving()(halved)
+    epochs: list[Epoch] = []
+    train(training, tmp_path / "state", epochs.append)
+    assert_same(numbers(training.module), numbers(halved))
+    again = replace(make_task(num_validation=6, schedule=Schedule(0)), preparation=Halving())
+    train(again, tmp_path / "state")
+    assert_same(numbers(again.module), numbers(halved))
+    validation, draw = training.validation, generator(training.seed)
+    batch = validation.batch(torch.arange(6), draw)
+    found = [float((model(batch.inputs).argmax(1) == batch.labels).float().mean()) for model in (as_cut, halved)]
+    assert [(e.epoch, e.accuracy_as_cut, e.held_accuracy) for e in epochs] == [(0, *map(pytest.approx, found))]
+
+
+@pytest.mark.parametrize(("harmful_above", "expected"), [(1.0, 9e-3), (4e-3, 3e-3), (5e-4, 9e-3 / 27)])
+def test_a_harmful_learning_rate_is_lowered(harmful_above: float, expected: float) -> None:
+    """Of 9e-3, 3e-3 and so on, the first rate is taken at which a trial does not double the loss; it is no step."""
+
+    class Harmful(CrossEntropyLoss):
+        def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+            loss = super().forward(module, batch, generator)
+            moved = (next(module.parameters()) - first).abs().max().item()
+            # A step of Adam is as long as the learning rate; trials are of three steps, the last at the full rate.
+            return loss if module.training or moved <= 2.1 * harmful_above else 2 * loss
+
+    schedule = Schedule(1, 8, learning_rate=9e-3, weight_decay=0.0, rate_search=True)
+    training = replace(make_task(num_validation=6, schedule=schedule), loss=Harmful())
+    first = next(training.module.parameters()).detach().clone()
+    epochs: list[Epoch] = []
+    train(training, on_epoch=epochs.append)
+    assert epochs[0].learning_rate == pytest.approx(expected)
+    plain = make_task(num_validation=6, schedule=replace(schedule, learning_rate=expected, rate_search=False))
+    epochs_of_plain: list[Epoch] = []
+    train(plain, on_epoch=epochs_of_plain.append)
+    assert epochs[1].loss == pytest.approx(epochs_of_plain[1].loss, rel=1e-6)
 
 
 def test_the_learning_rate_warms_up_and_comes_down() -> None:

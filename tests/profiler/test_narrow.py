@@ -9,7 +9,7 @@ import torch
 from planner.errors import InputError
 from planner.executor.bundle import read_bundle
 from planner.executor.evaluate import evaluate_bundle
-from planner.executor.execute import cut_sub_model, execute_plan
+from planner.executor.execute import execute_plan, selection
 from planner.library import load_profile
 from planner.network import audit, counts
 from planner.network.checkpoint import load_card, load_model, whole_shape
@@ -91,7 +91,7 @@ def test_the_dims_that_are_kept_are_the_most_important(profile: Profile) -> None
     """A sub-model of width e keeps the first e dims of the profile's order, in the order of the model."""
     _, whole = load_model("digits-vit")
     a = assignment(profile, 32)
-    small = cut_sub_model(whole, profile, a)
+    small = selection(profile, a).cut(whole)
     dims = sorted(profile.embed_dim_order[:32])
     assert torch.equal(small.cls_token, whole.cls_token[:, :, dims])
     assert torch.equal(small.head.weight, whole.head.weight[:, dims])
@@ -101,7 +101,7 @@ def test_a_profile_that_names_no_dims_is_refused(profile: Profile) -> None:
     """A profile without an order of dims is refused, as the order cannot be guessed."""
     bare = Profile.model_validate(profile.model_dump() | {"embed_dim_order": ()})
     with pytest.raises(InputError, match=r"b: embed_dim 32 needs a profile with embed_dim_order, .* profile the model"):
-        cut_sub_model(load_model("digits-vit")[1], bare, assignment(profile, 32))
+        selection(bare, assignment(profile, 32))
 
 
 def assignment(profile: Profile, embed_dim: int) -> Assignment:

@@ -1,16 +1,10 @@
 """Recipes: how sub-models recover their accuracy after the cut, each a short algorithm over the same training loop."""
 
-from planner.network.recipes.closed_form import closed_form
 from planner.network.recipes.default import default
 from planner.network.recipes.devit import devit
 from planner.network.recipes.ed_vit import ed_vit
 from planner.network.recipes.recovery_task import Recipe, RecoveryTask, SubModelPart
 
-RECIPES: dict[str, Recipe] = {
-    "default": default,
-    "closed-form": closed_form,
-    "ed-vit": ed_vit,
-    "devit": devit,
-}
+RECIPES: dict[str, Recipe] = {"default": default, "ed-vit": ed_vit, "devit": devit}
 
 __all__ = ["RECIPES", "Recipe", "RecoveryTask", "SubModelPart"]

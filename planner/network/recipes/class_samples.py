@@ -20,6 +20,7 @@ def own_and_foreign_samples(data: DistillationData, own: Sequence[int], seed: in
     return data.take(torch.cat([torch.where(is_own)[0], drawn]).sort().values)
 
 
-def equivalent_epochs(epochs: int, data: DistillationData, subset: DistillationData) -> int:
-    """Return the epochs over a subset that show as many images as these epochs over all data; at least one."""
-    return max(1, round(epochs * len(data) / max(1, len(subset))))
+def equivalent_epochs(epochs: float, data: DistillationData, subset: DistillationData) -> float:
+    """Return the epochs over a subset that show as many images as these epochs over all data; whole ones beyond one."""
+    equivalent = epochs * len(data) / max(1, len(subset))
+    return equivalent if equivalent < 1 else round(equivalent)

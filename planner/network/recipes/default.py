@@ -1,62 +1,108 @@
-"""The default recipe: distil each sub-model, train a fusion, then train all of them jointly.
+"""The default recipe: reconstruct and distil each sub-model, train a fusion, then train all of them jointly.
 
-1. Each sub-model learns its own classes and "other", and the teacher's soft targets for all classes, for half of the
-   budget. These trainings are independent of each other.
+1. Each sub-model is reconstructed in closed form on images of its own classes and as many others. From there it learns
+   its own classes and "other", and the teacher's soft targets for all classes, for half of the budget. These trainings
+   are independent of each other.
 2. A fusion is trained on the features of the frozen sub-models.
 3. Sub-models and fusion are trained as one network: the fused logits shape the features, while each sub-model keeps
    the loss of step 1.
 
-Wherever a fusion learns, devices are left out at random, so that a lost one costs little.
+Without a budget the reconstruction and the fusion are all. Wherever a fusion learns, devices are left out at random, so
+that a lost one costs little.
 
 Of ED-ViT (arXiv 2410.11650): class-wise sub-models with "other", and the fusion. Of DeViT (arXiv 2309.05015): the
-teacher, and joint training. Of neither: soft targets for all classes (arXiv 1503.02531), devices left out.
+teacher, and joint training. Of neither: the reconstruction, soft targets for all classes (arXiv 1503.02531), devices
+left out.
 """
 
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from planner.network.data import Images
 from planner.network.fusion import Fusion
 from planner.network.joint_model import JointLoss, JointModel
 from planner.network.losses import DistillationLoss, FusionLoss
-from planner.network.recipes.recovery_task import FUSION_EPOCH_FACTOR, RecoveryTask, train_fusion
+from planner.network.recipes.class_samples import own_and_foreign_samples
+from planner.network.recipes.recovery_task import (
+    RecoveryTask,
+    SubModelPart,
+    fusion_schedule,
+    split_epochs,
+    train_fusion,
+)
+from planner.network.reconstruction import reconstruct
+from planner.network.surgery import Selection
 from planner.network.training import Schedule, TrainFunction, TrainingTask
+from planner.network.vit import VisionTransformer
 
 _LEARNING_RATE = 2e-3
-# Smaller, since all parts are trained already.
-_JOINT_LEARNING_RATE = 1e-3
 # Share of the budget that goes to step 1.
 _DISTILLATION_SHARE = 1 / 2
 # Weight of all sub-models' losses together, beside that of the fused logits: with 0.3 instead, CIFAR-10 lost 0.3
 # points, as much as a seed does.
 _OWN_WEIGHT = 1.0
+# Streams of this many images at 65 tokens and embed dim 384 are 100 MB.
+_MAX_RECONSTRUCTION_IMAGES = 1024
 
 
 def default(task: RecoveryTask, train: TrainFunction) -> Fusion:
-    """Distil each sub-model, fuse their features, then train all together."""
-    epochs = max(1, round(_DISTILLATION_SHARE * task.epochs))
-    train(_distillation_tasks(task, epochs))
-    schedule = Schedule(FUSION_EPOCH_FACTOR * epochs, learning_rate=_LEARNING_RATE)
-    fusion = train_fusion(task, train, FusionLoss(), schedule)
-    if task.epochs > epochs:
-        train([_joint_task(task, fusion, task.epochs - epochs)])
+    """Reconstruct and distil each sub-model, fuse their features, then train all together."""
+    epochs, joint_epochs = split_epochs(task.epochs, _DISTILLATION_SHARE)
+    train([_distillation_task(task, part, epochs, task.seed + i) for i, part in enumerate(task.parts)])
+    fusion = train_fusion(task, train, FusionLoss(), fusion_schedule(epochs, _LEARNING_RATE))
+    if joint_epochs:
+        train([_joint_task(task, fusion, joint_epochs)])
     return fusion
 
 
-def _distillation_tasks(task: RecoveryTask, epochs: int) -> list[TrainingTask]:
-    schedule = Schedule(epochs, learning_rate=_LEARNING_RATE)
-    return [
-        TrainingTask(
-            part.device,
-            part.sub_model,
-            DistillationLoss(part.classes, task.num_classes),
-            task.data,
-            task.validation,
-            schedule,
-            task.seed + i,
-        )
-        for i, part in enumerate(task.parts)
-    ]
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """Preparation of a sub-model: reconstruction in closed form."""
+
+    whole: VisionTransformer
+    selection: Selection
+    images: Images
+
+    @property
+    def num_images(self) -> int:
+        """Number of images that are looked at."""
+        return len(self.images)
+
+    @property
+    def max_images(self) -> int:
+        """Number of images that are looked at where there are more."""
+        return _MAX_RECONSTRUCTION_IMAGES
+
+    def __call__(self, module: nn.Module) -> None:
+        """Reconstruct a sub-model in place."""
+        assert isinstance(module, VisionTransformer)
+        reconstruct(module, self.whole, self.selection, self.images)
 
 
-def _joint_task(task: RecoveryTask, fusion: Fusion, epochs: int) -> TrainingTask:
+def _reconstruction(task: RecoveryTask, part: SubModelPart, seed: int) -> Reconstruction:
+    samples = own_and_foreign_samples(task.data, part.classes, seed)
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(samples), generator=generator)[:_MAX_RECONSTRUCTION_IMAGES].sort().values
+    return Reconstruction(task.whole, part.selection, samples.take(chosen).images)
+
+
+def _distillation_task(task: RecoveryTask, part: SubModelPart, epochs: float, seed: int) -> TrainingTask:
+    return TrainingTask(
+        part.device,
+        part.sub_model,
+        DistillationLoss(part.classes, task.num_classes),
+        task.data,
+        task.validation,
+        Schedule(epochs, learning_rate=_LEARNING_RATE, rate_search=True),
+        seed,
+        _reconstruction(task, part, seed),
+    )
+
+
+def _joint_task(task: RecoveryTask, fusion: Fusion, epochs: float) -> TrainingTask:
     joint = JointModel(task.sub_models, fusion)
     loss = JointLoss([part.classes for part in task.parts], task.num_classes, _OWN_WEIGHT)
-    schedule = Schedule(epochs, learning_rate=_JOINT_LEARNING_RATE)
+    schedule = Schedule(epochs, learning_rate=_LEARNING_RATE, rate_search=True)
     return TrainingTask("together", joint, loss, task.data, task.validation, schedule, task.seed)

@@ -19,7 +19,7 @@ from planner.network.fusion import Fusion, fresh_fusion
 from planner.network.joint_model import MatchedJointModel, TokenMatchingLoss
 from planner.network.losses import RelationMatchingLoss
 from planner.network.recipes.class_samples import equivalent_epochs, own_samples
-from planner.network.recipes.recovery_task import RecoveryTask, SubModelPart
+from planner.network.recipes.recovery_task import RecoveryTask, SubModelPart, split_epochs
 from planner.network.training import Schedule, TrainFunction, TrainingTask
 
 _LEARNING_RATE = 1e-3
@@ -34,10 +34,10 @@ def devit(task: RecoveryTask, train: TrainFunction) -> Fusion:
         InputError: If the teacher sees images in more or fewer tokens: relations are between tokens.
     """
     _check_teacher(task)
-    epochs = max(1, round(_DISTILLATION_SHARE * task.epochs))
+    epochs, joint_epochs = split_epochs(task.epochs, _DISTILLATION_SHARE)
     train([_distillation_task(task, part, epochs, task.seed + i) for i, part in enumerate(task.parts)])
     joint = _fresh_joint_model(task)
-    schedule = Schedule(max(1, task.epochs - epochs), learning_rate=_LEARNING_RATE)
+    schedule = Schedule(joint_epochs, learning_rate=_LEARNING_RATE)
     train([TrainingTask("together", joint, TokenMatchingLoss(), task.data, task.validation, schedule, task.seed)])
     return joint.fusion
 
@@ -52,7 +52,7 @@ def _check_teacher(task: RecoveryTask) -> None:
             )
 
 
-def _distillation_task(task: RecoveryTask, part: SubModelPart, epochs: int, seed: int) -> TrainingTask:
+def _distillation_task(task: RecoveryTask, part: SubModelPart, epochs: float, seed: int) -> TrainingTask:
     data, validation = (own_samples(d, part.classes) for d in (task.data, task.validation))
     loss = RelationMatchingLoss(part.classes, task.teacher)
     schedule = Schedule(equivalent_epochs(epochs, task.data, data), learning_rate=_LEARNING_RATE)

@@ -8,7 +8,7 @@
 from planner.network.fusion import Fusion
 from planner.network.losses import CrossEntropyLoss, OwnOrOtherLoss
 from planner.network.recipes.class_samples import equivalent_epochs, own_and_foreign_samples
-from planner.network.recipes.recovery_task import FUSION_EPOCH_FACTOR, RecoveryTask, SubModelPart, train_fusion
+from planner.network.recipes.recovery_task import RecoveryTask, SubModelPart, fusion_schedule, train_fusion
 from planner.network.training import Schedule, TrainFunction, TrainingTask
 
 _LEARNING_RATE = 1e-3
@@ -17,8 +17,7 @@ _LEARNING_RATE = 1e-3
 def ed_vit(task: RecoveryTask, train: TrainFunction) -> Fusion:
     """Retrain each sub-model on labels, freeze all, train the tower."""
     train([_retraining_task(task, part, task.seed + i) for i, part in enumerate(task.parts)])
-    schedule = Schedule(FUSION_EPOCH_FACTOR * task.epochs, learning_rate=_LEARNING_RATE)
-    return train_fusion(task, train, CrossEntropyLoss(), schedule)
+    return train_fusion(task, train, CrossEntropyLoss(), fusion_schedule(task.epochs, _LEARNING_RATE))
 
 
 def _retraining_task(task: RecoveryTask, part: SubModelPart, seed: int) -> TrainingTask:

@@ -1,28 +1,31 @@
 """Inputs of a recipe, and the steps that recipes share."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 from planner.network.distillation_data import DistillationData, extract_features
 from planner.network.fusion import Fusion, fresh_fusion
 from planner.network.losses import Loss
+from planner.network.surgery import Selection
 from planner.network.training import Schedule, TrainFunction, TrainingTask
 from planner.network.vit import VisionTransformer
 
 DEFAULT_EPOCHS = 20
 
-# A fusion of frozen features is small: it learns for so many times as many epochs as a sub-model.
-FUSION_EPOCH_FACTOR = 2
+# A fusion of frozen features is small: it learns for so many times as many epochs as a sub-model, and at least so many.
+_FUSION_EPOCH_FACTOR = 2
+_MIN_FUSION_EPOCHS = 20
 
 
 @dataclass(frozen=True)
 class SubModelPart:
-    """One device's sub-model, as cut, the classes that it answers for and the embed dims that it keeps, as indices."""
+    """One device's sub-model, as cut, the classes that it answers for, and what it keeps of the whole model."""
 
     device: str
     sub_model: VisionTransformer
     classes: tuple[int, ...]
-    embed_dims: tuple[int, ...]
+    selection: Selection
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class RecoveryTask:
     # Hidden units of the fusion.
     hidden: int
     # The budget: each sub-model sees so many times as many images as there are in the data.
-    epochs: int
+    epochs: float
     seed: int
 
     @property
@@ -63,6 +66,19 @@ class Recipe(Protocol):
 
     def __call__(self, task: RecoveryTask, train: TrainFunction) -> Fusion:
         """Train the sub-models in place and return their fusion."""
+
+
+def split_epochs(epochs: float, share: float) -> tuple[float, float]:
+    """Return a share of the epochs and the rest, both whole numbers where there are at least two epochs."""
+    if epochs < 2:
+        return share * epochs, (1 - share) * epochs
+    first = max(1, round(share * epochs))
+    return first, epochs - first
+
+
+def fusion_schedule(epochs: float, learning_rate: float) -> Schedule:
+    """Return the schedule of a fusion of frozen sub-models that were trained for this many epochs."""
+    return Schedule(max(_MIN_FUSION_EPOCHS, math.ceil(_FUSION_EPOCH_FACTOR * epochs)), learning_rate=learning_rate)
 
 
 def train_fusion(task: RecoveryTask, train: TrainFunction, loss: Loss, schedule: Schedule) -> Fusion:

@@ -1,4 +1,4 @@
-"""The closed-form recipe: sub-models are reconstructed without a training, and only the fusion is trained."""
+"""The default recipe: sub-models are reconstructed first; without a budget only the fusion is trained."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -9,7 +9,7 @@ import torch
 from planner.network.data import Jitter, Samples
 from planner.network.distillation_data import DistillationData, make_distillation_data
 from planner.network.recipes import RECIPES, RecoveryTask, SubModelPart
-from planner.network.surgery import cut
+from planner.network.surgery import Selection
 from planner.network.training import TrainingTask, train_inline
 from planner.network.vit import Shape, VisionTransformer
 from tests.helpers.plain_vit import random_images, random_model
@@ -33,35 +33,44 @@ def data_of(whole: VisionTransformer, count: int = 48) -> DistillationData:
     return make_distillation_data(whole, samples, Jitter(0.0, 0.0), seed=0)
 
 
-def task_of(whole: VisionTransformer) -> RecoveryTask:
-    """Return two narrow sub-models of two classes each, with a budget of three epochs."""
-    parts = tuple(
-        SubModelPart(name, cut(whole, [[0, d], [1]], [range(8), range(d, 20)], DIMS), classes, DIMS)
-        for d, (name, classes) in enumerate((("a", (0, 1)), ("b", (2, 3))), start=1)
-    )
-    return RecoveryTask(parts, whole, whole, data_of(whole), data_of(whole, 8), 6, 3, 0)
+def task_of(whole: VisionTransformer, epochs: float = 0) -> RecoveryTask:
+    """Return two narrow sub-models of two classes each."""
+    parts = []
+    for d, (name, classes) in enumerate((("a", (0, 1)), ("b", (2, 3))), start=1):
+        selection = Selection.of([[0, d], [1]], [range(8), range(d, 20)], DIMS)
+        parts.append(SubModelPart(name, selection.cut(whole), classes, selection))
+    return RecoveryTask(tuple(parts), whole, whole, data_of(whole), data_of(whole, 8), 6, epochs, 0)
 
 
 def recovered(task: RecoveryTask, names: list[str]) -> torch.Tensor:
-    """Run the recipe, note the trainings' names, and return the fused logits of the data's images."""
+    """Run the recipe, note the trainings and their epochs, and return the fused logits of the data's images."""
 
     def train(tasks: Sequence[TrainingTask]) -> None:
-        names.extend(training.name for training in tasks)
+        names.extend(f"{training.name} {training.schedule.epochs:g}" for training in tasks)
         train_inline(tasks)
 
-    fusion = RECIPES["closed-form"](task, train)
+    fusion = RECIPES["default"](task, train)
     images = task.data.images[torch.arange(len(task.data))]
     with torch.no_grad():
         logits: torch.Tensor = fusion(torch.cat([model.features(images) for model in task.sub_models], 1))
     return logits
 
 
-def test_only_the_fusion_is_trained() -> None:
-    """One training, that of the fusion; yet every sub-model is another than as cut."""
-    task, names = task_of(random_model(SHAPE)), list[str]()
+@pytest.mark.parametrize(
+    ("epochs", "trainings"),
+    [
+        (0, ["a 0", "b 0", "fusion 20"]),
+        (0.5, ["a 0.25", "b 0.25", "fusion 20", "together 0.25"]),
+        (5, ["a 2", "b 2", "fusion 20", "together 3"]),
+        (30, ["a 15", "b 15", "fusion 30", "together 15"]),
+    ],
+)
+def test_half_of_the_budget_is_for_each_step(epochs: float, trainings: list[str]) -> None:
+    """Sub-models and joint training share the epochs, whole ones from two on; a fusion has twice as many, or twenty."""
+    task, names = task_of(random_model(SHAPE), epochs), list[str]()
     before = [part.sub_model.blocks[0].state_dict()["attn.proj.weight"].clone() for part in task.parts]
     assert torch.isfinite(recovered(task, names)).all()
-    assert names == ["fusion"]
+    assert names == trainings
     after = [part.sub_model.blocks[0].state_dict()["attn.proj.weight"] for part in task.parts]
     assert not any(map(torch.equal, before, after))
 
@@ -80,9 +89,9 @@ def test_each_sub_model_learns_from_its_own_classes_and_as_many_others(monkeypat
         seen.append(len(arguments[-1]))  # type: ignore[arg-type]
 
     # The package has a function of the module's name.
-    module = import_module("planner.network.recipes.closed_form")
+    module = import_module("planner.network.recipes.default")
     monkeypatch.setattr(module, "reconstruct", reconstruct)
     recovered(task_of(random_model(SHAPE)), [])
-    monkeypatch.setattr(module, "_MAX_IMAGES", 10)
+    monkeypatch.setattr(module, "_MAX_RECONSTRUCTION_IMAGES", 10)
     recovered(task_of(random_model(SHAPE)), [])
     assert seen == [48, 48, 10, 10]

@@ -1,0 +1,132 @@
+"""Narrow residual streams along principal directions, in place of single embed dims.
+
+Every layer reads the residual stream x behind a LayerNorm, so its mean over embed dims is lost on all of them, and any
+rotation of what is left can be absorbed by the layers: a stream z = R x, with orthonormal rows R (E', E) that are
+orthogonal to the vector of ones, serves as well as x as far as x lies in the space of these rows. They are chosen as
+the principal directions of normalised streams, those that all norms of the whole model see, so that little is lost.
+Coordinates are such that z has a mean of zero, too: it needs no other norm than LayerNorm. One of E' dims is spent
+on that.
+
+With a share s of the normalised streams' energy kept, LayerNorm(x) is close to R^T LayerNorm(z) sqrt(s E / E'), gain
+and bias aside; both are folded into the next layer.
+
+Legend: B images, N tokens, P prefix tokens, E embed dim of the whole model, E' of the sub-model, b images of a batch.
+
+Source:
+    Rotations that LayerNorm allows, and principal directions in place of coordinates: SliceGPT, arXiv 2401.15024; here
+    one rotation for all blocks.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from planner.network.data import Images
+from planner.network.surgery import KeptUnits, cut
+from planner.network.vit import Block, VisionTransformer
+
+# Enough for the directions of a stream of a few hundred dims at some dozen tokens.
+_MAX_IMAGES = 320
+_BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Orthonormal rows onto which the residual stream is projected, (E', E), and the share of its energy they keep."""
+
+    rows: Tensor
+    kept_energy: float
+
+
+@torch.no_grad()
+def principal_projection(whole: VisionTransformer, images: Images, width: int, prefix_weight: float) -> Projection:
+    """Return the projection onto the principal directions of the whole model's normalised streams.
+
+    Args:
+        whole: The model whose stream is to be narrowed.
+        images: Images of which up to 320 are looked at, (B, ch, H, W).
+        width: Embed dim of the sub-model, E'.
+        prefix_weight: Weight of a prefix token beside that of a patch.
+    """
+    chosen = torch.linspace(0, len(images) - 1, min(len(images), _MAX_IMAGES)).round().long()
+    weights = torch.ones(whole.shape.num_tokens, 1)
+    weights[: whole.shape.num_prefix_tokens] = prefix_weight
+    gram = torch.zeros(whole.shape.embed_dim, whole.shape.embed_dim, dtype=torch.float64)
+    for indices in chosen.split(_BATCH):
+        x = whole.embed(images[indices])
+        gram += _gram(x, weights)
+        for block in whole.blocks:
+            assert isinstance(block, Block)
+            for half in block.halves:
+                x = x if half is None else half(x)
+                gram += _gram(x, weights)
+    energies, directions = torch.linalg.eigh(gram)  # rising
+    # Directions of the largest energies; the vector of ones has none.
+    kept = directions.flip(1)[:, : width - 1]  # (E, E' - 1)
+    rows: Tensor = _zero_mean_basis(width) @ kept.T
+    kept_energy = energies.flip(0)[: width - 1].sum() / energies.sum()
+    return Projection(rows.float(), float(kept_energy))
+
+
+def _gram(x: Tensor, weights: Tensor) -> Tensor:
+    """Return the sum of outer products of the stream's tokens (b, N, E), each centred and of length 1."""
+    centred = x - x.mean(-1, keepdim=True)
+    normalised = nn.functional.normalize(centred, dim=-1)
+    gram: Tensor = torch.einsum("bne,bnf->ef", (weights * normalised).double(), normalised.double())
+    return gram
+
+
+def _zero_mean_basis(size: int) -> Tensor:
+    """Return orthonormal columns (size, size - 1) that are orthogonal to the vector of ones."""
+    ones = torch.ones(size, 1, dtype=torch.float64)
+    basis: Tensor = torch.linalg.qr(ones, mode="complete").Q[:, 1:]
+    return basis
+
+
+@torch.no_grad()
+def cut_along(
+    whole: VisionTransformer, heads: KeptUnits, channels: KeptUnits, projection: Projection
+) -> VisionTransformer:
+    """Return a new network with only these heads and channels of a model, its stream narrowed by a projection.
+
+    Args:
+        whole: The network to cut from; it is left as it is.
+        heads: Kept heads of each block, as indices.
+        channels: Kept hidden channels of each block, as indices.
+        projection: Projection of the stream.
+    """
+    wide, rows = cut(whole, heads, channels), projection.rows
+    narrow = VisionTransformer(replace(wide.shape, embed_dim=len(rows)))
+    narrow.patch_embed.stem.load_state_dict(wide.patch_embed.stem.state_dict())
+    _write(wide.patch_embed.proj, narrow.patch_embed.proj, rows)
+    narrow.cls_token.copy_(wide.cls_token @ rows.T)
+    narrow.pos_embed.copy_(wide.pos_embed @ rows.T)
+    gain = math.sqrt(projection.kept_energy * wide.shape.embed_dim / len(rows))
+    for block, target in zip(wide.blocks, narrow.blocks, strict=True):
+        assert isinstance(block, Block)
+        assert isinstance(target, Block)
+        for half, target_half in zip(block.halves, target.halves, strict=True):
+            if half is not None and target_half is not None:
+                _read(half.norm, half.input_layer, target_half.input_layer, rows, gain)
+                _write(half.output_layer, target_half.output_layer, rows)
+    _read(wide.norm, wide.head, narrow.head, rows, gain)
+    if wide.shape.distilled:
+        narrow.dist_token.copy_(wide.dist_token @ rows.T)
+        _read(wide.norm, wide.head_dist, narrow.head_dist, rows, gain)
+    return narrow.train(whole.training)
+
+
+def _write(layer: nn.Linear | nn.Conv2d, target: nn.Linear | nn.Conv2d, rows: Tensor) -> None:
+    """Let a layer that writes to the stream write its projection."""
+    assert layer.bias is not None
+    assert target.bias is not None
+    target.weight.copy_(torch.tensordot(rows, layer.weight, dims=1))
+    target.bias.copy_(rows @ layer.bias)
+
+
+def _read(norm: nn.LayerNorm, layer: nn.Linear, target: nn.Linear, rows: Tensor, gain: float) -> None:
+    """Let a layer that reads the normalised stream read the narrow one; the norm's gain and bias are folded into it."""
+    target.weight.copy_(gain * (layer.weight * norm.weight) @ rows.T)
+    target.bias.copy_(layer.bias + layer.weight @ norm.bias)
