@@ -87,7 +87,7 @@ RecipeName = Annotated[str, typer.Option("--recipe", help="Recovery: default, ed
 Epochs = Annotated[
     float | None,
     typer.Option(
-        help="How often each sub-model sees as many images as there are, 0: least squares alone.  [default: 20]", min=0
+        help="How often each sub-model sees as many images as there are, 0: least squares alone.  [default: 10]", min=0
     ),
 ]
 Minutes = Annotated[

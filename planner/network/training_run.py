@@ -29,6 +29,8 @@ _TRIAL_SAMPLES = 512
 # Largest validation loss after a trial, as a multiple of the start's. Some rise is usual at rates that are best in the
 # end: a sub-model of digits rose by 23 % at 2e-3, and ended two points of accuracy below at the rate of no rise.
 _MAX_RISE = 1.5
+# A trial ends early where a batch's loss is so many times the largest that is allowed.
+_HOPELESS_RISE = 2.0
 
 
 class TrainingRun:
@@ -120,7 +122,7 @@ class TrainingRun:
         highest = self.schedule.learning_rate
         rate = highest
         while rate > _MIN_RATE_SHARE * highest:
-            harmless = self._loss_after_trial(rate) <= limit
+            harmless = self._loss_after_trial(rate, limit) <= limit
             self.module.load_state_dict(start)
             self.optimizer = self._fresh_optimizer()
             if harmless:
@@ -128,15 +130,16 @@ class TrainingRun:
             rate *= _RATE_STEP
         return rate
 
-    def _loss_after_trial(self, rate: float) -> float:
-        """Return the validation loss after a few batches with a rising learning rate."""
+    def _loss_after_trial(self, rate: float, limit: float) -> float:
+        """Return the validation loss after a few batches with a rising learning rate; infinity far beyond the limit."""
         generator = torch.Generator().manual_seed(self.task.seed)
         batches = torch.randperm(len(self.task.data), generator=generator).split(self.schedule.batch_size)
         batches = batches[:_TRIAL_BATCHES]
         self.module.train()
         try:
             for i, indices in enumerate(batches, start=1):
-                self._step(indices, generator, rate * i / len(batches))
+                if self._step(indices, generator, rate * i / len(batches)) > _HOPELESS_RISE * limit:
+                    return float("inf")
             return self._validation_loss(_TRIAL_SAMPLES)
         except PlannerError:
             # The loss is not a number any more.

@@ -29,7 +29,7 @@ from planner.schema import FusedAccuracy, Recovery
 DROPS = (0.01, 0.02, 0.05, 0.1, 0.2)
 
 # Candidates for the exponent g of embed dims.
-_EXPONENTS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+_EXPONENTS = (0.3, 0.4, 0.6, 0.8, 1.0, 1.25, 1.6)
 # A trial plan with more errors has collapsed: it says nothing about small drops.
 _MAX_ERROR = 0.5
 # Ridge penalties of the class offsets and of the weights.

@@ -1,6 +1,7 @@
 """Profile of a model, built from the model and its data.
 
-The steps: measure importance, group channels, count costs and memory at every embed width, time this machine, execute
+The steps: measure importance, group channels, recover some sub-models in closed form to learn what half-blocks and
+embed dims are worth, count costs and memory at every embed width, time this machine, execute
 trial plans. Slow steps save their progress in a work folder, so that an interrupted profile can be continued. A card
 without weights still has costs: the importance of a unit is then assumed proportional to its cost.
 """
@@ -16,12 +17,14 @@ from planner.errors import InputError
 from planner.network import audit, counts, data
 from planner.network.checkpoint import load_card, load_model, whole_shape
 from planner.network.counts import Counts
-from planner.network.vit import Shape
+from planner.network.data import Samples
+from planner.network.vit import Shape, VisionTransformer
 from planner.network.widths import embed_widths
-from planner.profiler import fused_accuracy, grouping, importance, importance_shares, memory, trial_plans
+from planner.profiler import fused_accuracy, grouping, importance, importance_shares, memory, series, trial_plans
 from planner.profiler.device import local_latency
 from planner.profiler.importance import ImportanceMethod
 from planner.profiler.importance_sums import UnitImportance
+from planner.profiler.recovered_loss import RecoveredLoss
 from planner.schema import ModelCard, Profile
 
 IMAGES_PER_CLASS = 200
@@ -86,8 +89,7 @@ def build_profile(
         work / "importance.safetensors",
         options.seed,
     )
-    provenance = f"{options.method}, {len(samples)} training images"
-    shares = _profile_importance(unit_importance, whole.shape, options, provenance)
+    shares = _measured_importance(unit_importance, whole, samples, work, options, on_stage)
     fields = _profile_fields(card, shares, options, on_stage)
     if options.num_trials == 0:
         return Profile.model_validate(fields)
@@ -106,7 +108,7 @@ def build_profile(
 
 @dataclass(frozen=True)
 class _ProfileImportance:
-    """Importance as a profile holds it; rho: each width's share of the embed dims' importance, (C,)."""
+    """Importance as a profile holds it; rho: the share that each width retains of each class, (C,)."""
 
     groups: list[list[list[int]]]
     heads: list[list[list[float]]]
@@ -116,15 +118,41 @@ class _ProfileImportance:
     provenance: str
 
 
-def _profile_importance(
-    measured: UnitImportance, shape: Shape, options: ProfileOptions, provenance: str
+def _measured_importance(
+    measured: UnitImportance,
+    whole: VisionTransformer,
+    samples: Samples,
+    work: Path,
+    options: ProfileOptions,
+    on_stage: OnStage,
 ) -> _ProfileImportance:
-    size = grouping.group_size(shape.hidden_dim[0], options.multiple)
-    groups = grouping.group_channels(measured, size)
-    heads, channel_groups = importance_shares.normalised_shares(measured, groups)
-    order = importance_shares.embed_order(measured)
-    rho = {e: importance_shares.embed_retention(measured, order, e) for e in embed_widths(shape)}
-    return _ProfileImportance(groups, heads, channel_groups, order, rho, provenance)
+    """Return importance as a profile holds it, half-blocks and widths by what is lost without them."""
+    shape, groups = whole.shape, _channel_groups(measured, whole.shape, options)
+    widths = embed_widths(shape)
+    total = series.num_losses(widths)
+    loss_of = RecoveredLoss(
+        whole,
+        samples,
+        work / "losses.json",
+        options.seed,
+        lambda done: on_stage(Stage("recover in closed form", done, total)),
+    )
+    half_exponent = series.best_half_exponent(measured, groups, shape, widths, loss_of)
+    units = series.units_by_worth(measured, groups, half_exponent, shape)
+    retained = series.width_retention(units, shape, widths, loss_of)
+    heads, channel_groups = importance_shares.normalised_shares(measured, groups, half_exponent)
+    return _ProfileImportance(
+        groups,
+        heads,
+        channel_groups,
+        importance_shares.embed_order(measured),
+        {e: [share] * shape.num_classes for e, share in retained.items()},
+        f"{options.method}, {len(samples)} training images; half-blocks to the power {half_exponent:g}",
+    )
+
+
+def _channel_groups(measured: UnitImportance, shape: Shape, options: ProfileOptions) -> list[list[list[int]]]:
+    return grouping.group_channels(measured, grouping.group_size(shape.hidden_dim[0], options.multiple))
 
 
 def _assumed_importance(card: ModelCard, options: ProfileOptions) -> _ProfileImportance:
@@ -135,7 +163,17 @@ def _assumed_importance(card: ModelCard, options: ProfileOptions) -> _ProfileImp
     values = float(counts.per_head(shape).macs), float(counts.per_channel(shape).macs), 1.0
     heads, channels, dims = (np.full(size, value) for size, value in zip(sizes, values, strict=True))
     assumed = UnitImportance(heads, channels, dims, exponent=1.0)
-    return _profile_importance(assumed, shape, options, "assumed: each unit matters as much as its MACs")
+    groups = _channel_groups(assumed, shape, options)
+    of_heads, of_groups = importance_shares.normalised_shares(assumed, groups)
+    order = importance_shares.embed_order(assumed)
+    return _ProfileImportance(
+        groups,
+        of_heads,
+        of_groups,
+        order,
+        {e: importance_shares.embed_retention(assumed, order, e) for e in embed_widths(shape)},
+        "assumed: each unit matters as much as its MACs",
+    )
 
 
 def _profile_fields(

@@ -14,36 +14,66 @@ from planner.arrays import Floats
 from planner.profiler.importance_sums import UnitImportance
 
 _DECIMALS = 7
+# Exponent of the share that a class keeps of a half-block, below 1 for diminishing returns.
+_SHARE_EXPONENT = 0.7
 
 
 def normalised_shares(
-    importance: UnitImportance, groups: Sequence[Sequence[Sequence[int]]]
+    importance: UnitImportance, groups: Sequence[Sequence[Sequence[int]]], half_exponent: float | None = None
 ) -> tuple[list[list[list[float]]], list[list[list[float]]]]:
     """Return the shares of heads [C][L][H] and channel groups [C][L][G]; both together sum to 1 for each class.
 
     A share is proportional to a power of the sum of a group's importance, see `UnitImportance`.
+
+    Args:
+        importance: Importance of all units.
+        groups: Channels of each group, for each block.
+        half_exponent: Exponent of `in_series`; units count as they were measured unless given.
     """
-    of_heads = _positive_power(importance.heads, importance.exponent)
-    of_groups = [
-        _positive_power(
-            np.stack([block[:, list(members)].sum(axis=1) for members in groups[l]], axis=1), importance.exponent
-        )
-        for l, block in enumerate(np.moveaxis(importance.channels, 1, 0))
-    ]  # L of (C, G)
-    totals = of_heads.sum(axis=(1, 2)) + sum(block.sum(axis=1) for block in of_groups)
-    unhelped = totals == 0
-    for values in (of_heads, *of_groups):
-        values[unhelped] = 1.0
-    totals[unhelped] = of_heads[0].size + sum(block.shape[1] for block in of_groups)
-    heads = np.round(of_heads / totals[:, None, None], _DECIMALS)
-    shares = [np.round(block / totals[:, None], _DECIMALS) for block in of_groups]
+    halves = [_positive_power(block, importance.exponent) for block in np.moveaxis(importance.heads, 1, 0)]
+    for l, block in enumerate(np.moveaxis(importance.channels, 1, 0)):
+        sums = np.stack([block[:, list(members)].sum(axis=1) for members in groups[l]], axis=1)
+        halves.append(_positive_power(sums, importance.exponent))
+    # 2 L of (C, H) and (C, G).
+    unhelped = sum(half.sum(axis=1) for half in halves) == 0
+    for half in halves:
+        half[unhelped] = 1.0
+    if half_exponent is not None:
+        halves = [in_series(half, half_exponent) for half in halves]
+    totals = sum(half.sum(axis=1) for half in halves)
+    shares = [np.round(half / totals[:, None], _DECIMALS) for half in halves]
+    _, num_blocks, _ = importance.heads.shape
+    of_heads, of_groups = np.stack(shares[:num_blocks], axis=1), shares[num_blocks:]
     # The rounding error goes to the largest group, so that the whole model retains exactly 1.
-    remainder = 1 - heads.sum(axis=(1, 2)) - sum(block.sum(axis=1) for block in shares)
-    for c in range(len(heads)):
-        largest = max(shares, key=lambda block: float(block[c].max()))[c]
+    remainder = 1 - of_heads.sum(axis=(1, 2)) - sum(block.sum(axis=1) for block in of_groups)
+    for c in range(len(of_heads)):
+        largest = max(of_groups, key=lambda block: float(block[c].max()))[c]
         g = largest.argmax()
         largest[g] = round(float(largest[g] + remainder[c]), _DECIMALS)
-    return heads.tolist(), [[block[c].tolist() for block in shares] for c in range(len(heads))]
+    return of_heads.tolist(), [[block[c].tolist() for block in of_groups] for c in range(len(of_heads))]
+
+
+def in_series(values: Floats, half_exponent: float) -> Floats:
+    """Return the worth of the units of a half-block (C, U) where half-blocks lie in series, from their importance.
+
+    A class that keeps the share r of its importance in a half-block, the most important units first, has r^0.7 of that
+    half-block's worth: the first units are worth the most, since least squares makes up for what is missing as long as
+    something is left to fit. A half-block is worth its total importance to a power: at 0 all are worth the
+    same, at 1 their importance. How far a class does without one depends on the model, and is measured
+    (`planner.profiler.series`).
+
+    Args:
+        values: Importance of each unit for each class, not negative, (C, U).
+        half_exponent: Exponent of the total.
+    """
+    totals = values.sum(axis=1, keepdims=True)  # (C, 1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    kept = np.cumsum(np.take_along_axis(values, order, axis=1), axis=1) / np.where(totals > 0, totals, 1.0)
+    worth = np.diff(kept**_SHARE_EXPONENT, axis=1, prepend=0.0)
+    in_order = np.empty_like(worth)
+    np.put_along_axis(in_order, order, worth, axis=1)
+    scaled: Floats = in_order * np.where(totals > 0, totals, 0.0) ** half_exponent
+    return np.where(totals > 0, scaled, 0.0)
 
 
 def embed_order(importance: UnitImportance) -> list[int]:

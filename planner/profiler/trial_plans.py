@@ -40,7 +40,7 @@ _SHARE_RANGE = (0.22, 1.0)
 _UNEQUAL_FACTORS = (0.6, 1.5)
 _MAX_SHARE = 1.0
 # First guess of the exponent that turns the embed dims' importance at a width into retention; the fit finds its own.
-_GUESSED_EXPONENT = 0.4
+_GUESSED_EXPONENT = 1.0
 
 
 class TrialDevice(Frozen):

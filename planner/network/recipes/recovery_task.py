@@ -11,7 +11,7 @@ from planner.network.surgery import Selection
 from planner.network.training import Schedule, TrainFunction, TrainingTask
 from planner.network.vit import VisionTransformer
 
-DEFAULT_EPOCHS = 20
+DEFAULT_EPOCHS = 10
 
 # A fusion of frozen features is small: it learns for so many times as many epochs as a sub-model, and at least so many.
 _FUSION_EPOCH_FACTOR = 2

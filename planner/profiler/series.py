@@ -1,0 +1,145 @@
+"""What half-blocks and embed dims are worth in series, measured after reconstruction in closed form.
+
+Importance says what a class needs of a unit beside the others of its half-block. Half-blocks lie in series: where one
+is left with nothing, all behind it see nothing, however little its own importance was. So half-blocks count by a power
+of their total importance (`importance_shares.in_series`). Which power suits a model differs: a small ViT trained from
+nothing may do most in its first block, while every block of a deep pretrained one is needed. Of a few powers the one is
+taken whose plan, units by worth per MAC at half the embed dim and a tenth of the MACs, loses least.
+
+An embed dim is worth as much as units: a width retains the share of the units' worth at which a sub-model of the full
+width has the same loss.
+
+Legend: C classes, L blocks, H heads, G channel groups of a block, E embed dim.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from planner.arrays import Floats
+from planner.network import counts
+from planner.network.surgery import Selection
+from planner.network.vit import Shape
+from planner.profiler.importance_shares import normalised_shares
+from planner.profiler.importance_sums import UnitImportance
+
+HALF_EXPONENTS = (1.0, 0.75, 0.5, 0.25, 0.0)
+_WIDTH_SHARE, _MACS_SHARE = 0.5, 0.1
+# Shares of the units' worth whose losses are measured at the full width.
+_LEVELS = (0.9, 0.75, 0.55, 0.35)
+# Losses below are rounding.
+_MIN_LOSS = 1e-4
+_DECIMALS = 6
+
+LossOf = Callable[[Selection], float]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A head, or a channel group, with its mean worth over classes."""
+
+    block: int
+    head: int | None
+    channels: tuple[int, ...]
+    worth: float
+
+
+def num_losses(widths: Sequence[int]) -> int:
+    """Return how many losses are measured at most."""
+    narrower = len(widths) - 1
+    return len(HALF_EXPONENTS) + (narrower + len(_LEVELS) if narrower else 0)
+
+
+def best_half_exponent(
+    importance: UnitImportance,
+    groups: Sequence[Sequence[Sequence[int]]],
+    shape: Shape,
+    widths: Sequence[int],
+    loss_of: LossOf,
+) -> float:
+    """Return the exponent whose plan has the lowest loss, at the width that is nearest to half of the full one.
+
+    Args:
+        importance: Importance of all units.
+        groups: Channels of each group, for each block.
+        shape: Shape of the whole model.
+        widths: Embed dims that sub-models may have, the full one first.
+        loss_of: Loss of a sub-model after its recovery.
+    """
+    width = min(widths, key=lambda e: abs(e - _WIDTH_SHARE * shape.embed_dim))
+    budget = _MACS_SHARE * (counts.exact(shape).macs - counts.fixed(shape).macs)
+
+    def loss_with(exponent: float) -> float:
+        units = units_by_worth(importance, groups, exponent, replace(shape, embed_dim=width))
+        kept, left = list[Unit](), budget
+        for unit in units:
+            if (macs := _macs(unit, shape, width)) <= left:
+                kept.append(unit)
+                left -= macs
+        return loss_of(select(kept, shape, width))
+
+    return min(HALF_EXPONENTS, key=loss_with)
+
+
+def width_retention(units: Sequence[Unit], shape: Shape, widths: Sequence[int], loss_of: LossOf) -> dict[int, float]:
+    """Return what each width retains: the share of the units' worth at which the full width has the same loss.
+
+    Args:
+        units: All units, those that are taken first at the front.
+        shape: Shape of the whole model.
+        widths: Embed dims that sub-models may have, the full one first.
+        loss_of: Loss of a sub-model after its recovery.
+    """
+    full, *narrower = widths
+    retained = {full: 1.0}
+    if not narrower:
+        return retained
+    worth, losses = [1.0], [_MIN_LOSS]
+    for level in _LEVELS:
+        kept = _first_units(units, level)
+        worth.append(sum(unit.worth for unit in kept))
+        losses.append(max(_MIN_LOSS, loss_of(select(kept, shape, full))))
+    # A loss that is not higher with fewer units is noise.
+    rising = np.log(np.maximum.accumulate(losses))
+    for width in narrower:
+        loss = np.log(max(_MIN_LOSS, loss_of(select(units, shape, width))))
+        retained[width] = round(float(np.interp(loss, rising, worth)), _DECIMALS)
+    # Nor does a narrower width retain more.
+    kept_so_far = np.minimum.accumulate(list(retained.values()))
+    return dict(zip(retained, kept_so_far.tolist(), strict=True))
+
+
+def _first_units(units: Sequence[Unit], level: float) -> list[Unit]:
+    """Return the first units, as many as have this share of the worth."""
+    total = np.cumsum([unit.worth for unit in units])
+    return list(units[: int(np.searchsorted(total, level * total[-1] - 1e-9)) + 1])
+
+
+def units_by_worth(
+    importance: UnitImportance, groups: Sequence[Sequence[Sequence[int]]], half_exponent: float, shape: Shape
+) -> list[Unit]:
+    """Return all units by falling mean worth per MAC, the sum of all worths being 1."""
+    heads, channel_groups = normalised_shares(importance, groups, half_exponent)
+    of_heads: Floats = np.array(heads).mean(axis=0)  # (L, H)
+    units = [Unit(l, h, (), float(worth)) for (l, h), worth in np.ndenumerate(of_heads)]
+    for l, block in enumerate(groups):
+        of_groups = np.array([of_class[l] for of_class in channel_groups]).mean(axis=0)  # (G,)
+        units += [Unit(l, None, tuple(group), float(worth)) for group, worth in zip(block, of_groups, strict=True)]
+    return sorted(units, key=lambda unit: -unit.worth / _macs(unit, shape, shape.embed_dim))
+
+
+def _macs(unit: Unit, shape: Shape, width: int) -> int:
+    narrow = replace(shape, embed_dim=width)
+    return counts.per_channel(narrow).macs * len(unit.channels) if unit.head is None else counts.per_head(narrow).macs
+
+
+def select(units: Sequence[Unit], shape: Shape, width: int) -> Selection:
+    """Return the selection of these units at a width."""
+    heads: list[list[int]] = [[] for _ in range(shape.depth)]
+    channels: list[list[int]] = [[] for _ in range(shape.depth)]
+    for unit in units:
+        if unit.head is not None:
+            heads[unit.block].append(unit.head)
+        channels[unit.block].extend(unit.channels)
+    return Selection.of(heads, channels, range(width))
