@@ -20,7 +20,7 @@ KeptUnits = Sequence[Sequence[int]]
 
 @dataclass(frozen=True)
 class Selection:
-    """What a sub-model keeps of the whole model: indices of heads and channels of each block, and of embed dims."""
+    """Kept parts of the whole model, as indices: heads and channels of each block, and embed dims."""
 
     heads: tuple[tuple[int, ...], ...]
     channels: tuple[tuple[int, ...], ...]

@@ -73,7 +73,7 @@ def calibrate_accuracy(evidence: Evidence) -> Calibration:
         key=lambda g: _negative_log_likelihood(_fit_poisson(designs[g], counts, images), designs[g], counts, images),
     )
     design = designs[exponent]  # (P, C, F)
-    log_error = _leave_one_out_log_error(design, counts, images)
+    log_error = _leave_one_out_log_error(design, counts, images, evidence.whole_error or 0.0)
     model = _fused_accuracy(_fit_poisson(design, counts, images), evidence.whole_error, log_error, len(usable))
     min_retention = float(np.exp(-design[:, :, 1].max()))
     other_share = _mean_other_share([trial_retention(t, evidence.rho, exponent) for t in usable])
@@ -141,8 +141,12 @@ def _negative_log_likelihood(t: Floats, design: Floats, counts: Floats, images: 
     return float((expected - counts * np.log(expected)).sum())
 
 
-def _leave_one_out_log_error(design: Floats, counts: Floats, images: Floats) -> float:
-    """Return the root mean square of ln(predicted / measured) errors, each trial plan predicted from the others."""
+def _leave_one_out_log_error(design: Floats, counts: Floats, images: Floats, whole_error: float) -> float:
+    """Return the root mean square of ln(predicted / measured) errors, each trial plan predicted from the others.
+
+    Errors are joined with the whole model's, as predictions are: to foresee a single error among a thousand images is
+    not asked for.
+    """
     if len(design) < 2:
         return 1.0
     logs = []
@@ -150,7 +154,9 @@ def _leave_one_out_log_error(design: Floats, counts: Floats, images: Floats) -> 
         others = np.arange(len(design)) != p
         fitted = _fit_poisson(design[others], counts[others], images[others])
         predicted = _predicted_errors(fitted, design[p]) @ images[p]
-        logs.append(np.log(predicted / max(counts[p].sum(), _MIN_COUNT)))
+        both = np.array([predicted, max(counts[p].sum(), _MIN_COUNT)]) / images[p].sum()
+        of_predicted, of_measured = np.sqrt(both**2 + whole_error**2)
+        logs.append(np.log(of_predicted / of_measured))
     return float(np.sqrt(np.mean(np.square(logs))))
 
 

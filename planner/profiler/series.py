@@ -1,4 +1,4 @@
-"""What half-blocks and embed dims are worth in series, measured after reconstruction in closed form.
+"""Worth of half-blocks and embed dims in series, measured after reconstruction in closed form.
 
 Importance says what a class needs of a unit beside the others of its half-block. Half-blocks lie in series: where one
 is left with nothing, all behind it see nothing, however little its own importance was. So half-blocks count by a power
@@ -6,8 +6,8 @@ of their total importance (`importance_shares.in_series`). Which power suits a m
 nothing may do most in its first block, while every block of a deep pretrained one is needed. Of a few powers the one is
 taken whose plan, units by worth per MAC at half the embed dim and a tenth of the MACs, loses least.
 
-An embed dim is worth as much as units: a width retains the share of the units' worth at which a sub-model of the full
-width has the same loss.
+An embed dim is worth as much as units: a width retains the share of the units' worth, kept in each half-block alike, at
+which a sub-model of the full width has the same loss.
 
 Legend: C classes, L blocks, H heads, G channel groups of a block, E embed dim.
 """
@@ -26,7 +26,7 @@ from planner.profiler.importance_sums import UnitImportance
 
 HALF_EXPONENTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 _WIDTH_SHARE, _MACS_SHARE = 0.5, 0.1
-# Shares of the units' worth whose losses are measured at the full width.
+# Shares of each half-block's worth whose losses are measured at the full width.
 _LEVELS = (0.9, 0.75, 0.55, 0.35)
 # Losses below are rounding.
 _MIN_LOSS = 1e-4
@@ -83,10 +83,10 @@ def best_half_exponent(
 
 
 def width_retention(units: Sequence[Unit], shape: Shape, widths: Sequence[int], loss_of: LossOf) -> dict[int, float]:
-    """Return what each width retains: the share of the units' worth at which the full width has the same loss.
+    """Return the retention of each width: the share of the units' worth at which the full width has the same loss.
 
     Args:
-        units: All units, those that are taken first at the front.
+        units: All units, of each half-block the most important ones first.
         shape: Shape of the whole model.
         widths: Embed dims that sub-models may have, the full one first.
         loss_of: Loss of a sub-model after its recovery.
@@ -111,9 +111,15 @@ def width_retention(units: Sequence[Unit], shape: Shape, widths: Sequence[int], 
 
 
 def _first_units(units: Sequence[Unit], level: float) -> list[Unit]:
-    """Return the first units, as many as have this share of the worth."""
-    total = np.cumsum([unit.worth for unit in units])
-    return list(units[: int(np.searchsorted(total, level * total[-1] - 1e-9)) + 1])
+    """Return the first units of each half-block, as many as have this share of its worth."""
+    halves: dict[tuple[int, bool], list[Unit]] = {}
+    for unit in units:
+        halves.setdefault((unit.block, unit.head is None), []).append(unit)
+    kept: list[Unit] = []
+    for half in halves.values():
+        total = np.cumsum([unit.worth for unit in half])
+        kept += half[: int(np.searchsorted(total, level * total[-1] - 1e-9)) + 1]
+    return kept
 
 
 def units_by_worth(

@@ -35,7 +35,7 @@ from planner.schema import Frozen, Profile
 NUM_TRIALS = 16
 
 _DEVICE_COUNTS = (2, 1, 5, 3)
-_SHARE_RANGE = (0.22, 1.0)
+_SHARE_RANGE = (0.27, 1.0)
 # Range of the factors by which the shares of unequal devices differ from the plan's.
 _UNEQUAL_FACTORS = (0.6, 1.5)
 _MAX_SHARE = 1.0

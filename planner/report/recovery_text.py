@@ -1,4 +1,4 @@
-"""What each step of a recovery brought, for the terminal."""
+"""Table of what each step of a recovery brought, for the terminal."""
 
 from collections.abc import Sequence
 

@@ -39,7 +39,7 @@ def test_trial_plans_span_what_plans_differ_in() -> None:
     assert {len(devices) for devices in trials} == {1, 2, 3, 5}
     assert {device.embed_dim for devices in trials for device in devices} == set(WIDTHS)
     shares = [device.share for devices in trials for device in devices]
-    assert min(shares) < 0.25 < 0.95 < max(shares)
+    assert min(shares) < 0.3 < 0.95 < max(shares)
     unequal = [devices for devices in trials if len({device.share for device in devices}) > 1]
     assert 3 <= len(unequal) <= trial_plans.NUM_TRIALS - 3
 
