@@ -6,8 +6,9 @@ of their total importance (`importance_shares.in_series`). Which power suits a m
 nothing may do most in its first block, while every block of a deep pretrained one is needed. Of a few powers the one is
 taken whose plan, units by worth per MAC at half the embed dim and a tenth of the MACs, loses least.
 
-An embed dim is worth as much as units: a width retains the share of the units' worth, kept in each half-block alike, at
-which a sub-model of the full width has the same loss.
+An embed dim is worth as much as units: a width retains, of the units' worth, the share that a sub-model of full width
+may keep less at the same loss. It is measured where plans are, with about half of the worth kept, in each half-block
+alike: with all units kept, the little that a width costs would be more than all that a removal costs.
 
 Legend: C classes, L blocks, H heads, G channel groups of a block, E embed dim.
 """
@@ -26,8 +27,9 @@ from planner.profiler.importance_sums import UnitImportance
 
 HALF_EXPONENTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 _WIDTH_SHARE, _MACS_SHARE = 0.5, 0.1
-# Shares of each half-block's worth whose losses are measured at the full width.
-_LEVELS = (0.9, 0.75, 0.55, 0.35)
+# Shares of each half-block's worth whose losses are measured at the full width, and that at which widths are compared.
+_LEVELS = (0.75, 0.55, 0.4, 0.3, 0.2)
+_COMPARED_LEVEL = 0.55
 # Losses below are rounding.
 _MIN_LOSS = 1e-4
 _DECIMALS = 6
@@ -83,7 +85,7 @@ def best_half_exponent(
 
 
 def width_retention(units: Sequence[Unit], shape: Shape, widths: Sequence[int], loss_of: LossOf) -> dict[int, float]:
-    """Return the retention of each width: the share of the units' worth at which the full width has the same loss.
+    """Return the retention of each width: the share of the units' worth that the full width may keep at the same loss.
 
     Args:
         units: All units, of each half-block the most important ones first.
@@ -102,12 +104,14 @@ def width_retention(units: Sequence[Unit], shape: Shape, widths: Sequence[int], 
         losses.append(max(_MIN_LOSS, loss_of(select(kept, shape, full))))
     # A loss that is not higher with fewer units is noise.
     rising = np.log(np.maximum.accumulate(losses))
+    compared = _first_units(units, _COMPARED_LEVEL)
+    own_worth = sum(unit.worth for unit in compared)
     for width in narrower:
-        loss = np.log(max(_MIN_LOSS, loss_of(select(units, shape, width))))
-        retained[width] = round(float(np.interp(loss, rising, worth)), _DECIMALS)
-    # Nor does a narrower width retain more.
-    kept_so_far = np.minimum.accumulate(list(retained.values()))
-    return dict(zip(retained, kept_so_far.tolist(), strict=True))
+        loss = np.log(max(_MIN_LOSS, loss_of(select(compared, shape, width))))
+        share = float(np.interp(loss, rising, worth)) / own_worth
+        # Nor does a narrower width retain more.
+        retained[width] = round(min(share, *retained.values(), 1.0), _DECIMALS)
+    return retained
 
 
 def _first_units(units: Sequence[Unit], level: float) -> list[Unit]:

@@ -101,19 +101,25 @@ def test_the_exponent_with_the_lowest_loss_is_taken() -> None:
 
 
 def test_a_width_retains_what_has_the_same_loss() -> None:
-    """A loss of 1 for a worth of 1/2, twice as much for each tenth less; widths of loss 1 and 2 retain 0.5 and 0.4."""
+    """A loss of 2^-10r for a worth of r: a width that doubles it keeps as much as 0.1 less worth, by 8 as 0.3 less."""
     units = units_by_worth(flat_importance([1.0, 1.0, 1.0]), GROUPS, 1.0, SHAPE)
     worth_of = {(unit.block, unit.head, unit.channels): unit.worth for unit in units}
+    compared: list[float] = []
 
     def loss_of(selection: Selection) -> float:
-        if (width := len(selection.embed_dims)) < 16:
-            return {8: 1.0, 4: 2.0}[width]
         heads = sum(worth_of[l, h, ()] for l, block in enumerate(selection.heads) for h in block)
         groups = [(l, group) for l in range(3) for group in GROUPS[l] if set(group) <= set(selection.channels[l])]
-        return float(2 ** (10 * (0.5 - heads - sum(worth_of[l, None, tuple(group)] for l, group in groups))))
+        worth = heads + sum(worth_of[l, None, tuple(group)] for l, group in groups)
+        if (width := len(selection.embed_dims)) < 16:
+            compared.append(worth)
+        return float({16: 1.0, 8: 2.0, 4: 8.0}[width] * 2 ** (-10 * worth))
 
     retained = width_retention(units, SHAPE, WIDTHS, loss_of)
-    assert retained == {16: 1.0, 8: pytest.approx(0.5, abs=1e-3), 4: pytest.approx(0.4, abs=1e-3)}
+    worth, same_worth = compared
+    assert worth == same_worth
+    assert 0.5 < worth < 0.7
+    expected = {16: 1.0, 8: 1 - 0.1 / worth, 4: 1 - 0.3 / worth}
+    assert retained == {width: pytest.approx(share, abs=1e-3) for width, share in expected.items()}
 
 
 def test_a_narrower_width_never_retains_more() -> None:
@@ -156,12 +162,12 @@ def test_one_image_is_enough_for_a_loss(tmp_path: Path) -> None:
 
 
 def test_the_number_of_losses_is_known(tmp_path: Path) -> None:
-    """Five exponents, four levels and two narrower widths; with a single width, the exponents alone."""
+    """Five exponents, five levels and two narrower widths; with a single width, the exponents alone."""
     done: list[int] = []
     model = random_model(SHAPE)
     importance = measure_importance("thinned", model, SAMPLES)
     loss_of = RecoveredLoss(model, SAMPLES, tmp_path / "losses.json", 0, done.append)
     exponent = best_half_exponent(importance, GROUPS, SHAPE, WIDTHS, loss_of)
     width_retention(units_by_worth(importance, GROUPS, exponent, SHAPE), SHAPE, WIDTHS, loss_of)
-    assert done[-1] == num_losses(WIDTHS) == 11
+    assert done[-1] == num_losses(WIDTHS) == 12
     assert num_losses((16,)) == 5
