@@ -30,9 +30,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from planner.network.data import Images
-from planner.network.distillation_losses import soft_target_loss
+from planner.network.head_fit import fit_logits, fit_soft_targets
 from planner.network.least_squares import RidgeRegression
-from planner.network.losses import TEMPERATURE
 from planner.network.principal_directions import cut_along, principal_projection
 from planner.network.surgery import Selection, qkv_rows
 from planner.network.vit import Attention, Block, HalfBlock, VisionTransformer
@@ -41,9 +40,6 @@ RIDGE = 1e-3
 # Weight of a prefix token, of which the features are made, beside that of a patch.
 PREFIX_WEIGHT = 4.0
 _BATCH = 64
-# Penalty on changes of the head on standardised features, and steps of its quasi-Newton method at most.
-_HEAD_PENALTY = 1e-3
-_HEAD_STEPS = 50
 
 
 @torch.no_grad()
@@ -86,7 +82,7 @@ def reconstruct(
             large = [_after(whole_half, x) for x in large]
             if half is not None:
                 small = fit.refit_outputs(half, small, large)
-    _refit_heads(sub_model, whole, small, large, ridge)
+    _refit_heads(sub_model, whole, small, large)
 
 
 def _after(half: HalfBlock | None, x: Tensor) -> Tensor:
@@ -158,52 +154,18 @@ def _refit_heads(
     whole: VisionTransformer,
     streams: Sequence[Tensor],
     whole_streams: Sequence[Tensor],
-    ridge: float,
 ) -> None:
     """Refit each head layer so that its logits, then its probabilities, follow those of the whole model's."""
     heads = [(sub_model.head, whole.head)]
     if sub_model.shape.distilled:
         heads.append((sub_model.head_dist, whole.head_dist))
-    moments = []
-    for token, (head, whole_head) in enumerate(heads):
-        regression = RidgeRegression(head)
-        for x, target in zip(streams, whole_streams, strict=True):
-            inputs = sub_model.norm(x[:, token])
-            residuals = whole_head(whole.norm(target[:, token])) - head(inputs)
-            regression.add(inputs, residuals, torch.ones(len(inputs)))
-        regression.solve(ridge)
-        moments.append(regression.input_moments())
-    _standardise(sub_model.norm, [head for head, _ in heads], *moments[0])
-    for token, (head, whole_head) in enumerate(heads):
-        inputs = torch.cat([sub_model.norm(x[:, token]) for x in streams])
-        targets = torch.cat([whole_head(whole.norm(x[:, token])) for x in whole_streams])
-        fit_soft_targets(head, inputs, targets)
-
-
-def fit_soft_targets(head: nn.Linear, inputs: Tensor, teacher_logits: Tensor) -> None:
-    """Move a head layer, in place, to the minimum of its loss with soft targets and of a penalty on changes.
-
-    Args:
-        head: Layer whose loss is to be minimal; it is convex in its parameters.
-        inputs: Inputs of the layer, standardised, (B, E).
-        teacher_logits: Logits to be followed, (B, C).
-
-    Source:
-        Fitting the head before the rest is trained spares the features: Kumar et al., arXiv 2202.10054.
-    """
-    weight, bias = (p.detach().double().requires_grad_() for p in (head.weight, head.bias))
-    start = weight.detach().clone()
-    inputs, targets = inputs.double(), teacher_logits.double()
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=_HEAD_STEPS, line_search_fn="strong_wolfe")
-
-    def loss() -> float:
-        with torch.enable_grad():
-            optimizer.zero_grad()
-            value = soft_target_loss(F.linear(inputs, weight, bias), targets, TEMPERATURE)
-            value = value + _HEAD_PENALTY / 2 * (weight - start).square().sum()
-            value.backward()
-        return value.item()
-
-    optimizer.step(loss)
-    head.weight.copy_(weight)
-    head.bias.copy_(bias)
+    inputs = [torch.cat([sub_model.norm(x[:, token]) for x in streams]) for token in range(len(heads))]
+    targets = [
+        torch.cat([whole_head(whole.norm(x[:, token])) for x in whole_streams])
+        for token, (_, whole_head) in enumerate(heads)
+    ]
+    fits = [fit_logits(head, x, y) for (head, _), x, y in zip(heads, inputs, targets, strict=True)]
+    mean, std = fits[0].input_moments()
+    _standardise(sub_model.norm, [head for head, _ in heads], mean, std)
+    for (head, _), x, y in zip(heads, inputs, targets, strict=True):
+        fit_soft_targets(head, (x - mean) / std, y)
