@@ -14,6 +14,7 @@ from planner.network.distillation_data import NUM_COPIES, DistillationData, make
 from planner.network.recipes import Recipe, RecoveryTask
 from planner.network.surgery import cut
 from planner.network.training import TrainingTask, run_epoch
+from planner.network.training_run import TRIAL_BATCHES
 from planner.network.vit import VisionTransformer
 
 # Images on which a recipe is timed, or one of each class if there are more classes.
@@ -21,6 +22,8 @@ NUM_TIMING_IMAGES = 128
 # Enough for every recipe to take each of its steps.
 _TIMING_EPOCHS = 2
 _MAX_EPOCHS = 1_000_000
+# Trials of learning rates that are not broken off at once: mostly the one that is taken, and the one before.
+_NUM_TRIALS = 2
 # Budgets below an epoch are multiples of this.
 _EPOCH_PART = 0.05
 
@@ -130,7 +133,8 @@ class _EpochTimer:
 
     def _time_epoch(self, task: TrainingTask) -> EpochTimes:
         """Return the times of the start and of an epoch, the shorter of two, as the first one warms up."""
-        task = replace(task, schedule=replace(task.schedule, epochs=2, rate_search=False))
+        schedule = replace(task.schedule, epochs=2, rate_search=False)
+        task, rate_search = replace(task, schedule=schedule), task.schedule.rate_search
         times = [time.perf_counter()]
         state = None
         for _ in range(3):
@@ -140,7 +144,11 @@ class _EpochTimer:
         scale = self.scale
         if task.preparation is not None:
             scale = min(scale, task.preparation.max_images / task.preparation.num_images)
-        return EpochTimes(scale * start, self.scale * min(epochs))
+        start, epoch = scale * start, self.scale * min(epochs)
+        if rate_search:
+            num_batches = self.scale * len(task.data) / schedule.batch_size
+            start += _NUM_TRIALS * min(1.0, TRIAL_BATCHES / num_batches) * epoch
+        return EpochTimes(start, epoch)
 
 
 def time_recipe(

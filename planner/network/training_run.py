@@ -24,7 +24,7 @@ from planner.network.training_task import TrainingTask
 _MIN_RATE_SHARE = 1e-3
 _RATE_STEP = 1 / 3
 # Batches of a trial of a learning rate, at most, and validation samples to look at before and after it.
-_TRIAL_BATCHES = 20
+TRIAL_BATCHES = 12
 _TRIAL_SAMPLES = 512
 # Largest validation loss after a trial, as a multiple of the start's. Some rise is usual at rates that are best in the
 # end: a sub-model of digits rose by 23 % at 2e-3, and ended two points of accuracy below at the rate of no rise.
@@ -134,7 +134,7 @@ class TrainingRun:
         """Return the validation loss after a few batches with a rising learning rate; infinity far beyond the limit."""
         generator = torch.Generator().manual_seed(self.task.seed)
         batches = torch.randperm(len(self.task.data), generator=generator).split(self.schedule.batch_size)
-        batches = batches[:_TRIAL_BATCHES]
+        batches = batches[:TRIAL_BATCHES]
         self.module.train()
         try:
             for i, indices in enumerate(batches, start=1):

@@ -30,6 +30,8 @@ _WIDTH_SHARE, _MACS_SHARE = 0.5, 0.1
 # Shares of each half-block's worth whose losses are measured at the full width, and that at which widths are compared.
 _LEVELS = (0.75, 0.55, 0.4, 0.3, 0.2)
 _COMPARED_LEVEL = 0.55
+# Largest retention of a width below the full one: only what is not cut at all retains everything.
+_MAX_NARROW = 0.999
 # Losses below are rounding.
 _MIN_LOSS = 1e-4
 _DECIMALS = 6
@@ -109,8 +111,8 @@ def width_retention(units: Sequence[Unit], shape: Shape, widths: Sequence[int], 
     for width in narrower:
         loss = np.log(max(_MIN_LOSS, loss_of(select(compared, shape, width))))
         share = float(np.interp(loss, rising, worth)) / own_worth
-        # Nor does a narrower width retain more.
-        retained[width] = round(min(share, *retained.values(), 1.0), _DECIMALS)
+        # Nor does a narrower width retain more, or all.
+        retained[width] = round(min(share, *retained.values(), _MAX_NARROW), _DECIMALS)
     return retained
 
 

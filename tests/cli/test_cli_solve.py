@@ -158,7 +158,8 @@ def test_demands_that_contradict_are_named() -> None:
 
 def test_out_of_time_is_exit_code_1(tmp_path: Path) -> None:
     """Without any time, one sentence says so and claims nothing else."""
-    result = planner("solve", "--devices", DEVICES, "--time-limit", "0", "--out", tmp_path / "plan.json")
+    goal = ("--objective", "energy", "--max-latency-ms", "8")
+    result = planner("solve", "--devices", DEVICES, *goal, "--time-limit", "0", "--out", tmp_path / "plan.json")
     refused(result, "No plan found within 0 s (not proven impossible). Raise --time-limit.", code=1)
     assert not (tmp_path / "plan.json").exists()
 

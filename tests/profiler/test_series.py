@@ -126,7 +126,9 @@ def test_a_narrower_width_never_retains_more() -> None:
     """Losses that happen to fall with the width are noise."""
     units = units_by_worth(flat_importance([1.0, 1.0, 1.0]), GROUPS, 1.0, SHAPE)
     retained = width_retention(units, SHAPE, WIDTHS, lambda kept: {16: 1.0, 8: 0.9, 4: 0.1}[len(kept.embed_dims)])
-    assert 1 >= retained[8] >= retained[4] > 0
+    assert 1 > retained[8] >= retained[4] > 0
+    free = width_retention(units, SHAPE, WIDTHS, lambda kept: float(len(kept.embed_dims) == 16))
+    assert free == {16: 1.0, 8: 0.999, 4: 0.999}
     assert width_retention(units, SHAPE, (16,), lambda kept: 1.0) == {16: 1.0}
 
 
