@@ -7,8 +7,9 @@ nothing may do most in its first block, while every block of a deep pretrained o
 taken whose plan, units by worth per MAC at half the embed dim and a tenth of the MACs, loses least.
 
 An embed dim is worth as much as units: a width retains, of the units' worth, the share that a sub-model of full width
-may keep less at the same loss. It is measured where plans are, with about half of the worth kept, in each half-block
-alike: with all units kept, the little that a width costs would be more than all that a removal costs.
+may keep less at the same loss. It is measured where plans are, with so many units removed, in each half-block alike,
+that the loss begins to be felt: with all units kept, the little that a width costs would be more than all that a
+removal costs, and where all is lost already, a width would cost nothing.
 
 Legend: C classes, L blocks, H heads, G channel groups of a block, E embed dim.
 """
@@ -27,9 +28,10 @@ from planner.profiler.importance_sums import UnitImportance
 
 HALF_EXPONENTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 _WIDTH_SHARE, _MACS_SHARE = 0.5, 0.1
-# Shares of each half-block's worth whose losses are measured at the full width, and that at which widths are compared.
-_LEVELS = (0.75, 0.55, 0.4, 0.3, 0.2)
-_COMPARED_LEVEL = 0.55
+# Shares of each half-block's worth whose losses are measured at the full width; widths are compared at the first of
+# them whose loss is as large as this [nat].
+_LEVELS = (0.9, 0.75, 0.55, 0.4, 0.3, 0.2)
+_FELT_LOSS = 0.1
 # Largest retention of a width below the full one: only what is not cut at all retains everything.
 _MAX_NARROW = 0.999
 # Losses below are rounding.
@@ -106,7 +108,8 @@ def width_retention(units: Sequence[Unit], shape: Shape, widths: Sequence[int], 
         losses.append(max(_MIN_LOSS, loss_of(select(kept, shape, full))))
     # A loss that is not higher with fewer units is noise.
     rising = np.log(np.maximum.accumulate(losses))
-    compared = _first_units(units, _COMPARED_LEVEL)
+    felt = [level for level, loss in zip(_LEVELS, losses[1:], strict=True) if loss >= _FELT_LOSS]
+    compared = _first_units(units, felt[0] if felt else _LEVELS[-1])
     own_worth = sum(unit.worth for unit in compared)
     for width in narrower:
         loss = np.log(max(_MIN_LOSS, loss_of(select(compared, shape, width))))
