@@ -14,6 +14,8 @@ from planner.arrays import Floats
 from planner.profiler.importance_sums import UnitImportance
 
 _DECIMALS = 7
+# Retentions are compared with a tolerance of 1e-6.
+_MIN_SHARE = 5e-6
 # Exponent of the share that a class keeps of a half-block, below 1 for diminishing returns.
 _SHARE_EXPONENT = 0.7
 
@@ -41,7 +43,7 @@ def normalised_shares(
     if half_exponent is not None:
         halves = [in_series(half, half_exponent) for half in halves]
     totals = sum(half.sum(axis=1) for half in halves)
-    shares = [np.round(half / totals[:, None], _DECIMALS) for half in halves]
+    shares = [_rounded(half / totals[:, None]) for half in halves]
     _, num_blocks, _ = importance.heads.shape
     of_heads, of_groups = np.stack(shares[:num_blocks], axis=1), shares[num_blocks:]
     # The rounding error goes to the largest group, so that the whole model retains exactly 1.
@@ -51,6 +53,12 @@ def normalised_shares(
         g = largest.argmax()
         largest[g] = round(float(largest[g] + remainder[c]), _DECIMALS)
     return of_heads.tolist(), [[block[c].tolist() for block in of_groups] for c in range(len(of_heads))]
+
+
+def _rounded(shares: Floats) -> Floats:
+    """Return shares in decimals; none that is not zero becomes so small that a floor of 1 could do without its unit."""
+    raised: Floats = np.where(shares > 0, np.maximum(shares, _MIN_SHARE), 0.0)
+    return np.round(raised, _DECIMALS)
 
 
 def in_series(values: Floats, half_exponent: float) -> Floats:

@@ -199,3 +199,13 @@ def test_the_first_unit_of_a_small_half_block_comes_before_the_last_of_a_large_o
     plain, series = normalised_shares(importance, groups), normalised_shares(importance, groups, 0.0)
     assert max(plain[1][0][0]) < min(plain[0][0][0])
     assert max(series[1][0][0]) > min(series[0][0][0])
+
+
+def test_no_unit_is_too_small_for_a_floor_of_one() -> None:
+    """Whatever little a unit is worth, without it a class retains less than 1 by more than the tolerance of floors."""
+    heads = np.array([[[1.0, 1e-9, 0.0, 1.0]]])
+    importance = UnitImportance(heads, np.array([[[5.0, 1e-12, 3.0]]]), np.ones((1, 4)), exponent=1.0)
+    of_heads, of_groups = normalised_shares(importance, [[[0], [1], [2]]], 1.0)
+    assert of_heads[0][0][1] == of_groups[0][0][1] == 5e-6
+    assert of_heads[0][0][2] == 0
+    assert sum(of_heads[0][0]) + sum(of_groups[0][0]) == pytest.approx(1, abs=1e-9)
