@@ -91,7 +91,8 @@ def execute(
             on_progress=on_progress,
             on_budget=on_budget,
         )
-    terminal.console().print(recovery_table(steps))
+    if steps:
+        terminal.console().print(recovery_table(steps))
     if (doubt := warning(steps, loaded)) is not None:
         typer.echo(f"Warning: {doubt}", err=True)
     typer.echo(f"{out}: bundle of {len(loaded.assignments)} sub-models and their fusion.")

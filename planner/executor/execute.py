@@ -4,6 +4,7 @@ A run that was killed at any moment and is started again resumes from the last f
 is the one that an unbroken run writes. The test part of the data is not read.
 """
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -73,15 +74,19 @@ def execute_plan(
         on_budget: Called with the number of epochs for which the minutes are enough.
 
     Returns:
-        Accuracies on validation images after each step of each training, the fused one last.
+        Accuracies on validation images after each step of each training, the fused one last; none if the bundle was
+        finished before and its metrics are gone.
 
     Raises:
         InputError: If the plan, the profile, the model and the teacher do not go together, the folder holds
-            something else, or the minutes are too few.
+            something else, or the budget is no number of epochs or minutes.
     """
     recover, trainer = find_recipe(recipe), trainer or InlineTrainer()
     if epochs is not None and minutes is not None:
         raise InputError(f"{setting('epochs')} and {setting('minutes')} both set the budget: give one of them.")
+    for name, value in (("epochs", epochs), ("minutes", minutes)):
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise InputError(f"{setting(name)} must be a finite number, at least 0, got {value}.")
     _check_plan(plan, profile)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: must be a folder, got a file.")

@@ -1,7 +1,7 @@
 """Accuracies on validation images after each step of a recovery, and a warning where the end is far below the plan."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,24 +28,34 @@ class TrainingSteps:
 
 
 def read_steps(bundle: Path) -> tuple[TrainingSteps, ...]:
-    """Return the trainings of a bundle in the order of its metrics; the last one's accuracy is the fused one."""
-    lines = [json.loads(line) for line in (bundle / METRICS).read_text().splitlines()]
-    trainings: dict[str, list[Mapping[str, Any]]] = {}
-    for line in lines:
-        trainings.setdefault(line["training"], []).append(line)
-    return tuple(_steps(name, epochs) for name, epochs in trainings.items())
+    """Return the trainings of a bundle in the order of its metrics; the last one's accuracy is the fused one.
+
+    Empty where the metrics are gone, or of a version that did not measure accuracies: a bundle does not need them.
+    """
+    try:
+        lines = [json.loads(line) for line in (bundle / METRICS).read_text().splitlines()]
+        trainings: list[list[Mapping[str, Any]]] = []
+        # A device may be called as a fusion's training is, so the start tells where another training begins.
+        for line in lines:
+            if line["epoch"] == 0:
+                trainings.append([])
+            trainings[-1].append(line)
+        return tuple(map(_steps, trainings))
+    except (OSError, ValueError, KeyError, IndexError):
+        return ()
 
 
-def _steps(name: str, epochs: Sequence[Mapping[str, Any]]) -> TrainingSteps:
+def _steps(epochs: Sequence[Mapping[str, Any]]) -> TrainingSteps:
     start, best = epochs[0], [epoch for epoch in epochs if epoch["best"]][-1]
     trained = best["held_accuracy"] if len(epochs) > 1 else None
-    return TrainingSteps(name, start["accuracy_as_cut"], start["held_accuracy"], trained)
+    return TrainingSteps(start["training"], start["accuracy_as_cut"], start["held_accuracy"], trained)
 
 
-def warning(steps: Iterable[TrainingSteps], plan: Plan) -> str | None:
+def warning(steps: Sequence[TrainingSteps], plan: Plan) -> str | None:
     """Return a warning if the fused accuracy on validation images is far below what the plan promises."""
-    *_, fused = steps
-    promise = plan.predicted_accuracy
+    if not steps:
+        return None
+    fused, promise = steps[-1], plan.predicted_accuracy
     reached = fused.start if fused.trained is None else fused.trained
     if promise is None or reached is None:
         return None

@@ -3,8 +3,8 @@
 The errors of class c in a trial plan follow the model of `planner.rules.accuracy`. Their counts are Poisson
 distributed, so it is a Poisson regression with a log link, fitted as a penalised maximum likelihood: a ridge draws the
 class offsets to zero, and the weights are kept nonnegative (more retained is never worse, more classes never better).
-One more number is the loss of a narrow embed dim: a width that keeps the share rho of the embed dims' importance
-retains rho^g, with the exponent g that explains the trial plans best. The model's error is its leave-one-out error.
+One more number is the loss of a narrow embed dim: a width that retains rho right after recovery in closed form retains
+rho^g, with the exponent g that explains the trial plans best. The model's error is its leave-one-out error.
 
 Floors allow the whole model's error plus the allowed drop, on the mean over classes, with minimal retention: with
 e_c = k_c r_c^-s, the sum of all r_c is minimal where r_c is proportional to k_c^(1 / (s + 1)), which is how much more a
@@ -49,7 +49,7 @@ class Evidence:
     """Measurements that the accuracy model is fitted to."""
 
     trials: Sequence[TrialPlan]
-    rho: Mapping[int, Floats]  # embed dim -> share of the embed dims' importance that it keeps, (C,)
+    rho: Mapping[int, Floats]  # embed dim -> what it retains after recovery in closed form, (C,)
     whole_error: float | None  # error of the whole model on images it was not trained on, if known
 
 

@@ -72,7 +72,7 @@ def measure_accuracy(
     """Execute the trial plans and fit the accuracy model to them.
 
     Args:
-        draft: The profile so far; its embed dims retain the share of importance that they keep.
+        draft: The profile so far; its embed dims retain what they do right after recovery in closed form.
         card: The whole model's accuracy on the test part, and the jitter of its training.
         whole: The whole model.
         samples: Training images.

@@ -39,7 +39,7 @@ _SHARE_RANGE = (0.27, 1.0)
 # Range of the factors by which the shares of unequal devices differ from the plan's.
 _UNEQUAL_FACTORS = (0.6, 1.5)
 _MAX_SHARE = 1.0
-# First guess of the exponent that turns the embed dims' importance at a width into retention; the fit finds its own.
+# First guess of the exponent of what a width retains; the fit finds its own.
 _GUESSED_EXPONENT = 1.0
 
 

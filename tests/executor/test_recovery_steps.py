@@ -45,6 +45,22 @@ def test_steps_are_read_from_metrics(tmp_path: Path) -> None:
     assert read_steps(tmp_path) == STEPS
 
 
+def test_a_device_may_be_called_as_a_fusions_training(tmp_path: Path) -> None:
+    """Each start begins another training, whatever its name."""
+    lines = [epoch("fusion", 0, 0.5, accuracy_as_cut=0.1), epoch("fusion", 1, 0.7), *LINES[-4:]]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_steps(tmp_path) == (TrainingSteps("fusion", 0.1, 0.5, 0.7), *STEPS[-2:])
+
+
+@pytest.mark.parametrize("content", [None, "", "{}\n", '{"training": "a", "epoch": 1, "best": true}\n', "no JSON"])
+def test_metrics_that_are_gone_or_older_are_no_steps(tmp_path: Path, run: SmallRun, content: str | None) -> None:
+    """A finished bundle does without them, and there is nothing to warn of."""
+    if content is not None:
+        (tmp_path / "metrics.jsonl").write_text(content)
+    assert read_steps(tmp_path) == ()
+    assert warning((), promising(run.plan, 0.96, 0.0)) is None
+
+
 def test_the_table_has_a_row_for_each_training() -> None:
     """A fusion is neither cut nor refitted; sub-models of other recipes are not refitted."""
     console = Console(width=80)

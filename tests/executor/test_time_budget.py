@@ -49,6 +49,15 @@ def test_too_few_minutes_for_a_training_leave_least_squares(run: SmallRun, tmp_p
     assert {line["training"] for line in lines if line["epoch"]} == {"fusion"}
 
 
+@pytest.mark.parametrize("name", ["epochs", "minutes"])
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf")])
+def test_a_budget_is_a_finite_number(run: SmallRun, tmp_path: Path, name: str, value: float) -> None:
+    """Neither negative, nor infinite, nor no number; nothing is written."""
+    with pytest.raises(InputError, match=rf"`{name}` must be a finite number, at least 0, got {value}\."):
+        execute_run(run, tmp_path / "bundle", **{name: value})
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_both_budgets_are_refused(run: SmallRun, tmp_path: Path) -> None:
     """Nothing is written."""
     with pytest.raises(InputError, match="`epochs` and `minutes` both set the budget"):
