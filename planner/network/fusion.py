@@ -49,11 +49,15 @@ class Fusion(nn.Module):
 
     def hidden(self, features: Tensor, present: Tensor | None = None) -> Tensor:
         """Return hidden units (B, H), before their GELU."""
+        hidden: Tensor = self.fc1(self.standardised(features, present))
+        return hidden
+
+    def standardised(self, features: Tensor, present: Tensor | None = None) -> Tensor:
+        """Return standardised features (B, F), zero where a device did not answer."""
         x = (features - self.mean) / self.std
         if present is not None:
             x = x * present.repeat_interleave(torch.tensor(self.embed_dims, device=x.device), dim=1)
-        hidden: Tensor = self.fc1(x)
-        return hidden
+        return x
 
     def classify(self, hidden: Tensor) -> Tensor:
         """Return logits (B, C) of hidden units (B, H)."""

@@ -159,5 +159,9 @@ def device_dropout(fusion: Fusion, batch: Batch, generator: torch.Generator) -> 
     """Return a mask of the devices that answer, (B, D) of 0 and 1, drawn at random; None, for all, in eval mode."""
     if not fusion.training:
         return None
-    present = torch.rand(len(batch.labels), len(fusion.embed_dims), generator=generator) >= DEVICE_DROPOUT
-    return present.float().to(batch.inputs.device)
+    return draw_present(len(batch.labels), len(fusion.embed_dims), generator).to(batch.inputs.device)
+
+
+def draw_present(num_samples: int, num_devices: int, generator: torch.Generator) -> Tensor:
+    """Return which devices answer for each sample (B, D), 0 or 1, where each is left out at random."""
+    return (torch.rand(num_samples, num_devices, generator=generator) >= DEVICE_DROPOUT).float()

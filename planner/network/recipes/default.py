@@ -51,7 +51,8 @@ def default(task: RecoveryTask, train: TrainFunction) -> Fusion:
     """Reconstruct and distil each sub-model, fuse their features, then train all together."""
     epochs, joint_epochs = split_epochs(task.epochs, _DISTILLATION_SHARE)
     train([_distillation_task(task, part, epochs, task.seed + i) for i, part in enumerate(task.parts)])
-    fusion = train_fusion(task, train, FusionLoss(), fusion_schedule(epochs, _LEARNING_RATE))
+    schedule = fusion_schedule(epochs, _LEARNING_RATE, rate_search=True)
+    fusion = train_fusion(task, train, FusionLoss(), schedule, closed_form=True)
     if joint_epochs:
         train([_joint_task(task, fusion, joint_epochs)])
     return fusion

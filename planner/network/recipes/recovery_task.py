@@ -6,6 +6,7 @@ from typing import Protocol
 
 from planner.network.distillation_data import DistillationData, extract_features
 from planner.network.fusion import Fusion, fresh_fusion
+from planner.network.fusion_fit import FusionFit
 from planner.network.losses import Loss
 from planner.network.surgery import Selection
 from planner.network.training import Schedule, TrainFunction, TrainingTask
@@ -76,14 +77,18 @@ def split_epochs(epochs: float, share: float) -> tuple[float, float]:
     return first, epochs - first
 
 
-def fusion_schedule(epochs: float, learning_rate: float) -> Schedule:
+def fusion_schedule(epochs: float, learning_rate: float, rate_search: bool = False) -> Schedule:
     """Return the schedule of a fusion of frozen sub-models that were trained for this many epochs."""
-    return Schedule(max(_MIN_FUSION_EPOCHS, math.ceil(_FUSION_EPOCH_FACTOR * epochs)), learning_rate=learning_rate)
+    num_epochs = max(_MIN_FUSION_EPOCHS, math.ceil(_FUSION_EPOCH_FACTOR * epochs))
+    return Schedule(num_epochs, learning_rate=learning_rate, rate_search=rate_search)
 
 
-def train_fusion(task: RecoveryTask, train: TrainFunction, loss: Loss, schedule: Schedule) -> Fusion:
-    """Train a fresh fusion on the features of the sub-models as they are, frozen."""
+def train_fusion(
+    task: RecoveryTask, train: TrainFunction, loss: Loss, schedule: Schedule, closed_form: bool = False
+) -> Fusion:
+    """Train a fresh fusion on the features of the sub-models as they are, frozen; it may begin in closed form."""
     data, validation = (extract_features(task.sub_models, samples) for samples in (task.data, task.validation))
     fusion = fresh_fusion(data.features.flatten(0, 1), task.embed_dims, task.hidden, task.num_classes, task.seed)
-    train([TrainingTask("fusion", fusion, loss, data, validation, schedule, task.seed)])
+    preparation = FusionFit(data, task.seed) if closed_form else None
+    train([TrainingTask("fusion", fusion, loss, data, validation, schedule, task.seed, preparation)])
     return fusion
