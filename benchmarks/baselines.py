@@ -44,7 +44,7 @@ def main() -> None:
         "",
         f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, one thread; "
         f"{options.epochs} epochs. All plans are held to the latency of the first; the baselines have no floors. "
-        "Each is executed once: one of the 540 test images is 0.2 points, and differences below a point are within "
+        "Each is executed once: one of 270 test images is 0.4 points, and differences below a point are within "
         "what a seed does.",
         "",
         "| plan | bottleneck latency [ms] | fused accuracy | worst class | seconds to execute |",

@@ -108,8 +108,8 @@ def _page(rows: list[str], errors: list[float], num_within: int) -> str:
     bias = sum(errors) / len(errors)
     return (
         "# Predicted and measured fused accuracy\n\n"
-        "Plans for the digits ViT, executed with the default recipe and measured on the 540 test images (one image is "
-        "0.2 points), which the profile has never seen. `make bench-prediction`.\n\n"
+        "Plans for the digits ViT, executed with the default recipe and measured on 270 test images (one image is 0.4 "
+        "points), which the profile has never seen. `make bench-prediction`.\n\n"
         "| fleet | allowed drop | latency | embed dims | most memory | predicted | measured | off by (points) |\n"
         "|---|---|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n\n"
         f"Mean absolute error {100 * mean:.1f} points, root mean square {100 * rms:.1f}, bias {100 * bias:+.1f}; "

@@ -101,7 +101,8 @@ SMALL: dict[str, Schema] = {
         "sha256": {"plan.json": _HASH, "devices/00-gateway.safetensors": _HASH},
     },
     "evaluation": {
-        "num_images": 540,
+        "num_images": 270,
+        "num_calibration_images": 270,
         "whole_accuracy": 0.985,
         "fused_accuracy": 0.978,
         "whole_by_class": {"cat": 1.0, "dog": 0.97},

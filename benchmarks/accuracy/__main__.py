@@ -15,7 +15,7 @@ import torch
 from rich.progress import Progress
 
 from benchmarks.accuracy import collect, page, plot, timing
-from benchmarks.accuracy.execution import Execution, Outcome, execution_key, measure_whole, prepare_teacher
+from benchmarks.accuracy.execution import Execution, Outcome, execution_key, measure_whole, prepare_teacher, whole_key
 from benchmarks.accuracy.plans import Case, PlannedCase, all_cases, plan_case, shapes_of, small_cases
 from benchmarks.accuracy.prepared_subject import PreparedSubject, prepare_subject
 from benchmarks.accuracy.results import Study
@@ -65,7 +65,7 @@ class _SubjectRun:
     ) -> None:
         self.prepared, self.plans, self.times = prepared, plans, times
         sha = str(prepared.card.weights_sha256)
-        self.whole = cached(prepared.folder / f"whole-{sha[:16]}.json", self._measure_whole)
+        self.whole = cached(prepared.folder / f"whole-{whole_key(sha)}.json", self._measure_whole)
         profile = prepared.folder / f"planned-{result_key(prepared.profile.model_dump(mode='json'))}.json"
         if not profile.exists():
             write_document(profile, prepared.profile)

@@ -31,6 +31,7 @@ _NETWORK = (
     *("training*", "distillation_*", "losses", "joint_model", "fusion", "surgery", "vit", "evaluation", "data/*"),
     "recipes/recovery_task",
 )
+_MEASUREMENT = ("planner/network/data/*.py", "planner/network/evaluation.py")
 _COMMON = tuple(f"planner/network/{name}.py" for name in _NETWORK)
 _OF_RECIPE = {"devit": ("devit", "class_samples"), "ed-vit": ("ed_vit", "class_samples")}
 _ABLATIONS = "benchmarks/accuracy/ablations.py"
@@ -104,6 +105,11 @@ def prepare_teacher(card_path: str, budget: Budget, path: Path, on_copy: Callabl
         "tokens": distillation.teacher_features,
     }
     write_bytes(path, save(tensors))
+
+
+def whole_key(weights_sha256: str) -> str:
+    """Return the cache key of the whole model's accuracy: a hash of its weights, and of what reads and measures."""
+    return result_key(weights_sha256, code_hash(_MEASUREMENT))
 
 
 def measure_whole(card_path: str) -> dict[str, Any]:

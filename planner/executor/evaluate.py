@@ -27,16 +27,17 @@ class _Counts:
 
 
 def evaluate_bundle(bundle: Bundle) -> Evaluation:
-    """Measure a bundle on the test part.
+    """Measure a bundle on the test part, without the images that calibrate predictions.
 
     Raises:
+        InputError: If the test part cannot be read.
         PlannerError: If a sub-model is not what the plan says: heads, channels, params or MACs.
     """
     plan, profile = bundle.plan, bundle.profile
     planned = {}
     for a, sub_model in zip(plan.assignments, bundle.sub_models, strict=True):
         planned[a.device] = verify_sub_model(a, profile, sub_model)
-    test = data.load(bundle.card, "test")
+    test, num_calibration_images = data.load_test(bundle.card)
     whole_logits = apply_in_batches(bundle.whole, test.images)
     joined = torch.cat([apply_in_batches(sub_model.features, test.images) for sub_model in bundle.sub_models], dim=1)
     fused_logits = apply_in_batches(bundle.fusion, joined)
@@ -44,6 +45,7 @@ def evaluate_bundle(bundle: Bundle) -> Evaluation:
     whole = counts.exact(bundle.whole.shape)
     return Evaluation(
         num_images=len(test),
+        num_calibration_images=num_calibration_images,
         whole_accuracy=top1_accuracy(whole_logits, test.labels),
         fused_accuracy=top1_accuracy(fused_logits, test.labels),
         whole_by_class=_by_class(profile, whole_logits, test.labels),

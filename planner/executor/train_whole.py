@@ -68,7 +68,7 @@ def train_whole(card_path: Path, progress: Progress) -> ModelCard:
     if training is None:
         raise InputError(f"{card_path}: must say under `training` how the weights are made, got nothing.")
     located = card.with_paths_in(card_path.parent)
-    samples, test = data.load(located, "train"), data.load(located, "test")
+    samples, test = data.load(located, "train"), data.load_stored_test(located)
     model = VisionTransformer(whole_shape(card))
     initialise(model, torch.Generator().manual_seed(training.seed))
     jitter = Jitter.of(training)
@@ -104,7 +104,7 @@ def _main() -> None:
     with Progress() as progress:
         card = train_whole(parser.parse_args().card, progress)
     assert card.accuracy is not None
-    print(f"{card.model}: accuracy {card.accuracy['test']:.4f} on the test part")
+    print(f"{card.model}: accuracy {card.accuracy['test']:.4f} on the whole test part")
 
 
 if __name__ == "__main__":

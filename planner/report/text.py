@@ -111,7 +111,10 @@ def moves_text(earlier: Plan, plan: Plan, profile: Profile) -> RenderableType:
 
 def evaluation_text(evaluation: Evaluation) -> RenderableType:
     """Return accuracies and sizes as tables."""
-    return Group(_accuracy_table(evaluation), "", _missing_table(evaluation), "", _size_table(evaluation))
+    parts: list[RenderableType] = [_accuracy_table(evaluation)]
+    if others := evaluation.num_calibration_images:
+        parts.append(f"The other {others:,} images of the test part calibrate predictions.")
+    return Group(*parts, "", _missing_table(evaluation), "", _size_table(evaluation))
 
 
 def _accuracy_table(evaluation: Evaluation) -> Table:

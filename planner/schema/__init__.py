@@ -3,7 +3,7 @@
 from planner.schema.base import Frozen, read_document, sha256_of, to_json, write_document
 from planner.schema.bundle import Manifest
 from planner.schema.card import Architecture, ModelCard, Origin, TrainingRecord, numbered_classes
-from planner.schema.data import Data, IdxFiles, ImageFolders, NpzFiles, Preprocessing, SklearnDigits
+from planner.schema.data import Data, IdxFiles, ImageFolders, NpzFiles, Preprocessing, SklearnDigits, StoredPart
 from planner.schema.error_messages import did_you_mean
 from planner.schema.evaluation import Evaluation, Size
 from planner.schema.fleet import BYTES_PER_PARAM, Device, DeviceKind, Fleet, Link, LinkSpeed, Precision
@@ -71,6 +71,7 @@ __all__ = [
     "Size",
     "SklearnDigits",
     "SolverRun",
+    "StoredPart",
     "SubModel",
     "TrainingRecord",
     "Width",

@@ -144,7 +144,7 @@ class ModelCard(Document):
     origin: Origin | None = None
     """File that `planner import` read."""
     accuracy: dict[Literal["train", "test"], float] | None = None
-    """Accuracy of the whole model on its training and test part, 0..1."""
+    """Accuracy of the whole model on its training part and on its whole test part, 0..1."""
     licence: str | None = None
     """Licence of the weights."""
 

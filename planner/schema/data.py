@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from planner.schema.base import Frozen
 
 FilePath = Annotated[str, Field(min_length=1)]
+StoredPart = Literal["train", "validation", "test"]
 _Source = TypeVar("_Source", bound="_Files")
 
 
@@ -33,15 +34,24 @@ class SklearnDigits(Frozen):
         """Return whether the test part is stored apart from the training part."""
         return False
 
+    @property
+    def has_validation_part(self) -> bool:
+        """Return whether a validation part is stored."""
+        return False
+
     def with_paths_in(self, folder: Path) -> "SklearnDigits":
         """Return the source unchanged: it has no paths."""
         return self
 
 
 class _Files(Frozen):
-    """Base of sources with a training part, and with a test part either stored apart or to be split off."""
+    """Base of sources with a training part, a test part stored apart or to be split off, and perhaps a validation part.
+
+    Neither of the last two shares an image with another part.
+    """
 
     train_paths: ClassVar[tuple[str, ...]]
+    validation_paths: ClassVar[tuple[str, ...]]
     test_paths: ClassVar[tuple[str, ...]]
 
     test_share: float | None = Field(None, gt=0, lt=1)
@@ -58,9 +68,19 @@ class _Files(Frozen):
         """Return whether the test part is stored apart from the training part."""
         return self.test_share is None
 
+    @property
+    def has_validation_part(self) -> bool:
+        """Return whether a validation part is stored."""
+        return getattr(self, self.validation_paths[0]) is not None
+
+    def paths_of(self, part: StoredPart) -> tuple[Path, ...]:
+        """Return the paths of a part that is stored."""
+        keys = {"train": self.train_paths, "validation": self.validation_paths, "test": self.test_paths}[part]
+        return tuple(Path(getattr(self, key)) for key in keys)
+
     @model_validator(mode="after")
     def _has_one_test_part(self: _Source) -> _Source:
-        for keys in (self.test_paths, ("test_share", "split_seed")):
+        for keys in (self.test_paths, self.validation_paths, ("test_share", "split_seed")):
             missing = [key for key in keys if getattr(self, key) is None]
             if 0 < len(missing) < len(keys):
                 raise ValueError(f"must have {' and '.join(keys)} or none of them, got no {missing[0]}")
@@ -72,9 +92,20 @@ class _Files(Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_its_own_validation_part(self: _Source) -> _Source:
+        key = self.validation_paths[0]
+        images = getattr(self, key)
+        for other in (self.train_paths[0], self.test_paths[0]):
+            others = getattr(self, other)
+            if None not in (images, others) and Path(images) == Path(others):
+                raise ValueError(f"must have other images under {key} than under {other}, got {images!r} for both")
+        return self
+
     def with_paths_in(self: _Source, folder: Path) -> _Source:
         """Return a copy of the source whose paths begin with the path of the card's folder."""
-        paths = {key: getattr(self, key) for key in (*self.train_paths, *self.test_paths)}
+        keys = (*self.train_paths, *self.validation_paths, *self.test_paths)
+        paths = {key: getattr(self, key) for key in keys}
         return self.replace(**{key: str(folder / path) for key, path in paths.items() if path})
 
 
@@ -82,6 +113,7 @@ class IdxFiles(_Files):
     """Source: files in MNIST's IDX format, gzipped or not: bytes behind a header of sizes."""
 
     train_paths = ("train_images", "train_labels")
+    validation_paths = ("validation_images", "validation_labels")
     test_paths = ("test_images", "test_labels")
 
     source: Literal["idx"]
@@ -90,6 +122,10 @@ class IdxFiles(_Files):
     """File of the training part's images."""
     train_labels: FilePath
     """File of the training part's labels."""
+    validation_images: FilePath | None = None
+    """File of the images of a validation part, which calibrates predictions; half of the test part unless given."""
+    validation_labels: FilePath | None = None
+    """File of the validation part's labels."""
     test_images: FilePath | None = None
     """File of the test part's images."""
     test_labels: FilePath | None = None
@@ -100,12 +136,15 @@ class NpzFiles(_Files):
     """Source: NumPy archives, images N x H x W or N x H x W x channels of uint8, labels N of integers."""
 
     train_paths = ("train",)
+    validation_paths = ("validation",)
     test_paths = ("test",)
 
     source: Literal["npz"]
     """Kind of source."""
     train: FilePath
     """File of the training part."""
+    validation: FilePath | None = None
+    """File of a validation part, which calibrates predictions; half of the test part unless given."""
     test: FilePath | None = None
     """File of the test part."""
     images_key: str = "images"
@@ -122,12 +161,15 @@ class ImageFolders(_Files):
     """
 
     train_paths = ("train",)
+    validation_paths = ("validation",)
     test_paths = ("test",)
 
     source: Literal["folder"]
     """Kind of source."""
     train: FilePath
     """Folder of the training part."""
+    validation: FilePath | None = None
+    """Folder of a validation part, which calibrates predictions; half of the test part unless given."""
     test: FilePath | None = None
     """Folder of the test part."""
 

@@ -18,7 +18,9 @@ class Evaluation(Document):
     """Accuracies of a bundle on the test part, and its sizes, which are those of the plan."""
 
     num_images: int
-    """Number of images of the test part."""
+    """Number of images of the test part that were measured."""
+    num_calibration_images: int = Field(0, ge=0)
+    """Number of other images of the test part, which calibrate predictions; 0 if the card has a validation part."""
     whole_accuracy: float
     """Accuracy of the whole model, 0..1."""
     fused_accuracy: float

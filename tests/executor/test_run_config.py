@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from planner.executor.evaluate import evaluate_bundle
 from planner.executor.execute import find_recipe
 from planner.network import data
 from planner.network.checkpoint import load_model
+from planner.network.data.pixels import ArrayPixels
 from planner.network.losses import FusionLoss
 from planner.network.recipes import RECIPES
-from planner.schema import Goal, ModelCard, read_document, write_document
+from planner.schema import Goal, ModelCard, NpzFiles, StoredPart, read_document, write_document
 from planner.solver import solve
 from tests.helpers.small_run import SmallRun, boards, contents, execute_run, make_small_run, small_card, stop
 
@@ -97,9 +99,9 @@ def test_the_test_part_is_read_once_and_not_by_execute(
     opened: list[str] = []
     read = data.sources.read
 
-    def counted(card: ModelCard, test: bool) -> data.sources.StoredPart:
-        opened.append("test" if test else "train")
-        return read(card, test=test)
+    def counted(card: ModelCard, part: StoredPart) -> data.sources.StoredImages:
+        opened.append(part)
+        return read(card, part)
 
     monkeypatch.setattr(data.sources, "read", counted)
     execute_run(run, tmp_path / "bundle")
@@ -107,6 +109,32 @@ def test_the_test_part_is_read_once_and_not_by_execute(
     opened.clear()
     evaluate_bundle(read_bundle(tmp_path / "bundle"))
     assert opened == ["test"]
+
+
+def test_evaluate_decodes_no_image_that_calibrates_predictions(unbroken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 50 test images, 25 are decoded and measured, those of the test part; with a validation part, all 50 are."""
+    bundle = read_bundle(unbroken)
+    decoded: set[int] = set()
+    read = ArrayPixels.read
+
+    def counted(self: ArrayPixels, indices: Sequence[int]) -> Iterator[tuple[Path | str, torch.Tensor]]:
+        decoded.update(indices)
+        return read(self, indices)
+
+    monkeypatch.setattr(ArrayPixels, "read", counted)
+    evaluation = evaluate_bundle(bundle)
+    assert (evaluation.num_images, evaluation.num_calibration_images) == (25, 25)
+    measured = decoded.copy()
+    decoded.clear()
+    data.load(bundle.card, "calibration").tensor()
+    assert measured | decoded == set(range(50))
+    assert not measured & decoded
+
+    assert isinstance(bundle.card.data, NpzFiles)
+    # No such file: it is not read.
+    source = bundle.card.data.replace(validation="validation.npz")
+    evaluation = evaluate_bundle(replace(bundle, card=bundle.card.replace(data=source)))
+    assert (evaluation.num_images, evaluation.num_calibration_images) == (50, 0)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -34,7 +34,7 @@ def test_numbered_classes_are_the_sorted_folders(tmp_path: Path) -> None:
     write_folders(tmp_path, ["cow"], "test", per_class=1)
     read = card(tmp_path, FOLDERS, 3)
     assert data.load(read, "train").labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert data.load(read, "test").labels.tolist() == [2]
+    assert data.load_stored_test(read).labels.tolist() == [2]
 
 
 def test_folders_named_by_numbers_are_those_classes(tmp_path: Path) -> None:
@@ -49,8 +49,8 @@ def test_image_files_are_split_when_there_is_but_one_folder(tmp_path: Path) -> N
     """Without a test folder, half of each class is the test part."""
     write_folders(tmp_path, ["cat", "dog"])
     read = card(tmp_path, {"source": "folder", "train": "train"} | SPLIT, ["cat", "dog"])
-    for part in ("train", "test"):
-        assert data.load(read, part).labels.tolist() == [0, 1]
+    for part in (data.load(read, "train"), data.load_stored_test(read)):
+        assert part.labels.tolist() == [0, 1]
 
 
 def test_folders_that_are_not_the_cards_are_refused(tmp_path: Path) -> None:

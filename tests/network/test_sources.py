@@ -28,7 +28,7 @@ def test_idx_files_are_read(tmp_path: Path, zipped: bool) -> None:
     got = data.load(read, "train")
     assert torch.equal(got.tensor()[:, 0], torch.from_numpy(train).float())
     assert got.labels.tolist() == [0, 1, 1, 0]
-    got = data.load(read, "test")
+    got = data.load_stored_test(read)
     assert torch.equal(got.tensor()[:, 0], torch.from_numpy(test).float())
     assert got.labels.tolist() == [1, 0]
 
@@ -37,7 +37,7 @@ def test_a_test_part_is_split_off(tmp_path: Path) -> None:
     """When only a training part is stored, half of each class becomes the test part, without overlap."""
     train, _ = write_idx(tmp_path)
     read = card(tmp_path, {key: IDX[key] for key in ("source", "train_images", "train_labels")} | SPLIT)
-    parts = [data.load(read, part) for part in ("train", "test")]
+    parts = [data.load(read, "train"), data.load_stored_test(read)]
     assert [sorted(part.labels.tolist()) for part in parts] == [[0, 1], [0, 1]]
     both = torch.cat([part.tensor() for part in parts])[:, 0].numpy().tolist()
     assert sorted(both) == sorted(train.astype(float).tolist())
@@ -75,12 +75,12 @@ def test_missing_idx_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_class_may_be_missing_in_a_test_part(tmp_path: Path) -> None:
-    """Only the training part needs every class, but each part needs an image."""
+    """Only the training part needs every class, but a test part needs an image."""
     write_idx(tmp_path, {"el": idx(np.array([1, 1]))})
-    assert data.load(card(tmp_path, IDX), "test").labels.tolist() == [1, 1]
+    assert data.load_stored_test(card(tmp_path, IDX)).labels.tolist() == [1, 1]
     write_idx(tmp_path, {"ei": idx(pixels(0)), "el": idx(np.array([]))})
     with pytest.raises(InputError, match="el: must have at least one image"):
-        data.load(card(tmp_path, IDX), "test")
+        data.load_stored_test(card(tmp_path, IDX))
 
 
 # npz

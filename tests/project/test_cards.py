@@ -143,6 +143,21 @@ def test_a_card_that_does_not_hold_together_is_refused(tmp_path: Path, changes: 
         (IDX, {}, "data must have either test_images and test_labels or test_share and split_seed, got neither"),
         (IDX | SPLIT | {"test_images": "c", "test_labels": "d"}, {}, "test_share and split_seed, got both"),
         (IDX | {"test_images": "c"}, {}, "data must have test_images and test_labels or none.*got no test_labels"),
+        (
+            IDX | SPLIT | {"validation_labels": "c"},
+            {},
+            "data must have validation_images and validation_labels or none.*got no validation_images",
+        ),
+        (
+            {"source": "npz", "train": "a", "test": "b", "validation": "./b"},
+            {},
+            r"data must have other images under validation than under test, got '\./b' for both",
+        ),
+        (
+            {"source": "folder", "train": "a", "validation": "a"} | SPLIT,
+            {},
+            "data must have other images under validation than under train, got 'a' for both",
+        ),
         (IDX | {"test_share": 0.3}, {}, "data must have test_share and split_seed or none of them, got no split_seed"),
         ({"source": "idx", "train_images": "a"} | SPLIT, {}, "data: train_labels is missing"),
         ({"source": "npz", "train": "a", "tets": "b"}, {}, r"data: unknown key 'tets'; did you mean 'test'\?"),

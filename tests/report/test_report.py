@@ -93,6 +93,15 @@ def test_accuracies_are_shown_for_each_class_and_all(evaluation: Evaluation) -> 
     assert "125%, 1.2x more" in text
 
 
+def test_images_for_calibration_are_counted_beside_those_that_were_measured(evaluation: Evaluation) -> None:
+    """Twenty images were measured and 4,000 left to calibration; an older file, or a validation part, left none."""
+    text = printed(evaluation_text(evaluation.replace(num_calibration_images=4000)))
+    assert "Accuracy on the 20 test images" in text
+    assert "\nThe other 4,000 images of the test part calibrate predictions.\n" in text
+    assert evaluation.num_calibration_images == 0
+    assert "calibrate" not in printed(evaluation_text(evaluation))
+
+
 def test_the_class_that_loses_most_with_a_device_is_shown(evaluation: Evaluation) -> None:
     """Without a, cats fall from 90 to 10 %, a ninth; without b, dogs from 90 to 80 %."""
     lines = printed(evaluation_text(evaluation)).splitlines()

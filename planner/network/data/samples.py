@@ -96,6 +96,33 @@ def stratified_split(labels: Ints, test_share: float, seed: int) -> tuple[Ints, 
     return np.sort(train), np.sort(test)
 
 
+def rank_in_class(labels: Ints) -> Ints:
+    """Return the number of images of the same class that come before each image, (B,)."""
+    sizes = np.bincount(labels)
+    ranks = np.empty_like(labels)
+    ranks[np.argsort(labels, kind="stable")] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return ranks
+
+
+def calibration_split(labels: Ints, max_images: int, seed: int) -> tuple[Ints, Ints]:
+    """Return the indices of a stratified half, of at most so many images, and those of the rest.
+
+    Classes share the half in proportion to their images. Each class with two images or more has one on both sides, if
+    `max_images` allows one of each.
+
+    Source:
+        Apportionment by Webster's (Sainte-Laguë's) method, with a minimum of one.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    ranks, sizes = rank_in_class(labels[order]), np.bincount(labels)[labels[order]]
+    quotients = (2 * ranks + 1) / sizes
+    quotients[(ranks == 0) & (sizes > 1)] = 0
+    # Of equal quotients, those drawn first.
+    by_quotient = order[np.argsort(quotients, kind="stable")]
+    size = min(len(labels) // 2, max_images)
+    return np.sort(by_quotient[:size]), np.sort(by_quotient[size:])
+
+
 def fold(samples: Samples, index: int, num_folds: int, seed: int) -> tuple[Samples, Samples]:
     """Return the training and the hold-out samples of one fold of a stratified cross-validation.
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from planner.arrays import Ints
 from planner.errors import InputError
 from planner.network.data.pixels import ArrayPixels, FilePixels, Pixels, not_installed
-from planner.schema import IdxFiles, ImageFolders, ModelCard, NpzFiles, SklearnDigits, did_you_mean
+from planner.schema import IdxFiles, ImageFolders, ModelCard, NpzFiles, SklearnDigits, StoredPart, did_you_mean
 
 _GZIP = b"\x1f\x8b"
 _IDX_BYTES = 0x08
@@ -26,7 +26,7 @@ _IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".ti
 
 
 @dataclass(frozen=True)
-class StoredPart:
+class StoredImages:
     """Pixels, their labels (N,), and the source to name in error messages."""
 
     where: str
@@ -34,8 +34,8 @@ class StoredPart:
     labels: Ints
 
 
-def read(card: ModelCard, test: bool) -> StoredPart:
-    """Read the stored training or test part of a card's data.
+def read(card: ModelCard, part: StoredPart) -> StoredImages:
+    """Read a stored part of a card's data.
 
     Raises:
         InputError: If a file or folder is missing, damaged or not of its format, or does not go
@@ -46,32 +46,33 @@ def read(card: ModelCard, test: bool) -> StoredPart:
         case SklearnDigits():
             return _digits()
         case IdxFiles():
-            if test:
-                return _idx(Path(source.test_images or ""), Path(source.test_labels or ""), len(card.classes))
-            return _idx(Path(source.train_images), Path(source.train_labels), len(card.classes))
+            images, labels = source.paths_of(part)
+            return _idx(images, labels, len(card.classes))
         case NpzFiles():
-            return _npz(Path(source.test or "" if test else source.train), source, len(card.classes))
+            (path,) = source.paths_of(part)
+            return _npz(path, source, len(card.classes))
         case ImageFolders():
-            return _folders(source, card, test)
+            (root,) = source.paths_of(part)
+            return _folders(root, Path(source.train), card)
     raise InputError(
         f"model {card.model!r} has no data: its card must say where images are from, under `data` and `preprocessing`."
     )
 
 
-def _digits() -> StoredPart:
+def _digits() -> StoredImages:
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError:
         raise not_installed("data source 'sklearn-digits'", "scikit-learn") from None
     digits = load_digits()
     pixels = ArrayPixels("sklearn-digits", digits.images[..., None].astype(np.uint8))
-    return StoredPart("sklearn-digits", pixels, digits.target.astype(np.int64))
+    return StoredImages("sklearn-digits", pixels, digits.target.astype(np.int64))
 
 
 # --- IDX ---
 
 
-def _idx(images: Path, labels: Path, num_classes: int) -> StoredPart:
+def _idx(images: Path, labels: Path, num_classes: int) -> StoredImages:
     array = _read_idx(images, 3)  # (N, H, W)
     return _pair(images, array[..., None], labels, _read_idx(labels, 1), num_classes)
 
@@ -113,7 +114,7 @@ def _open(path: Path) -> BinaryIO:
 # --- npz ---
 
 
-def _npz(path: Path, source: NpzFiles, num_classes: int) -> StoredPart:
+def _npz(path: Path, source: NpzFiles, num_classes: int) -> StoredImages:
     arrays = []
     try:
         # Opened here: numpy leaves a damaged archive open.
@@ -140,7 +141,7 @@ def _npz(path: Path, source: NpzFiles, num_classes: int) -> StoredPart:
 
 def _pair(
     images_path: Path, images: NDArray[np.uint8], labels_path: Path, labels: NDArray[np.integer], num_classes: int
-) -> StoredPart:
+) -> StoredImages:
     """Return images (N, H, W, ch) with their labels (N,), which must be as many, and indices of classes."""
     if len(images) != len(labels):
         raise InputError(
@@ -152,16 +153,14 @@ def _pair(
         raise InputError(
             f"{labels_path}: labels must be from 0 to {num_classes - 1}, got {labels[outside[0]]} at {outside[0]}."
         )
-    return StoredPart(str(labels_path), ArrayPixels(images_path, images), labels.astype(np.int64))
+    return StoredImages(str(labels_path), ArrayPixels(images_path, images), labels.astype(np.int64))
 
 
 # --- folders ---
 
 
-def _folders(source: ImageFolders, card: ModelCard, test: bool) -> StoredPart:
-    train = Path(source.train)
+def _folders(root: Path, train: Path, card: ModelCard) -> StoredImages:
     names = _folder_names(train, _subfolders(train), card)
-    root = Path(source.test or "") if test else train
     files: list[Path] = []
     labels: list[int] = []
     for folder in _subfolders(root):
@@ -170,7 +169,7 @@ def _folders(source: ImageFolders, card: ModelCard, test: bool) -> StoredPart:
         inside = sorted(path for path in (root / folder).iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES)
         files += inside
         labels += [names.index(folder)] * len(inside)
-    return StoredPart(str(root), FilePixels(tuple(files)), np.array(labels, dtype=np.int64))
+    return StoredImages(str(root), FilePixels(tuple(files)), np.array(labels, dtype=np.int64))
 
 
 def _subfolders(root: Path) -> list[str]:
