@@ -26,6 +26,7 @@ Constraints
     (6) q_dh >= y_du                                                       for u of h
     (7) ticks T >= (p + f) (1 - n_d0) + sum_u t_u y_du + sum_h s_h q_dh    for each d
     (8) F >= time to fuse the features of sum_d (1 - n_d0) devices
+    (9) y_da >= 1 - n_d0                                                   for each d, a the anchor head
 
 Objective: minimise T + F
 """
@@ -38,6 +39,7 @@ import numpy as np
 
 from benchmarks.solve.linear import LinearModel
 from planner.rules import cost
+from planner.rules.anchor_head import anchor_head
 from planner.rules.cost import DeviceCost
 from planner.rules.floors import RETENTION_TOLERANCE, floors_of
 from planner.rules.links import rational
@@ -87,6 +89,7 @@ class Formulation:
         n = [model.variables(C + 1) for _ in self.devices]
         for c in range(C):
             model.at_least(1, [x[c] for x in self.x], [1] * len(self.x))  # (1)
+        anchor = self.profile.depth - 1, True, anchor_head(self.profile)
         needs: dict[tuple[float, ...], list[list[int]]] = {}
         for device, x, y, n_d in zip(self.devices, self.x, self.y, n, strict=True):
             max_retention = device.widths[0].max_retention
@@ -98,6 +101,8 @@ class Formulation:
                 row = self.importance[c]
                 model.at_least(0, [*y, *n_d[1:]], [*row, *(-r for r in need)], x[c], -max(need))  # (3)
                 model.at_least(0, [*y, x[c]], [*row, -min(need)])  # (4)
+            for u in [u for u, unit in enumerate(self.units) if unit == anchor]:
+                model.at_least(1, [y[u], n_d[0]], [1, 1])  # (9)
             self._memory(model, device, y)
             self._time(model, device, y, n_d[0], T)
         F = self._fusion(model, [n_d[0] for n_d in n])

@@ -30,6 +30,7 @@ from planner.network.surgery import Selection
 from planner.network.training import Epoch, TrainingTask, train_inline
 from planner.network.vit import Shape, VisionTransformer
 from planner.rules.accuracy import unit_importance
+from planner.rules.anchor_head import anchor_head
 from planner.schema import Frozen, Profile
 
 NUM_TRIALS = 16
@@ -194,7 +195,7 @@ def cheapest_cut(
     """Return the heads and channels that keep a share of each class's importance for few MACs.
 
     A greedy covering heuristic: units are taken by importance per MAC, where importance counts only up to the share
-    that a class still lacks.
+    that a class still lacks. The first is the anchor head, which every sub-model keeps.
 
     Returns:
         Heads and channels of each block, and their retention of every class of the profile (C,).
@@ -205,8 +206,9 @@ def cheapest_cut(
     importance = unit_importance(profile)
     own = importance[list(classes)]
     macs = [width.head_macs[l] if h >= 0 else width.channel_macs[l] * profile.group_sizes[l][g] for l, h, g in units]
-    kept = np.zeros(len(own))
-    free = np.ones(len(units), dtype=bool)
+    anchor = anchor_head(profile)
+    free = np.array([(l, h) != (profile.depth - 1, anchor) for l, h, _ in units], dtype=bool)
+    kept = own[:, ~free].sum(axis=1)
     while kept.min() < share - 1e-9 and free.any():
         lacking = np.maximum(0, share - kept)
         gain = np.where(free, np.minimum(own, lacking[:, None]).sum(0) / macs, -1.0)

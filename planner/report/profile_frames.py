@@ -5,6 +5,7 @@ import pandas as pd
 
 from planner.rules import cost
 from planner.rules.accuracy import predict_accuracy, unit_importance
+from planner.rules.anchor_head import anchor_head
 from planner.schema import LatencyRow, Profile, SubModel, Width
 
 # Shares of the MACs that the rows of `pruning_frame` keep.
@@ -93,13 +94,13 @@ def pruning_frame(profile: Profile) -> pd.DataFrame:
     """Return what pruning would cost one sub-model of all classes at full width.
 
     Pruned first are the heads and channel groups with the least importance for their MACs, to the class that needs
-    them most.
+    them most; never the anchor head.
 
     Columns: macs, weight_bytes, heads, channels, least_retention, mean_retention, accuracy (predicted, of this
     sub-model alone; missing where the profile has no prediction). The index is the share of MACs left.
     """
     width = _widest(profile)
-    units = _units(profile)
+    units, anchor = _units(profile), (profile.depth - 1, True, anchor_head(profile))
     importance = unit_importance(profile)  # (C, U)
     unit_macs = np.array(
         [
@@ -109,6 +110,7 @@ def pruning_frame(profile: Profile) -> pd.DataFrame:
     )
     # Stable: the order of equal units must not depend on the machine.
     order = np.argsort(importance.max(axis=0) / unit_macs, kind="stable")
+    order = order[[units[u] != anchor for u in order]]
     whole_macs = width.fixed_macs + unit_macs.sum()
     rows = []
     for left in _LEFT:

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from planner.rules import cost
 from planner.rules.accuracy import predict_accuracy
+from planner.rules.anchor_head import anchor_head
 from planner.rules.cost import DeviceCost
 from planner.rules.demands import demands_of
 from planner.rules.floors import RETENTION_TOLERANCE, floors_of
@@ -33,7 +34,8 @@ def check(plan: Plan, profile: Profile, fleet: Fleet) -> list[str]:
     names = list(_names(plan, profile, fleet))
     if shapes or names:
         return names + shapes
-    problems = [p for a in plan.assignments for p in _costs(a, profile, devices[a.device])]
+    problems = [p for a in plan.assignments for p in _anchored(a, profile)]
+    problems += [p for a in plan.assignments for p in _costs(a, profile, devices[a.device])]
     problems += _transfers(plan, fleet, devices)
     problems += [p for a in plan.assignments for p in _floors(a, plan, profile, devices[a.device])]
     relays = {name: device.relays for name, device in devices.items()}
@@ -43,8 +45,10 @@ def check(plan: Plan, profile: Profile, fleet: Fleet) -> list[str]:
 
 
 def check_sub_models(plan: Plan, profile: Profile) -> list[str]:
-    """Return the problems of the plan's sub-models that do not depend on the fleet: classes, widths, indices."""
-    problems = [problem for a in plan.assignments for problem in _shape(a, profile)]
+    """Return the problems of the plan's sub-models that do not depend on the fleet: classes, widths, units."""
+    problems = [p for a in plan.assignments for p in _shape(a, profile)]
+    if not problems:
+        problems = [p for a in plan.assignments for p in _anchored(a, profile)]
     for a in plan.assignments:
         if profile.width(a.embed_dim) is None:
             problems.append(f"{a.device}: embed_dim must be a width of the profile, got {a.embed_dim}")
@@ -110,6 +114,16 @@ def _indices(device: str, key: str, blocks: Sequence[Sequence[int]], limits: lis
     for l, (block, limit) in enumerate(zip(blocks, limits, strict=True)):
         if list(block) != sorted(set(block)) or (block and not 0 <= block[0] <= block[-1] < limit):
             yield f"{device}: {key}[{l}] must rise within 0..{limit - 1}, got {list(block)}"
+
+
+def _anchored(a: Assignment, profile: Profile) -> Iterator[str]:
+    """Yield a problem unless the sub-model keeps the anchor head."""
+    anchor, last = anchor_head(profile), a.kept_heads[-1]
+    if anchor is not None and anchor not in last:
+        yield (
+            f"{a.device}: kept_heads[{profile.depth - 1}] must hold head {anchor}, the anchor head that every "
+            f"sub-model keeps, got {list(last)}"
+        )
 
 
 def _costs(a: Assignment, profile: Profile, device: DeviceCost) -> Iterator[str]:

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from planner.errors import InfeasibleError, setting
-from planner.solver.problem.instance import Instance
+from planner.solver.problem.instance import NEVER, Instance
 from planner.solver.problem.option import Option, PlacedSubModel
 
 # Pruning ratios are tried in steps of one of this many.
@@ -105,9 +105,9 @@ def memory_proportional(instance: Instance, seed: int) -> tuple[PlacedSubModel, 
 
 @dataclass(frozen=True)
 class _Shrink:
-    """One class subset's sub-models, from whole (step `_STEPS`) to empty (step 0).
+    """One class subset's sub-models, from whole (step `_STEPS`) to the anchor head alone (step 0).
 
-    Each block keeps the same share of its heads and groups: those of most importance, summed
+    Each block keeps the same share of its heads and groups: the anchor head, then those of most importance, summed
     over the subset.
     """
 
@@ -118,6 +118,7 @@ class _Shrink:
     def _ranked(self) -> list[list[int]]:
         units = self.instance.units
         value = units.importance[list(self.classes)].sum(axis=0)
+        value[list(units.always_kept)] = NEVER
         halves = [
             np.flatnonzero((units.block == l) & (units.is_head == is_head))
             for l in range(units.depth)
@@ -128,7 +129,8 @@ class _Shrink:
     def kept(self, step: int) -> tuple[int, ...]:
         """Return the units kept at a step."""
         # Rounded up: a block keeps at least one of each for as long as anything is kept.
-        return tuple(sorted(u for half in self._ranked for u in half[: -(-step * len(half) // _STEPS)]))
+        chosen = {u for half in self._ranked for u in half[: -(-step * len(half) // _STEPS)]}
+        return tuple(sorted(chosen.union(self.instance.units.always_kept)))
 
 
 def _full_width(instance: Instance) -> list[Option]:
@@ -148,11 +150,7 @@ def _near_equal(instance: Instance, num_devices: int, rng: np.random.Generator) 
 
 def _holds(instance: Instance, p: PlacedSubModel, num_used: int) -> bool:
     """Say whether a device holds a sub-model: in memory, with its floors and in time."""
-    return (
-        instance.fits(p.option, p.kept)
-        and instance.meets_floors(p.option, p.classes, p.kept)
-        and _in_time(instance, p, num_used)
-    )
+    return instance.can_serve(p.option, p.classes, p.kept) and _in_time(instance, p, num_used)
 
 
 def _in_time(instance: Instance, p: PlacedSubModel, num_used: int) -> bool:

@@ -140,8 +140,21 @@ def forms(profile: Json, device: Json) -> Iterator[Form]:
             continue
         for precision in precisions:
             fits = _memory_bytes(profile, width, device, precision) <= device["memory_budget"]
+            fits &= keeps_anchor(profile, _chosen(len(list(_units(profile)))))
             shares = np.array(width["embed_retention"]) * profile["precision_retention"].get(precision, whole)
             yield Form(width["embed_dim"], (_importance(profile) * shares)[fits], compute_us[fits])
+
+
+def keeps_anchor(profile: Json, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which sets of units (S, U), in the order of blocks, hold the anchor head, (S,)."""
+    last = [heads[-1] for heads in profile["importance"]["heads"]]
+    # Summed over classes without rounding.
+    totals = [sum(Fraction(of_class[head]) for of_class in last) for head in range(profile["num_heads"])]
+    if not totals:
+        return np.ones(len(chosen), dtype=bool)
+    position = list(_units(profile)).index((profile["depth"] - 1, True, totals.index(max(totals)), 1))
+    kept: NDArray[np.bool_] = chosen[:, position]
+    return kept
 
 
 def _units(profile: Json) -> Iterator[tuple[int, bool, int, int]]:

@@ -49,6 +49,24 @@ def sharpened(drawn: Profile) -> Profile:
     return changed(drawn, importance=importance)
 
 
+def scattered(drawn: Profile) -> Profile:
+    """Return a profile where the importance of class c has moved on by c units, so that no two need the same."""
+    importance = drawn.model_dump(mode="json")["importance"]
+    for c, (heads, groups) in enumerate(zip(importance["heads"], importance["channel_groups"], strict=True)):
+        shares = [share for block in [*heads, *groups] for share in block]
+        moved = iter(shares[-c:] + shares[:-c])
+        for block in [*heads, *groups]:
+            block[:] = [next(moved) for _ in block]
+    return changed(drawn, importance=importance)
+
+
+def heavy_heads(num_heads: int, num_groups: int) -> Profile:
+    """Return a profile whose heads take little time and much memory, so that memory has a price."""
+    drawn = random_profile(11, num_classes=4, num_heads=num_heads, num_groups=num_groups)
+    widths = [w | {"head_params": [900, 900], "head_macs": [200, 200]} for w in drawn.model_dump(mode="json")["widths"]]
+    return changed(drawn, widths=widths)
+
+
 @cache
 def small(seed: int) -> tuple[Profile, Fleet, Goal]:
     """Return 2 to 4 classes on 1 to 3 devices, with 8 units; some with a latency table, some with 2 widths."""
@@ -65,12 +83,12 @@ def small(seed: int) -> tuple[Profile, Fleet, Goal]:
     if seed % 8 < 5:
         # Sharing is worth while: classes differ, boards are slow, messages and fusion quick.
         widths = [width | {"fixed_macs": 0} for width in drawn.model_dump(mode="json")["widths"]]
-        drawn = changed(sharpened(drawn), widths=widths, fusion_hidden=1)
+        drawn = changed(scattered(sharpened(drawn)), widths=widths, fusion_hidden=1)
         for i, device in enumerate(on.devices):
             if i and seed % 2 and seed % 3 == i % 3:
                 on = with_device(on, i, macs_per_second=None, kind="a")
             elif device.macs_per_second is not None:
-                on = with_device(on, i, macs_per_second=1e6 * (20 + seed % 3 + 3 * i))
+                on = with_device(on, i, macs_per_second=1e6 * (10 + seed % 3 + 2 * i))
         on = changed(on, links=[], default_link={"bandwidth_mbps": 500, "latency_ms": 0.01})
     goals = [Goal(), Goal(max_accuracy_drop=0.05), Goal(min_retention=0.3 + seed % 7 / 10)]
     return drawn, on, goals[seed % 13 % 3]

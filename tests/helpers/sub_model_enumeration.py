@@ -13,6 +13,7 @@ from planner.solver.problem.build import build_instance
 from planner.solver.problem.instance import NEVER, Instance
 from planner.solver.problem.option import Option
 from planner.solver.problem.subsets import classes_of
+from tests.helpers.brute_costs import keeps_anchor
 from tests.helpers.random_instances import random_fleet, random_profile
 from tests.helpers.solver_instances import sharpened
 
@@ -58,12 +59,13 @@ class SubModelTable:
     compute_us: Ints
     memory_bytes: Ints
     importance: Ints
+    keeps_anchor: Bools
 
     def meets_floors(self, classes: tuple[int, ...]) -> Bools:
-        """Return which sets of units keep the floors of these classes, (S,)."""
+        """Return which sets of units keep the anchor head and the floors of these classes, (S,)."""
         some = list(classes)
         met: Bools = np.all(self.importance[:, some] >= self.option.need[some, len(some) - 1], axis=1)
-        return met
+        return met & self.keeps_anchor
 
     def possible(self, classes: tuple[int, ...]) -> Bools:
         """Return which sets of units are sub-models for these classes, (S,)."""
@@ -86,6 +88,7 @@ def enumerate_sub_models(instance: Instance, option: Option) -> SubModelTable:
         np.array([instance.compute_us(option, some) for some in kept]),
         np.array([instance.memory_bytes(option, some) for some in kept]),
         np.array([instance.units.importance[:, list(some)].sum(axis=1) for some in kept]),
+        keeps_anchor(instance.profile.model_dump(mode="json"), kept_rows(len(instance.units))),
     )
 
 

@@ -99,6 +99,18 @@ def test_the_cheapest_cut_keeps_its_share() -> None:
     assert [len(block) for block in channels] == [profile.hidden_dim] * profile.depth
 
 
+def test_the_cheapest_cut_keeps_the_anchor_head() -> None:
+    """Even at no share at all, where it is all that is kept."""
+    profile = load_profile("digits-vit")
+    totals = np.array(profile.importance.heads)[:, -1].sum(axis=0)
+    for share in (0.0, 0.2):
+        heads, channels, kept = trial_plans.cheapest_cut(profile, [3, 7], share)
+        assert int(totals.argmax()) in heads[-1]
+        if not share:
+            assert [heads, channels] == [[[], [], [], [int(totals.argmax())]], [[]] * 4]
+            assert kept.tolist() == [of_class[-1][int(totals.argmax())] for of_class in profile.importance.heads]
+
+
 # What made the trial plans below: ln e = -4 + o_c + 0.4 ln n - 2 ln best - 0.3 ln(all / best), a width retains rho^0.4.
 RHO = {8: np.ones(3), 4: np.array([0.5, 0.6, 0.4])}
 OFFSETS = (0.0, 0.3, -0.3)

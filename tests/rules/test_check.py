@@ -195,6 +195,11 @@ def swap_classes(data: Json) -> None:
             put_block("gateway", "kept_channel_groups", 0, [0, 2]),
             [r"gateway: kept_channel_groups\[0\] must rise within 0\.\.1, got \[0, 2\]"],
         ),
+        # As good for the class of `near` and as quick, but not the anchor head.
+        (
+            put_block("near", "kept_heads", 1, [0]),
+            [r"\Anear: kept_heads\[1\] must hold head 1, the anchor head that every sub-model keeps, got \[0\]\Z"],
+        ),
         (lambda p: of("near", p)["kept_heads"].pop(), [r"near: kept_heads must have 2 blocks, got 1"]),
         (
             lambda p: of("near", p)["kept_channel_groups"].append([]),

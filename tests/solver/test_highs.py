@@ -7,7 +7,7 @@ from planner.errors import InfeasibleError
 from planner.schema import Fleet, Goal, Profile
 from planner.solver import solve
 from tests.helpers.random_instances import random_fleet, random_profile
-from tests.helpers.solver_instances import changed, sharpened
+from tests.helpers.solver_instances import changed, scattered, sharpened
 
 
 def middle_sized(seed: int) -> tuple[Profile, Fleet, Goal]:
@@ -18,7 +18,7 @@ def middle_sized(seed: int) -> tuple[Profile, Fleet, Goal]:
     if seed % 5 < 4:
         # Sharing is worth while: classes differ, and little is fixed.
         widths = [width | {"fixed_macs": 0} for width in drawn.model_dump(mode="json")["widths"]]
-        drawn = changed(sharpened(drawn), widths=widths, fusion_hidden=1)
+        drawn = changed(scattered(sharpened(drawn)), widths=widths, fusion_hidden=1)
     on = random_fleet(drawn, 7000 + seed, num_devices=3 + seed % 2, tightness=(0.3, 0.6, 1.0)[seed % 3])
     if seed % 5 < 3:
         rates = [

@@ -86,7 +86,7 @@ class SubsetCosts:
         for mask, packed in cuts.sub_models:
             bits = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=len(self.instance.units))
             kept = tuple(np.flatnonzero(bits).tolist())
-            if self.instance.meets_floors(option, classes_of(mask), kept) and self.instance.fits(option, kept):
+            if self.instance.can_serve(option, classes_of(mask), kept):
                 self.add(Column(o, mask), kept)
 
     def largest_within(self, limits: Ints, clock: Clock) -> list[Column]:

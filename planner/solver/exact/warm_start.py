@@ -139,6 +139,7 @@ def fingerprint(units: Units, option: Option) -> str:
         costs.fixed_ticks,
         costs.grains_per_byte,
         units.depth,
+        units.always_kept,
         *units.importance.shape,
         *(unit_set.charge_ticks for unit_set in costs.unit_sets),
     )

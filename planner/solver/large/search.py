@@ -110,7 +110,7 @@ class _Attempts:
         """Begin with the sub-models of an earlier plan; together they may still be one."""
         options = {option: o for o, option in enumerate(self._instance.options)}
         for p in earlier:
-            if self._instance.fits(p.option, p.kept) and self._instance.meets_floors(p.option, p.classes, p.kept):
+            if self._instance.can_serve(p.option, p.classes, p.kept):
                 self._cache.improve(p.option.group, p.classes, options[p.option], p.kept)
         loads = self._empty()
         free = {g: [d for d, h in enumerate(loads.fleet.groups) if h == g] for g in set(loads.fleet.groups)}

@@ -11,6 +11,7 @@ import numpy as np
 from planner.arrays import Ints
 from planner.errors import InputError
 from planner.rules import cost, links
+from planner.rules.anchor_head import anchor_head
 from planner.rules.cost import DeviceCost, WidthCost
 from planner.rules.demands import Demands, demands_of, is_dependent, relay_sets
 from planner.rules.floors import floors_of
@@ -137,6 +138,7 @@ def _units(profile: Profile) -> Units:
             rows.append((l, False, g, size))
             columns.append([groups[l][g] for groups in importance.channel_groups])
     table = np.array(rows, dtype=np.int64).reshape(-1, 4)
+    anchor = (profile.depth - 1, True, anchor_head(profile))
     shares = np.array(columns, dtype=np.float64).reshape(-1, len(profile.classes))
     return Units(
         block=table[:, 0],
@@ -145,4 +147,5 @@ def _units(profile: Profile) -> Units:
         size=table[:, 3],
         importance=np.rint(shares.T * IMPORTANCE_SCALE).astype(np.int64),
         depth=profile.depth,
+        always_kept=tuple(u for u, row in enumerate(rows) if row[:3] == anchor),
     )

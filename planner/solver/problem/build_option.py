@@ -1,7 +1,7 @@
 """Options of an instance: costs in ticks and grains, needs in parts per billion."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -49,11 +49,8 @@ def build_option(
     Raises:
         InputError: If the model's time or memory there is beyond 64 bits.
     """
-    always = width_cost.width.fixed_params * BYTES_PER_PARAM[width_cost.precision] + rational(
-        width_cost.width.fixed_activation_bytes
-    )
-    costs = _cost_table(width_cost, device, always, units)
-    free = device.memory_budget_bytes - device.runtime_overhead_bytes - always
+    costs = _cost_table(width_cost, device, units)
+    free = device.memory_budget_bytes - device.runtime_overhead_bytes - _always_bytes(width_cost, units)
     return Option(
         group=group,
         width_cost=width_cost,
@@ -69,42 +66,63 @@ def build_option(
     )
 
 
-def _cost_table(width_cost: WidthCost, device: DeviceCost, always: Fraction, units: Units) -> CostTable:
-    """Return the formulas of `rules.cost` for one embed dim and precision, in ticks and grains."""
+def _always_bytes(width_cost: WidthCost, units: Units) -> Fraction:
+    """Return the weights that every sub-model has, and the activations beside those of units [bytes]."""
+    width = width_cost.width
+    params: int = width.fixed_params + sum(width.head_params[l] for l in units.block[list(units.always_kept)].tolist())
+    return params * BYTES_PER_PARAM[width_cost.precision] + rational(width.fixed_activation_bytes)
+
+
+def _cost_table(width_cost: WidthCost, device: DeviceCost, units: Units) -> CostTable:
+    """Return the formulas of `rules.cost` for one embed dim and precision, in ticks and grains.
+
+    The time and the weights of the anchor head, and the charge of its set, are fixed: its own are 0. Its activations
+    are counted in its set, with those of the other kept heads.
+    """
     time, width, bytes_per_param = width_cost.time, width_cost.width, BYTES_PER_PARAM[width_cost.precision]
     per_head, per_channel = rational(width.head_activation_bytes), rational(width.channel_activation_bytes)
     ticks = common_scale([time.fixed, time.attention, time.mlp, *time.head, *time.channel], _MAX_SCALE)
     grains = common_scale([per_head, per_channel, rational(width.fixed_activation_bytes)], _MAX_SCALE)
     rows = list(zip(units.block.tolist(), units.is_head.tolist(), units.size.tolist(), strict=True))
+    anchored = [rows[u][0] for u in units.always_kept]
     # Units alike take the same time.
     ticks_of = lru_cache(maxsize=None)(
         lambda l, is_head, size: scaled_up((time.head if is_head else time.channel)[l] * size, ticks)
     )
-    unit_ticks = [ticks_of(*row) for row in rows]
+    unit_ticks = [0 if u in units.always_kept else ticks_of(*row) for u, row in enumerate(rows)]
     unit_grains = [
-        (width.head_params if is_head else width.channel_params)[l] * size * bytes_per_param * grains
-        for l, is_head, size in rows
+        0
+        if u in units.always_kept
+        else (width.head_params if is_head else width.channel_params)[l] * size * bytes_per_param * grains
+        for u, (l, is_head, size) in enumerate(rows)
     ]
-    around = (
-        time.fixed + units.depth * (time.attention + time.mlp) + width_cost.send.alone_us + width_cost.returned.alone_us
-    )
+    fixed = time.fixed + sum(time.attention + time.head[l] for l in anchored)
+    around = fixed + units.depth * (time.attention + time.mlp) + width_cost.send.alone_us + width_cost.returned.alone_us
     _refuse_if_too_large(sum(unit_ticks) + scaled_up(around, ticks), device)
-    _refuse_if_too_large(sum(unit_grains) + scaled_up(always, grains), device)
-    unit_sets = []
-    for is_head, charge, per_unit in ((True, time.attention, per_head), (False, time.mlp, per_channel)):
-        for l in range(units.depth):
-            members = np.flatnonzero((units.block == l) & (units.is_head == is_head))
-            peaks = [scaled_up(per_unit, grains) * size for size in units.size[members].tolist()]
-            _refuse_if_too_large(sum(peaks), device)
-            unit_sets.append(UnitSet(members, scaled_up(charge, ticks), np.array(peaks, dtype=np.int64)))
+    _refuse_if_too_large(sum(unit_grains) + scaled_up(_always_bytes(width_cost, units), grains), device)
     return CostTable(
         ticks_per_us=ticks,
-        fixed_ticks=scaled_up(time.fixed, ticks),
+        fixed_ticks=scaled_up(fixed, ticks),
         unit_ticks=np.array(unit_ticks, dtype=np.int64),
         grains_per_byte=grains,
         unit_grains=np.array(unit_grains, dtype=np.int64),
-        unit_sets=tuple(unit_sets),
+        unit_sets=(
+            *_unit_sets(units, True, scaled_up(time.attention, ticks), scaled_up(per_head, grains), device),
+            *_unit_sets(units, False, scaled_up(time.mlp, ticks), scaled_up(per_channel, grains), device),
+        ),
     )
+
+
+def _unit_sets(
+    units: Units, is_head: bool, charge_ticks: int, peak_grains: int, device: DeviceCost
+) -> Iterator[UnitSet]:
+    """Yield the attention or the MLP half of each block; what is always kept has its charge among the fixed ticks."""
+    for l in range(units.depth):
+        members = np.flatnonzero((units.block == l) & (units.is_head == is_head))
+        peaks = [peak_grains * size for size in units.size[members].tolist()]
+        _refuse_if_too_large(sum(peaks), device)
+        is_charged = not set(units.always_kept).intersection(members.tolist())
+        yield UnitSet(members, charge_ticks * is_charged, np.array(peaks, dtype=np.int64))
 
 
 def _refuse_if_too_large(total: int, device: DeviceCost) -> None:

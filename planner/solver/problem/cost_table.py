@@ -5,6 +5,8 @@ For kept units y (binary), with unit sets P (the attention and the MLP half of e
     ticks(y)  = fixed + sum_u t_u y_u + sum_P charge_P [some u in P is kept]
     grains(y) = sum_u m_u y_u + max over P of sum_{u in P} peak_u y_u
 
+where fixed holds the costs of what every sub-model keeps, the anchor head; its own t_u and m_u are 0.
+
 The first is a linear cost with fixed charges, the second weights and the largest activations. Exact and
 heuristic solvers, relaxations and bounds all read this table, so a new cost term is a new entry here.
 

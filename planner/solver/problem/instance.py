@@ -6,6 +6,8 @@ devices: embed dims of the fusion, bytes on a medium).
 
 Demand is rounded up and supply down. Time is in ticks: as many to the microsecond as make usual decimals exact, at
 most a million. Memory is in grains, likewise for bytes. Importance is in parts per billion.
+
+Kept units always hold the anchor head. Its importance counts for the floors, its costs are fixed ones.
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,6 +41,8 @@ class Units:
     size: Ints  # (U,) 1 for a head, hidden channels for a group
     importance: Ints  # (C, U) in parts per billion
     depth: int
+    # Positions of the units that every sub-model keeps, the anchor head: options hold their cost as fixed.
+    always_kept: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.block)
@@ -188,6 +192,11 @@ class Instance:
     def fits(self, option: Option, kept: Sequence[int]) -> bool:
         """Return whether the sub-model is within the device's memory budget."""
         return self.memory_bytes(option, kept) <= option.device.memory_budget_bytes
+
+    def can_serve(self, option: Option, classes: Sequence[int], kept: Sequence[int]) -> bool:
+        """Return whether kept units are a sub-model of these classes that the device holds, demands aside."""
+        keeps_anchor = set(self.units.always_kept) <= set(kept)
+        return keeps_anchor and self.fits(option, kept) and self.meets_floors(option, classes, kept)
 
     def meets_floors(self, option: Option, classes: Sequence[int], kept: Sequence[int]) -> bool:
         """Return whether the sub-model keeps each of its classes at or above its floor."""

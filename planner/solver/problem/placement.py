@@ -37,9 +37,8 @@ def _placed(instance: Instance, a: Assignment, group: int | None) -> PlacedSubMo
 
 
 def is_valid(instance: Instance, p: PlacedSubModel) -> bool:
-    """Return whether a sub-model is allowed on its device, fits, and meets its floors."""
-    allowed = instance.allows(p.option.group, p.classes)
-    return allowed and instance.fits(p.option, p.kept) and instance.meets_floors(p.option, p.classes, p.kept)
+    """Return whether a sub-model is allowed on its device, keeps the anchor head, fits, and meets its floors."""
+    return instance.allows(p.option.group, p.classes) and instance.can_serve(p.option, p.classes, p.kept)
 
 
 def is_plan(instance: Instance, placed: Sequence[PlacedSubModel]) -> bool:

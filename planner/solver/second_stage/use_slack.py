@@ -138,7 +138,7 @@ def _filled(
     instance: Instance, option: Option, masks: Sequence[int], compute_us: int
 ) -> Iterator[tuple[int, ...] | None]:
     """Yield a sub-model for each class subset, or None where none that meets the floors was found."""
-    importance = instance.units.importance
+    importance, always_kept = instance.units.importance, list(instance.units.always_kept)
     member = np.array(
         [[mask >> c & 1 for c in range(instance.num_classes)] for mask in masks], dtype=np.int64
     )  # (B, C)
@@ -148,12 +148,15 @@ def _filled(
     done = np.zeros(len(masks), dtype=bool)
     for _ in range(_ROUNDS):
         left = np.flatnonzero(~done)
-        order = np.argsort(-(weight[left] @ importance) / np.maximum(1, option.costs.unit_ticks), axis=1, kind="stable")
-        taken = np.arange(order.shape[1]) < _num_fitting(option, order, compute_us)[:, None]
+        value = (weight[left] @ importance) / np.maximum(1, option.costs.unit_ticks)
+        value[:, always_kept] = np.inf
+        order = np.argsort(-value, axis=1, kind="stable")
+        num_fitting = _num_fitting(option, order, compute_us)
+        taken = np.arange(order.shape[1]) < num_fitting[:, None]
         tried = np.zeros(order.shape, dtype=bool)
         np.put_along_axis(tried, order, taken, axis=1)
         short = tried @ importance.T < need[left]
-        done[left] = ~short.any(axis=1)
+        done[left] = ~short.any(axis=1) & (num_fitting >= len(always_kept))
         kept[left] = tried
         weight[left] *= np.where(short, 2, 1)
     for row, is_done in zip(kept, done, strict=True):

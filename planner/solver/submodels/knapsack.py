@@ -17,6 +17,8 @@ Constraints
     (4) y_u <= s_P                                          for u in P, where P has a charge
     (5) ticks_per_us T >= t_fixed + sum_u t_u y_u + sum_P charge_P s_P
 
+    (6) y_u = 1                                             for the anchor head, whose t_u and m_u are 0
+
 Objective: least T (`cheapest`), least memory (`smallest`) or, at a given T, most retention (`richest`) or the highest
 lowest retention (`most_even`). For the relaxation see `relaxation`.
 """
@@ -74,10 +76,10 @@ def richest(instance: Instance, placed: PlacedSubModel, compute_us: int, clock: 
     model = _within_time(instance, placed, compute_us)
     value = instance.units.importance[list(placed.classes)].sum(axis=0).tolist()
     model.cp.maximize(_weighted(value, model.y))
-    chosen = set(placed.kept)
+    chosen, always_kept = set(placed.kept), instance.units.always_kept
     for u, y in enumerate(model.y):
         model.cp.add_hint(y, u in chosen)
-        if not value[u]:
+        if not value[u] and u not in always_kept:
             model.cp.add(y == 0)
     # Stopped by counted work and not by the clock: the same sub-model on every machine.
     kept = model.solve(clock, relative_gap_limit=1e-3, max_deterministic_time=0.5).kept
@@ -108,12 +110,14 @@ def _within_time(instance: Instance, placed: PlacedSubModel, compute_us: int) ->
 
 
 class _Model:
-    """Constraints (1) to (4) as a CP-SAT model."""
+    """Constraints (1) to (4) and (6) as a CP-SAT model."""
 
     def __init__(self, instance: Instance, option: Option, classes: Sequence[int], within_budget: bool = True) -> None:
         units, costs = instance.units, option.costs
         self.cp = cp = cp_model.CpModel()
         self.y = [cp.new_bool_var(f"y{u}") for u in range(len(units))]
+        for u in units.always_kept:
+            cp.add(self.y[u] == 1)  # (6)
         for c in classes:
             need = int(option.need[c, len(classes) - 1])
             cp.add(_weighted(units.importance[c].tolist(), self.y) >= need)  # (1)

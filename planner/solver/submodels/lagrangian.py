@@ -7,7 +7,8 @@ After some rounds the units, sorted by earnings per time, are in the order in wh
 shortest prefix of that order that meets all floors, less what turns out not to be needed, is within a percent of the
 linear relaxation for most subsets.
 
-Where memory is short, it has a price as well, the same for all units.
+The anchor head comes first in every order and is never removed. Where memory is short, memory has a price as well, the
+same for all units.
 
 Legend: B subsets at a time, n classes of a subset, U units, P unit sets with a common charge.
 
@@ -53,6 +54,9 @@ class LagrangianHeuristic:
         # A little more than is needed, against rounding.
         self._need = option.need / IMPORTANCE_SCALE + 1e-12 * len(instance.units)
         self._ticks = np.maximum(option.costs.unit_ticks.astype(np.float64), 1e-6)
+        self._always_kept = list(instance.units.always_kept)
+        self._is_removable = np.ones(len(self._ticks), dtype=bool)
+        self._is_removable[self._always_kept] = False
 
     def build(self, subsets: Sequence[tuple[int, ...]]) -> BuiltSubModels:
         """Return a sub-model for each class subset."""
@@ -93,19 +97,21 @@ class LagrangianHeuristic:
         earned, is_charged = self._earnings(shares, need, prices)
         # A unit of a set that is not charged yet pays its part of the charge as well.
         score = earned / (prices + np.where(is_charged, 0.0, self._costs.charge_shares))
+        score[:, self._always_kept] = np.inf
         order = np.argsort(-score, axis=1, kind="stable")  # (B, U)
         sorted_shares = np.take_along_axis(shares, order[:, None, :], axis=2)
         have = np.cumsum(sorted_shares, axis=2)  # (B, n, U)
         met: Bools = have >= need[:, :, None]
         enough = np.all(met, axis=1)  # (B, U)
         count = np.where(np.any(enough, axis=1), np.argmax(enough, axis=1) + 1, have.shape[2])
+        count = np.maximum(count, len(self._always_kept))
         rows = np.arange(len(count))
         spare = have[rows, :, count - 1] - need  # (B, n)
         taken = np.arange(have.shape[2]) < count[:, None]  # (B, U), in the order
         for back in range(1, min(_MAX_REMOVALS, have.shape[2]) + 1):
             at = count - back
             loss = sorted_shares[rows, :, np.maximum(at, 0)]
-            drop = (at >= 0) & (spare >= loss).all(axis=1)
+            drop = (at >= 0) & self._is_removable[order[rows, at]] & (spare >= loss).all(axis=1)
             spare -= loss * drop[:, None]
             taken[rows[drop], at[drop]] = False
         kept: Bools = np.zeros(taken.shape, dtype=bool)
@@ -131,6 +137,7 @@ class LagrangianHeuristic:
                 charged = np.where(charges > 0, share, 1.0) @ member.T
                 keep *= charged
                 is_charged = charged > 0.5
+            keep[:, self._always_kept] = 1.0
             have = np.matmul(shares, keep[:, :, None])[:, :, 0]  # (B, n)
             step = max(0.3, 3 * 0.94**k)
             multipliers = multipliers * np.clip(need / np.maximum(have, 1e-9), 0.5, 2) ** step

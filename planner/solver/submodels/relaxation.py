@@ -55,7 +55,8 @@ class Relaxation:
         costs = option.costs
         lp = pywraplp.Solver.CreateSolver("GLOP")
         self._option, self._lp, self._of_memory = option, lp, of_memory
-        self._y = [lp.NumVar(0, 1, "") for _ in range(len(instance.units))]
+        always_kept = instance.units.always_kept
+        self._y = [lp.NumVar(1 if u in always_kept else 0, 1, "") for u in range(len(instance.units))]  # (6)
         activations = lp.NumVar(0, lp.infinity(), "")
         charged = [lp.NumVar(0, 1, "") for _ in costs.unit_sets]
         self._floors = [self._importance_row(shares) for shares in instance.units.shares]  # (1)

@@ -2,7 +2,8 @@
 
 A sub-model that serves class c beside n - 1 others takes at least as long as the linear relaxation with the floor of
 c alone, at the need for n. With one constraint this is the fractional knapsack of Dantzig, doi:10.1287/opre.5.2.266:
-take units in the order of their price per importance. Memory enters by Lagrangian relaxation, at a few prices.
+take units in the order of their price per importance, the anchor head first, whose own price is 0. Memory enters by
+Lagrangian relaxation, at a few prices.
 """
 
 import numpy as np

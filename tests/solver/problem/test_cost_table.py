@@ -118,17 +118,20 @@ def test_costs_equal_the_rules(seed: int) -> None:
     instance = build_instance(profile, fleet, Goal())
     rng = np.random.default_rng(seed)
     fitting = 0
+    # What every sub-model keeps: of the 3 heads of the last block, whose units are the last 8, one.
+    anchor = len(instance.units) - 8 + int(np.array(profile.importance.heads)[:, -1].sum(axis=0).argmax())
     for option in instance.options:
         costs, at = option.costs, option.width_cost
         kept: Bools = rng.random((25, len(instance.units))) < rng.random((25, 1))
+        kept[:, anchor] = True
         sub_models = [np.flatnonzero(row).tolist() for row in kept]
         assert costs.compute_us(kept).tolist() == [instance.compute_us(option, units) for units in sub_models]
         grains = costs.grains(kept)
         assert (grains <= option.free_grains).tolist() == [instance.fits(option, units) for units in sub_models]
         fitting += int((grains <= option.free_grains).sum())
-        empty_bytes = at.memory_bytes([0] * profile.depth, [0] * profile.depth)
+        least_bytes = at.memory_bytes([0, 0, 1], [0, 0, 0]) - at.width.head_activation_bytes
         for units, grain in zip(sub_models, grains.tolist(), strict=True):
-            beyond_bytes = instance.memory_bytes(option, units) - option.device.runtime_overhead_bytes - empty_bytes
+            beyond_bytes = instance.memory_bytes(option, units) - option.device.runtime_overhead_bytes - least_bytes
             # Both were rounded up to whole bytes.
             assert abs(beyond_bytes - grain / costs.grains_per_byte) < 1
     assert 20 < fitting < 25 * len(instance.options) - 20
@@ -152,7 +155,9 @@ def toy_cheapest_us(instance: Instance, toy: Option, classes: tuple[int, ...]) -
     times = [
         math.ceil(ticks_of(toy.costs, kept) / toy.costs.ticks_per_us)
         for kept in all_kept(len(instance.units))
-        if grains_of(toy.costs, kept) <= toy.free_grains and instance.meets_floors(toy, classes, kept)
+        if set(instance.units.always_kept) <= set(kept)
+        and grains_of(toy.costs, kept) <= toy.free_grains
+        and instance.meets_floors(toy, classes, kept)
     ]
     return min(times, default=None)
 
@@ -203,7 +208,7 @@ def check_second_stage(
     sizes = [
         grains_of(toy.costs, units)
         for units in all_kept(len(instance.units))
-        if instance.meets_floors(toy, classes, units)
+        if set(instance.units.always_kept) <= set(units) and instance.meets_floors(toy, classes, units)
     ]
     assert grains_of(toy.costs, smallest) == min(sizes)
 

@@ -56,6 +56,7 @@ def test_rows_are_the_demands(first: int) -> None:
         instance = free_instance(seed)
         if not instance.options:
             continue
+        anchor = instance.units.always_kept
         option_of = {option.group: option for option in instance.options}
         devices = devices_of(instance)
         # Of many assignments, every few: with an odd step, all class subsets occur on all devices.
@@ -63,7 +64,7 @@ def test_rows_are_the_demands(first: int) -> None:
             expected = demands_met(instance, masks)
             assert rows_hold(instance, masks) == expected, (seed, masks)
             pairs = [(option_of[g], mask) for (_, g), mask in zip(devices, masks, strict=True) if mask]
-            assert is_plan(instance, [PlacedSubModel(o, classes_of(m), ()) for o, m in pairs]) == expected
+            assert is_plan(instance, [PlacedSubModel(o, classes_of(m), anchor) for o, m in pairs]) == expected
             met, broken = met + expected, broken + (not expected)
     assert met > 20
     assert broken > 20

@@ -1,5 +1,7 @@
 """The cache of sub-models: what the heuristic builds, unless something better was added."""
 
+import numpy as np
+
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import NEVER, Instance
 from planner.solver.submodels.cache import SubModelCache
@@ -50,10 +52,11 @@ def test_only_better_sub_models_are_added() -> None:
     o = instance.options.index(known.option)
     cache.improve(option.group, classes, o, range(len(instance.units)))
     assert cache.placed(option.group, classes) == known
-    # Without its floors in mind, the empty sub-model is faster.
-    cache.improve(option.group, classes, o, ())
-    assert cache.placed(option.group, classes).kept == ()
-    assert not cache.kept(cache.known[option.group, classes]).any()
+    # Without its floors in mind, the anchor head alone is faster.
+    anchor = instance.units.always_kept
+    cache.improve(option.group, classes, o, anchor)
+    assert cache.placed(option.group, classes).kept == anchor
+    assert np.flatnonzero(cache.kept(cache.known[option.group, classes])).tolist() == list(anchor)
 
 
 def test_sub_models_are_built_once() -> None:

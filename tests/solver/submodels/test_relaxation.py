@@ -11,7 +11,8 @@ from planner.solver.problem.build import build_instance
 from planner.solver.problem.instance import IMPORTANCE_SCALE, Instance
 from planner.solver.problem.option import Option
 from planner.solver.submodels.relaxation import Relaxation
-from tests.helpers.solver_instances import with_device
+from tests.helpers.random_instances import random_fleet
+from tests.helpers.solver_instances import heavy_heads, with_device
 from tests.helpers.sub_model_enumeration import (
     NO_SUB_MODEL,
     SEEDS,
@@ -47,15 +48,17 @@ def test_relaxations_of_memory_are_bounds(seed: int) -> None:
     instance = instance_of(seed)
     for o, option in enumerate(instance.options):
         relaxation = Relaxation(instance, option, of_memory=True)
-        empty_bytes = instance.memory_bytes(option, ())
+        # Of the last block's heads, which are alike.
+        peak = int(option.costs.unit_sets[instance.units.depth - 1].peak_grains[0])
+        least_bytes = instance.memory_bytes(option, instance.units.always_kept)
         for classes in subsets(instance):
             bound = relaxation.bound(classes)
             smallest = table_of(seed, o).smallest_bytes(classes)
             if bound is None:
                 assert smallest == NO_SUB_MODEL
             elif smallest < NO_SUB_MODEL:
-                # The bound counts what is beyond the empty sub-model, which was rounded up.
-                max_grains = (smallest - empty_bytes + 1) * option.costs.grains_per_byte
+                # The bound counts what is beyond the anchor head's weights, which were rounded up.
+                max_grains = (smallest - least_bytes + 1) * option.costs.grains_per_byte + peak
                 assert bound.by_count[len(classes) - 1] <= max_grains
 
 
@@ -71,8 +74,9 @@ def scaled(instance: Instance, factor: float) -> Instance:
 def test_dual_cuts_hold_at_other_needs_and_budgets(factor: float) -> None:
     """With other floors and budgets, no sub-model with the classes that a cut prices is below the cut."""
     compared = priced = 0
-    for seed in SEEDS[::2]:
-        before = instance_of(seed)
+    heavy = heavy_heads(num_heads=3, num_groups=2)
+    dear = [build_instance(heavy, random_fleet(heavy, seed), Goal()) for seed in (1, 2)]
+    for before in (*(instance_of(seed) for seed in SEEDS[::2]), *dear):
         after = scaled(before, factor)
         for old, new in zip(before.options, after.options, strict=True):
             relaxation, table = Relaxation(before, old), enumerate_sub_models(after, new)
@@ -120,7 +124,9 @@ def independent_relaxation_us(instance: Instance, option: Option, classes: tuple
         for u in members:
             at_most(0, {u: 1, num_units + p: -1})
     ticks = np.concatenate([costs.unit_ticks, costs.charges, [0]])
-    bounds = [(0, 1)] * (num_units + num_sets) + [(0, None)]
+    bounds: list[tuple[int, int | None]] = [(0, 1)] * (num_units + num_sets) + [(0, None)]
+    for u in instance.units.always_kept:
+        bounds[u] = (1, 1)
     found = linprog(ticks / costs.ticks_per_us, A_ub=np.array(rows), b_ub=right, bounds=bounds)
     return None if found.status == 2 else float(found.fun) + costs.fixed_ticks / costs.ticks_per_us
 
