@@ -22,13 +22,11 @@ def read_goal(path: Path | None, flags: Mapping[str, Any]) -> Goal:
     given = {
         key: value for key, value in flags.items() if value is not None and value is not False and value not in ((), {})
     }
-    # A floor that is given replaces the other one, which may be in the file or the default.
+    # A floor that is given replaces the other one, which may be in the file.
     if "min_retention" in given:
         given["max_accuracy_drop"] = None
     elif "max_accuracy_drop" in given:
         given["min_retention"] = None
-    elif in_file.get("min_retention") is not None:
-        in_file["max_accuracy_drop"] = None
     try:
         return Goal.model_validate(in_file | given)
     except ValidationError as error:

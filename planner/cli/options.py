@@ -50,10 +50,14 @@ Seed = Annotated[int, typer.Option(help="Seed of all random draws.", min=0)]
 GoalPath = Annotated[Path | None, typer.Option("--goal", help="A goal.json; flags win over it.")]
 ObjectiveOption = Annotated[
     ObjectiveName | None,
-    typer.Option(help="Least latency (the default), highest retention, least energy, or fewest devices."),
+    typer.Option(help="Least latency (the default), highest accuracy, least energy, or fewest devices."),
 ]
 MaxAccuracyDrop = Annotated[
     float | None, typer.Option(help="Fused accuracy that may be lost, 0.02 for 2 points.  [default: 0.02]")
+]
+AccuracyConfidence = Annotated[
+    float | None,
+    typer.Option(help="How certainly no more is lost, 0.9 for nine plans in ten.  [default: the prediction itself]"),
 ]
 MinRetention = Annotated[
     float | None, typer.Option(help="One retention floor for all classes, instead of an accuracy drop.")

@@ -8,6 +8,7 @@ import typer
 from planner.cli import terminal
 from planner.cli.app import checked_fleet, command, print_plan, refuse_folder
 from planner.cli.options import (
+    AccuracyConfidence,
     Apart,
     Deterministic,
     Devices,
@@ -43,6 +44,7 @@ def solve(
     goal: GoalPath = None,
     objective: ObjectiveOption = None,
     max_accuracy_drop: MaxAccuracyDrop = None,
+    accuracy_confidence: AccuracyConfidence = None,
     min_retention: MinRetention = None,
     max_latency_ms: MaxLatencyMs = None,
     max_energy_mj: MaxEnergyMj = None,
@@ -79,6 +81,7 @@ def solve(
         {
             "objective": objective and objective.value,
             "max_accuracy_drop": max_accuracy_drop,
+            "accuracy_confidence": accuracy_confidence,
             "min_retention": min_retention,
             "max_latency_ms": max_latency_ms,
             "max_energy_mj": max_energy_mj,

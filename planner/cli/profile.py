@@ -33,12 +33,24 @@ def profile(
     importance: Annotated[
         ImportanceName, typer.Option(help="How to find out which class needs what.")
     ] = ImportanceName.thinned,
-    images_per_class: Annotated[int, typer.Option(help="Training images to look at, of each class.", min=2)] = 200,
-    probes: Annotated[
-        int, typer.Option(help="Small plans to execute for the accuracy they keep; 0: none.", min=0, max=16)
-    ] = 16,
+    minutes: Annotated[
+        float, typer.Option(help="Time for it all; images and trial plans are chosen to fit.", min=1)
+    ] = 20,
+    images_per_class: Annotated[
+        int | None,
+        typer.Option(help="Training images to measure importance on, of each class.  [default: fit the time]", min=2),
+    ] = None,
+    trial_plans: Annotated[
+        int, typer.Option(help="Small plans to execute for the accuracy they keep, at most; 0: none.", min=0, max=64)
+    ] = 32,
+    epochs: Annotated[
+        float | None, typer.Option(help="Retraining of each trial plan.  [default: 10 if time allows, else 0]", min=0)
+    ] = None,
     multiple: Annotated[int, typer.Option(help="Channels are kept in multiples of this.", min=1)] = 8,
     seed: Seed = 0,
+    jobs: Annotated[
+        int | None, typer.Option(help="Trial plans executed side by side, each on a core.  [default: all cores]", min=1)
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure a model: its costs, and what each class needs.
@@ -52,13 +64,15 @@ def profile(
     if show:
         _show(model, json)
         return
-    from planner.profiler.build import ProfileOptions, Stage, build_profile
+    from planner.profiler.build import build_profile
+    from planner.profiler.options import ProfileOptions, Stage
     from planner.schema import to_json, write_document
+    from planner.workers import make_executor
 
     refuse_folder(out)
     terminal.one_thread()
     work = out.with_name(f".{out.name}.work") if out else Path(f".{Path(model).parent.name or model}.profile.work")
-    options = ProfileOptions(importance.value, images_per_class, probes, multiple, seed)
+    options = ProfileOptions(importance.value, minutes, images_per_class, trial_plans, epochs, multiple, seed)
     with terminal.progress() as progress:
         tasks: dict[str, Any] = {}
 
@@ -69,7 +83,8 @@ def profile(
                 tasks[stage.name] = progress.add_task(stage.name)
             progress.update(tasks[stage.name], completed=stage.done, total=stage.total)
 
-        built = build_profile(model, work, options, on_stage)
+        with make_executor(jobs) as workers:
+            built = build_profile(model, work, options, on_stage, workers)
     if out is None:
         typer.echo(to_json(built), nl=False)
     else:

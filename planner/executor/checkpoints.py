@@ -6,7 +6,6 @@ CC-PP-NAME.safetensors   the state of the training at position PP of call CC of 
 """
 
 import json
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from planner.errors import InputError, PlannerError
 from planner.executor.bundle import MANIFEST, METRICS, WORK, read_bundle
 from planner.executor.epoch_tasks import Trainer
 from planner.network.data import Jitter, Samples
-from planner.network.distillation_data import NUM_COPIES, DistillationData, make_distillation_data
+from planner.network.distillation_data import DistillationData, copies_for, make_distillation_data
 from planner.network.training import Epoch, TrainingTask, history
 from planner.network.vit import VisionTransformer
 from planner.schema import sha256_of
@@ -94,9 +93,7 @@ def checkpointed_distillation_data(
         PlannerError: If the file is damaged.
     """
     if not path.exists():
-        # An image is seen about once an epoch: more copies than epochs would be wasted.
-        num_copies = min(NUM_COPIES, max(1, math.ceil(epochs)))
-        data = make_distillation_data(teacher, samples, jitter, seed, num_copies, on_copy)
+        data = make_distillation_data(teacher, samples, jitter, seed, copies_for(epochs), on_copy)
         tensors = {"moves": data.moves, "answers": data.teacher_logits, "tokens": data.teacher_features}
         write_bytes(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
         return data

@@ -11,7 +11,7 @@ from planner.schema import Plan
 from planner.units import format_share
 
 # A result is far below the plan if it lacks more than so many of the prediction's errors, and more than this share.
-_FAR_ERRORS, _FAR_SHARE = 3.0, 0.05
+_FAR_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def warning(steps: Sequence[TrainingSteps], plan: Plan) -> str | None:
     reached = fused.start if fused.trained is None else fused.trained
     if promise is None or reached is None:
         return None
-    if promise.accuracy - reached <= max(_FAR_ERRORS * promise.error, _FAR_SHARE):
+    if promise.low - reached <= _FAR_SHARE:
         return None
     return (
         f"the fused accuracy is {format_share(reached, 1)} on validation images, the plan promised "

@@ -6,6 +6,7 @@ Legend: K copies, B images, b images of a batch, ch channels, H height, W width,
 dim, F embed dims of all devices together.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
@@ -142,6 +143,11 @@ def make_distillation_data(
         features.append(prefix.mean(1))
         on_copy(done, len(moves))
     return DistillationData(samples.images, samples.labels, moves, torch.stack(logits), torch.stack(features))
+
+
+def copies_for(epochs: float) -> int:
+    """Return how many copies of each image a training needs: an image is seen about once an epoch."""
+    return min(NUM_COPIES, max(1, math.ceil(epochs)))
 
 
 def draw_moves(count: int, jitter: Jitter, seed: int, num_copies: int = NUM_COPIES) -> Tensor:

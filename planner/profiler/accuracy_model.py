@@ -1,46 +1,41 @@
-"""Model of the fused accuracy, fitted to trial plans, and the retention floors that follow from it.
+"""Accuracy model of `planner.rules.accuracy`, fitted to trial plans.
 
-The errors of class c in a trial plan follow the model of `planner.rules.accuracy`. Their counts are Poisson
-distributed, so it is a Poisson regression with a log link, fitted as a penalised maximum likelihood: a ridge draws the
-class offsets to zero, and the weights are kept nonnegative (more retained is never worse, more classes never better).
-One more number is the loss of a narrow embed dim: a width that retains rho right after recovery in closed form retains
-rho^g, with the exponent g that explains the trial plans best. The model's error is its leave-one-out error.
+The loss of a trial plan is the difference of its errors to the whole model's on the same images. Its variance is that
+of the images on which only one of them errs, and of what no model of retentions knows of a plan: a spread in proportion
+to the loss, itself estimated from the residuals. So a trial plan without any error is information like any other. The
+parameters are the penalised least squares of the standardised residuals: weak priors hold those of which the trial
+plans say nothing. One parameter more is fitted: a width that retains rho right after recovery in closed form retains
+rho^g. Of a few exponents k in the odds, that one is taken which predicts trial plans best that it was not fitted to.
 
-Floors allow the whole model's error plus the allowed drop, on the mean over classes, with minimal retention: with
-e_c = k_c r_c^-s, the sum of all r_c is minimal where r_c is proportional to k_c^(1 / (s + 1)), which is how much more a
-class with more errors needs. A device that serves n classes is taken to be one of C / n equal ones, which retain of its
-classes what the trial plans' devices did of each other's.
+Legend: P trial plans, D devices, C classes.
 
-Legend: P trial plans, C classes, F features. `images` are the held-out images of each class, `counts` the misclassified
-ones among them, (P, C) each.
+Source:
+    Iteratively reweighted least squares: Green, doi:10.1111/j.2517-6161.1984.tb01288.x.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import least_squares
 
-from planner.arrays import Floats
+from planner.arrays import Bools, Floats
 from planner.profiler.trial_plans import TrialPlan
-from planner.rules.accuracy import FleetRetention, regressors
-from planner.schema import FusedAccuracy, Recovery
+from planner.rules.accuracy import RESOLUTION, class_losses
+from planner.schema import AccuracyModel
 
-DROPS = (0.01, 0.02, 0.05, 0.1, 0.2)
-
-# Candidates for the exponent g of embed dims.
-_EXPONENTS = (0.3, 0.4, 0.6, 0.8, 1.0, 1.25, 1.6)
-# A trial plan with more errors has collapsed: it says nothing about small drops.
-_MAX_ERROR = 0.5
-# Ridge penalties of the class offsets and of the weights.
-_OFFSET_PENALTY, _WEIGHT_PENALTY = 8.0, 0.05
-_MAX_LOG_ERROR = 3.0
-# Trial plans that hardly show that less retention is worse must not lead to floors of nothing or everything.
-_MIN_STEEPNESS = 0.3
-# A trial plan without errors counts as this many misclassified images, since errors are compared by their logarithm.
-_MIN_COUNT = 0.5
-_MIN_NEED = 0.5
-_BISECTION_STEPS = 40
+# Candidates for the exponent k of the retention in its odds.
+_RETENTION_EXPONENTS = (1.0, 0.5, 0.25)
+# Prior means and deviations of a, ln s, ln q and ln g: about those of the models that this was made with.
+_PRIOR_MEANS = np.array([-2.5, 0.0, 0.4, 0.0])
+_PRIOR_DEVIATIONS = np.array([1.5, 0.4, 0.6, 0.4])
+_BOUNDS = np.array([[-12.0, -1.5, -1.6, -2.0], [2.0, 2.0, 2.5, 1.2]])
+_ROUNDS = 4
+# Spread of losses around the model, as a share of the loss: of the first round, and its limits.
+_SPREAD, _MIN_SPREAD, _MAX_SPREAD = 0.3, 0.1, 1.0
+# Errors that a class of mean difficulty is taken to have had beside those seen, and the largest offset.
+_PRIOR_ERRORS, _MAX_OFFSET = 4.0, 1.5
 _DECIMALS = 4
 
 
@@ -50,157 +45,144 @@ class Evidence:
 
     trials: Sequence[TrialPlan]
     rho: Mapping[int, Floats]  # embed dim -> what it retains after recovery in closed form, (C,)
-    whole_error: float | None  # error of the whole model on images it was not trained on, if known
+    images: Floats  # (C,), calibration images of each class
+    whole_errors: Floats  # (C,), those that the whole model misclassifies
+    epochs: float
+
+    @property
+    def whole_error(self) -> float:
+        """Error of the whole model, as a share."""
+        return float(self.whole_errors.sum() / self.images.sum())
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration:
-    """Accuracy model and floors, as a profile holds them."""
+class FittedAccuracy:
+    """Accuracy model, and the exponent of what embed dims retain that was fitted with it."""
 
-    fused_accuracy: FusedAccuracy
-    recovery: list[Recovery]
-    embed_retention: dict[int, list[float]]
+    model: AccuracyModel
+    embed_exponent: float
 
-
-def calibrate_accuracy(evidence: Evidence) -> Calibration:
-    """Fit the model, estimate its error by leave-one-out cross-validation, and set the floors."""
-    usable = [t for t in evidence.trials if np.dot(t.errors, t.images) < _MAX_ERROR * sum(t.images)] or evidence.trials
-    images = np.array([t.images for t in usable], dtype=float)  # (P, C)
-    counts = np.array([t.errors for t in usable]) * images
-    designs = {g: np.array([regressors(trial_retention(t, evidence.rho, g)) for t in usable]) for g in _EXPONENTS}
-    exponent = min(
-        _EXPONENTS,
-        key=lambda g: _negative_log_likelihood(_fit_poisson(designs[g], counts, images), designs[g], counts, images),
-    )
-    design = designs[exponent]  # (P, C, F)
-    log_error = _leave_one_out_log_error(design, counts, images, evidence.whole_error or 0.0)
-    model = _fused_accuracy(_fit_poisson(design, counts, images), evidence.whole_error, log_error, len(usable))
-    min_retention = float(np.exp(-design[:, :, 1].max()))
-    other_share = _mean_other_share([trial_retention(t, evidence.rho, exponent) for t in usable])
-    return Calibration(
-        fused_accuracy=model,
-        recovery=[_floors(model, drop, min_retention, other_share) for drop in DROPS],
-        embed_retention={e: np.minimum(1.0, rho**exponent).round(6).tolist() for e, rho in evidence.rho.items()},
-    )
+    def embed_retention(self, rho: Mapping[int, Floats]) -> dict[int, list[float]]:
+        """Return the retention of each class at each embed dim, (C,)."""
+        return {e: np.minimum(1.0, share**self.embed_exponent).round(6).tolist() for e, share in rho.items()}
 
 
-def trial_retention(trial: TrialPlan, rho: Mapping[int, Floats], exponent: float) -> FleetRetention:
-    """Return the retention of every class on a trial plan's devices, if an embed dim retains rho^exponent."""
-    shares = np.array(
-        [
-            np.array(units) * rho[device.embed_dim] ** exponent
-            for device, units in zip(trial.devices, trial.unit_retention, strict=True)
-        ]
-    )
-    serves = np.zeros(shares.shape, dtype=bool)
-    for d, device in enumerate(trial.devices):
-        serves[d, list(device.classes)] = True
-    return FleetRetention(shares, serves)
+def fit_accuracy_model(evidence: Evidence) -> FittedAccuracy:
+    """Fit the model, and predict each trial plan by a fit of the others.
 
-
-def _mean_other_share(plans: Sequence[FleetRetention]) -> float:
-    """Return the mean retention of a class on each other device, as a share of its largest on any device."""
-    ratios = [
-        (plan.shares.sum(axis=0) / plan.shares.max(axis=0) - 1).mean() / (len(plan.shares) - 1)
-        for plan in plans
-        if len(plan.shares) > 1
-    ]
-    return float(np.mean(ratios)) if ratios else 0.0
-
-
-def _fit_poisson(design: Floats, counts: Floats, images: Floats) -> Floats:
-    """Return intercept, weights (F,) and class offsets (C,) of the penalised Poisson regression."""
-    num_trials, num_classes, num_features = design.shape
-    offsets = np.broadcast_to(np.eye(num_classes), (num_trials, num_classes, num_classes))
-    columns = np.concatenate([np.ones((num_trials, num_classes, 1)), design, offsets], axis=2)
-    rows, observed = columns.reshape(-1, columns.shape[2]), counts.ravel()
-    exposure = images.ravel()
-    penalty = np.array([0.0, *[_WEIGHT_PENALTY] * num_features, *[_OFFSET_PENALTY] * num_classes])
-
-    def loss(t: Floats) -> tuple[float, Floats]:
-        log_error = np.minimum(rows @ t, _MAX_LOG_ERROR)
-        expected = np.exp(log_error) * exposure
-        value = float((expected - observed * log_error).sum() + 0.5 * (penalty * t * t).sum())
-        return value, np.asarray(rows.T @ (expected - observed) + penalty * t)
-
-    start = np.array([-2.0, *[1.0] * num_features, *[0.0] * num_classes])
-    bounds = [(None, None), *[(0, None)] * num_features, *[(None, None)] * num_classes]
-    return np.asarray(minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x)
-
-
-def _predicted_errors(t: Floats, design: Floats) -> Floats:
-    """Return the modelled share of errors, (..., C)."""
-    num_features = design.shape[-1]
-    log_error = t[0] + design @ t[1 : 1 + num_features] + t[1 + num_features :]
-    return np.asarray(np.exp(np.minimum(log_error, 0.0)))
-
-
-def _negative_log_likelihood(t: Floats, design: Floats, counts: Floats, images: Floats) -> float:
-    """Return the negative log-likelihood of the counts, up to a constant."""
-    expected = _predicted_errors(t, design) * images
-    return float((expected - counts * np.log(expected)).sum())
-
-
-def _leave_one_out_log_error(design: Floats, counts: Floats, images: Floats, whole_error: float) -> float:
-    """Return the root mean square of ln(predicted / measured) errors, each trial plan predicted from the others.
-
-    Errors are joined with the whole model's, as predictions are: to foresee a single error among a thousand images is
-    not asked for.
+    Without trial plans it is the priors' model.
     """
-    if len(design) < 2:
-        return 1.0
-    logs = []
-    for p in range(len(design)):
-        others = np.arange(len(design)) != p
-        fitted = _fit_poisson(design[others], counts[others], images[others])
-        predicted = _predicted_errors(fitted, design[p]) @ images[p]
-        both = np.array([predicted, max(counts[p].sum(), _MIN_COUNT)]) / images[p].sum()
-        of_predicted, of_measured = np.sqrt(both**2 + whole_error**2)
-        logs.append(np.log(of_predicted / of_measured))
-    return float(np.sqrt(np.mean(np.square(logs))))
+    fits = [_Fit(evidence, k) for k in _RETENTION_EXPONENTS]
+    best = min(fits, key=lambda fit: fit.held_out_error)
+    return FittedAccuracy(best.model(), float(np.exp(best.parameters[3])))
 
 
-def _fused_accuracy(t: Floats, whole_error: float | None, log_error: float, num_trials: int) -> FusedAccuracy:
-    intercept, log_num_classes, best, others, *offsets = t.round(_DECIMALS).tolist()
-    return FusedAccuracy(
-        intercept=intercept,
-        log_num_classes=log_num_classes,
-        log_best_retention=best,
-        log_other_retention=others,
-        class_offset=tuple(offsets),
-        whole_error=None if whole_error is None else round(whole_error, _DECIMALS),
-        log_error=round(log_error, _DECIMALS),
-        num_probes=num_trials,
-    )
+class _Fit:
+    """Fit with one exponent k of the retention."""
+
+    def __init__(self, evidence: Evidence, retention_exponent: float) -> None:
+        self.evidence, self.retention_exponent = evidence, retention_exponent
+        trials = evidence.trials
+        num_classes, num_devices = len(evidence.images), max((len(t.devices) for t in trials), default=1)
+        # Devices that a trial plan lacks retain nothing.
+        self.units = np.zeros((len(trials), num_devices, num_classes))
+        self.log_rho = np.zeros(self.units.shape)
+        for p, trial in enumerate(trials):
+            self.units[p, : len(trial.devices)] = trial.unit_retention
+            self.log_rho[p, : len(trial.devices)] = [np.log(evidence.rho[d.embed_dim]) for d in trial.devices]
+        num_images = evidence.images.sum()
+        self.share = evidence.images / num_images
+        self.losses = np.array([t.num_lost - t.num_gained for t in trials]) / num_images
+        # One pair more than was seen: none seen does not mean that there are none.
+        self.variances = np.array([t.num_lost + t.num_gained + 1 for t in trials]) / num_images**2
+        self.offsets = np.zeros(num_classes)
+        everyone = np.ones(len(trials), dtype=bool)
+        self.parameters, self.spread = _PRIOR_MEANS, _SPREAD
+        if trials:
+            self._fit(everyone)
+            self.offsets = self._class_offsets()
+            self._fit(everyone)
+        self.scores = self._held_out_scores()
+        self.held_out_error = float(np.mean(np.log1p(np.square(self.scores))))
+
+    def _fit(self, chosen: Bools) -> None:
+        self.parameters, self.spread = self._fitted(chosen, self.parameters)
+
+    def _fitted(self, chosen: Bools, start: Floats) -> tuple[Floats, float]:
+        """Return the parameters fitted to some of the trial plans, and the spread around them."""
+        parameters, spread = start, _SPREAD
+        losses, variances = self.losses[chosen], self.variances[chosen]
+        for _ in range(_ROUNDS):
+            expected = self._expected(parameters)[chosen]
+            deviations = np.sqrt(variances + (spread * expected) ** 2)
+
+            def residuals(x: Floats, deviations: Floats = deviations) -> Floats:
+                misfit = (losses - self._expected(x)[chosen]) / deviations
+                return np.concatenate([misfit, (x - _PRIOR_MEANS) / _PRIOR_DEVIATIONS])
+
+            parameters = least_squares(residuals, np.clip(parameters, *_BOUNDS), bounds=tuple(_BOUNDS)).x
+            expected = self._expected(parameters)[chosen]
+            # The method of moments.
+            excess = ((losses - expected) ** 2 - variances).sum() / max((expected**2).sum(), 1e-12)
+            spread = float(np.clip(np.sqrt(max(excess, 0.0)), _MIN_SPREAD, _MAX_SPREAD))
+        return parameters, spread
+
+    def _expected(self, parameters: Floats) -> Floats:
+        """Return the modelled losses of the trial plans, (P,)."""
+        return np.asarray(self._expected_by_class(parameters) @ self.share)
+
+    def _expected_by_class(self, parameters: Floats) -> Floats:
+        retained = self.units * np.exp(np.exp(parameters[3]) * self.log_rho)
+        return class_losses(self.model(parameters), np.minimum(retained, 1.0))
+
+    def _class_offsets(self) -> Floats:
+        """Return how much more than the mean class each class loses, as a logarithm, (C,)."""
+        num_trials = len(self.losses)
+        errors = np.array([t.errors for t in self.evidence.trials])
+        seen = (errors - self.evidence.whole_errors).sum(axis=0) / num_trials
+        expected = self._expected_by_class(self.parameters).mean(axis=0) * self.evidence.images
+        # All trial plans err on the same images, so they count like one of them.
+        ratios = (np.maximum(seen, 0) + _PRIOR_ERRORS) / (expected + _PRIOR_ERRORS)
+        return np.asarray(np.clip(np.log(ratios), -_MAX_OFFSET, _MAX_OFFSET))
+
+    def _held_out_scores(self) -> Floats:
+        """Return the error of each trial plan's loss as predicted from the others, relative to it, (P,)."""
+        num_trials = len(self.losses)
+        if num_trials < 2:
+            return np.array([-1.0, 1.0])
+        predicted = np.empty(num_trials)
+        for p in range(num_trials):
+            others = np.arange(num_trials) != p
+            predicted[p] = self._expected(self._fitted(others, self.parameters)[0])[p]
+        return np.asarray((self.losses - predicted) / (predicted + RESOLUTION))
+
+    def model(self, parameters: Floats | None = None) -> AccuracyModel:
+        """Return the accuracy model of these parameters; of the fitted ones unless given."""
+        final = parameters is None
+        log_scale, log_steepness, log_order, _ = self.parameters if parameters is None else parameters
+        best = [np.max(np.exp(r) * u, axis=0).mean() for r, u in zip(self.log_rho, self.units, strict=True)]
+        model = AccuracyModel.model_construct(
+            log_scale=float(log_scale),
+            steepness=float(np.exp(log_steepness)),
+            norm_order=float(np.exp(log_order)),
+            retention_exponent=self.retention_exponent,
+            class_offset=tuple(self.offsets.tolist()),
+            class_share=tuple(self.share.tolist()),
+            whole_error=self.evidence.whole_error,
+            epochs=self.evidence.epochs,
+            scores=tuple(self.scores.tolist()) if final else (0.0,),
+            min_retention=float(min(best, default=1.0)),
+            max_devices=max((len(t.devices) for t in self.evidence.trials), default=1),
+        )
+        return _rounded(model) if final else model
 
 
-def _floors(model: FusedAccuracy, drop: float, min_retention: float, other_share: float) -> Recovery:
-    """Return the floors for an accuracy drop, found by bisection for each number of classes.
-
-    Args:
-        model: Model of the fused accuracy.
-        drop: Allowed drop of accuracy, 0..1.
-        min_retention: Smallest retention in any trial plan, below which no floor lies.
-        other_share: Retention of a class on each other device, as a share of its largest on any device.
-    """
-    steepness = max(model.log_best_retention, _MIN_STEEPNESS)
-    offsets = np.array(model.class_offset)
-    needs = np.clip(np.exp(offsets / (steepness + 1)), _MIN_NEED, 1 / _MIN_NEED)
-    # Errors that pruning may add, where both are joined as in `planner.rules.accuracy`.
-    whole = model.whole_error or 0.0
-    allowed = np.sqrt((whole + drop) ** 2 - whole**2)
-    class_counts = np.arange(1, len(offsets) + 1)
-    log_help = model.log_other_retention * np.log(1 + other_share * (len(offsets) / class_counts - 1))
-    log_base = model.intercept + model.log_num_classes * np.log(class_counts) - log_help
-    # Errors of each class where it is retained in full.
-    unpruned = np.exp(log_base)[:, None] * np.exp(offsets)
-    low, high = np.full(len(class_counts), min_retention), np.ones(len(class_counts))
-    for _ in range(_BISECTION_STEPS):
-        floor = (low + high) / 2
-        errors = (unpruned * np.minimum(1.0, floor[:, None] * needs) ** -steepness).mean(axis=1)
-        low, high = np.where(errors > allowed, floor, low), np.where(errors > allowed, high, floor)
-    return Recovery(
-        max_accuracy_drop=drop,
-        by_count=tuple(high.round(_DECIMALS).tolist()),
-        class_need=tuple(needs.round(_DECIMALS).tolist()),
-    )
+def _rounded(model: AccuracyModel) -> AccuracyModel:
+    """Return the model as a file holds it, validated."""
+    fields: dict[str, Any] = {}
+    for key, value in model.model_dump().items():
+        if isinstance(value, tuple):
+            fields[key] = tuple(round(x, 6) for x in value)
+        else:
+            fields[key] = round(value, _DECIMALS) if isinstance(value, float) else value
+    return AccuracyModel.model_validate(fields)

@@ -1,12 +1,13 @@
 """Profile of a model, built from the model and its data.
 
-The steps: measure importance, group channels, recover some sub-models in closed form to learn what half-blocks and
-embed dims are worth, count costs and memory at every embed width, time this machine, execute
-trial plans. Slow steps save their progress in a work folder, so that an interrupted profile can be continued. A card
-without weights still has costs: the importance of a unit is then assumed proportional to its cost.
+The steps: compare the whole model's accuracy with the card's, measure importance, group channels, recover some
+sub-models in closed form to learn what half-blocks and embed dims are worth, count costs and memory at every embed
+width, time this machine, execute trial plans. Slow steps save their progress in a work folder, so that an interrupted
+profile can be continued. A card without weights still has costs: the importance of a unit is then assumed proportional
+to its cost.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,52 +21,35 @@ from planner.network.counts import Counts
 from planner.network.data import Samples
 from planner.network.vit import Shape, VisionTransformer
 from planner.network.widths import embed_widths
-from planner.profiler import fused_accuracy, grouping, importance, importance_shares, memory, series, trial_plans
+from planner.profiler import grouping, importance, importance_shares, memory, series
+from planner.profiler.budget import read_budget
+from planner.profiler.calibration import calibrate_whole
 from planner.profiler.device import local_latency
-from planner.profiler.importance import ImportanceMethod
+from planner.profiler.fused_accuracy import AccuracyMeasurement
 from planner.profiler.importance_sums import UnitImportance
+from planner.profiler.options import OnStage, ProfileOptions, Stage
 from planner.profiler.recovered_loss import RecoveredLoss
 from planner.schema import ModelCard, Profile
-
-IMAGES_PER_CLASS = 200
+from planner.workers import Executor, InlineExecutor
 
 _FLOAT_BYTES = 4
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Progress of a profile: a step's name, and how much of it is done."""
-
-    name: str
-    done: int
-    total: int
-
-
-OnStage = Callable[[Stage], None]
-
-
-@dataclass(frozen=True)
-class ProfileOptions:
-    """Options of a measurement: methods, and how thorough it is."""
-
-    method: ImportanceMethod = importance.DEFAULT_METHOD
-    images_per_class: int = IMAGES_PER_CLASS
-    num_trials: int = trial_plans.NUM_TRIALS
-    # Channels of a group are a multiple of this, to suit the devices' kernels.
-    multiple: int = 8
-    seed: int = 0
-
-
 def build_profile(
-    model_name: str, work: Path, options: ProfileOptions | None = None, on_stage: OnStage = lambda stage: None
+    model_name: str,
+    work: Path,
+    options: ProfileOptions | None = None,
+    on_stage: OnStage = lambda stage: None,
+    workers: Executor | None = None,
 ) -> Profile:
-    """Profile a model on its own training data and on this machine.
+    """Profile a model on its own data and on this machine.
 
     Args:
         model_name: Name of a shipped model, or the path of a card.
         work: Folder for intermediate results until the profile is finished; it may exist already.
         options: Options of the measurement, the defaults if None.
         on_stage: Called as the work proceeds.
+        workers: Executor of the trial plans, this process if None.
 
     Raises:
         InputError: If the card, its weights or its data are invalid, or the folder belongs to another measurement.
@@ -80,7 +64,10 @@ def build_profile(
             f"{model_name}: the card must name its data (and their preprocessing), so that it can be found out which "
             "class needs what; got none."
         )
-    samples = data.load(card, "train", options.images_per_class)
+    workers = workers or InlineExecutor()
+    calibration = calibrate_whole(card, whole)
+    budget = read_budget(work / "budget.json", card, whole, options, workers.num_workers)
+    samples = data.load(card, "train", budget.images_per_class)
     unit_importance = importance.measure_importance(
         options.method,
         whole,
@@ -91,18 +78,12 @@ def build_profile(
     )
     shares = _measured_importance(unit_importance, whole, samples, work, options, on_stage)
     fields = _profile_fields(card, shares, options, on_stage)
-    if options.num_trials == 0:
+    if not options.max_trials:
         return Profile.model_validate(fields)
-    accuracy = fused_accuracy.measure_accuracy(
-        Profile.model_validate(fields),
-        card,
-        whole,
-        samples,
-        work / "probes.json",
-        options.num_trials,
-        options.seed,
-        lambda done, total: on_stage(Stage("execute trial plans", done, total)),
+    measurement = AccuracyMeasurement(
+        Profile.model_validate(fields), card, whole, calibration, work / "trials.json", budget.trial_options(options)
     )
+    accuracy = measurement.measure(workers, lambda done, total: on_stage(Stage("execute trial plans", done, total)))
     return accuracy.complete(fields)
 
 

@@ -1,33 +1,39 @@
 """Fused accuracy of a profile: trial plans are executed, recorded one by one, and a model is fitted to them.
 
-The training part is split into folds. The trial plans of a fold hold its images out and learn from the others, as in
-cross-validation: together they are tested on every training image, since the images of a single fold may be easier or
-harder than the rest and would bias all predictions.
+Trial plans are executed in rounds, those of a round side by side. The next round's are designed by the fit to all
+rounds before it, so the same trial plans come out whatever the number of workers, and however often the work is
+interrupted.
 """
 
 import itertools
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
+from planner.arrays import Floats
 from planner.errors import InputError
 from planner.network import data
-from planner.network.data import Samples
-from planner.network.distillation_data import draw_moves, make_distillation_data, split_validation
-from planner.network.training import Epoch
+from planner.network.distillation_data import copies_for, make_distillation_data, split_validation
 from planner.network.vit import VisionTransformer
-from planner.profiler import trial_plans
-from planner.profiler.accuracy_model import Calibration, Evidence, calibrate_accuracy
-from planner.profiler.trial_plans import HoldOut, TrialPlan, TrialSetting
+from planner.profiler.accuracy_model import Evidence, FittedAccuracy, fit_accuracy_model
+from planner.profiler.calibration import Calibration
+from planner.profiler.trial_designs import ROUND_SIZE, TrialDevice, trial_design
+from planner.profiler.trial_plans import TrialPlan, TrialSetting, run_trial
+from planner.rules.accuracy import mean_loss
 from planner.schema import Frozen, ModelCard, Profile, read_document, write_document
 from planner.schema.base import sha256_of_json
+from planner.units import count_noun
+from planner.workers import Executor, map_unordered
 
-NUM_FOLDS = 3
+MAX_TRIALS = 32
+
+_RESUME_HINT = "the trial plans that were finished are kept: give the same command again"
 
 
 class TrialRecord(Frozen):
@@ -35,102 +41,166 @@ class TrialRecord(Frozen):
 
     draft_sha256: str
     seed: int
-    # The executed trial plans: the name is a key of the file.
-    probes: tuple[TrialPlan, ...] = Field(default=())
+    epochs: float
+    trials: tuple[TrialPlan, ...] = Field(default=())
+    # Time that the trial plans took, with as many side by side as there were workers.
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrialOptions:
+    """Extent of the trial plans: at most so many, each retrained so long, within so much time."""
+
+    max_trials: int
+    epochs: float
+    seconds: float
+    seed: int
 
 
 @dataclass(frozen=True)
 class MeasuredAccuracy:
-    """Fitted accuracy model, and its provenance in words."""
+    """Fitted accuracy model, the retention of embed dims that was fitted with it, and its provenance in words."""
 
-    calibration: Calibration
+    fitted: FittedAccuracy
+    embed_retention: dict[int, list[float]]
     provenance: str
 
     def complete(self, fields: dict[str, Any]) -> Profile:
         """Return the profile of these fields with accuracies, and with the fitted retention of embed dims."""
-        retention = self.calibration.embed_retention
-        widths = [entry | {"embed_retention": retention[entry["embed_dim"]]} for entry in fields["widths"]]
+        widths = [entry | {"embed_retention": self.embed_retention[entry["embed_dim"]]} for entry in fields["widths"]]
         accuracies = {
             "widths": widths,
-            "provenance": fields["provenance"] | {"recovery": self.provenance},
-            "recovery": [row.model_dump() for row in self.calibration.recovery],
-            "fused_accuracy": self.calibration.fused_accuracy.model_dump(),
+            "provenance": fields["provenance"] | {"accuracy": self.provenance},
+            "accuracy_model": self.fitted.model.model_dump(),
         }
         return Profile.model_validate(fields | accuracies)
 
 
-def measure_accuracy(
-    draft: Profile,
-    card: ModelCard,
-    whole: VisionTransformer,
-    samples: Samples,
-    work: Path,
-    num_trials: int,
-    seed: int,
-    on_epoch: Callable[[int, int], None],
-) -> MeasuredAccuracy:
-    """Execute the trial plans and fit the accuracy model to them.
+class AccuracyMeasurement:
+    """Trial plans of one model, kept in a file from which an interrupted measurement continues."""
 
-    Args:
-        draft: The profile so far; its embed dims retain what they do right after recovery in closed form.
-        card: The whole model's accuracy on the test part, and the jitter of its training.
-        whole: The whole model.
-        samples: Training images.
-        work: A file that holds the trial plans until the profile is finished; it may exist already.
-        num_trials: Number of trial plans, the first ones of all designs.
-        seed: For folds, designs and trainings.
-        on_epoch: Called with the epochs done and their total; epochs saved by early stopping count as done.
+    def __init__(
+        self,
+        draft: Profile,
+        card: ModelCard,
+        whole: VisionTransformer,
+        calibration: Calibration,
+        work: Path,
+        options: TrialOptions,
+    ) -> None:
+        """Read the trial plans executed so far.
 
-    Raises:
-        InputError: If the file belongs to another measurement.
-    """
-    jitter = data.Jitter.of(card.training)
+        Args:
+            draft: The profile so far; its embed dims retain what they do right after recovery in closed form.
+            card: Names the data, and the jitter of the training.
+            whole: The whole model.
+            calibration: Images on which errors are counted.
+            work: A file that holds the trial plans until the profile is finished; it may exist already.
+            options: Extent of the trial plans.
 
-    # One fold at a time: the teacher's logits and features for all copies are the largest data in memory.
-    @lru_cache(maxsize=1)
-    def fold_setting(fold: int) -> TrialSetting:
-        learned, held_out = data.fold(samples, fold, NUM_FOLDS, seed)
-        training, validation = split_validation(make_distillation_data(whole, learned, jitter, seed), seed=seed)
-        moves = draw_moves(len(held_out), jitter, seed + 1)
-        return TrialSetting(draft, whole, training, validation, HoldOut(held_out, moves), seed)
+        Raises:
+            InputError: If the file belongs to another measurement.
+        """
+        self.work, self.options = work, options
+        self.record = _read_record(work, draft, options)
+        self.rho = {w.embed_dim: np.array(w.embed_retention) for w in draft.widths}
+        self.images, self.whole_errors = calibration.counts(len(draft.classes))
+        self._make_setting = partial(_setting, draft, card, whole, calibration, options)
 
-    rho = {w.embed_dim: np.array(w.embed_retention) for w in draft.widths}
-    means = {e: float(kept.mean()) for e, kept in rho.items()}
-    designs = trial_plans.trial_designs(len(draft.classes), means, seed)[:num_trials]
-    record = _read_record(work, draft, seed)
-    total = trial_plans.num_epochs(designs)
-    on_epoch(trial_plans.num_epochs(designs[: len(record.probes)]), total)
-    for i, devices in list(enumerate(designs))[len(record.probes) :]:
-        # Counted from the maximum of all earlier trial plans, since trainings may have stopped early.
-        count_epoch = _epoch_counter(on_epoch, trial_plans.num_epochs(designs[:i]), total)
-        trial = trial_plans.run_trial(fold_setting(i * NUM_FOLDS // trial_plans.NUM_TRIALS), devices, count_epoch)
-        record = TrialRecord(draft_sha256=record.draft_sha256, seed=seed, probes=(*record.probes, trial))
-        write_document(work, record)
-    on_epoch(total, total)
-    # Without an accuracy on the card the trial plans alone decide: on its training images, the whole model hardly errs.
-    test_accuracy = (card.accuracy or {}).get("test")
-    whole_error = None if test_accuracy is None else 1 - test_accuracy
-    calibration = calibrate_accuracy(Evidence(record.probes[:num_trials], rho, whole_error))
-    provenance = (
-        f"{num_trials} plans cut, retrained and fused; {NUM_FOLDS} folds of {len(samples)} training images held out"
-    )
-    return MeasuredAccuracy(calibration, provenance)
+    def measure(self, workers: Executor, on_trial: Callable[[int, int], None]) -> MeasuredAccuracy:
+        """Execute trial plans as long as the time allows, and fit the model to them.
+
+        At least one round is executed.
+
+        Args:
+            workers: Executor of the trial plans of a round.
+            on_trial: Called with the number of trial plans done and their expected number, before the first and after
+                each.
+        """
+        on_trial(len(self.record.trials), self._expected_trials())
+        if self._wants_more():
+            setting = self._make_setting()
+            while self._wants_more():
+                self._run_round(setting, workers, on_trial)
+        on_trial(len(self.record.trials), len(self.record.trials))
+        fitted = fit_accuracy_model(self._evidence(len(self.record.trials)))
+        return MeasuredAccuracy(fitted, fitted.embed_retention(self.rho), self._provenance())
+
+    def _wants_more(self) -> bool:
+        num_done = len(self.record.trials)
+        if num_done >= self.options.max_trials:
+            return False
+        # A round that was begun is finished.
+        return num_done < ROUND_SIZE or num_done % ROUND_SIZE != 0 or self._time_left() > self._round_seconds()
+
+    def _run_round(self, setting: TrialSetting, workers: Executor, on_trial: Callable[[int, int], None]) -> None:
+        """Execute the rest of a round; of a round that was interrupted, the first trial plans are in the record."""
+        done = self.record.trials
+        first = len(done) // ROUND_SIZE * ROUND_SIZE
+        designs = self._designs(range(first, min(first + ROUND_SIZE, self.options.max_trials)))[len(done) - first :]
+        found: list[TrialPlan | None] = [None] * len(designs)
+        begun, before = time.perf_counter(), self.record.seconds
+        for i, trial in map_unordered(workers, run_trial, setting, [(devices,) for devices in designs], _RESUME_HINT):
+            found[i] = trial
+            # In their order, so that the record is the same whichever was done first.
+            in_order = tuple(t for t in itertools.takewhile(lambda t: t is not None, found) if t is not None)
+            seconds = round(before + time.perf_counter() - begun, 3)
+            self.record = self.record.replace(trials=(*done, *in_order), seconds=seconds)
+            write_document(self.work, self.record)
+            num_done = len(done) + len(found) - found.count(None)
+            on_trial(num_done, max(num_done, self._expected_trials()))
+
+    def _designs(self, numbers: range) -> list[tuple[TrialDevice, ...]]:
+        """Return the devices of a round's trial plans, by the fit to all rounds before it."""
+        fitted = fit_accuracy_model(self._evidence(numbers.start))
+        rho = {e: np.array(kept) for e, kept in fitted.embed_retention(self.rho).items()}
+
+        def relative_loss(retained: Floats) -> float:
+            return mean_loss(fitted.model, retained) / (1 - fitted.model.whole_error)
+
+        return [trial_design(number, rho, relative_loss, self.options.seed) for number in numbers]
+
+    def _evidence(self, num_trials: int) -> Evidence:
+        trials = self.record.trials[:num_trials]
+        return Evidence(trials, self.rho, self.images, self.whole_errors, self.options.epochs)
+
+    def _round_seconds(self) -> float:
+        """Return the mean time of the rounds so far [s]."""
+        return self.record.seconds / max(1.0, len(self.record.trials) / ROUND_SIZE)
+
+    def _time_left(self) -> float:
+        return self.options.seconds - self.record.seconds
+
+    def _expected_trials(self) -> int:
+        if not self.record.trials:
+            return self.options.max_trials
+        rounds = max(0, int(self._time_left() / max(self._round_seconds(), 1e-3)))
+        return min(self.options.max_trials, len(self.record.trials) + rounds * ROUND_SIZE)
+
+    def _provenance(self) -> str:
+        trials, epochs = len(self.record.trials), self.options.epochs
+        how = f"retrained for {epochs:g} epochs" if epochs else "recovered in closed form"
+        return f"{count_noun(trials, 'trial plan')} {how}; {int(self.images.sum())} calibration images"
 
 
-def _epoch_counter(on_epoch: Callable[[int, int], None], done: int, total: int) -> Callable[[Epoch], None]:
-    """Return a callback that counts epochs, starting after those already done."""
-    counted = itertools.count(done + 1)
-    return lambda epoch: on_epoch(next(counted), total)
+def _setting(
+    draft: Profile, card: ModelCard, whole: VisionTransformer, calibration: Calibration, options: TrialOptions
+) -> TrialSetting:
+    """Return what all trial plans share: all training images, and the teacher's outputs for their copies."""
+    samples, jitter = data.load(card, "train"), data.Jitter.of(card.training)
+    learned = make_distillation_data(whole, samples, jitter, options.seed, copies_for(options.epochs))
+    training, validation = split_validation(learned, seed=options.seed)
+    return TrialSetting(draft, whole, training, validation, calibration, options.epochs, options.seed)
 
 
-def _read_record(work: Path, draft: Profile, seed: int) -> TrialRecord:
+def _read_record(work: Path, draft: Profile, options: TrialOptions) -> TrialRecord:
     """Return the trial plans in a file, or an empty record if there is none."""
     # Without measured times, which differ from run to run: no trial plan depends on them.
     content = draft.model_dump(mode="json", exclude={"latency", "provenance"})
-    fresh = TrialRecord(draft_sha256=sha256_of_json(content), seed=seed)
+    fresh = TrialRecord(draft_sha256=sha256_of_json(content), seed=options.seed, epochs=options.epochs)
     if not work.exists():
         return fresh
     record = read_document(work, TrialRecord)
-    if (record.draft_sha256, record.seed) != (fresh.draft_sha256, seed):
+    if record.replace(trials=(), seconds=0.0) != fresh:
         raise InputError(f"{work}: holds the trial plans of another measurement; delete it to begin again.")
     return record

@@ -106,6 +106,12 @@ def measure_importance(
     return sums.means(torch.bincount(samples.labels[selected], minlength=len(counts)), EXPONENTS[method])
 
 
+def measure_on(method: ImportanceMethod, model: VisionTransformer, images: Tensor, labels: Tensor, seed: int) -> None:
+    """Do the work of a measurement on some images, to time it."""
+    if method != "magnitude":
+        _image_values(method, model, images, labels, torch.Generator().manual_seed(seed))
+
+
 def _batch_size(method: ImportanceMethod, shape: Shape) -> int:
     if method == "kl":
         return kl_importance.kl_batch_size(shape)

@@ -9,7 +9,6 @@ from planner.units import (
     format_energy_mj,
     format_number,
     format_objective,
-    format_points,
     format_share,
     format_time_us,
     visible,
@@ -31,10 +30,12 @@ def key_figures(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[tuple[st
     yield "Lowest retention", format_share(plan.lowest_retention)
     if plan.predicted_accuracy is not None:
         predicted = plan.predicted_accuracy
-        accuracy, points = format_share(predicted.accuracy, 1), format_points(predicted.error)
-        yield "Predicted accuracy", f"{accuracy} ± {points}"
-    if profile.fused_accuracy is not None and profile.fused_accuracy.whole_error is not None:
-        yield "Accuracy of the whole model", format_share(1 - profile.fused_accuracy.whole_error, 1)
+        accuracy, low, high = (format_share(x, 1) for x in (predicted.accuracy, predicted.low, predicted.high))
+        yield "Predicted accuracy", f"{accuracy} ({low} to {high})"
+    if profile.accuracy_model is not None:
+        yield "Accuracy of the whole model", format_share(1 - profile.accuracy_model.whole_error, 1)
+    if plan.goal_bound_us is not None:
+        yield "No plan for this accuracy is faster than", format_time_us(plan.goal_bound_us)
     if plan.energy_mj is not None:
         yield "Energy of one image", format_energy_mj(plan.energy_mj)
 
@@ -82,6 +83,8 @@ def _goal_text(goal: Goal) -> str:
     default = Goal().model_dump(mode="json")
     always = {"objective", "method", "max_accuracy_drop" if goal.min_retention is None else "min_retention"}
     fields = goal.model_dump(mode="json", exclude_none=True)
+    if goal.accuracy_drop is not None:
+        fields["max_accuracy_drop"] = goal.accuracy_drop
     shown = {key: value for key, value in fields.items() if key in always or value != default[key]}
     texts = {key: json.dumps(v, ensure_ascii=False) if isinstance(v, (dict, list)) else v for key, v in shown.items()}
     return visible("; ".join(f"{key.replace('_', ' ')} {value}" for key, value in texts.items()))

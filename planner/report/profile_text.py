@@ -1,7 +1,6 @@
 """A profile for the terminal, readable at 80 columns."""
 
-import math
-
+import numpy as np
 import pandas as pd
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -42,8 +41,6 @@ def profile_text(profile: Profile) -> RenderableType:
     ]
     for kind, rows in profile.latency.items():
         parts += ["", latency_text(kind, rows)]
-    if profile.recovery:
-        parts += ["", _floors_table(profile)]
     parts.append(Text(_prediction_note(profile)))
     parts += [Text(f"{visible(key)}: {visible(text)}.") for key, text in profile.provenance.items()]
     return Group(*parts)
@@ -145,23 +142,14 @@ def _pruning_table(profile: Profile) -> Table:
     return align_right(table)
 
 
-def _floors_table(profile: Profile) -> Table:
-    counts = sorted({1, 2, len(profile.classes) // 2, len(profile.classes)} - {0})
-    columns = (count_noun(n, "class") for n in counts)
-    table = make_table("Retention floors by accuracy that may be lost", "drop", *columns, "class needs")
-    for row in profile.recovery:
-        floors = (f"{row.by_count[n - 1]:.2f}" for n in counts)
-        needs = f"{min(row.class_need):.2f} to {max(row.class_need):.2f}"
-        table.add_row(count_noun(100 * row.max_accuracy_drop, "point"), *floors, needs)
-    return align_right(table)
-
-
 def _prediction_note(profile: Profile) -> str:
-    model = profile.fused_accuracy
+    model = profile.accuracy_model
     if model is None:
-        return "No trial plan was executed: floors are retentions (min_retention), not accuracies."
-    whole = "" if model.whole_error is None else f"; the whole model errs in {format_share(model.whole_error, 1)}"
+        return "No trial plan was executed: goals are retentions (min_retention), not accuracies."
+    after = f"after {count_noun(model.epochs, 'epoch')} of retraining" if model.epochs else "without retraining"
+    typical = float(np.median(np.abs(model.scores)))
     return (
-        f"Predicted errors are off by a factor of {math.exp(model.log_error):.2f} (each of {model.num_probes} "
-        f"trial plans predicted from the others){whole}."
+        f"Predictions hold {after}; half of the {count_noun(len(model.scores), 'trial plan')} lost within "
+        f"{format_share(typical)} of what the others predict and half a point, which the predicted loss adds to; the "
+        f"whole model errs in {format_share(model.whole_error, 1)} of the calibration images."
     )

@@ -58,12 +58,20 @@ def _is_shipped(profile: Profile) -> bool:
 
 def _flags(goal: Goal) -> Iterator[str]:
     default = Goal()
-    for key in ("objective", "min_retention", "max_latency_ms", "max_energy_mj", "survive", "method"):
+    for key in (
+        "objective",
+        "min_retention",
+        "accuracy_confidence",
+        "max_latency_ms",
+        "max_energy_mj",
+        "survive",
+        "method",
+    ):
         if (value := getattr(goal, key)) != getattr(default, key):
             yield f"{_flag(key)}={value}"
     # A retention floor stands in place of a drop.
-    if goal.min_retention is None and goal.max_accuracy_drop != default.max_accuracy_drop:
-        yield f"--max-accuracy-drop={goal.max_accuracy_drop}"
+    if goal.accuracy_drop not in (None, default.accuracy_drop):
+        yield f"--max-accuracy-drop={goal.accuracy_drop}"
     for key in ("pin", "forbid"):
         for name, devices in getattr(goal, key).items():
             yield from (f"{_flag(key)}={name}={device}" for device in devices)

@@ -11,6 +11,7 @@ from planner.rules.diff import diff_frame
 from planner.schema import Evaluation, Fleet, Plan, PredictedAccuracy, Profile
 from planner.units import (
     OBJECTIVE_NAMES,
+    count_noun,
     format_bytes,
     format_macs,
     format_objective,
@@ -74,11 +75,13 @@ def _notes(plan: Plan, profile: Profile) -> list[str]:
 
 
 def accuracy_line(predicted: PredictedAccuracy, profile: Profile) -> str:
-    """Return a plan's predicted fused accuracy, beside the whole model's where it is known, in one line."""
-    whole_error = None if profile.fused_accuracy is None else profile.fused_accuracy.whole_error
-    whole = "" if whole_error is None else f"; unsplit {format_share(1 - whole_error, 1)}"
-    accuracy, points = format_share(predicted.accuracy, 1), format_points(predicted.error)
-    return f"Predicted fused accuracy {accuracy}, give or take {points}{whole}."
+    """Return a plan's predicted fused accuracy, its interval, and the whole model's, in one line."""
+    accuracy, low, high = (format_share(x, 1) for x in (predicted.accuracy, predicted.low, predicted.high))
+    whole = (
+        "" if profile.accuracy_model is None else f"; unsplit {format_share(1 - profile.accuracy_model.whole_error, 1)}"
+    )
+    after = f"after {count_noun(predicted.epochs, 'epoch')}" if predicted.epochs else "without retraining"
+    return f"Predicted accuracy {accuracy} ({low} to {high}) {after}{whole}."
 
 
 def headline(plan: Plan) -> str:

@@ -1,87 +1,145 @@
-"""Predicted fused accuracy of a plan, by the regression model that was fitted to the profile's trial plans.
+"""Predicted fused accuracy of a plan, by the model that was fitted to the profile's trial plans.
 
 For each class c of a plan, with r_cd the retention of c on device d,
 
-    log e_c = a + o_c + b log n_c - s log best_c - t log(all_c / best_c),
+    odds_cd = r_cd^k / (1 - r_cd)
+    z_c     = exp(a + o_c) (sum over d of odds_cd^q)^(-s / q)
+    loss_c  = m z_c / (m + z_c)
 
-    best_c  the highest retention of c on any device, whether it serves c or not
-    all_c   the sum of the retentions of c on all devices: the fusion sees every feature
-    n_c     the number of classes of the device that retains most of c among those that serve it
+with m the whole model's accuracy, beyond which nothing can be lost. What the fusion sees counts, whether a device
+serves the class or not. A class that some device retains in full loses nothing; each unit that is kept and each device
+that is used can only make a loss smaller.
 
-(Of 59 small plans of the digits ViT, one to five devices of different embed dims, best_c explained most; the
-retention on the serving device itself added nothing.)
+The interval of a prediction is conformal: trial plans were predicted by models that were not fitted to them, and the
+errors of these predictions, relative to the predicted loss and half a point, are taken for those of new plans. It
+grows for plans beyond what was tried: with less retained than any trial plan, or on more than twice as many devices.
 
-e_c is the share of errors that pruning makes on images that no sub-model was trained on. The whole model errs, too:
-the two are joined as sqrt(e_c^2 + whole^2), which is close to the larger of them where they differ much.
+Legend: C classes, D devices, U units (heads and channel groups).
 
-Limits: fitted to at most sixteen small plans. The stated error is that of leave-one-out cross-validation.
-
-Legend: C classes, D devices, U units (heads and channel groups), R regressors.
+Source:
+    Conformal intervals: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, doi:10.1007/b106715.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from planner.arrays import Bools, Floats
-from planner.schema import FusedAccuracy, PredictedAccuracy, Profile, SubModel
+from planner.arrays import Floats
+from planner.schema import AccuracyModel, PredictedAccuracy, Profile, SubModel
 
+# Errors of predictions are measured relative to the predicted loss and to this, so that they are finite at no loss.
+RESOLUTION = 0.005
+# Probability of a loss below the interval, and above it.
+_TAIL = 0.1
 _DECIMALS = 6
-# A retention of zero has no logarithm.
-_MIN_RETENTION = 1e-3
+# What is retained in full has infinite odds.
+_MIN_REMOVED = 1e-9
+_MIN_ODDS, _MAX_LOG = 1e-30, 500.0
 
 
-@dataclass(frozen=True, eq=False)
-class FleetRetention:
-    """Retention of every class on every device of a plan (D, C), and which classes each device serves (D, C)."""
-
-    shares: Floats
-    serves: Bools
+def odds(model: AccuracyModel, retained: Floats) -> Floats:
+    """Return the odds of retentions, of any shape; zero where nothing is retained."""
+    return np.asarray(retained**model.retention_exponent / np.maximum(1 - retained, _MIN_REMOVED))
 
 
-def regressors(retained: FleetRetention) -> Floats:
-    """Return the regressors of the error of each class: log n_c, -log best_c, -log(all_c / best_c); (C, R)."""
-    shares = np.maximum(retained.shares, _MIN_RETENTION)
-    serving = np.where(retained.serves, shares, 0.0).argmax(axis=0)  # (C,)
-    num_classes = retained.serves.sum(axis=1)[serving]
-    best, everything = shares.max(axis=0), shares.sum(axis=0)
-    return np.stack([np.log(num_classes), -np.log(best), -np.log(everything / best)], axis=1)
+def class_losses(model: AccuracyModel, retained: Floats) -> Floats:
+    """Return the predicted loss of each class, (..., C).
+
+    Args:
+        model: Model of the profile.
+        retained: Retention of each class on each device, (..., D, C), 0..1.
+    """
+    joined = joined_odds(model, odds(model, retained))
+    log_loss = model.log_scale + np.array(model.class_offset) - model.steepness * np.log(joined)
+    most = 1 - model.whole_error
+    losses = most / (1 + most * np.exp(-np.minimum(log_loss, _MAX_LOG)))
+    return np.where(retained.max(axis=-2, initial=0.0) >= 1 - _MIN_REMOVED, 0.0, losses)
 
 
-def class_errors(model: FusedAccuracy, retained: FleetRetention) -> Floats:
-    """Return the share of errors that pruning makes for each class, (C,), at most 1."""
-    weights = np.array([model.log_num_classes, model.log_best_retention, model.log_other_retention])
-    exponent = model.intercept + np.array(model.class_offset) + regressors(retained) @ weights
-    return np.asarray(np.exp(np.minimum(exponent, 0.0)))
+def joined_odds(model: AccuracyModel, device_odds: Floats) -> Floats:
+    """Return the norm over devices of odds (..., D, C), (..., C); positive where all are zero."""
+    highest = np.maximum(device_odds.max(axis=-2, initial=0.0), _MIN_ODDS)
+    ratios = device_odds / highest[..., None, :]
+    return np.asarray(highest * np.maximum(1.0, (ratios**model.norm_order).sum(axis=-2)) ** (1 / model.norm_order))
 
 
 def predict_accuracy(sub_models: Sequence[SubModel], profile: Profile) -> PredictedAccuracy | None:
-    """Return the fused accuracy on images that no sub-model was trained on; None if the profile has no model of it.
+    """Return the fused accuracy on new images; None if the profile has no model of it.
 
     Args:
         sub_models: One for each device; every class is on one of them.
         profile: The profile that the plan is for.
     """
-    model = profile.fused_accuracy
+    model = profile.accuracy_model
     if model is None:
         return None
-    pruned = class_errors(model, fleet_retention(sub_models, profile))
-    error = float(np.sqrt(pruned**2 + (model.whole_error or 0.0) ** 2).mean())
-    spread = error * (np.exp(model.log_error) - 1)
+    retained = fleet_retention(sub_models, profile)
+    loss = mean_loss(model, retained)
+    low, high = (loss_quantile(model, retained, share) for share in (1 - _TAIL, _TAIL))
+    whole = 1 - model.whole_error
     return PredictedAccuracy(
-        accuracy=round(max(0.0, 1 - error), _DECIMALS),
-        error=round(min(1.0, spread), _DECIMALS),
+        accuracy=round(whole - loss, _DECIMALS),
+        loss=round(loss, _DECIMALS),
+        low=round(max(0.0, whole - low), _DECIMALS),
+        high=round(min(1.0, whole - high), _DECIMALS),
+        epochs=model.epochs,
     )
 
 
-def fleet_retention(sub_models: Sequence[SubModel], profile: Profile) -> FleetRetention:
-    """Return the retention of every class on every device, served there or not."""
+def mean_loss(model: AccuracyModel, retained: Floats) -> float:
+    """Return the predicted loss of a plan with these retentions (D, C): the mean over images."""
+    return float(class_losses(model, retained) @ np.array(model.class_share))
+
+
+def loss_quantile(model: AccuracyModel, retained: Floats, share: float) -> float:
+    """Return the loss that this share of plans predicted to lose as much stays within; below zero: a gain.
+
+    Args:
+        model: Model of the profile.
+        retained: Retention of each class on each device, (D, C).
+        share: Probability, 0..1.
+    """
+    loss, scores = mean_loss(model, retained), sorted(model.scores)
+    # Of n earlier scores and a new one, each rank is as likely for the new one.
+    if share >= 0.5:
+        rank = min(len(scores), math.ceil(share * (len(scores) + 1)))
+    else:
+        rank = max(1, math.floor(share * (len(scores) + 1)))
+    score = scores[rank - 1]
+    if np.all(retained.max(axis=0) >= 1 - _MIN_REMOVED):
+        return 0.0
+    return min(1.0, loss + (loss + RESOLUTION) * score * _extrapolation(model, retained))
+
+
+def _extrapolation(model: AccuracyModel, retained: Floats) -> float:
+    """Return the factor on the interval of a plan beyond what was tried, 1 within."""
+    kept = max(float(retained.max(axis=0).mean()), 1e-3)
+    beyond_kept = max(0.0, model.min_retention / kept - 1)
+    beyond_devices = max(0.0, len(retained) / (2 * model.max_devices) - 1)
+    return 1 + 2 * beyond_kept + beyond_devices
+
+
+def stays_within(profile: Profile, retained: Floats, max_drop: float, confidence: float | None) -> bool:
+    """Return whether a plan with these retentions (D, C) is predicted to lose at most so much.
+
+    Args:
+        profile: A profile with an accuracy model.
+        retained: Retention of each class on each device, (D, C).
+        max_drop: Largest loss, as a share.
+        confidence: Probability with which it must hold; None for the predicted loss itself.
+    """
+    model = profile.accuracy_model
+    assert model is not None
+    loss = mean_loss(model, retained) if confidence is None else loss_quantile(model, retained, confidence)
+    return round(loss, _DECIMALS) <= max_drop
+
+
+def fleet_retention(sub_models: Sequence[SubModel], profile: Profile) -> Floats:
+    """Return the retention of every class on every device, served there or not, (D, C)."""
     importance = unit_importance(profile)
     kept = np.zeros((len(sub_models), importance.shape[1]))
     unpruned = np.ones((len(sub_models), len(profile.classes)))
-    serves = np.zeros((len(sub_models), len(profile.classes)), dtype=bool)
-    index = {name: c for c, name in enumerate(profile.classes)}
     starts = np.cumsum([0, *([profile.num_heads] * profile.depth), *(len(b) for b in profile.channel_groups)])
     for d, sub_model in enumerate(sub_models):
         half_blocks = (*sub_model.kept_heads, *sub_model.kept_channel_groups)
@@ -91,8 +149,8 @@ def fleet_retention(sub_models: Sequence[SubModel], profile: Profile) -> FleetRe
         unpruned[d] = width.embed_retention
         if sub_model.precision in profile.precision_retention:
             unpruned[d] *= profile.precision_retention[sub_model.precision]
-        serves[d, [index[name] for name in sub_model.classes]] = True
-    return FleetRetention(kept @ importance.T * unpruned, serves)
+    # Shares of a class sum to 1 but for rounding.
+    return np.asarray(np.minimum(1.0, kept @ (importance / importance.sum(axis=1, keepdims=True)).T) * unpruned)
 
 
 def unit_importance(profile: Profile) -> Floats:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from planner.rules import cost
-from planner.rules.accuracy import predict_accuracy
+from planner.rules.accuracy import fleet_retention, predict_accuracy, stays_within
 from planner.rules.anchor_head import anchor_head
 from planner.rules.cost import DeviceCost
 from planner.rules.demands import demands_of
@@ -56,15 +56,33 @@ def check_sub_models(plan: Plan, profile: Profile) -> list[str]:
 
 
 def _predicted(plan: Plan, profile: Profile) -> Iterator[str]:
-    """Yield a problem unless the stated accuracy is the predicted one; a plan may state none."""
+    """Yield a problem unless the stated accuracy is the predicted one, and no less than the goal allows."""
     stated = plan.predicted_accuracy
     expected = predict_accuracy(plan.assignments, profile)
-    if stated is None:
-        return
     if expected is None:
-        yield "predicted_accuracy must be null, since the profile predicts none"
-    elif max(abs(stated.accuracy - expected.accuracy), abs(stated.error - expected.error)) > _FLOAT_TOLERANCE:
-        yield f"predicted_accuracy must be {expected.accuracy} with error {expected.error}, got {stated}"
+        if stated is not None:
+            yield "predicted_accuracy must be null, since the profile predicts none"
+        if plan.goal.accuracy_drop is not None or plan.goal.objective == "accuracy":
+            yield "the goal must be a min_retention, since the profile predicts no accuracy"
+        return
+    if stated is not None:
+        for key, value in expected.model_dump().items():
+            if not _close(getattr(stated, key), value):
+                yield f"predicted_accuracy.{key} must be {value}, got {getattr(stated, key)}"
+    yield from _drop(plan, profile)
+
+
+def _drop(plan: Plan, profile: Profile) -> Iterator[str]:
+    """Yield a problem if the plan is predicted to lose more than its goal allows."""
+    goal = plan.goal
+    if goal.accuracy_drop is None:
+        return
+    retained = fleet_retention(plan.assignments, profile)
+    if not stays_within(profile, retained, goal.accuracy_drop, goal.accuracy_confidence):
+        certain = "" if goal.accuracy_confidence is None else f" with confidence {goal.accuracy_confidence:g}"
+        expected = predict_accuracy(plan.assignments, profile)
+        assert expected is not None
+        yield f"the predicted loss must be at most {goal.accuracy_drop:g}{certain}, got {expected.loss:g}"
 
 
 def _names(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[str]:
@@ -157,19 +175,16 @@ def _transfers(plan: Plan, fleet: Fleet, devices: dict[str, DeviceCost]) -> Iter
 
 def _floors(a: Assignment, plan: Plan, profile: Profile, device: DeviceCost) -> Iterator[str]:
     """Yield a problem for each class whose retention is not the recomputed one, or below its floor."""
-    floors = floors_of(profile, plan.goal)
+    floors = floors_of(profile, plan.goal, plan.retention_floor)
     at = device.at(a.embed_dim, a.precision)
     assert at is not None
     for name in a.classes:
         kept = cost.retention(profile, name, a.embed_dim, a.kept_heads, a.kept_channel_groups, at.precision)
         if not _close(a.retention[name], kept):
             yield f"{a.device}: retention of class {name!r} must be {kept:.6f}, got {a.retention[name]:.6f}"
-        floor = floors.of(profile.classes.index(name), len(a.classes))
+        floor = floors[profile.classes.index(name)]
         if kept < floor - RETENTION_TOLERANCE:
-            yield (
-                f"{a.device}: class {name!r} must keep at least {floor:.6f} of its importance beside "
-                f"{len(a.classes) - 1} others, got {kept:.6f}"
-            )
+            yield (f"{a.device}: class {name!r} must keep at least {floor:.6f} of its importance, got {kept:.6f}")
 
 
 def _totals(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[str]:
@@ -183,6 +198,8 @@ def _totals(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[str]:
         yield f"latency_us must be {latency_us}, the slowest device and the fusion, got {plan.latency_us}"
     if plan.bound_us > plan.latency_us:
         yield f"bound_us must be at most latency_us {plan.latency_us}, got {plan.bound_us}"
+    if plan.goal_bound_us is not None and plan.goal_bound_us > plan.latency_us:
+        yield f"goal_bound_us must be at most latency_us {plan.latency_us}, got {plan.goal_bound_us}"
     limit_us = plan.goal.max_latency_us
     if limit_us is not None and plan.latency_us > limit_us:
         yield f"latency must be at most {plan.goal.max_latency_ms} ms, got {plan.latency_us / 1000} ms"

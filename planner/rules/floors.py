@@ -1,53 +1,65 @@
-"""Retention floors: the share of a class's importance that a sub-model must keep.
+"""Retention floors: the share of a class's importance that a sub-model which serves it must keep.
 
-The floor of class c in a sub-model of n classes is by_count[n] * class_need[c], at most 1; or one number for all
-classes if the goal has `min_retention`.
+A goal gives one floor for all classes (`min_retention`), or an accuracy drop. For a drop, the solver sets the floor r
+of a mean class, the plan's `retention_floor`, and the floors of all classes follow: with o_c the logarithm of a class's
+loss relative to the mean class and s the steepness of the accuracy model, the odds of floor c are those of r times
+exp(o_c / (s + 1)). So losses add up to the same with the least odds in all, and a floor of 1 is 1 for every class.
 """
 
-from dataclasses import dataclass
+import math
 
+import numpy as np
+
+from planner.arrays import Floats
 from planner.errors import InputError, setting
-from planner.schema import Goal, Profile
+from planner.schema import AccuracyModel, Goal, Profile
 
 # Importance is known to parts per million at best: smaller differences are rounding.
 RETENTION_TOLERANCE = 1e-6
 
-
-@dataclass(frozen=True)
-class Floors:
-    """Floors of all classes, for each number of classes on a device."""
-
-    by_count: tuple[float, ...]
-    class_need: tuple[float, ...]
-
-    def of(self, class_index: int, num_classes: int) -> float:
-        """Return the floor of a class on a device that serves this many classes."""
-        return min(1.0, self.by_count[num_classes - 1] * self.class_need[class_index])
+_BISECTION_STEPS = 50
 
 
-def floors_of(profile: Profile, goal: Goal) -> Floors:
-    """Return the floors of a goal, as the profile was calibrated.
+def floors_of(profile: Profile, goal: Goal, retention_floor: float | None) -> Floats:
+    """Return the floor of each class, (C,).
 
-    For an accuracy drop between two calibrated ones, the stricter floors hold.
+    Args:
+        profile: Measurements of the model.
+        goal: The goal.
+        retention_floor: Floor of a mean class that the solver set, if it did.
 
     Raises:
-        InputError: If the profile was not calibrated for a drop this small.
+        InputError: If it set one, and the profile cannot predict accuracies.
     """
-    num_classes = len(profile.classes)
-    if goal.min_retention is not None:
-        return Floors((goal.min_retention,) * num_classes, (1.0,) * num_classes)
-    assert goal.max_accuracy_drop is not None
-    rows = sorted(profile.recovery, key=lambda row: row.max_accuracy_drop)
-    if not rows:
+    given = np.full(len(profile.classes), goal.min_retention or 0.0)
+    if retention_floor is None:
+        return given
+    return np.asarray(np.maximum(given, class_floors(accuracy_model_of(profile), retention_floor)))
+
+
+def accuracy_model_of(profile: Profile) -> AccuracyModel:
+    """Return the profile's accuracy model.
+
+    Raises:
+        InputError: If it has none.
+    """
+    if profile.accuracy_model is None:
         raise InputError(
-            f"profile {profile.model!r} has no recovery rows, so an accuracy drop means nothing for it: "
-            f"give {setting('min_retention')} instead."
+            f"profile {profile.model!r} has no accuracy model, so accuracies cannot be predicted with it: "
+            f"give {setting('min_retention')}, or profile the model with trial plans."
         )
-    allowed = [row for row in rows if row.max_accuracy_drop <= goal.max_accuracy_drop]
-    if not allowed:
-        raise InputError(
-            f"{setting('max_accuracy_drop')} must be at least {rows[0].max_accuracy_drop:g}, the smallest that profile "
-            f"{profile.model!r} was calibrated for, got {goal.max_accuracy_drop:g}; or give "
-            f"{setting('min_retention')}."
-        )
-    return Floors(allowed[-1].by_count, allowed[-1].class_need)
+    return profile.accuracy_model
+
+
+def class_floors(model: AccuracyModel, retention_floor: float) -> Floats:
+    """Return the floor of each class for the floor of a mean class, (C,)."""
+    if retention_floor in (0.0, 1.0):
+        return np.full(len(model.class_offset), retention_floor)
+    target = math.log(retention_floor) * model.retention_exponent - math.log1p(-retention_floor)
+    targets = target + np.array(model.class_offset) / (model.steepness + 1)
+    low, high = np.zeros(len(targets)), np.ones(len(targets))
+    for _ in range(_BISECTION_STEPS):
+        middle = (low + high) / 2
+        below = model.retention_exponent * np.log(middle) - np.log1p(-middle) < targets
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return np.asarray((low + high) / 2)

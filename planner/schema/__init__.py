@@ -19,13 +19,14 @@ from planner.schema.probe import (
     ProbeResult,
     ProbeTiming,
 )
-from planner.schema.profile import FusedAccuracy, Importance, LatencyRow, Profile, Recovery, Width
+from planner.schema.profile import AccuracyModel, Importance, LatencyRow, Profile, Width
 from planner.schema.scenario import TODAY, GoalChanges, Quantity, ScenarioEntry, ScenarioFile, SettingChange
 
 __all__ = [
     "BYTES_PER_PARAM",
     "DOCUMENTS",
     "TODAY",
+    "AccuracyModel",
     "Architecture",
     "Assignment",
     "Data",
@@ -34,7 +35,6 @@ __all__ = [
     "Evaluation",
     "Fleet",
     "Frozen",
-    "FusedAccuracy",
     "FusionCost",
     "Goal",
     "GoalChanges",
@@ -64,7 +64,6 @@ __all__ = [
     "ProbeTiming",
     "Profile",
     "Quantity",
-    "Recovery",
     "ScenarioEntry",
     "ScenarioFile",
     "SettingChange",

@@ -12,9 +12,10 @@ import re
 import tempfile
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
 
 from planner.errors import InputError
 from planner.schema.error_messages import did_you_mean, error_sentence
@@ -32,6 +33,10 @@ _FACTORS: dict[str, int] = {"B": 1} | {
 }
 
 _Model = TypeVar("_Model", bound="Frozen")
+
+
+# A key that older versions wrote: accepted, and forgotten.
+Forgotten = Annotated[SkipJsonSchema[None], BeforeValidator(lambda value: None), Field(exclude=True, repr=False)]
 
 
 class Frozen(BaseModel):

@@ -11,20 +11,24 @@ from planner.schema.fleet import Name
 
 Method = Literal["exact", "random-equal", "greedy", "memory-proportional"]
 Objective = Literal["latency", "accuracy", "energy", "devices"]
+DEFAULT_ACCURACY_DROP = 0.02
 Pair = Annotated[tuple[Name, ...], Field(min_length=2)]
 
 
 class Goal(Frozen):
     """Constraints and objective of a plan.
 
-    The retention floor comes from `min_retention` if given, else from the profile's recovery row for
-    `max_accuracy_drop`. The name of a device with a count stands for each of its devices.
+    With `max_accuracy_drop`, the plan is predicted to lose no more, and its retention floors are set accordingly; with
+    `min_retention`, which takes its place, the floor is given. The name of a device with a count stands for each of its
+    devices.
     """
 
     objective: Objective = "latency"
-    """Objective: least latency, highest lowest retention (`accuracy`), least energy, or fewest devices."""
-    max_accuracy_drop: float | None = Field(0.02, ge=0, le=1)
-    """Largest loss of fused accuracy, as a share: 0.02 is 2 points."""
+    """Objective: least latency, highest predicted accuracy (`accuracy`), least energy, or fewest devices."""
+    max_accuracy_drop: float | None = Field(None, ge=0, le=1)
+    """Largest predicted loss of fused accuracy, as a share; 0.02 unless given, with objective `accuracy` any."""
+    accuracy_confidence: float | None = Field(None, ge=0.5, le=0.99)
+    """Probability with which the loss stays within `max_accuracy_drop`; the predicted loss unless given."""
     min_retention: float | None = Field(None, ge=0, le=1)
     """One retention floor for all classes, instead of `max_accuracy_drop`."""
     max_latency_ms: float | None = Field(None, gt=0)
@@ -49,6 +53,15 @@ class Goal(Frozen):
     """Planning method: `exact`, or a baseline to compare with."""
 
     @property
+    def accuracy_drop(self) -> float | None:
+        """Largest predicted loss of accuracy; None with a given floor, or where accuracy is the objective alone."""
+        if self.min_retention is not None:
+            return None
+        if self.max_accuracy_drop is None and self.objective != "accuracy":
+            return DEFAULT_ACCURACY_DROP
+        return self.max_accuracy_drop
+
+    @property
     def max_latency_us(self) -> int | None:
         """Latency limit [us], rounded down from the decimal number as written: 1.001 ms are 1001 us."""
         return None if self.max_latency_ms is None else math.floor(1000 * Fraction(repr(self.max_latency_ms)))
@@ -60,8 +73,6 @@ class Goal(Frozen):
 
     @model_validator(mode="after")
     def _is_whole(self) -> "Goal":
-        if self.max_accuracy_drop is None and self.min_retention is None:
-            raise ValueError("a goal must have max_accuracy_drop or min_retention, got neither")
         if self.objective in ("accuracy", "energy") and self.max_latency_ms is None:
             raise ValueError(f"objective {self.objective!r} must have max_latency_ms beside it, got none")
         return self

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from planner.schema.base import Document, Frozen
+from planner.schema.base import Document, Forgotten, Frozen
 from planner.schema.fleet import Name, Precision
 from planner.schema.goal import Goal
 
@@ -65,12 +65,20 @@ class FusionCost(Frozen):
 
 
 class PredictedAccuracy(Frozen):
-    """Fused accuracy on new images as predicted from the profile's trial plans, with the error of such predictions."""
+    """Fused accuracy on new images as predicted from the profile's trial plans, with an interval for it."""
 
     accuracy: float = Field(ge=0, le=1)
     """Predicted share of images that the fused answer gets right."""
-    error: float = Field(ge=0, le=1)
-    """Error of such predictions on the profile's own trial plans, as a share of images."""
+    loss: float = Field(0.0, ge=0, le=1)
+    """Predicted loss against the whole model, as a share of images."""
+    low: float = Field(0.0, ge=0, le=1)
+    """Lower end of the interval that holds the accuracy of four plans in five."""
+    high: float = Field(1.0, ge=0, le=1)
+    """Upper end of that interval."""
+    epochs: float = Field(0.0, ge=0)
+    """Epochs of retraining for which the prediction holds; 0: recovery in closed form alone."""
+
+    error: Forgotten = None
 
 
 class SolverRun(Frozen):
@@ -88,8 +96,9 @@ class Plan(Document):
     """Assignment of sub-models to devices, with its certificate: objective, bound and gap.
 
     `latency_us` and `bound_us` are the objective and its bound, unless the goal has another objective: then
-    `objective_value` and `objective_bound` are (energy in mJ, devices, or the lowest retention, which is maximised),
-    and `bound_us` bounds the latency of any plan at all.
+    `objective_value` and `objective_bound` are (energy in mJ, devices, or the predicted accuracy, which is maximised),
+    and `bound_us` bounds the latency of any plan at all. Where the goal is an accuracy drop, bounds are proven for
+    plans with the floors that follow from `retention_floor`.
     """
 
     status: Literal["optimal", "feasible"]
@@ -101,7 +110,7 @@ class Plan(Document):
     gap: float = Field(ge=0)
     """Distance between objective and bound, as a share of the objective."""
     objective_value: float | None = Field(None, ge=0)
-    """Value of an objective other than latency: energy in mJ, devices, or the lowest retention."""
+    """Value of an objective other than latency: energy in mJ, devices, or the predicted accuracy."""
     objective_bound: float | None = Field(None, ge=0)
     """Proven bound of `objective_value`, in the same unit."""
     goal: Goal
@@ -120,6 +129,10 @@ class Plan(Document):
     """Fusion, the last step of an inference."""
     predicted_accuracy: PredictedAccuracy | None = None
     """Predicted accuracy of the fused answer; null if the profile cannot predict it."""
+    retention_floor: float | None = Field(None, ge=0, le=1)
+    """Retention floor of a mean class that the solver set for the goal; null where the goal gives the floor."""
+    goal_bound_us: int | None = Field(None, ge=0)
+    """Bound on the latency of any plan that is predicted to keep the goal, whatever its floors [us]."""
 
     @property
     def bottleneck(self) -> Assignment:
@@ -128,12 +141,14 @@ class Plan(Document):
 
     @property
     def value(self) -> float:
-        """Value of the objective: latency [us], energy [mJ], devices, or the lowest retention."""
+        """Value of the objective: latency [us], energy [mJ], devices, or the predicted accuracy."""
         if self.goal.objective == "energy":
             return round(self.energy_mj or 0.0, 6)
         if self.goal.objective == "devices":
             return len(self.assignments)
-        return round(self.lowest_retention, 6) if self.goal.objective == "accuracy" else self.latency_us
+        if self.goal.objective == "accuracy":
+            return 0.0 if self.predicted_accuracy is None else self.predicted_accuracy.accuracy
+        return self.latency_us
 
     @property
     def bound(self) -> float:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from pydantic import Field, model_validator
 
-from planner.schema.base import Document, Frozen
+from planner.schema.base import Document, Forgotten, Frozen
 from planner.schema.fleet import Name, Precision
 
 # Importance is measured, so its sum may be off by rounding, but not by the share of a missing unit.
@@ -77,36 +77,31 @@ class LatencyRow(Frozen):
     """Origin of the coefficients."""
 
 
-class Recovery(Frozen):
-    """Retention floors at which the fused answer loses at most a certain accuracy."""
+class AccuracyModel(Frozen):
+    """Model of the accuracy that a plan loses, fitted to trial plans; docs/mathematics.md has its formula."""
 
-    max_accuracy_drop: float = Field(ge=0, le=1)
-    """Largest loss of fused accuracy, as a share."""
-    by_count: tuple[float, ...]
-    """Floor for a device that serves 1, 2, ... classes (C,)."""
-    class_need: tuple[float, ...]
-    """Factor on the floor of each class (C,)."""
-
-
-class FusedAccuracy(Frozen):
-    """Regression model of fused accuracy, fitted to trial plans; docs/mathematics.md has its formula."""
-
-    intercept: float
-    """a: logarithm of the error where all other terms are 1."""
-    log_num_classes: float = Field(ge=0)
-    """b: exponent of the error in the number of classes that a device serves."""
-    log_best_retention: float = Field(ge=0)
-    """s: exponent by which the error falls with the highest retention of the class on any device."""
-    log_other_retention: float = Field(ge=0)
-    """t: exponent by which the error falls with the retention on all devices together, relative to the highest."""
+    log_scale: float
+    """a: logarithm of a mean class's loss at odds of 1, before it is bounded."""
+    steepness: float = Field(gt=0)
+    """s: exponent by which the loss falls with the odds of the retention."""
+    norm_order: float = Field(gt=0)
+    """q: order of the norm that joins the odds on all devices; the larger, the less the others add to the best."""
     class_offset: tuple[float, ...]
-    """o: logarithm of the error of each class relative to the mean class (C,)."""
-    whole_error: float | None = Field(None, ge=0, le=1)
-    """Error of the whole model on images that it was not trained on, as a share."""
-    log_error: float = Field(ge=0)
-    """Root mean square of ln(predicted / measured error) over the trial plans, each predicted from the others."""
-    num_probes: int = Field(ge=1)
-    """Number of trial plans that the model was fitted to."""
+    """o: logarithm of the loss of each class relative to the mean class (C,)."""
+    class_share: tuple[float, ...]
+    """Share of each class among the calibration images (C,)."""
+    whole_error: float = Field(ge=0, lt=1)
+    """Error of the whole model on the calibration images, as a share."""
+    retention_exponent: float = Field(gt=0)
+    """k: exponent of the retention in its odds."""
+    epochs: float = Field(ge=0)
+    """Epochs of retraining of the trial plans, for which predictions hold; 0: recovery in closed form alone."""
+    scores: tuple[float, ...] = Field(min_length=1)
+    """Errors of predictions for trial plans that the model was not fitted to, relative to the predicted loss."""
+    min_retention: float = Field(ge=0, le=1)
+    """Smallest mean retention, of each class where it is highest, of any trial plan."""
+    max_devices: int = Field(ge=1)
+    """Largest number of devices of any trial plan."""
 
 
 class Profile(Document):
@@ -147,14 +142,15 @@ class Profile(Document):
     """Importance of the units; heads and channel groups together sum to 1 for each class."""
     latency: dict[str, tuple[LatencyRow, ...]] = Field(default_factory=dict)
     """Latency tables by device kind, with a row for each embed dim and precision."""
-    recovery: tuple[Recovery, ...] = ()
-    """Retention floors, for each accuracy drop that was calibrated."""
-    fused_accuracy: FusedAccuracy | None = None
-    """Regression model that predicts the accuracy of a plan; null if no trial plan was executed."""
+    accuracy_model: AccuracyModel | None = None
+    """Model that predicts the accuracy of a plan; null if no trial plan was executed."""
     precision_retention: dict[Precision, tuple[float, ...]] = Field(default_factory=dict)
     """Share of its retention that each class keeps at a precision, 0..1; all of it unless given."""
     provenance: dict[str, str] = Field(default_factory=dict)
     """Measurement method of each part."""
+    # Older predictions did not begin at the whole model's accuracy.
+    recovery: Forgotten = None
+    fused_accuracy: Forgotten = None
 
     @cached_property
     def group_sizes(self) -> tuple[tuple[int, ...], ...]:
@@ -188,12 +184,9 @@ class Profile(Document):
             pairs = [(r.embed_dim, r.precision) for r in rows]
             if len(set(pairs)) < len(pairs):
                 raise ValueError(f"latency[{kind!r}]: rows must differ in embed_dim or precision, got {pairs}")
-        _check_distinct([r.max_accuracy_drop for r in self.recovery], "recovery")
-        for i, row in enumerate(self.recovery):
-            _check_nonnegative(row.by_count, len(self.classes), f"recovery[{i}].by_count")
-            _check_nonnegative(row.class_need, len(self.classes), f"recovery[{i}].class_need")
-        if self.fused_accuracy is not None:
-            _check_length(self.fused_accuracy.class_offset, len(self.classes), "fused_accuracy.class_offset", "classes")
+        if self.accuracy_model is not None:
+            _check_length(self.accuracy_model.class_offset, len(self.classes), "accuracy_model.class_offset", "classes")
+            _check_nonnegative(self.accuracy_model.class_share, len(self.classes), "accuracy_model.class_share")
         return self
 
     def _check_groups(self) -> None:

@@ -11,8 +11,6 @@ from planner.rules.cost import kept_counts, retention, transfers_us
 from planner.schema import Assignment, FusionCost, Plan, SolverRun, sha256_of
 from planner.solver.exact.warm_start import WarmStart
 from planner.solver.large.search import latency_bound_us
-from planner.solver.optimise import PPM
-from planner.solver.problem.build import build_instance
 from planner.solver.problem.instance import Instance
 from planner.solver.problem.option import PlacedSubModel
 from planner.solver.problem.placement import ByDevice
@@ -21,12 +19,16 @@ from planner.version import __version__
 
 @dataclass(frozen=True)
 class Solution:
-    """Sub-model of each used device, the bound of the objective, and what the search proved on the way."""
+    """Sub-model of each used device, the bounds, and what the search proved on the way.
+
+    The bound is in the units of the search, or an accuracy as a share where that is the objective.
+    """
 
     instance: Instance
     by_device: ByDevice
-    bound: int
+    bound: float
     warm_start: WarmStart
+    goal_bound_us: int | None = None
 
 
 def plan_of(solution: Solution, seed: int, seconds: float) -> Plan:
@@ -48,7 +50,7 @@ def plan_of(solution: Solution, seed: int, seconds: float) -> Plan:
     draft = Plan(
         status="feasible",
         latency_us=latency_us,
-        bound_us=bound if of_latency else min(latency_us, _goal_latency_bound_us(instance)),
+        bound_us=int(bound) if of_latency else min(latency_us, _goal_latency_bound_us(instance)),
         gap=0.0,
         goal=instance.goal,
         profile_sha256=sha256_of(instance.profile),
@@ -62,6 +64,8 @@ def plan_of(solution: Solution, seed: int, seconds: float) -> Plan:
         idle=tuple(name for name in order if name not in by_device),
         fusion=FusionCost(device=instance.fleet.aggregator, latency_us=fusion_us),
         predicted_accuracy=predict_accuracy(assignments, instance.profile),
+        retention_floor=instance.retention_floor,
+        goal_bound_us=solution.goal_bound_us,
     )
     value, proven = draft.value, bound if of_latency else _stated_bound(solution, draft.value)
     certificate = {"status": status_of(value, proven), "gap": gap_of(value, proven)}
@@ -71,8 +75,8 @@ def plan_of(solution: Solution, seed: int, seconds: float) -> Plan:
 
 
 def _goal_latency_bound_us(instance: Instance) -> int:
-    """Return a bound on the latency [us] of any plan for the goal, whose floors may be below the instance's."""
-    return latency_bound_us(build_instance(instance.profile, instance.fleet, instance.goal)) or 0
+    """Return a bound on the latency [us] of any plan at the instance's floors."""
+    return latency_bound_us(instance) or 0
 
 
 def _stated_bound(solution: Solution, value: float) -> float:
@@ -80,7 +84,7 @@ def _stated_bound(solution: Solution, value: float) -> float:
     instance, bound = solution.instance, solution.bound
     objective = instance.goal.objective
     if objective == "accuracy":
-        return max(value, bound / PPM)
+        return max(value, round(bound, 6))
     if objective == "energy":
         if bound >= instance.energy(list(solution.by_device.values())):
             return value

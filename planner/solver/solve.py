@@ -1,26 +1,21 @@
 """From a profile, a fleet and a goal to a checked plan."""
 
 import time
-from collections.abc import Sequence
 
-from planner.errors import InfeasibleError, InputError, PlannerError
+from planner.errors import InfeasibleError, InputError, PlannerError, setting
 from planner.rules.check import check
 from planner.schema import Fleet, Goal, Plan, Profile
 from planner.solver.baselines import BASELINES
 from planner.solver.exact.warm_start import WarmStart
-from planner.solver.infeasible.no_plan import no_plan_error
+from planner.solver.keep_drop import keeps_drop, predicted_to_lose, solve_for_drop
 from planner.solver.large.search import latency_bound_us
-from planner.solver.optimise import SearchOutcome, optimise
 from planner.solver.options import DEFAULT_OPTIONS, SolveOptions
 from planner.solver.plan import Solution, plan_of
 from planner.solver.problem.build import build_instance
 from planner.solver.problem.clock import Clock, interruptible
 from planner.solver.problem.instance import Instance
-from planner.solver.problem.objective import ObjectiveFunction
-from planner.solver.problem.option import PlacedSubModel
-from planner.solver.problem.placement import ByDevice, by_device, placement_of_plan
-from planner.solver.second_stage.stay_near import stay_near
-from planner.solver.second_stage.use_slack import use_slack
+from planner.solver.problem.placement import by_device
+from planner.solver.solve_at_floors import solve_at_floors
 
 
 def solve(profile: Profile, fleet: Fleet, goal: Goal | None = None, options: SolveOptions = DEFAULT_OPTIONS) -> Plan:
@@ -54,11 +49,12 @@ def solve_and_learn(
     began = time.monotonic()
     goal = goal or Goal()
     instance = build_instance(profile, fleet, goal)
-    if goal.method == "exact":
-        clock = Clock(options.time_limit_s, options.deterministic)
-        solution = interruptible(lambda: _solve_exactly(instance, clock, options), clock)
-    else:
+    if goal.method != "exact":
         solution = _solve_by_baseline(instance, options)
+    else:
+        clock = Clock(options.time_limit_s, options.deterministic)
+        search = solve_for_drop if goal.accuracy_drop is not None and goal.objective != "accuracy" else solve_at_floors
+        solution = interruptible(lambda: search(instance, clock, options), clock)
     plan = plan_of(solution, options.seed, time.monotonic() - began)
     problems = check(plan, profile, fleet)
     if problems:
@@ -76,38 +72,10 @@ def _solve_by_baseline(instance: Instance, options: SolveOptions) -> Solution:
         raise InfeasibleError("No plan: every device is left out.")
     placed = BASELINES[goal.method](instance, options.seed)
     bound = latency_bound_us(instance) or 0
-    return Solution(instance, by_device(instance, placed, {}), bound, options.warm_start)
-
-
-def _solve_exactly(instance: Instance, clock: Clock, options: SolveOptions) -> Solution:
-    """Optimise, explain if there is no plan, stay near the earlier plan, use what slack is left."""
-    earlier = {} if options.start is None else placement_of_plan(instance, options.start)
-    outcome = optimise(instance, clock, options.progress, tuple(earlier.values()), options.warm_start)
-    if outcome.placed is None or outcome.bound is None or _breaks_limit(instance, outcome.placed):
-        raise no_plan_error(instance, outcome, clock, options)
-    placement = by_device(outcome.instance, outcome.placed, earlier)
-    stays: list[PlacedSubModel] = []
-    # Plans at raised floors are not compared with an earlier plan: their options are others.
-    if earlier and outcome.subset_costs is not None and outcome.instance is instance:
-        objective = ObjectiveFunction(instance, instance.goal.objective)
-        placement = stay_near(instance, outcome.placed, earlier, outcome.subset_costs, objective, clock)
-        stays = [p for name, p in placement.items() if earlier.get(name) == p]
-    grace = clock.grace() if clock.expired() else clock
-    richer = use_slack(outcome.instance, list(placement.values()), outcome.subset_costs, grace, stays)
-    warm_start = options.warm_start if outcome.subset_costs is None else outcome.subset_costs.warm_start()
-    return Solution(outcome.instance, _renamed(outcome, placement, richer, earlier), outcome.bound, warm_start)
-
-
-def _breaks_limit(instance: Instance, placed: Sequence[PlacedSubModel]) -> bool:
-    limit_us = instance.goal.max_latency_us
-    return limit_us is not None and instance.fleet_latency_us(placed) > limit_us
-
-
-def _renamed(
-    outcome: SearchOutcome, placement: ByDevice, richer: Sequence[PlacedSubModel], earlier: ByDevice
-) -> ByDevice:
-    """Return the richer sub-models on the same devices, if options are unchanged, else on the nearest."""
-    same = len(richer) == len(placement) and all(
-        a.option is b.option for a, b in zip(richer, placement.values(), strict=True)
-    )
-    return dict(zip(placement, richer, strict=True)) if same else by_device(outcome.instance, richer, earlier)
+    solution = Solution(instance, by_device(instance, placed, {}), bound, options.warm_start)
+    if goal.accuracy_drop is not None and not keeps_drop(solution):
+        raise InfeasibleError(
+            f"No plan by {goal.method}: the one it makes is {predicted_to_lose(plan_of(solution, 0, 0.0))}. "
+            f"Use {setting('method', 'exact')}."
+        )
+    return solution

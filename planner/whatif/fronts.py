@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from planner.errors import InfeasibleError, InputError, setting
@@ -19,6 +20,8 @@ from planner.workers import Executor
 Against = Literal["accuracy", "memory", "energy"]
 
 DEFAULT_POINTS = 8
+# Accuracy drops at the ends of a front.
+_DROP_RANGE = 0.005, 0.2
 # Precision of the least memory with a plan, as a share of all budgets.
 _MEMORY_STEP = 1 / 128
 # Longer than the latency of any plan.
@@ -41,9 +44,9 @@ def pareto(
 
     Args:
         today: The fleet, its profile and goal; the goal's objective is taken to be latency.
-        against: accuracy (each drop that the profile was calibrated for), memory (from the least with a plan to the
+        against: accuracy (drops from half a point to twenty), memory (from the least with a plan to the
             granted), or energy (from the least possible to that of the fastest plan).
-        points: Number of limits of memory or energy to try.
+        points: Number of limits to try.
         workers: Executor of the solves; this process unless given.
         on_row: Callback as points are solved.
 
@@ -134,10 +137,10 @@ def _dominated(i: int, points: Sequence[tuple[float, float]]) -> bool:
 
 
 def _drops(today: Today, points: int) -> list[float]:
-    drops = sorted(row.max_accuracy_drop for row in today.profile.recovery)
-    if not drops:
-        raise InputError(f"profile {today.profile.model!r} has no recovery rows: no accuracy to set latency against.")
-    return drops
+    if today.profile.accuracy_model is None:
+        raise InputError(f"profile {today.profile.model!r} has no accuracy model: no accuracy to set latency against.")
+    # Evenly spread by their logarithm: what is lost doubles and doubles while the latency falls by less and less.
+    return [round(float(drop), 4) for drop in np.geomspace(*_DROP_RANGE, points)]
 
 
 def _factors(today: Today, points: int) -> list[float]:

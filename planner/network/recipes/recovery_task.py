@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
+
 from planner.network.distillation_data import DistillationData, extract_features
 from planner.network.fusion import Fusion, fresh_fusion
 from planner.network.fusion_fit import FusionFit
@@ -17,6 +19,8 @@ DEFAULT_EPOCHS = 10
 # A fusion of frozen features is small: it learns for so many times as many epochs as a sub-model, and at least so many.
 _FUSION_EPOCH_FACTOR = 2
 _MIN_FUSION_EPOCHS = 20
+# A fusion of a hundred classes learns little from more; with a budget, as many more as sub-models see.
+_MIN_FUSION_IMAGES = 16384
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,17 @@ def train_fusion(
     task: RecoveryTask, train: TrainFunction, loss: Loss, schedule: Schedule, closed_form: bool = False
 ) -> Fusion:
     """Train a fresh fusion on the features of the sub-models as they are, frozen; it may begin in closed form."""
-    data, validation = (extract_features(task.sub_models, samples) for samples in (task.data, task.validation))
+    seen = _drawn(task.data, _MIN_FUSION_IMAGES + int(task.epochs * len(task.data)), task.seed)
+    data, validation = (extract_features(task.sub_models, samples) for samples in (seen, task.validation))
     fusion = fresh_fusion(data.features.flatten(0, 1), task.embed_dims, task.hidden, task.num_classes, task.seed)
     preparation = FusionFit(data, task.seed) if closed_form else None
     train([TrainingTask("fusion", fusion, loss, data, validation, schedule, task.seed, preparation)])
     return fusion
+
+
+def _drawn(data: DistillationData, max_images: int, seed: int) -> DistillationData:
+    """Return the data of at most so many images, drawn at random."""
+    if len(data) <= max_images:
+        return data
+    drawn = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:max_images]
+    return data.take(drawn.sort().values)

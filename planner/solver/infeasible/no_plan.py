@@ -17,7 +17,9 @@ def no_plan_error(instance: Instance, outcome: SearchOutcome, clock: Clock, opti
     by_latency = instance.goal.objective in ("latency", "accuracy")
     if limit_us is not None and by_latency and outcome.bound > limit_us:
         best = outcome.placed
-        return InfeasibleError(explain_too_slow(instance, outcome.bound, best, clock.again(), known, options.advice))
+        return InfeasibleError(
+            explain_too_slow(instance, int(outcome.bound), best, clock.again(), known, options.advice)
+        )
     more_time = setting("time_limit_s")
     if outcome.placed is None:
         return TimeLimitError(f"No plan found within {clock.seconds:g} s (not proven impossible). Raise {more_time}.")

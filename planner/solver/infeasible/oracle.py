@@ -35,6 +35,7 @@ class FeasibilityOracle:
 
 
 def with_goal_changes(instance: Instance, **changes: Any) -> Instance:
-    """Return an instance of the same profile and fleet, and a changed goal of least latency."""
+    """Return an instance of the same profile, fleet and floors, and a changed goal of least latency."""
     goal = Goal.model_validate(instance.goal.model_dump() | {"objective": "latency"} | changes)
-    return build_instance(instance.profile, instance.fleet, goal)
+    floor = None if "min_retention" in changes else instance.retention_floor
+    return build_instance(instance.profile, instance.fleet, goal, floor)

@@ -28,7 +28,7 @@ _REMOVABLE = ("pin", "forbid", "together", "apart", "leave_out")
 
 def smallest_repairs(instance: Instance, oracle: FeasibilityOracle) -> Iterator[str]:
     """Yield each kind of single change that makes a plan possible, the smallest of its kind, as messages mention it."""
-    for change in (_more_memory, _larger_drop, _one_device_more, _fewer_survivors, _more_latency, _more_energy):
+    for change in (_more_memory, _lower_floor, _one_device_more, _fewer_survivors, _more_latency, _more_energy):
         text = None if oracle.clock.expired() else change(instance, oracle)
         if text is not None:
             yield text
@@ -58,7 +58,8 @@ def _more_memory(instance: Instance, oracle: FeasibilityOracle) -> str | None:
 
         def works(extra: int, name: str = name) -> bool | None:
             roomier = with_more_memory(instance.fleet, name, extra)
-            return oracle.has_plan(build_instance(instance.profile, roomier, goal_for_single_devices(instance)))
+            goal = goal_for_single_devices(instance)
+            return oracle.has_plan(build_instance(instance.profile, roomier, goal, instance.retention_floor))
 
         # Another device is better only if it needs less.
         found = _least(works, _MAX_EXTRA_BYTES if least is None else least - 1)
@@ -69,21 +70,17 @@ def _more_memory(instance: Instance, oracle: FeasibilityOracle) -> str | None:
     return None if least is None else f"+{format_bytes(least, rounding='up')} on {on}"
 
 
-def _larger_drop(instance: Instance, oracle: FeasibilityOracle) -> str | None:
-    goal = instance.goal
-    if goal.min_retention is not None:
-        ppm = math.ceil(10**6 * goal.min_retention)
+def _lower_floor(instance: Instance, oracle: FeasibilityOracle) -> str | None:
+    if instance.goal.min_retention is None:
+        # By which drop floors would be lower enough is known to whoever set them.
+        return None
+    ppm = math.ceil(10**6 * instance.goal.min_retention)
 
-        def works(less: int) -> bool | None:
-            return oracle.has_plan(with_goal_changes(instance, min_retention=(ppm - less) / 10**6))
+    def works(less: int) -> bool | None:
+        return oracle.has_plan(with_goal_changes(instance, min_retention=(ppm - less) / 10**6))
 
-        less = _least(works, ppm)
-        return None if less is None or less >= ppm else setting("min_retention", f"{(ppm - less) / 10**6:g}")
-    drops = sorted(row.max_accuracy_drop for row in instance.profile.recovery)
-    for drop in (drop for drop in drops if drop > (goal.max_accuracy_drop or 0)):
-        if oracle.has_plan(with_goal_changes(instance, max_accuracy_drop=drop)):
-            return setting("max_accuracy_drop", f"{drop:g}")
-    return None
+    less = _least(works, ppm)
+    return None if less is None or less >= ppm else setting("min_retention", f"{(ppm - less) / 10**6:g}")
 
 
 def _one_device_more(instance: Instance, oracle: FeasibilityOracle) -> str | None:
@@ -94,9 +91,8 @@ def _one_device_more(instance: Instance, oracle: FeasibilityOracle) -> str | Non
             continue
         kinds[label] = member.name
         try:
-            more = build_instance(
-                instance.profile, with_one_more(instance.fleet, member.name), goal_for_single_devices(instance)
-            )
+            fleet, goal = with_one_more(instance.fleet, member.name), goal_for_single_devices(instance)
+            more = build_instance(instance.profile, fleet, goal, instance.retention_floor)
         except InputError:
             # Nothing links the aggregator to its twin, for one.
             continue

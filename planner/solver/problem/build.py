@@ -23,19 +23,20 @@ from planner.solver.problem.instance import IMPORTANCE_SCALE, DeviceGroup, Insta
 _MAX_ENERGY_SCALE = 1000
 
 
-def build_instance(profile: Profile, fleet: Fleet, goal: Goal, min_retention: float = 0.0) -> Instance:
+def build_instance(profile: Profile, fleet: Fleet, goal: Goal, retention_floor: float | None = None) -> Instance:
     """Return the instance of a profile, a fleet and a goal.
 
     Args:
         profile: Measurements of the model.
         fleet: Devices and links.
         goal: Objective, limits and demands.
-        min_retention: Raises every floor to at least this.
+        retention_floor: Floor of a mean class, from which those of all classes follow, where the goal gives no floor.
 
     Raises:
         InputError: If the profile, the fleet and the goal do not go together.
     """
-    floors, demands, units = floors_of(profile, goal), demands_of(profile, fleet, goal), _units(profile)
+    floors = floors_of(profile, goal, retention_floor)
+    demands, units = demands_of(profile, fleet, goal), _units(profile)
     devices = [d for d in cost.device_costs(profile, fleet) if d.name not in demands.left_out]
     if demands.left_out & demands.pinned.keys():
         # What is pinned to a device that is left out can be nowhere.
@@ -52,7 +53,7 @@ def build_instance(profile: Profile, fleet: Fleet, goal: Goal, min_retention: fl
     scale = common_scale(list(powers.values()), _MAX_ENERGY_SCALE)
     us_per_byte = links.media_us_per_byte(fleet)
     limit_uj = goal.max_energy_uj
-    needs = lru_cache(maxsize=None)(lambda share: needs_of(share, floors, min_retention))
+    needs = lru_cache(maxsize=None)(lambda share: needs_of(share, floors))
     options = [
         build_option(
             g,
@@ -72,6 +73,7 @@ def build_instance(profile: Profile, fleet: Fleet, goal: Goal, min_retention: fl
         fleet=fleet,
         goal=goal,
         floors=floors,
+        retention_floor=retention_floor,
         units=units,
         groups=tuple(groups),
         options=tuple(options),

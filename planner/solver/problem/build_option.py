@@ -7,10 +7,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from planner.arrays import Ints
+from planner.arrays import Floats, Ints
 from planner.errors import InputError
 from planner.rules.cost import DeviceCost, WidthCost
-from planner.rules.floors import RETENTION_TOLERANCE, Floors
+from planner.rules.floors import RETENTION_TOLERANCE
 from planner.rules.links import rational
 from planner.schema import BYTES_PER_PARAM
 from planner.solver.problem.cost_table import CostTable, UnitSet
@@ -20,8 +20,6 @@ from planner.solver.problem.option import Option
 # Finer than this and the solver's sums would leave 64 bits.
 _MAX_SCALE = 10**6
 _MAX_SUM = 10**17
-# A retention that is below a whole number of parts per million by no more is that number when rounded.
-_ROUNDED_AWAY = 0.499e-6
 
 
 def build_option(
@@ -133,23 +131,19 @@ def _refuse_if_too_large(total: int, device: DeviceCost) -> None:
         )
 
 
-def needs_of(share: Sequence[float], floors: Floors, min_retention: float) -> Ints:
+def needs_of(share: Sequence[float], floors: Floats) -> Ints:
     """Return the importance that each class needs at floors, (C, C); more than there is where it cannot be reached.
 
     Args:
         share: Share of each class's importance that embed dim and precision leave at best.
-        floors: Retention floors.
-        min_retention: Raises every floor to at least this.
+        floors: Retention floor of each class, (C,).
     """
-    by_count = np.array(floors.by_count)[None, :] * np.array(floors.class_need)[:, None]
     # Half of the tolerance of the check: what is accepted here is accepted there.
-    least = np.minimum(1.0, by_count) - RETENTION_TOLERANCE / 2
-    # What is accepted is not less when stated in parts per million.
-    least = np.maximum(least, min_retention - _ROUNDED_AWAY)
+    least = floors - RETENTION_TOLERANCE / 2
     with np.errstate(divide="ignore", invalid="ignore"):
-        shares = np.minimum(2.0, np.where(least > 0, least / np.array(share)[:, None], 0.0))
+        shares = np.minimum(2.0, np.where(least > 0, least / np.array(share), 0.0))
     needs: Ints = np.ceil(shares * IMPORTANCE_SCALE).astype(np.int64)
-    return needs
+    return np.repeat(needs[:, None], len(needs), axis=1)
 
 
 def common_scale(numbers: Sequence[Fraction], max_scale: int) -> int:

@@ -19,7 +19,6 @@ import numpy as np
 
 from planner.arrays import Bools, Floats, Ints
 from planner.rules import cost
-from planner.rules.floors import Floors
 from planner.schema import Fleet, Goal, Profile
 from planner.solver.problem.option import Option, PlacedSubModel
 
@@ -96,7 +95,8 @@ class Instance:
     profile: Profile
     fleet: Fleet
     goal: Goal
-    floors: Floors
+    floors: Floats  # (C,)
+    retention_floor: float | None  # from which they follow, unless the goal gives them
     units: Units
     groups: tuple[DeviceGroup, ...]
     options: tuple[Option, ...]

@@ -1,170 +1,229 @@
-"""Second objective: where the first is settled, the most retention.
+"""Second objective: where the first is settled, the highest predicted accuracy.
 
 A device that is not the bottleneck has time to spare, and an idle one may have all of it. Whatever finishes in time
-and costs nothing is taken: more units for the classes of a device, more classes while the floors hold, a sub-model for
-an idle device. Fused accuracy gains from every feature that comes for free. Units that no class needs are not kept,
-since they take energy.
+helps the fusion, whether its classes are served there or not. A local search fills one device after the other, each
+with the units of most value: the predicted loss that a little more retention of a class would save, given what the
+other devices retain. Class subsets follow: a device serves, of the classes whose floors it meets, those that only it
+serves, and all others that demands allow. The first objective is never touched: its proof stands. Where energy is
+limited or minimised, no unit is free, and nothing is changed.
 
-The class subsets are chosen among candidates (the largest that can finish in time, each filled greedily by value per
-time), the units of each device by an integer program. The first objective is never touched: its proof stands. Where
-energy is limited or minimised, no unit is free, and nothing is changed.
+Legend: C classes, D devices, U units.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from planner.arrays import Ints
-from planner.solver.exact.assignment import richest_cover
-from planner.solver.exact.subset_costs import SubsetCosts
+from planner.arrays import Bools, Floats
+from planner.rules.accuracy import class_losses
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.column import Column
-from planner.solver.problem.instance import DEVICES, EMBED_DIMS, IMPORTANCE_SCALE, Instance
+from planner.solver.problem.instance import EMBED_DIMS, IMPORTANCE_SCALE, Instance
 from planner.solver.problem.option import Option, PlacedSubModel
-from planner.solver.problem.subsets import classes_of, mask_of
-from planner.solver.submodels import knapsack
+from planner.solver.problem.retained import retained, retained_by, search_model
+from planner.solver.second_stage.fill import fill
 
-# Rounds in which a greedy filling doubles the weight of the classes that fell short.
-_ROUNDS = 4
-# Class subsets that are filled in one batch.
-_BATCH = 256
+# Passes over all devices, and the gain of a change that is worth another pass [share of images].
+_MAX_PASSES, _MIN_GAIN = 4, 1e-6
+# Values are slopes of the loss over this much retention.
+_STEP = 1e-3
+# Fillings in which a class that falls short of its floor counts twice as much as before.
+_ROUNDS = 5
+_EVEN_RETENTION = 0.5
+# Weight of the loss without a device beside that with all.
+_NEGLIGIBLE = 1e-3
 
 
 def use_slack(
     instance: Instance,
     placed: Sequence[PlacedSubModel],
-    subset_costs: SubsetCosts | None,
     clock: Clock,
     stays: Sequence[PlacedSubModel] = (),
+    stretch: float = 0.0,
 ) -> tuple[PlacedSubModel, ...]:
-    """Return a placement with the same objective that retains as much as the candidates allow.
+    """Return a placement with the same objective whose predicted accuracy is as high as the search finds.
+
+    The sub-models that were placed come first, in their order, then those of devices that were idle.
 
     Args:
         instance: Problem.
         placed: Placement of a plan.
-        subset_costs: Bounds of class subsets, where there are few enough to list.
         clock: Time for it; out of time, the rest is left as it is.
         stays: Sub-models of the plan that are left as they are.
+        stretch: Share by which the latency may rise, so that idle devices can help where they share a medium.
     """
     goal = instance.goal
     if goal.objective == "energy" or goal.max_energy_mj is not None:
         return tuple(placed)
-    bottleneck_us = instance.slowest_us(placed)
+    latency_us = int((1 + stretch) * instance.fleet_latency_us(placed))
     if goal.objective == "accuracy" and goal.max_latency_us is not None:
-        bottleneck_us += max(0, goal.max_latency_us - instance.fleet_latency_us(placed))
-    if subset_costs is not None and not goal.leave_idle and goal.objective != "devices" and not stays:
-        placed = _more_classes(instance, placed, subset_costs, bottleneck_us, clock)
-    used = instance.used(p.option for p in placed)
-    return tuple(
-        p
-        if clock.expired() or p in stays
-        else _fill(instance, p, bottleneck_us - instance.path_us(p.option, used), clock)
-        for p in placed
-    )
-
-
-def _fill(instance: Instance, p: PlacedSubModel, compute_us: int, clock: Clock) -> PlacedSubModel:
-    return PlacedSubModel(p.option, p.classes, knapsack.richest(instance, p, compute_us, clock))
-
-
-def _more_classes(
-    instance: Instance, placed: Sequence[PlacedSubModel], subset_costs: SubsetCosts, bottleneck_us: int, clock: Clock
-) -> Sequence[PlacedSubModel]:
-    """Choose class subsets anew: those of most retention that finish in time."""
-    options = {option: o for o, option in enumerate(instance.options)}
-    pool = {Column(options[p.option], mask_of(p.classes)): p.kept for p in placed}
-    max_use = _free_use(instance, placed)
-    limits = np.array([bottleneck_us - instance.path_us(option, max_use) for option in instance.options])
-    try:
-        largest = subset_costs.largest_within(limits, clock)
-    except TimeoutError:
-        return placed
-    for o, option in enumerate(instance.options):
-        if clock.expired():
+        latency_us = max(latency_us, goal.max_latency_us)
+    search = _Search(instance, placed, latency_us, stays)
+    may_add = not goal.leave_idle and goal.objective != "devices"
+    for _ in range(_MAX_PASSES):
+        before = search.loss
+        search.improve_used(clock)
+        if may_add:
+            search.use_idle(clock)
+        if clock.expired() or before - search.loss < _MIN_GAIN:
             break
-        whole = [i.mask for i in largest if i.option == o]
-        smaller = {mask: [mask & ~(1 << c) for c in classes_of(mask) if mask != 1 << c] for mask in whole}
-        found = _greedy(instance, option, whole, int(limits[o]))
-        found |= _greedy(
-            instance, option, {m for mask in whole if mask not in found for m in smaller[mask]}, int(limits[o])
+    return tuple(search.placed)
+
+
+class _Search:
+    """Local search within a latency."""
+
+    def __init__(
+        self, instance: Instance, placed: Sequence[PlacedSubModel], latency_us: int, stays: Sequence[PlacedSubModel]
+    ) -> None:
+        self.instance, self.latency_us, self.stays = instance, latency_us, stays
+        self.model = search_model(instance.profile)
+        self.share = np.array(self.model.class_share)
+        self.placed = list(placed)
+        self.retained = retained(instance, placed)  # (D, C)
+        self.loss = self._loss(self.retained)
+
+    def _loss(self, rows: Floats) -> float:
+        """Return the predicted loss; of equal losses, that is lower whose worst loss without a device is lower."""
+        without = [class_losses(self.model, np.delete(rows, d, axis=0)) @ self.share for d in range(len(rows))]
+        worst = max(without) if len(rows) > 1 else 1.0
+        return float(class_losses(self.model, rows) @ self.share) + _NEGLIGIBLE * float(worst)
+
+    def improve_used(self, clock: Clock) -> None:
+        """Refill each used device, at any of its embed dims, where that lowers the loss."""
+        for i, p in enumerate(self.placed):
+            if p in self.stays:
+                continue
+            others, rows = [*self.placed[:i], *self.placed[i + 1 :]], np.delete(self.retained, i, axis=0)
+            required = self._only_served_by(others, p.classes)
+            for option in self._options_of(p.option.group):
+                if clock.expired():
+                    return
+                self._try(others, rows, option, required, i, self.retained[i])
+
+    def use_idle(self, clock: Clock) -> None:
+        """Give idle devices sub-models, each at the embed dim that lowers the loss most."""
+        for group, devices in enumerate(self.instance.groups):
+            while sum(p.option.group == group for p in self.placed) < len(devices.names):
+                before = self.loss
+                others, rows = list(self.placed), self.retained
+                for option in self._options_of(group):
+                    for required in self._subsets(rows):
+                        if clock.expired():
+                            return
+                        self._try(others, rows, option, required, len(others), None)
+                if self.loss > before - _MIN_GAIN:
+                    break
+
+    def _options_of(self, group: int) -> list[Option]:
+        return [option for option in self.instance.options if option.group == group]
+
+    def _subsets(self, rows: Floats) -> Iterator[tuple[int, ...]]:
+        """Yield class subsets for an idle device: none in particular, then ever fewer of those that lose most."""
+        yield ()
+        by_loss = np.argsort(-class_losses(self.model, rows), kind="stable").tolist()
+        size = len(by_loss)
+        while size:
+            yield tuple(sorted(by_loss[:size]))
+            size //= 2
+
+    def _only_served_by(self, others: Sequence[PlacedSubModel], classes: Sequence[int]) -> tuple[int, ...]:
+        """Return the classes that other devices alone would not serve often enough."""
+        return tuple(
+            c
+            for c in classes
+            if any(
+                sum(p.option.group in rule.groups and c in p.classes for p in others) < rule.min_devices
+                for rule in self.instance.survival_rules
+            )
         )
-        for mask in whole:
-            best = next((m for m in (mask, *smaller[mask]) if m in found), None)
-            if best is not None:
-                pool.setdefault(Column(o, best), found[best])
-    candidates = sorted(pool)
-    retention = [_retention_ppm(instance, i, pool[i]) for i in candidates]
-    chosen = richest_cover(instance, candidates, retention, max_use, clock)
-    if chosen is None:
-        return placed
-    return [PlacedSubModel(instance.options[i.option], i.classes, pool[i]) for i in chosen]
 
+    def _try(
+        self,
+        others: Sequence[PlacedSubModel],
+        rows: Floats,
+        option: Option,
+        required: Sequence[int],
+        position: int,
+        now: Floats | None,
+    ) -> None:
+        """Fill an option beside other devices, and take it where the loss is lower.
 
-def _free_use(instance: Instance, placed: Sequence[PlacedSubModel]) -> Ints:
-    """Return the use of each resource at which nothing gets slower, (R,)."""
-    max_use = instance.used(p.option for p in placed)
-    fusion_us = instance.fusion_us(int(max_use[EMBED_DIMS]))
-    smallest = min(option.embed_dim for option in instance.options)
-    largest = max(option.embed_dim for option in instance.options)
-    num_devices = sum(len(group.names) for group in instance.groups)
-    while (
-        instance.fusion_us(int(max_use[EMBED_DIMS]) + smallest) <= fusion_us
-        and max_use[EMBED_DIMS] < num_devices * largest
-    ):
-        max_use[EMBED_DIMS] += smallest
-    max_use[DEVICES] = num_devices
-    return max_use
+        Args:
+            others: All other used devices.
+            rows: Their retentions, (D - 1, C).
+            option: Device group at an embed dim and a precision.
+            required: Classes that it must serve.
+            position: Place of the device among all.
+            now: What the device retains today, (C,), if it is used.
+        """
+        instance = self.instance
+        used = instance.used([*(p.option for p in others), option])
+        # The others may not become slower than allowed either.
+        fusion_us = instance.fusion_us(int(used[EMBED_DIMS]))
+        bottleneck_us = self.latency_us - fusion_us
+        if any(
+            instance.path_us(p.option, used) + instance.compute_us(p.option, p.kept) > bottleneck_us for p in others
+        ):
+            return
+        compute_us = bottleneck_us - instance.path_us(option, used)
+        start = np.full(instance.num_classes, _EVEN_RETENTION) if now is None else now
+        for kept in self._fillings(rows, option, required, compute_us, start):
+            classes = self._classes(option, required, kept)
+            if not classes:
+                continue
+            row = retained_by(instance, option, kept)
+            found = np.insert(rows, position, row, axis=0)
+            if (loss := self._loss(found)) < self.loss:
+                sub_model = PlacedSubModel(option, classes, tuple(np.flatnonzero(kept).tolist()))
+                self.placed = [*others[:position], sub_model, *others[position:]]
+                self.retained, self.loss = found, loss
 
+    def _fillings(
+        self, rows: Floats, option: Option, required: Sequence[int], compute_us: int, start: Floats
+    ) -> Iterator[Bools]:
+        """Yield fillings that meet the floors of required classes, each valued at what the last one retains."""
+        units, at = self.instance.units, start
+        for _ in range(2):
+            values = (self._slopes(rows, at) * np.array(option.width_cost.max_retention)) @ units.shares
+            kept = self._meeting_floors(option, required, values, compute_us)
+            if kept is None:
+                return
+            yield kept
+            at = retained_by(self.instance, option, kept)
 
-def _retention_ppm(instance: Instance, column: Column, kept: Sequence[int]) -> dict[int, int]:
-    shares = instance.options[column.option].width_cost.max_retention
-    have = instance.units.importance[:, list(kept)].sum(axis=1)
-    return {c: int(shares[c] * have[c] * 10**6 / IMPORTANCE_SCALE) for c in column.classes}
+    def _slopes(self, rows: Floats, at: Floats) -> Floats:
+        """Return the loss that a little more retention of each class saves on a device that retains so much, (C,)."""
+        less, more = (np.vstack([rows, np.clip(at + step, 0, 1 - _STEP)]) for step in (0.0, _STEP))
+        saved = class_losses(self.model, less) - class_losses(self.model, more)
+        # Where a class loses nothing any more, what is free is kept none the less.
+        return np.asarray(np.maximum(saved * self.share, 0.0) / _STEP + 1e-9)
 
+    def _meeting_floors(self, option: Option, required: Sequence[int], values: Floats, compute_us: int) -> Bools | None:
+        """Return a filling that meets the floors of required classes, or None where none is found."""
+        units, wanted = self.instance.units, list(required)
+        need = option.need[wanted, len(wanted) - 1] if wanted else np.zeros(0)
+        weight = np.full(len(wanted), float(values.sum()) / max(1, len(wanted)))
+        extra = np.zeros(len(values))
+        for _ in range(_ROUNDS):
+            kept = fill(option, units, values + extra, compute_us)
+            if kept is None:
+                return None
+            short = units.importance[wanted] @ kept < need
+            if not short.any():
+                return kept
+            extra = extra + (weight * short) @ (units.importance[wanted] / IMPORTANCE_SCALE)
+            weight = weight * np.where(short, 2, 1)
+        return None
 
-def _greedy(instance: Instance, option: Option, masks: Iterable[int], compute_us: int) -> dict[int, tuple[int, ...]]:
-    """Return greedy sub-models that fill the time, for those class subsets whose floors they meet."""
-    found: dict[int, tuple[int, ...]] = {}
-    allowed = [mask for mask in masks if instance.allows(option.group, classes_of(mask))]
-    for at in range(0, len(allowed), _BATCH):
-        some = allowed[at : at + _BATCH]
-        for mask, kept in zip(some, _filled(instance, option, some, compute_us), strict=True):
-            if kept is not None:
-                found[mask] = kept
-    return found
-
-
-def _filled(
-    instance: Instance, option: Option, masks: Sequence[int], compute_us: int
-) -> Iterator[tuple[int, ...] | None]:
-    """Yield a sub-model for each class subset, or None where none that meets the floors was found."""
-    importance, always_kept = instance.units.importance, list(instance.units.always_kept)
-    member = np.array(
-        [[mask >> c & 1 for c in range(instance.num_classes)] for mask in masks], dtype=np.int64
-    )  # (B, C)
-    need = option.need[:, member.sum(axis=1) - 1].T * member  # (B, C)
-    weight = member.astype(np.float64)
-    kept = np.zeros((len(masks), len(instance.units)), dtype=bool)
-    done = np.zeros(len(masks), dtype=bool)
-    for _ in range(_ROUNDS):
-        left = np.flatnonzero(~done)
-        value = (weight[left] @ importance) / np.maximum(1, option.costs.unit_ticks)
-        value[:, always_kept] = np.inf
-        order = np.argsort(-value, axis=1, kind="stable")
-        num_fitting = _num_fitting(option, order, compute_us)
-        taken = np.arange(order.shape[1]) < num_fitting[:, None]
-        tried = np.zeros(order.shape, dtype=bool)
-        np.put_along_axis(tried, order, taken, axis=1)
-        short = tried @ importance.T < need[left]
-        done[left] = ~short.any(axis=1) & (num_fitting >= len(always_kept))
-        kept[left] = tried
-        weight[left] *= np.where(short, 2, 1)
-    for row, is_done in zip(kept, done, strict=True):
-        yield tuple(np.flatnonzero(row).tolist()) if is_done else None
-
-
-def _num_fitting(option: Option, order: Ints, compute_us: int) -> Ints:
-    """Return how many units of each order (B, U), from its beginning, fit into the time and the memory, (B,)."""
-    ticks, grains = option.costs.prefix_costs(order)
-    fits: Ints = ((ticks <= compute_us * option.costs.ticks_per_us) & (grains <= option.free_grains)).sum(axis=1)
-    return fits
+    def _classes(self, option: Option, required: Sequence[int], kept: Bools) -> tuple[int, ...]:
+        """Return the classes that kept units serve: the required ones, and all others where demands allow that."""
+        instance, chosen = self.instance, np.flatnonzero(kept).tolist()
+        num_classes = instance.num_classes
+        have = instance.units.importance @ kept
+        everyone = tuple(c for c in range(num_classes) if c in required or have[c] >= option.need[c, num_classes - 1])
+        for classes in (everyone, tuple(required)):
+            if not classes or not instance.allows(option.group, classes):
+                continue
+            if instance.meets_floors(option, classes, chosen):
+                return classes
+        return ()

@@ -1,0 +1,102 @@
+"""Time budget of a profile: how many images and which trial plans fit into so many minutes.
+
+Importance gets about a third of the time, trial plans half; what sub-models that are recovered to learn the worth of
+half-blocks and widths take is given. The choice is kept in the work folder, so that an interrupted profile goes on with
+the same images.
+"""
+
+import time
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from planner.errors import InputError
+from planner.network import data
+from planner.network.data import Samples
+from planner.network.recipes.recovery_task import DEFAULT_EPOCHS
+from planner.network.vit import VisionTransformer
+from planner.profiler import importance
+from planner.profiler.fused_accuracy import TrialOptions
+from planner.profiler.importance_sums import weights_hash
+from planner.profiler.options import ProfileOptions
+from planner.schema import Frozen, ModelCard, read_document, write_document
+
+_IMPORTANCE_SHARE, _TRIALS_SHARE = 0.3, 0.5
+_MIN_IMAGES_PER_CLASS, _MAX_IMAGES_PER_CLASS = 4, 200
+# Trial plans are retrained where so many of them can be, by a rough estimate: three boards of half the whole model.
+_ENOUGH_TRIALS, _WHOLE_MODELS_PER_TRIAL = 16, 1.5
+_TIMED_IMAGES = 32
+
+
+class Budget(Frozen):
+    """Extent of a measurement that fits into a number of minutes."""
+
+    weights: str
+    minutes: float
+    images_per_class: int
+    epochs: float
+
+    def trial_options(self, options: ProfileOptions) -> TrialOptions:
+        """Return the extent of the trial plans."""
+        return TrialOptions(options.max_trials, self.epochs, 60 * _TRIALS_SHARE * self.minutes, options.seed)
+
+
+def read_budget(
+    file: Path, card: ModelCard, whole: VisionTransformer, options: ProfileOptions, num_workers: int
+) -> Budget:
+    """Return the budget in a file, or choose one and write it there.
+
+    Args:
+        file: File of the work folder; it may exist already.
+        card: Card of the model.
+        whole: The whole model.
+        options: Options of the profile; what they give is not chosen.
+        num_workers: Number of trial plans that are executed at a time.
+
+    Raises:
+        InputError: If the file belongs to another measurement.
+    """
+    if file.exists():
+        found = read_document(file, Budget)
+        if (found.weights, found.minutes) != (weights_hash(whole), options.minutes):
+            raise InputError(f"{file}: holds the budget of another measurement; delete its folder to begin again.")
+        return found
+    samples = data.load(card, "train")
+    drawn = torch.randperm(len(samples), generator=torch.Generator().manual_seed(options.seed))[:_TIMED_IMAGES]
+    few = samples.take(drawn)
+    per_class = options.images_per_class
+    if per_class is None:
+        num_images = 60 * options.minutes * _IMPORTANCE_SHARE / _importance_seconds(options, whole, few)
+        per_class = round(num_images / whole.shape.num_classes)
+        per_class = max(_MIN_IMAGES_PER_CLASS, min(per_class, _MAX_IMAGES_PER_CLASS))
+    epochs = options.epochs
+    if epochs is None:
+        of_trial = DEFAULT_EPOCHS * len(samples) * _WHOLE_MODELS_PER_TRIAL * _training_seconds(whole, few)
+        can_train = of_trial * _ENOUGH_TRIALS / num_workers <= 60 * options.minutes * _TRIALS_SHARE
+        epochs = DEFAULT_EPOCHS if can_train else 0
+    chosen = Budget(weights=weights_hash(whole), minutes=options.minutes, images_per_class=per_class, epochs=epochs)
+    write_document(file, chosen)
+    return chosen
+
+
+def _importance_seconds(options: ProfileOptions, whole: VisionTransformer, few: Samples) -> float:
+    """Return the time of measuring importance on one image [s]."""
+    importance.measure_on(options.method, whole, few.images[:2], few.labels[:2], options.seed)
+    begun = time.perf_counter()
+    importance.measure_on(options.method, whole, few.images[:], few.labels, options.seed)
+    return (time.perf_counter() - begun) / len(few)
+
+
+def _training_seconds(whole: VisionTransformer, few: Samples) -> float:
+    """Return the time of a training step of the whole model, for one image [s]."""
+    parameters = [p.requires_grad_() for p in whole.parameters()]
+    seconds = []
+    for images, labels in ((few.images[:2], few.labels[:2]), (few.images[:], few.labels)):
+        begun = time.perf_counter()
+        F.cross_entropy(whole(images), labels).backward()
+        seconds.append((time.perf_counter() - begun) / len(labels))
+    for p in parameters:
+        p.grad = None
+        p.requires_grad_(False)
+    return seconds[-1]

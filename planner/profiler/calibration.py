@@ -1,0 +1,58 @@
+"""Calibration images of a profile: unseen by the whole model, and what it makes of them.
+
+Legend: B images, C classes.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from planner.arrays import Floats
+from planner.errors import InputError
+from planner.network import data
+from planner.network.data import Samples
+from planner.network.evaluation import apply_in_batches
+from planner.network.vit import VisionTransformer
+from planner.schema import ModelCard
+
+# An accuracy further below the card's than this, and than chance explains, is that of another preprocessing.
+_MAX_DIFFERENCE, _MAX_DEVIATIONS = 0.05, 4.0
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Calibration images, and which of them the whole model gets right."""
+
+    samples: Samples  # B
+    whole_is_right: Tensor  # (B,)
+
+    def counts(self, num_classes: int) -> tuple[Floats, Floats]:
+        """Return the number of images of each class, and of those that the whole model misclassifies, (C,) each."""
+        labels = self.samples.labels.numpy()
+        wrong = labels[~self.whole_is_right.numpy()]
+        images, errors = (np.bincount(x, minlength=num_classes).astype(np.float64) for x in (labels, wrong))
+        return images, errors
+
+
+def calibrate_whole(card: ModelCard, whole: VisionTransformer) -> Calibration:
+    """Run the whole model over the calibration images.
+
+    Raises:
+        InputError: If the data cannot be used, or the accuracy is far below the card's.
+    """
+    samples = data.load(card, "calibration")
+    is_right = apply_in_batches(whole, samples.images).argmax(1) == samples.labels
+    found, num_images = float(is_right.float().mean()), len(samples)
+    stated = (card.accuracy or {}).get("test")
+    if stated is None:
+        return Calibration(samples, is_right)
+    tolerance = max(_MAX_DIFFERENCE, _MAX_DEVIATIONS * math.sqrt(stated * (1 - stated) / num_images))
+    if found < stated - tolerance:
+        raise InputError(
+            f"card of {card.model!r}: the whole model must be about as accurate on its calibration images as the card "
+            f"says, {100 * stated:.1f} %, got {100 * found:.1f} %; look whether preprocessing, class names and data "
+            "are those of its training."
+        )
+    return Calibration(samples, is_right)

@@ -1,0 +1,205 @@
+"""Solve for an accuracy drop: the lowest retention floors at which the finished plan is predicted to keep it.
+
+Floors protect each class and carry the proof; how high they have to be depends on what all devices' features add, which
+is known when a plan is finished. So the floor of a mean class is bisected, by its log odds: a plan whose predicted loss
+is within the drop asks for lower floors, one that loses more for higher ones, and where there is no plan, lower ones
+again. A floor at which one device alone would keep the drop keeps it for certain, if there is a plan.
+
+What idle devices add is not always free: their features take time on a shared medium and in the fusion. So each plan is
+finished at a few latencies from the least at its floors up, and of all that keep the drop the fastest is taken.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from planner.errors import InfeasibleError, PlannerError, setting
+from planner.rules.accuracy import fleet_retention, stays_within
+from planner.rules.floors import accuracy_model_of, class_floors
+from planner.schema import Plan
+from planner.solver.accuracy_bound import AccuracyBound
+from planner.solver.infeasible.no_plan import no_plan_error
+from planner.solver.optimise import SearchOutcome
+from planner.solver.options import SolveOptions
+from planner.solver.plan import Solution, plan_of
+from planner.solver.problem.build import build_instance
+from planner.solver.problem.clock import Clock
+from planner.solver.problem.instance import Instance
+from planner.solver.solve_at_floors import breaks_limit, search_at_floors
+from planner.units import format_points
+
+# Attempts at most, and the share of the allowed loss above which a lower floor would bring little.
+_MAX_ATTEMPTS, _ENOUGH = 9, 0.97
+# Log odds of the lowest floor and of the highest below 1, and the step at which the bisection ends.
+_LOWEST, _HIGHEST, _PRECISION = -4.6, 9.2, 0.02
+_BISECTION_STEPS = 40
+# Shares by which the latency of a plan at its floors may rise so that more devices help, which lets floors fall.
+_STRETCHES = (0.0, 0.03, 0.1, 0.25)
+_DECIMALS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class _Attempt:
+    """Search at a retention floor: its result, the finished plan if there is one, and whether that keeps the drop."""
+
+    instance: Instance
+    outcome: SearchOutcome
+    solution: Solution | None
+    plan: Plan | None
+    keeps: bool
+
+    @property
+    def loss(self) -> float:
+        """Predicted loss of the plan."""
+        return math.inf if self.plan is None else predicted_loss(self.plan)
+
+    def rank(self) -> tuple[bool, float]:
+        """Return a key that is lowest for the best plan that keeps the drop, or else for the most accurate one."""
+        if self.plan is None or not self.keeps:
+            return True, self.loss
+        return False, self.plan.value
+
+
+def _finished(instance: Instance, outcome: SearchOutcome, solution: Solution) -> _Attempt:
+    plan = plan_of(solution, 0, 0.0)
+    return _Attempt(instance, outcome, solution, plan, _keeps(instance, plan))
+
+
+def predicted_loss(plan: Plan) -> float:
+    """Return the loss that a plan is predicted to have, as a share."""
+    assert plan.predicted_accuracy is not None
+    return plan.predicted_accuracy.loss
+
+
+def predicted_to_lose(plan: Plan) -> str:
+    """Return what a plan is predicted to lose, in words."""
+    return f"predicted to lose {format_points(predicted_loss(plan))}"
+
+
+def keeps_drop(solution: Solution) -> bool:
+    """Return whether the plan of a solution is predicted to keep the accuracy drop of its goal."""
+    return _keeps(solution.instance, plan_of(solution, 0, 0.0))
+
+
+def solve_for_drop(instance: Instance, clock: Clock, options: SolveOptions) -> Solution:
+    """Return the best plan at the lowest floors at which it is predicted to keep the accuracy drop.
+
+    Args:
+        instance: Problem, whose goal has an accuracy drop.
+        clock: Time for all attempts.
+        options: Budget, start and reports.
+
+    Raises:
+        InfeasibleError: If no plan is predicted to keep the drop, or there is none at all.
+        TimeLimitError: If no plan was found in time, though one may exist.
+    """
+    accuracy_model_of(instance.profile)
+    search = _FloorSearch(instance, clock, options)
+    kept = search.run()
+    if kept is None:
+        raise search.error()
+    assert kept.solution is not None
+    if breaks_limit(kept.instance, kept.outcome):
+        raise no_plan_error(kept.instance, kept.outcome, clock, options)
+    goal = instance.goal
+    bound_us = AccuracyBound(instance).least_latency_us(goal.accuracy_drop or 0.0, goal.accuracy_confidence)
+    assert kept.plan is not None
+    return replace(kept.solution, goal_bound_us=min(bound_us or 0, kept.plan.latency_us))
+
+
+def _keeps(instance: Instance, plan: Plan) -> bool:
+    goal, profile = instance.goal, instance.profile
+    assert goal.accuracy_drop is not None
+    retained = fleet_retention(plan.assignments, profile)
+    return stays_within(profile, retained, goal.accuracy_drop, goal.accuracy_confidence)
+
+
+class _FloorSearch:
+    """Bisection of the retention floor of a mean class."""
+
+    def __init__(self, instance: Instance, clock: Clock, options: SolveOptions) -> None:
+        self._instance, self._clock, self._options = instance, clock, options
+        self._attempts: list[_Attempt] = []
+
+    def run(self) -> _Attempt | None:
+        """Return the attempt of the lowest floor that keeps the drop, or None."""
+        alone = self._sufficient(1)
+        first = self._attempt(alone)
+        kept = first if first.keeps else None
+        if first.plan is None and self._attempt(-math.inf).plan is None:
+            return None
+        low, high = _LOWEST, min(alone, _HIGHEST)
+        # Where all devices retain as much as their floors, they keep the drop together at a lower one.
+        num_devices = sum(len(group.names) for group in self._instance.groups)
+        middle = min(self._sufficient(num_devices), high - 4 * _PRECISION)
+        while len(self._attempts) < _MAX_ATTEMPTS and high - low > _PRECISION and not self._clock.expired():
+            if kept is not None and kept.loss >= _ENOUGH * (self._instance.goal.accuracy_drop or 0.0):
+                break
+            found = self._attempt(max(middle, low))
+            if found.keeps:
+                kept, high = min(found, kept or found, key=_Attempt.rank), middle
+            elif found.plan is None:
+                high = middle
+            else:
+                low = middle
+            middle = (low + high) / 2
+        return kept
+
+    def _attempt(self, log_odds: float) -> _Attempt:
+        floor = round(_share(log_odds), _DECIMALS)
+        of = self._instance
+        instance = build_instance(of.profile, of.fleet, of.goal, floor)
+        left = max(1, _MAX_ATTEMPTS - len(self._attempts))
+        clock = self._clock.part(2 * self._clock.left() / (left + 1))
+        may_stretch = of.goal.objective == "latency" and not of.goal.leave_idle
+        outcome, solutions = search_at_floors(instance, clock, self._options, _STRETCHES if may_stretch else (0.0,))
+        found = [_finished(instance, outcome, solution) for solution in solutions]
+        if solutions:
+            self._options = replace(self._options, warm_start=solutions[0].warm_start)
+        # The best that keeps the drop, or else the most accurate.
+        best = min(found, key=_Attempt.rank, default=_Attempt(instance, outcome, None, None, False))
+        self._attempts.append(best)
+        return best
+
+    def _sufficient(self, num_devices: int) -> float:
+        """Return the log odds of the lowest floor that keeps the drop if so many devices retain just their floors."""
+        profile, goal = self._instance.profile, self._instance.goal
+        model, drop = accuracy_model_of(profile), goal.accuracy_drop
+        assert drop is not None
+
+        def keeps(log_odds: float) -> bool:
+            floors = class_floors(model, _share(log_odds))
+            return stays_within(profile, np.tile(floors, (num_devices, 1)), drop, goal.accuracy_confidence)
+
+        if not keeps(_HIGHEST):
+            return math.inf
+        low, high = _LOWEST, _HIGHEST
+        for _ in range(_BISECTION_STEPS):
+            middle = (low + high) / 2
+            low, high = (low, middle) if keeps(middle) else (middle, high)
+        return high
+
+    def error(self) -> PlannerError:
+        """Return the error that says why no plan keeps the drop."""
+        best = min(self._attempts, key=lambda attempt: attempt.loss)
+        missing = [attempt for attempt in self._attempts if attempt.plan is None]
+        # At the lowest floors that have no plan, what stands in the way is least.
+        nearest = min(missing, key=lambda attempt: attempt.instance.retention_floor or 0.0)
+        reason = no_plan_error(nearest.instance, nearest.outcome, self._clock, self._options)
+        if best.plan is None:
+            return reason
+        drop = self._instance.goal.accuracy_drop or 0.0
+        smallest = math.ceil(best.loss * 1000) / 1000
+        return InfeasibleError(
+            f"No plan is predicted to lose at most {format_points(drop)}: the most accurate one found is "
+            f"{predicted_to_lose(best.plan)}, so {setting('max_accuracy_drop', f'{smallest:g}')} has a plan. "
+            f"With floors of {nearest.instance.retention_floor:.2f}: {str(reason).removeprefix('No plan: ')}"
+        )
+
+
+def _share(log_odds: float) -> float:
+    """Return the share with these log odds."""
+    if math.isinf(log_odds):
+        return float(log_odds > 0)
+    return 1 / (1 + math.exp(-log_odds))
