@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO := build/demo
 CHECKED := planner tests benchmarks notebooks docs
 
-.PHONY: demo test test-slow docs profile model bench bench-accuracy bench-importance bench-latency bench-memory bench-prediction bench-solve bench-solve-plots notebooks clean
+.PHONY: demo test test-slow docs profile model bench bench-accuracy bench-importance bench-latency bench-memory bench-solve bench-solve-plots bench-truth notebooks clean
 
 # The main job: a fleet and a trained ViT in; a plan, sub-models and their accuracy out.
 demo: $(VENV)/.ready
@@ -61,9 +61,10 @@ bench-solve-plots: $(VENV)/.ready-report
 bench-latency: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/latency.py
 
-# Is the predicted fused accuracy true? docs/prediction.md (some ten minutes; goes on where it was stopped).
-bench-prediction: $(VENV)/.ready
-	$(BIN)/python -m benchmarks.prediction
+# Is the predicted accuracy true? docs/truth.md (hours with all models; goes on where it was stopped). Other models than
+# the shipped one are looked for in $PLANNER_MODELS or ../shared/models.
+bench-truth: $(VENV)/.ready-dev
+	$(BIN)/python -m benchmarks.truth
 
 # Which importance predicts what classes lose, and which channel groups keep most: docs/importance.md (half an
 # hour; goes on where it was stopped). Fashion-MNIST is read from $PLANNER_DATA or ../shared/data.

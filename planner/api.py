@@ -115,8 +115,9 @@ def what_if(
         seed: Seed of the baselines' random subsets.
 
     Returns:
-        Columns: status, latency_us, change_us, bound_us, gap, bottleneck, devices_used, memory_bytes, energy_mj,
-        lowest_retention, predicted_accuracy, classes_moved, bytes_to_send, reason (why there is no plan), seconds.
+        Columns: status, latency_us, change_us, bound_us (at the plan's retention floors), gap, bottleneck,
+        devices_used, memory_bytes, energy_mj, lowest_retention, predicted_accuracy, goal_bound_us (of any plan within
+        the accuracy drop), classes_moved, bytes_to_send, reason (why there is no plan), seconds.
 
     Raises:
         InputError: If a change is a mistake, before anything is solved.
@@ -151,7 +152,7 @@ def pareto(
     Args:
         plan: The plan that runs today.
         against: Quantity that latency is set against: "accuracy", "memory" or "energy".
-        points: Number of limits of memory or energy to try; of accuracy, all that the profile was calibrated for.
+        points: Number of limits to try; accuracy drops are half a point to twenty.
         jobs: Number of parallel processes, as in `what_if`.
         time_limit_s: Time limit of each point.
         seed: Seed of the baselines' random subsets.
@@ -159,7 +160,7 @@ def pareto(
     Returns:
         Columns: against, limit (the largest accuracy drop; the factor on all memory budgets; the energy limit [mJ]),
         value (the plan's predicted accuracy; the bytes that all devices grant; its energy [mJ]), latency_us,
-        bound_us, gap, status.
+        bound_us (for any plan within the limit), gap, status.
 
     Raises:
         InputError: If the profile or the fleet lacks what is needed.

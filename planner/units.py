@@ -10,7 +10,7 @@ from typing import Literal
 
 OBJECTIVE_NAMES = {
     "latency": "latency",
-    "accuracy": "lowest retention",
+    "accuracy": "predicted accuracy",
     "energy": "energy",
     "devices": "devices",
 }
@@ -157,7 +157,7 @@ def format_objective(objective: str, value: float) -> str:
         return format_time_us(value)
     if objective == "energy":
         return format_energy_mj(value)
-    return f"{value:.3f}" if objective == "accuracy" else f"{value:,.0f}"
+    return format_share(value, 1) if objective == "accuracy" else f"{value:,.0f}"
 
 
 def format_against(against: str, value: float) -> str:

@@ -1,9 +1,7 @@
 """Plans of the tables' rows, or the reasons why there are none.
 
-The baselines prune as little as the latency limit allows, without floors. Ours is solved exactly: the class subsets
-are those of the highest floors that a plan within the limit satisfies, and for them retention is maximised. Floors rise
-with the number of classes as digits' trial plans found; constant ones would let one sub-model of all classes replace
-four.
+The baselines prune as little as the latency limit allows, without floors. Ours is the plan of the highest predicted
+accuracy within the limit.
 """
 
 from dataclasses import dataclass, field, replace
@@ -14,7 +12,7 @@ from typing import Any
 from benchmarks.accuracy import ablations, fleets
 from benchmarks.accuracy.ablations import Subsets
 from benchmarks.accuracy.prepared_subject import PreparedSubject
-from benchmarks.accuracy.settings import BY_COUNT, LIMIT, MAIN_FLEET, SEEDS, SWEEP, Budget
+from benchmarks.accuracy.settings import LIMIT, MAIN_FLEET, SEEDS, SWEEP, Budget
 from benchmarks.accuracy.store import code_hash, result_key
 from planner.errors import InfeasibleError, TimeLimitError
 from planner.executor.bundle import planned_shape
@@ -34,7 +32,8 @@ RECIPE_OF |= {ablations.NO_OTHER: ablations.NO_OTHER, **ablations.OTHER_RECIPES}
 PLANNED_APART = (*BASELINES, ablations.SAME_IMPORTANCE, ablations.ONE_DEVICE, ablations.RANDOM_SUBSETS)
 DRAWN = (*BASELINES, ablations.RANDOM_SUBSETS)
 
-_CODE = ("planner/solver/**/*.py", "planner/rules/cost.py", "planner/rules/floors.py", "benchmarks/accuracy/plans.py")
+_RULES = tuple(f"planner/rules/{name}.py" for name in ("accuracy", "cost", "floors"))
+_CODE = ("planner/solver/**/*.py", *_RULES, "benchmarks/accuracy/plans.py")
 
 
 @dataclass(frozen=True)
@@ -81,13 +80,7 @@ def plan_case(prepared: PreparedSubject, case: Case) -> PlannedCase:
     case_of_plan = _case_of_plan(case)
     fleet = prepared.fleet(case_of_plan.fleet)
     content = prepared.profile.model_dump(mode="json", exclude={"provenance"})
-    options = [
-        case_of_plan.row,
-        str(case.limit),
-        case_of_plan.seed,
-        prepared.budget.levels,
-        prepared.budget.level_seconds,
-    ]
+    options = [case_of_plan.row, str(case.limit), case_of_plan.seed, prepared.budget.solve_seconds]
     path = prepared.folder / "plans" / f"{result_key(content, sha256_of(fleet), options, code_hash(_CODE))}.json"
     failed = path.with_suffix(".txt")
     if not path.exists() and not failed.exists():
@@ -113,16 +106,16 @@ def _plan(prepared: PreparedSubject, case: Case, fleet: Fleet) -> Plan:
     if case.row in BASELINES:
         return baseline_plan(prepared.profile, fleet, BASELINES[case.row], limit_us, case.seed)
     if case.row == ablations.SAME_IMPORTANCE:
-        return max_retention_plan(ablations.with_mean_importance(prepared.profile), fleet, limit_us, prepared.budget)
+        return accurate_plan(ablations.with_mean_importance(prepared.profile), fleet, limit_us, prepared.budget)
     if case.row == OURS:
-        return max_retention_plan(prepared.profile, fleet, limit_us, prepared.budget)
+        return accurate_plan(prepared.profile, fleet, limit_us, prepared.budget)
     ours = plan_case(prepared, replace(case, row=OURS)).plan
     if ours is None:
         raise InfeasibleError("No plan of ours to change.")
     if case.row == ablations.ONE_DEVICE:
         return ablations.on_one_device(ours)
     subsets = ablations.random_subsets(ours, case.seed)
-    return _fill_to_limit(prepared.profile, fleet, limit_us, prepared.budget, subsets)
+    return accurate_plan(prepared.profile, fleet, limit_us, prepared.budget, subsets)
 
 
 def baseline_plan(profile: Profile, fleet: Fleet, method: str, limit_us: int, seed: int) -> Plan:
@@ -158,53 +151,25 @@ def kept_share(profile: Profile, a: Assignment) -> float:
     return min(heads, sum(map(len, a.kept_channel_groups)) / sum(map(len, profile.channel_groups)))
 
 
-def max_retention_plan(profile: Profile, fleet: Fleet, limit_us: int, budget: Budget) -> Plan:
-    """Return the plan with the highest feasible floors, its sub-models then enlarged up to the latency limit.
+def accurate_plan(
+    profile: Profile, fleet: Fleet, limit_us: int, budget: Budget, subsets: Subsets | None = None
+) -> Plan:
+    """Return the plan of the highest predicted accuracy within the latency limit.
 
     Args:
-        profile: The profile, to which floors of all levels are added.
+        profile: A profile with an accuracy model.
         fleet: The devices.
         limit_us: The latency limit [us].
-        budget: Number of levels, and the time limit for each.
+        budget: Time limit of the solver.
+        subsets: Class subset of each device; any unless given.
 
     Raises:
-        InfeasibleError: If there is no plan at the lowest level.
+        InfeasibleError: If there is no plan within the limit.
     """
-    raised, best = with_levels(profile, budget.levels), None
-    # Bisection over the levels: `low` is feasible, everything above `high` is not.
-    low, high, min_us = 0, budget.levels, 0
-    while low < high:
-        level = (low + high + 1) // 2
-        # No limit in the goal: the minimal latency tells as much, and saves explaining why a limit is infeasible.
-        goal = {"max_accuracy_drop": _drop(level, budget.levels), "leave_out": [fleets.GATEWAY]}
-        try:
-            plan = solve(
-                raised, fleet, Goal.model_validate(goal), SolveOptions(time_limit_s=budget.level_seconds, start=best)
-            )
-        except (InfeasibleError, TimeLimitError):
-            high = level - 1
-            continue
-        if plan.latency_us <= limit_us:
-            best, low = plan, level
-        else:
-            high, min_us = level - 1, plan.latency_us
-    if best is None:
-        raise InfeasibleError(f"No plan within {limit_us} us: at the lowest floors the best takes {min_us} us.")
-    filled = _fill_to_limit(profile, fleet, limit_us, budget, {a.device: a.classes for a in best.assignments})
-    # Within the time limit, the solver may not find one with more retention.
-    return max(filled, best, key=lambda plan: plan.lowest_retention)
-
-
-def _fill_to_limit(profile: Profile, fleet: Fleet, limit_us: int, budget: Budget, subsets: Subsets) -> Plan:
-    """Return a plan of these class subsets with the lowest retention maximised within the latency limit."""
-    goal = {
-        "objective": "accuracy",
-        "min_retention": 0.0,
-        "max_latency_ms": limit_us / 1000,
-        "leave_out": [fleets.GATEWAY],
-        **_pinned_subsets(subsets),
-    }
-    return solve(profile, fleet, Goal.model_validate(goal), SolveOptions(time_limit_s=budget.level_seconds))
+    goal = {"objective": "accuracy", "max_latency_ms": limit_us / 1000, "leave_out": [fleets.GATEWAY]}
+    demands = {} if subsets is None else _pinned_subsets(subsets)
+    options = SolveOptions(time_limit_s=budget.solve_seconds)
+    return solve(profile, fleet, Goal.model_validate(goal | demands), options)
 
 
 def _pinned_subsets(subsets: Subsets) -> dict[str, Any]:
@@ -213,24 +178,6 @@ def _pinned_subsets(subsets: Subsets) -> dict[str, Any]:
     pinned = {name: [device for device, classes in subsets.items() if name in classes] for name in names}
     forbidden = {name: [d for d in subsets if d not in devices] for name, devices in pinned.items()}
     return {"pin": pinned, "forbid": forbidden}
-
-
-def with_levels(profile: Profile, levels: int) -> Profile:
-    """Return the profile with floors of every level: level i requires i / levels of a class alone on a device."""
-    rows = [
-        {
-            "max_accuracy_drop": _drop(level, levels),
-            "by_count": [min(1.0, level / levels * share / BY_COUNT[0]) for share in BY_COUNT],
-            "class_need": [1.0] * len(profile.classes),
-        }
-        for level in range(1, levels + 1)
-    ]
-    return Profile.model_validate(profile.model_dump() | {"recovery": rows, "fused_accuracy": None})
-
-
-def _drop(level: int, levels: int) -> float:
-    """Return the accuracy drop that stands for a level: an identifier, not a prediction."""
-    return 1 - level / levels
 
 
 def shapes_of(prepared: PreparedSubject, plan: Plan) -> list[Shape]:

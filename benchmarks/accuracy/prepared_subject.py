@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from benchmarks.accuracy import fleets, timing
-from benchmarks.accuracy.settings import IMPORTANCE_IMAGES, Budget
+from benchmarks.accuracy.settings import IMPORTANCE_IMAGES, PROFILE_MINUTES, Budget
 from benchmarks.accuracy.store import code_hash, result_key
 from benchmarks.accuracy.subjects import DIGITS, cache_folder
 from planner.library import load_profile
@@ -93,15 +93,16 @@ def prepare_subject(subject: str, card_path: Path, budget: Budget, progress: Pro
 
 
 def _profile_without_table(subject: str, card: ModelCard, card_path: Path) -> Profile:
-    """Return a profile without trial plans; that of digits is shipped."""
+    """Return a profile with the times of this machine alone; that of digits is shipped."""
     if subject == DIGITS:
         return load_profile("digits-vit")
     # Imported here, since it needs fvcore, which takes a while to import.
-    from planner.profiler.build import ProfileOptions, build_profile
+    from planner.profiler.build import build_profile
+    from planner.profiler.options import ProfileOptions
 
-    key = result_key(card.weights_sha256, IMPORTANCE_IMAGES, code_hash(_PROFILER))
+    key = result_key(card.weights_sha256, IMPORTANCE_IMAGES, PROFILE_MINUTES, code_hash(_PROFILER))
     path = results_folder(subject) / f"profile-{key}.json"
     if not path.exists():
-        options = ProfileOptions(images_per_class=IMPORTANCE_IMAGES, num_trials=0)
+        options = ProfileOptions(minutes=PROFILE_MINUTES, images_per_class=IMPORTANCE_IMAGES)
         write_document(path, build_profile(str(card_path), path.with_suffix(""), options))
     return read_document(path, Profile)

@@ -23,19 +23,16 @@ class Budget:
     epochs: int
     # Maximum of training images of each class; None for all.
     per_class: int | None
-    # Number of floor levels, over which ours is found by bisection, and the time limit for each [s].
-    levels: int = 32
-    level_seconds: float = 2.0
+    # Time limit of the solver for each of our plans [s].
+    solve_seconds: float = 30.0
     # Number of probes for the latency table.
     networks: int = NUM_NETWORKS
 
 
 BUDGETS = {DIGITS: Budget(20, None), FASHION: Budget(2, 2000), CIFAR: Budget(2, 2500)}
-SMALL = Budget(2, 60, levels=8, level_seconds=2.0, networks=16)
-# Floors by the number of classes on a device, from digits' trial plans at a drop of 2 points.
-BY_COUNT = (0.499, 0.576, 0.625, 0.662, 0.692, 0.716, 0.738, 0.759, 0.778, 0.796)
-# Images of each class, for the importance.
-IMPORTANCE_IMAGES = 300
+SMALL = Budget(2, 60, solve_seconds=5.0, networks=16)
+# Images of each class, for the importance, and minutes of a profile.
+IMPORTANCE_IMAGES, PROFILE_MINUTES = 300, 60.0
 
 # Targets: points below the whole model at `LIMIT`, points above the baselines there, share of their latency.
 NEAR_POINTS, AHEAD_POINTS, SHARE_OF_LATENCY = 1.0, 2.0, 0.7

@@ -46,25 +46,21 @@ class DirectResult:
 def solve_by_cp_sat(
     profile: Profile,
     fleet: Fleet,
-    goal: Goal | None = None,
+    goal: Goal,
     *,
     time_limit_s: float = TIME_LIMIT_S,
     num_workers: int = 8,
 ) -> DirectResult:
     """Solve the direct model with CP-SAT; the time limit is for solving alone."""
-    return _solve(profile, fleet, goal or Goal(), cp_sat, time_limit_s, num_workers)
+    return _solve(profile, fleet, goal, cp_sat, time_limit_s, num_workers)
 
 
-def solve_by_highs(
-    profile: Profile, fleet: Fleet, goal: Goal | None = None, *, time_limit_s: float = TIME_LIMIT_S
-) -> DirectResult:
+def solve_by_highs(profile: Profile, fleet: Fleet, goal: Goal, *, time_limit_s: float = TIME_LIMIT_S) -> DirectResult:
     """Solve the direct model with HiGHS; the time limit is for solving alone."""
-    return _solve(profile, fleet, goal or Goal(), highs, time_limit_s, 1)
+    return _solve(profile, fleet, goal, highs, time_limit_s, 1)
 
 
-def min_latency_us(
-    profile: Profile, fleet: Fleet, goal: Goal | None = None, *, time_limit_s: float = TIME_LIMIT_S
-) -> int | None:
+def min_latency_us(profile: Profile, fleet: Fleet, goal: Goal, *, time_limit_s: float = TIME_LIMIT_S) -> int | None:
     """Return the minimal latency of any plan, or None if there is none: an oracle that asks both solvers.
 
     Each solver was seen to be wrong in about one of a thousand of these models, then claiming that nothing better
@@ -111,7 +107,7 @@ def _solve(
 
 def _check_is_plain(fleet: Fleet, goal: Goal) -> None:
     # Floors are part of the plain problem; the use of slack and the method do not change the minimal latency.
-    allowed = {"max_accuracy_drop", "min_retention", "leave_idle", "method"}
+    allowed = {"min_retention", "leave_idle", "method"}
     if goal.model_dump(exclude=allowed) != Goal().model_dump(exclude=allowed):
         raise ValueError(f"goal must be plain, with no more than floors, got {goal}")
     if media_us_per_byte(fleet):

@@ -2,31 +2,29 @@
 
 Minimal latency, one width and precision for each device, no shared media, no demands besides floors.
 
-Sets: devices d, classes c, units u (heads and channel groups) in half-blocks h, counts of classes k.
+Sets: devices d, classes c, units u (heads and channel groups) in half-blocks h.
 
-Parameters: importance I_cu [parts per billion]; need r_ck of class c beside k - 1 others, r_c its minimum over k; for
-each device the times t_u of units, s_h of a half-block that keeps any, f of the fixed part, p of the path (in ticks,
-`ticks` to the microsecond), weights w_u and activations a_u of units, and the free bytes M (in grains, the largest unit
-of which all sizes are multiples).
+Parameters: importance I_cu and need r_c [parts per billion]; for each device the times t_u of units, s_h of a half-
+block that keeps any, f of the fixed part, p of the path (in ticks, `ticks` to the microsecond), weights w_u and
+activations a_u of units, and the free bytes M (in grains, the largest unit of which all sizes are multiples).
 
 Variables
     x_dc   d serves c                       binary
     y_du   u is kept on d                   binary
-    n_dk   d serves k classes, k = 0..C     binary
+    i_d    d is idle                        binary
     A_d    peak activations [grains]        integer
     q_dh   h keeps a unit on d              binary, where s_h > 0
     T, F   slowest device, fusion [us]      integer
 
 Constraints
     (1) sum_d x_dc >= 1                                                    for each c
-    (2) sum_k n_dk = 1,  sum_c x_dc = sum_k k n_dk                         for each d
-    (3) if x_dc: sum_u I_cu y_du >= sum_k r_ck n_dk                        for each d, c
-    (4) sum_u I_cu y_du >= r_c x_dc                                        for each d, c; tightens (3)
-    (5) sum_u w_u y_du + A_d <= M_d,  A_d >= sum_{u of h} a_u y_du         for each d, h
-    (6) q_dh >= y_du                                                       for u of h
-    (7) ticks T >= (p + f) (1 - n_d0) + sum_u t_u y_du + sum_h s_h q_dh    for each d
-    (8) F >= time to fuse the features of sum_d (1 - n_d0) devices
-    (9) y_da >= 1 - n_d0                                                   for each d, a the anchor head
+    (2) x_dc <= 1 - i_d,  sum_c x_dc >= 1 - i_d                            for each d, c
+    (3) sum_u I_cu y_du >= r_c x_dc                                        for each d, c
+    (4) sum_u w_u y_du + A_d <= M_d,  A_d >= sum_{u of h} a_u y_du         for each d, h
+    (5) q_dh >= y_du                                                       for u of h
+    (6) ticks T >= (p + f) (1 - i_d) + sum_u t_u y_du + sum_h s_h q_dh     for each d
+    (7) F >= time to fuse the features of sum_d (1 - i_d) devices
+    (8) y_da >= 1 - i_d                                                    for each d, a the anchor head
 
 Objective: minimise T + F
 """
@@ -75,9 +73,9 @@ class Formulation:
 
     @property
     def nonzeros(self) -> int:
-        """Approximate number of coefficients of the model: (3) and (4) have nearly all of them."""
+        """Approximate number of coefficients of the model: (3) has nearly all of them."""
         C, U = len(self.profile.classes), len(self.units)
-        return len(self.devices) * (C * (2 * U + C + 5) + 5 * U + 2 * C)
+        return len(self.devices) * (C * (U + 5) + 5 * U)
 
     def build(self) -> LinearModel:
         """Return the whole model."""
@@ -86,47 +84,40 @@ class Formulation:
         (T,) = model.variables(1, max((self._max_us(device) for device in self.devices), default=0))
         self.x = [model.variables(C) for _ in self.devices]
         self.y = [model.variables(len(self.units)) for _ in self.devices]
-        n = [model.variables(C + 1) for _ in self.devices]
+        idle = model.variables(len(self.devices))
         for c in range(C):
             model.at_least(1, [x[c] for x in self.x], [1] * len(self.x))  # (1)
         anchor = self.profile.depth - 1, True, anchor_head(self.profile)
-        needs: dict[tuple[float, ...], list[list[int]]] = {}
-        for device, x, y, n_d in zip(self.devices, self.x, self.y, n, strict=True):
-            max_retention = device.widths[0].max_retention
-            if max_retention not in needs:
-                needs[max_retention] = self._needs(max_retention)
-            model.equal(1, n_d, [1] * (C + 1))  # (2)
-            model.equal(0, [*x, *n_d], [*[1] * C, *(-k for k in range(C + 1))])
-            for c, need in enumerate(needs[max_retention]):
-                row = self.importance[c]
-                model.at_least(0, [*y, *n_d[1:]], [*row, *(-r for r in need)], x[c], -max(need))  # (3)
-                model.at_least(0, [*y, x[c]], [*row, -min(need)])  # (4)
+        for device, x, y, i in zip(self.devices, self.x, self.y, idle, strict=True):
+            model.at_least(1, [*x, i], [1] * (C + 1))  # (2)
+            for c, need in enumerate(self._needs(device.widths[0].max_retention)):
+                model.at_most(1, [x[c], i], [1, 1])  # (2)
+                model.at_least(0, [*y, x[c]], [*self.importance[c], -need])  # (3)
             for u in [u for u, unit in enumerate(self.units) if unit == anchor]:
-                model.at_least(1, [y[u], n_d[0]], [1, 1])  # (9)
+                model.at_least(1, [y[u], i], [1, 1])  # (8)
             self._memory(model, device, y)
-            self._time(model, device, y, n_d[0], T)
-        F = self._fusion(model, [n_d[0] for n_d in n])
+            self._time(model, device, y, i, T)
+        F = self._fusion(model, idle)
         model.objective = [T, F]
         return model
 
-    def _needs(self, max_retention: Sequence[float]) -> list[list[int]]:
-        """Return the importance that each class needs beside k - 1 others, [c][k - 1]."""
-        floor = floors_of(self.profile, self.goal)
-        C = range(len(self.profile.classes))
+    def _needs(self, max_retention: Sequence[float]) -> list[int]:
+        """Return the importance that each class needs."""
 
-        def scaled_need(c: int, k: int) -> int:
+        def scaled_need(floor: float, share: float) -> int:
             # Half of the check's tolerance, as in the planner's solver.
-            min_retention = floor.of(c, k) - RETENTION_TOLERANCE / 2
+            min_retention = floor - RETENTION_TOLERANCE / 2
             if min_retention <= 0:
                 return 0
             # A need of 2 is more than all units have.
-            need = min_retention / max_retention[c] if max_retention[c] > 0 else 2.0
+            need = min_retention / share if share > 0 else 2.0
             return math.ceil(min(2.0, need) * _IMPORTANCE_SCALE)
 
-        return [[scaled_need(c, k + 1) for k in C] for c in C]
+        floors = floors_of(self.profile, self.goal, None).tolist()
+        return [scaled_need(floor, share) for floor, share in zip(floors, max_retention, strict=True)]
 
     def _memory(self, model: LinearModel, device: DeviceCost, y: list[int]) -> None:
-        """Add (5)."""
+        """Add (4)."""
         width = device.widths[0].width
         free = _free_bytes(device)
         per_unit = {True: rational(width.head_activation_bytes), False: rational(width.channel_activation_bytes)}
@@ -146,7 +137,7 @@ class Formulation:
             model.at_least(0, [peak, *(y[u] for u in members)], [1, *(-a for a in row)])
 
     def _time(self, model: LinearModel, device: DeviceCost, y: list[int], idle: int, T: int) -> None:
-        """Add (6) and (7)."""
+        """Add (5) and (6)."""
         ticks, fixed, per_unit, switches = self._times(device)
         variables, coefficients = [T, idle, *y], [ticks, fixed, *(-t for t in per_unit)]
         for (_, is_head), members in self.halves:
@@ -159,7 +150,7 @@ class Formulation:
         model.at_least(fixed, variables, coefficients)
 
     def _fusion(self, model: LinearModel, idle: list[int]) -> int:
-        """Add (8) and return F."""
+        """Add (7) and return F."""
         rate, hidden = cost.aggregator_rate(self.fleet), self.profile.fusion_hidden
         dims = [device.widths[0].width.embed_dim for device in self.devices]
         (F,) = model.variables(1, cost.fusion_us(self.profile, rate, sum(dims)))

@@ -22,7 +22,7 @@ import numpy as np
 
 from planner.arrays import Floats
 from planner.library import load_fleet, load_profile
-from planner.schema import Fleet, Profile
+from planner.schema import Fleet, Goal, Profile
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -30,6 +30,9 @@ DEPTH, EMBED_DIM, NUM_TOKENS, HIDDEN_DIM, PATCH_VALUES = 12, 768, 197, 3072, 16 
 INPUT_BYTES, FEATURE_BYTES = 224 * 224 * 3, 4
 NORM_MACS_PER_ELEMENT = 5
 RUNTIME_OVERHEAD_BYTES = 80 * 1024**2
+# Retention floor of all classes.
+MIN_RETENTION = 0.7
+GOAL = Goal(min_retention=MIN_RETENTION)
 # The fleet's memory suffices for more classes than there are, since subsets do not divide evenly.
 MEMORY_SLACK = 1.4
 _CLASS_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
@@ -89,8 +92,6 @@ class SyntheticModel:
         self.size = size
         rng = np.random.default_rng([size.seed, size.num_classes])
         self.importance = _importance(size, rng)  # (C, L, heads then groups)
-        self.by_count = [min(1.0, 0.54 + 0.075 * math.log2(n)) for n in range(1, size.num_classes + 1)]
-        self.class_need = np.clip(rng.normal(1, 0.1, size.num_classes), 0.8, 1.25).round(3)
         head_dim = EMBED_DIM // size.num_heads
         N, E = NUM_TOKENS, EMBED_DIM
         self.head_macs = 4 * N * E * head_dim + 2 * N * N * head_dim
@@ -142,9 +143,6 @@ class SyntheticModel:
                     "heads": self.importance[:, :, : size.num_heads].tolist(),
                     "channel_groups": self.importance[:, :, size.num_heads :].tolist(),
                 },
-                "recovery": [
-                    {"max_accuracy_drop": 0.02, "by_count": self.by_count, "class_need": self.class_need.tolist()}
-                ],
             }
         )
 
@@ -173,8 +171,7 @@ class SyntheticModel:
         mean_bytes: dict[int, float] = {}
         for n in (n for n in _CLASS_COUNTS if n <= self.size.num_classes):
             drawn = [rng.choice(self.size.num_classes, n, replace=False) for _ in range(3)]
-            floors = [np.minimum(1.0, self.by_count[n - 1] * self.class_need[classes]) for classes in drawn]
-            covers = [_greedy_cover_bytes(shares[c], f, self.unit_bytes) for c, f in zip(drawn, floors, strict=True)]
+            covers = [_greedy_cover_bytes(shares[classes], self.unit_bytes) for classes in drawn]
             mean_bytes[n] = float(np.mean(covers))
         return mean_bytes
 
@@ -198,9 +195,9 @@ def _importance(size: Size, rng: np.random.Generator) -> Floats:
     return np.asarray((shares / shares.sum(axis=(1, 2), keepdims=True)).round(9), dtype=np.float64)
 
 
-def _greedy_cover_bytes(shares: Floats, floors: Floats, unit_bytes: Floats) -> float:
+def _greedy_cover_bytes(shares: Floats, unit_bytes: Floats) -> float:
     """Return the bytes of a greedy cover: units by missing importance per byte, until all floors are met."""
-    missing, free, total = floors.copy(), np.ones(len(unit_bytes), dtype=bool), 0.0
+    missing, free, total = np.full(len(shares), MIN_RETENTION), np.ones(len(unit_bytes), dtype=bool), 0.0
     while missing.max() > 1e-9 and free.any():
         gain = np.minimum(shares, missing[:, None]).sum(axis=0) / unit_bytes * free
         best = int(gain.argmax())

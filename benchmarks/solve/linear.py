@@ -20,14 +20,12 @@ _TOLERANCE = 1e-7
 
 @dataclass(frozen=True)
 class Constraint:
-    """Constraint lower <= sum of coefficients x variables <= upper, enforced if `when` is 1 (None: always)."""
+    """Constraint lower <= sum of coefficients x variables <= upper."""
 
     variables: Sequence[int]
     coefficients: Sequence[int]
     lower: int | None
     upper: int | None
-    when: int | None
-    min_activity: int
 
 
 @dataclass
@@ -44,24 +42,13 @@ class LinearModel:
         self.uppers += [upper] * count
         return list(range(first, first + count))
 
-    def at_least(
-        self,
-        lower: int,
-        variables: Sequence[int],
-        coefficients: Sequence[int],
-        when: int | None = None,
-        min_activity: int = 0,
-    ) -> None:
-        """Add a lower bound; with `when`, the sum must be at least `min_activity` for all values of the variables."""
-        self.constraints.append(Constraint(variables, coefficients, lower, None, when, min_activity))
+    def at_least(self, lower: int, variables: Sequence[int], coefficients: Sequence[int]) -> None:
+        """Add a lower bound."""
+        self.constraints.append(Constraint(variables, coefficients, lower, None))
 
     def at_most(self, upper: int, variables: Sequence[int], coefficients: Sequence[int]) -> None:
         """Add an upper bound."""
-        self.constraints.append(Constraint(variables, coefficients, None, upper, None, 0))
-
-    def equal(self, value: int, variables: Sequence[int], coefficients: Sequence[int]) -> None:
-        """Add an equation."""
-        self.constraints.append(Constraint(variables, coefficients, value, value, None, 0))
+        self.constraints.append(Constraint(variables, coefficients, None, upper))
 
 
 @dataclass(frozen=True)
@@ -87,9 +74,7 @@ def cp_sat(model: LinearModel, time_limit_s: float, num_workers: int = 8) -> Sol
         total = cp_model.LinearExpr.weighted_sum(members, list(constraint.coefficients))
         lower = -largest if constraint.lower is None else constraint.lower
         upper = largest if constraint.upper is None else constraint.upper
-        row = cp.add_linear_constraint(total, lower, upper)
-        if constraint.when is not None:
-            row.only_enforce_if(variables[constraint.when])
+        cp.add_linear_constraint(total, lower, upper)
     cp.minimize(cp_model.LinearExpr.sum([variables[v] for v in model.objective]))
     solver = cp_model.CpSolver()
     solver.parameters.max_time_in_seconds = max(0.01, time_limit_s)
@@ -117,11 +102,6 @@ def highs(model: LinearModel, time_limit_s: float, num_workers: int = 1) -> Solu
         row = mip.add_linear_constraint(lb=lower, ub=math.inf if constraint.upper is None else scale * constraint.upper)
         for v, c in zip(constraint.variables, constraint.coefficients, strict=True):
             row.set_coefficient(variables[v], scale * c)
-        if constraint.when is not None:
-            assert constraint.lower is not None
-            big_m = scale * (constraint.lower - constraint.min_activity)
-            row.set_coefficient(variables[constraint.when], -big_m)
-            row.lower_bound = lower - big_m
     mip.minimize(mathopt.fast_sum(variables[v] for v in model.objective))
     parameters = mathopt.SolveParameters(
         time_limit=datetime.timedelta(seconds=max(0.01, time_limit_s)), relative_gap_tolerance=0.0

@@ -73,10 +73,10 @@ def _without(today: "Today", plan: "Plan", profile: "Profile", fleet: "Fleet", w
 
 
 def _fronts(today: "Today", profile: "Profile", workers: "Executor") -> "list[pd.DataFrame]":
-    """Return latency against accuracy, where the profile says what an accuracy drop allows."""
+    """Return latency against accuracy, where the profile predicts it."""
     from planner.whatif import pareto
 
-    if not profile.recovery:
+    if profile.accuracy_model is None:
         return []
     with terminal.counting("latency against accuracy") as on_row:
         return [pareto(today, "accuracy", workers=workers, on_row=on_row)]

@@ -3,13 +3,17 @@
 import shutil
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from planner.cli import terminal
 from planner.cli.app import command, refuse_folder
 from planner.cli.options import Json, Seed
+from planner.units import count_noun
+
+if TYPE_CHECKING:
+    from planner.profiler.budget import ProfileBudget
 
 
 class ImportanceName(str, Enum):
@@ -66,6 +70,7 @@ def profile(
         return
     from planner.profiler.build import build_profile
     from planner.profiler.options import ProfileOptions, Stage
+    from planner.report.profile_text import prediction_lines
     from planner.schema import to_json, write_document
     from planner.workers import make_executor
 
@@ -83,14 +88,30 @@ def profile(
                 tasks[stage.name] = progress.add_task(stage.name)
             progress.update(tasks[stage.name], completed=stage.done, total=stage.total)
 
+        def on_budget(budget: "ProfileBudget") -> None:
+            progress.console.print(_extent(budget, trial_plans), highlight=False)
+
         with make_executor(jobs) as workers:
-            built = build_profile(model, work, options, on_stage, workers)
+            built = build_profile(model, work, options, on_stage, workers, on_budget)
     if out is None:
         typer.echo(to_json(built), nl=False)
     else:
         write_document(out, built)
         typer.echo(f"{out}: profile of {built.model}.")
+    for line in prediction_lines(built):
+        typer.echo(line, err=True)
     shutil.rmtree(work, ignore_errors=True)
+
+
+def _extent(budget: "ProfileBudget", trial_plans: int) -> str:
+    """Return what fits into the time, in a line of at most 80 columns."""
+    text = (
+        f"{count_noun(budget.minutes, 'minute')}: at most {count_noun(budget.images_per_class, 'image')} of each class"
+    )
+    if not trial_plans:
+        return f"{text}, no trial plans."
+    retrained = f" of {count_noun(budget.epochs, 'epoch')}" if budget.epochs else ", not retrained"
+    return f"{text} and {count_noun(trial_plans, 'trial plan')}{retrained}."
 
 
 def _show(name: str, json: bool) -> None:

@@ -53,8 +53,9 @@ def execute(
 
     Example: planner execute plan.json --out bundle/ --minutes 10
     """
+    from planner.executor.bundle import bundle_manifest
     from planner.executor.execute import execute_plan
-    from planner.executor.recovery_steps import warning
+    from planner.executor.recovery_steps import warnings
     from planner.executor.trainers import make_trainer
     from planner.library import load_profile, read_plan
     from planner.report.recovery_text import recovery_table
@@ -93,7 +94,7 @@ def execute(
         )
     if steps:
         terminal.console().print(recovery_table(steps))
-    if (doubt := warning(steps, loaded)) is not None:
+    for doubt in warnings(steps, loaded, bundle_manifest(out).epochs):
         typer.echo(f"Warning: {doubt}", err=True)
     typer.echo(f"{out}: bundle of {len(loaded.assignments)} sub-models and their fusion.")
 

@@ -20,14 +20,18 @@ def console() -> "Console":
 
 
 def progress() -> "Progress":
-    """Return progress bars with the time left."""
+    """Return progress bars with the time left; a line a minute where stderr is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    from planner.cli.progress_lines import ProgressLines
+
     console = Console(stderr=True)
+    if not sys.stderr.isatty():
+        return ProgressLines(console)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     # Steps may be minutes apart, so the time left is estimated from the last hour.
-    return Progress(*columns, console=console, disable=not sys.stderr.isatty(), speed_estimate_period=3600)
+    return Progress(*columns, console=console, speed_estimate_period=3600)
 
 
 @contextmanager

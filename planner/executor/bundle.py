@@ -88,15 +88,24 @@ def write_bundle(
     write_text(out / MANIFEST, to_json(manifest))
 
 
+def bundle_manifest(path: Path) -> Manifest:
+    """Read a bundle's manifest alone.
+
+    Raises:
+        InputError: If the bundle is unfinished.
+    """
+    if not (path / MANIFEST).exists():
+        raise InputError(f"{path}: must be a bundle, got no {MANIFEST}; if planner execute was stopped, run it again.")
+    return read_document(path / MANIFEST, Manifest)
+
+
 def read_bundle(path: Path) -> Bundle:
     """Read a bundle.
 
     Raises:
         InputError: If it is unfinished, or a file is missing, changed or not what the plan says.
     """
-    if not (path / MANIFEST).exists():
-        raise InputError(f"{path}: must be a bundle, got no {MANIFEST}; if planner execute was stopped, run it again.")
-    manifest = read_document(path / MANIFEST, Manifest)
+    manifest = bundle_manifest(path)
     for file, expected in manifest.sha256.items():
         if (path / file).is_symlink() or not (path / file).resolve().is_relative_to(path.resolve()):
             raise InputError(f"{path / MANIFEST}: files must lie in the bundle, got {file!r}.")

@@ -1,4 +1,8 @@
-"""Accuracies on validation images after each step of a recovery, and a warning where the end is far below the plan."""
+"""Accuracies on validation images after each step of a recovery, and warnings where the plan's prediction fails.
+
+A prediction fails where the result is far below its interval, and says little where the run has trained for less than
+it holds for.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from planner.executor.bundle import METRICS
-from planner.schema import Plan
-from planner.units import format_share
+from planner.schema import Plan, PredictedAccuracy
+from planner.units import count_noun, format_share
 
-# A result is far below the plan if it lacks more than so many of the prediction's errors, and more than this share.
+# A result is far below the plan if it is so much below the prediction's interval.
 _FAR_SHARE = 0.05
 
 
@@ -51,17 +55,37 @@ def _steps(epochs: Sequence[Mapping[str, Any]]) -> TrainingSteps:
     return TrainingSteps(start["training"], start["accuracy_as_cut"], start["held_accuracy"], trained)
 
 
-def warning(steps: Sequence[TrainingSteps], plan: Plan) -> str | None:
-    """Return a warning if the fused accuracy on validation images is far below what the plan promises."""
+def warnings(steps: Sequence[TrainingSteps], plan: Plan, epochs: float) -> list[str]:
+    """Return a sentence for each reason to doubt that the plan's predicted accuracy is reached.
+
+    Args:
+        steps: Accuracies of the run; none if they are not known.
+        plan: The plan that was executed.
+        epochs: Budget of the run.
+    """
+    predicted = plan.predicted_accuracy
+    if predicted is None:
+        return []
+    found = [] if (reached := _reached(steps)) is None else _far_below(reached, predicted)
+    if epochs < predicted.epochs:
+        found.append(
+            f"the prediction is for {count_noun(predicted.epochs, 'epoch')} of retraining; this run had {epochs:g}."
+        )
+    return found
+
+
+def _reached(steps: Sequence[TrainingSteps]) -> float | None:
+    """Return the fused accuracy at the end; None if it is not known."""
     if not steps:
         return None
-    fused, promise = steps[-1], plan.predicted_accuracy
-    reached = fused.start if fused.trained is None else fused.trained
-    if promise is None or reached is None:
-        return None
-    if promise.low - reached <= _FAR_SHARE:
-        return None
-    return (
-        f"the fused accuracy is {format_share(reached, 1)} on validation images, the plan promised "
-        f"{format_share(promise.accuracy, 1)}: train longer, or ask for a smaller drop of accuracy, before you deploy."
-    )
+    return steps[-1].start if steps[-1].trained is None else steps[-1].trained
+
+
+def _far_below(reached: float, predicted: PredictedAccuracy) -> list[str]:
+    if predicted.low - reached <= _FAR_SHARE:
+        return []
+    accuracy, low, high = (format_share(x, 1) for x in (predicted.accuracy, predicted.low, predicted.high))
+    return [
+        f"the fused accuracy is {format_share(reached, 1)} on validation images, the plan predicts {accuracy} ({low} "
+        f"to {high}): train longer, or ask for a smaller drop of accuracy, before you deploy."
+    ]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from planner.network.data import Jitter, Samples
-from planner.network.distillation_data import NUM_COPIES, DistillationData, make_distillation_data, split_validation
+from planner.network.distillation_data import DistillationData, copies_for, make_distillation_data, split_validation
 from planner.network.recipes import Recipe, RecoveryTask
 from planner.network.surgery import cut
 from planner.network.training import TrainingTask, run_epoch
@@ -69,7 +69,8 @@ class TimedRecipe:
     copy_seconds: float
     # Times of the start and of an epoch with all images, by call and position [s].
     times: Sequence[Sequence[EpochTimes]]
-    max_copies: int
+    # Without a jitter there is one copy of each image, whatever the epochs.
+    has_copies: bool
 
     def training_times(self, epochs: float) -> TrainingTimes:
         """Return the trainings of the recipe with a budget of this many epochs."""
@@ -84,7 +85,7 @@ class TimedRecipe:
 
     def overhead_seconds(self, epochs: float) -> float:
         """Return the time of everything but trainings [s]."""
-        return self.copy_seconds * min(self.max_copies, max(1, math.ceil(epochs)))
+        return self.copy_seconds * (copies_for(epochs) if self.has_copies else 1)
 
     def seconds(self, epochs: float, num_workers: int) -> float:
         """Return the time of the whole recipe where so many trainings are done at a time [s]."""
@@ -186,7 +187,7 @@ def time_recipe(
         replace(task, parts=empty, whole=_without_blocks(task.whole)),
         scale * overhead,
         timer.times,
-        NUM_COPIES if jitter.is_active else 1,
+        jitter.is_active,
     )
 
 

@@ -37,6 +37,8 @@ _SPREAD, _MIN_SPREAD, _MAX_SPREAD = 0.3, 0.1, 1.0
 # Errors that a class of mean difficulty is taken to have had beside those seen, and the largest offset.
 _PRIOR_ERRORS, _MAX_OFFSET = 4.0, 1.5
 _DECIMALS = 4
+# A width that retains nothing has no logarithm.
+_MIN_RHO = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +91,8 @@ class _Fit:
         self.log_rho = np.zeros(self.units.shape)
         for p, trial in enumerate(trials):
             self.units[p, : len(trial.devices)] = trial.unit_retention
-            self.log_rho[p, : len(trial.devices)] = [np.log(evidence.rho[d.embed_dim]) for d in trial.devices]
+            rho = np.array([evidence.rho[d.embed_dim] for d in trial.devices])
+            self.log_rho[p, : len(trial.devices)] = np.log(np.maximum(rho, _MIN_RHO))
         num_images = evidence.images.sum()
         self.share = evidence.images / num_images
         self.losses = np.array([t.num_lost - t.num_gained for t in trials]) / num_images
@@ -182,7 +185,8 @@ def _rounded(model: AccuracyModel) -> AccuracyModel:
     fields: dict[str, Any] = {}
     for key, value in model.model_dump().items():
         if isinstance(value, tuple):
-            fields[key] = tuple(round(x, 6) for x in value)
+            # Significant digits: the shares of ten thousand classes sum to 1, too.
+            fields[key] = tuple(float(f"{x:.6g}") for x in value)
         else:
             fields[key] = round(value, _DECIMALS) if isinstance(value, float) else value
     return AccuracyModel.model_validate(fields)

@@ -29,12 +29,13 @@ _ENOUGH_TRIALS, _WHOLE_MODELS_PER_TRIAL = 16, 1.5
 _TIMED_IMAGES = 32
 
 
-class Budget(Frozen):
+class ProfileBudget(Frozen):
     """Extent of a measurement that fits into a number of minutes."""
 
     weights: str
     minutes: float
     images_per_class: int
+    # Retraining of the trial plans; 0: recovery in closed form alone.
     epochs: float
 
     def trial_options(self, options: ProfileOptions) -> TrialOptions:
@@ -44,7 +45,7 @@ class Budget(Frozen):
 
 def read_budget(
     file: Path, card: ModelCard, whole: VisionTransformer, options: ProfileOptions, num_workers: int
-) -> Budget:
+) -> ProfileBudget:
     """Return the budget in a file, or choose one and write it there.
 
     Args:
@@ -58,8 +59,10 @@ def read_budget(
         InputError: If the file belongs to another measurement.
     """
     if file.exists():
-        found = read_document(file, Budget)
-        if (found.weights, found.minutes) != (weights_hash(whole), options.minutes):
+        found = read_document(file, ProfileBudget)
+        given = {"minutes": options.minutes, "images_per_class": options.images_per_class, "epochs": options.epochs}
+        expected = {"weights": weights_hash(whole)} | {key: value for key, value in given.items() if value is not None}
+        if any(getattr(found, key) != value for key, value in expected.items()):
             raise InputError(f"{file}: holds the budget of another measurement; delete its folder to begin again.")
         return found
     samples = data.load(card, "train")
@@ -75,7 +78,9 @@ def read_budget(
         of_trial = DEFAULT_EPOCHS * len(samples) * _WHOLE_MODELS_PER_TRIAL * _training_seconds(whole, few)
         can_train = of_trial * _ENOUGH_TRIALS / num_workers <= 60 * options.minutes * _TRIALS_SHARE
         epochs = DEFAULT_EPOCHS if can_train else 0
-    chosen = Budget(weights=weights_hash(whole), minutes=options.minutes, images_per_class=per_class, epochs=epochs)
+    chosen = ProfileBudget(
+        weights=weights_hash(whole), minutes=options.minutes, images_per_class=per_class, epochs=epochs
+    )
     write_document(file, chosen)
     return chosen
 

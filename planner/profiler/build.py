@@ -7,7 +7,7 @@ profile can be continued. A card without weights still has costs: the importance
 to its cost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from planner.network.data import Samples
 from planner.network.vit import Shape, VisionTransformer
 from planner.network.widths import embed_widths
 from planner.profiler import grouping, importance, importance_shares, memory, series
-from planner.profiler.budget import read_budget
+from planner.profiler.budget import ProfileBudget, read_budget
 from planner.profiler.calibration import calibrate_whole
 from planner.profiler.device import local_latency
 from planner.profiler.fused_accuracy import AccuracyMeasurement
@@ -31,6 +31,8 @@ from planner.profiler.options import OnStage, ProfileOptions, Stage
 from planner.profiler.recovered_loss import RecoveredLoss
 from planner.schema import ModelCard, Profile
 from planner.workers import Executor, InlineExecutor
+
+OnBudget = Callable[[ProfileBudget], None]
 
 _FLOAT_BYTES = 4
 
@@ -41,6 +43,7 @@ def build_profile(
     options: ProfileOptions | None = None,
     on_stage: OnStage = lambda stage: None,
     workers: Executor | None = None,
+    on_budget: OnBudget = lambda budget: None,
 ) -> Profile:
     """Profile a model on its own data and on this machine.
 
@@ -50,6 +53,7 @@ def build_profile(
         options: Options of the measurement, the defaults if None.
         on_stage: Called as the work proceeds.
         workers: Executor of the trial plans, this process if None.
+        on_budget: Called with the extent of the measurement once it is chosen; a card without weights has none.
 
     Raises:
         InputError: If the card, its weights or its data are invalid, or the folder belongs to another measurement.
@@ -65,14 +69,16 @@ def build_profile(
             "class needs what; got none."
         )
     workers = workers or InlineExecutor()
-    calibration = calibrate_whole(card, whole)
+    calibration = calibrate_whole(card, whole, _progress(on_stage, "run the whole model"))
+    on_stage(Stage("time a few images", 0, 1))
     budget = read_budget(work / "budget.json", card, whole, options, workers.num_workers)
+    on_budget(budget)
     samples = data.load(card, "train", budget.images_per_class)
     unit_importance = importance.measure_importance(
         options.method,
         whole,
         samples,
-        lambda done, total: on_stage(Stage("measure importance", done, total)),
+        _progress(on_stage, "measure importance"),
         work / "importance.safetensors",
         options.seed,
     )
@@ -83,8 +89,15 @@ def build_profile(
     measurement = AccuracyMeasurement(
         Profile.model_validate(fields), card, whole, calibration, work / "trials.json", budget.trial_options(options)
     )
-    accuracy = measurement.measure(workers, lambda done, total: on_stage(Stage("execute trial plans", done, total)))
+    accuracy = measurement.measure(
+        workers, _progress(on_stage, "execute trial plans"), _progress(on_stage, "prepare trial plans")
+    )
     return accuracy.complete(fields)
+
+
+def _progress(on_stage: OnStage, name: str) -> Callable[[int, int], None]:
+    """Return a callback that reports what is done of a step."""
+    return lambda done, total: on_stage(Stage(name, done, total))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Legend: B images, C classes.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,15 +37,37 @@ class Calibration:
         return images, errors
 
 
-def calibrate_whole(card: ModelCard, whole: VisionTransformer) -> Calibration:
+def calibrate_whole(
+    card: ModelCard, whole: VisionTransformer, on_images: Callable[[int, int], None] = lambda done, total: None
+) -> Calibration:
     """Run the whole model over the calibration images.
+
+    Args:
+        card: Card of the model; it names the data.
+        whole: The whole model.
+        on_images: Called with the number of images done, and of all.
 
     Raises:
         InputError: If the data cannot be used, or the accuracy is far below the card's.
     """
     samples = data.load(card, "calibration")
-    is_right = apply_in_batches(whole, samples.images).argmax(1) == samples.labels
-    found, num_images = float(is_right.float().mean()), len(samples)
+    num_done, num_images = 0, len(samples)
+    on_images(0, num_images)
+
+    def logits_of(images: Tensor) -> Tensor:
+        nonlocal num_done
+        logits: Tensor = whole(images)
+        num_done += len(images)
+        on_images(num_done, num_images)
+        return logits
+
+    is_right = apply_in_batches(logits_of, samples.images).argmax(1) == samples.labels
+    found = float(is_right.float().mean())
+    if found == 0:
+        raise InputError(
+            f"card of {card.model!r}: the whole model must be right on some of its {num_images:,} calibration images, "
+            "got none; look whether preprocessing, class names and data are those of its training."
+        )
     stated = (card.accuracy or {}).get("test")
     if stated is None:
         return Calibration(samples, is_right)

@@ -107,7 +107,12 @@ class AccuracyMeasurement:
         self.images, self.whole_errors = calibration.counts(len(draft.classes))
         self._make_setting = partial(_setting, draft, card, whole, calibration, options)
 
-    def measure(self, workers: Executor, on_trial: Callable[[int, int], None]) -> MeasuredAccuracy:
+    def measure(
+        self,
+        workers: Executor,
+        on_trial: Callable[[int, int], None],
+        on_copy: Callable[[int, int], None] = lambda done, total: None,
+    ) -> MeasuredAccuracy:
         """Execute trial plans as long as the time allows, and fit the model to them.
 
         At least one round is executed.
@@ -116,10 +121,11 @@ class AccuracyMeasurement:
             workers: Executor of the trial plans of a round.
             on_trial: Called with the number of trial plans done and their expected number, before the first and after
                 each.
+            on_copy: Called with the number of copies of the training images that the whole model has seen, and of all.
         """
-        on_trial(len(self.record.trials), self._expected_trials())
         if self._wants_more():
-            setting = self._make_setting()
+            setting = self._make_setting(on_copy)
+            on_trial(len(self.record.trials), self._expected_trials())
             while self._wants_more():
                 self._run_round(setting, workers, on_trial)
         on_trial(len(self.record.trials), len(self.record.trials))
@@ -184,11 +190,16 @@ class AccuracyMeasurement:
 
 
 def _setting(
-    draft: Profile, card: ModelCard, whole: VisionTransformer, calibration: Calibration, options: TrialOptions
+    draft: Profile,
+    card: ModelCard,
+    whole: VisionTransformer,
+    calibration: Calibration,
+    options: TrialOptions,
+    on_copy: Callable[[int, int], None],
 ) -> TrialSetting:
     """Return what all trial plans share: all training images, and the teacher's outputs for their copies."""
     samples, jitter = data.load(card, "train"), data.Jitter.of(card.training)
-    learned = make_distillation_data(whole, samples, jitter, options.seed, copies_for(options.epochs))
+    learned = make_distillation_data(whole, samples, jitter, options.seed, copies_for(options.epochs), on_copy)
     training, validation = split_validation(learned, seed=options.seed)
     return TrialSetting(draft, whole, training, validation, calibration, options.epochs, options.seed)
 

@@ -64,7 +64,8 @@ def trial_design(
 
     def shares(removed: float) -> Floats:
         # What a narrow width lost is made up for by units, as a planner has to do.
-        return np.asarray(np.clip((1 - removed * factors) / of_widths.mean(axis=1), _MIN_SHARE, 1.0))
+        kept = np.maximum(of_widths.mean(axis=1), _MIN_SHARE)
+        return np.asarray(np.clip((1 - removed * factors) / kept, _MIN_SHARE, 1.0))
 
     target = _TARGET_LOSSES[number % len(_TARGET_LOSSES)]
     low, high = 0.0, 1.0

@@ -7,7 +7,7 @@ import pandas as pd
 from jinja2 import Environment, Template
 
 from planner.report.frames import devices_frame
-from planner.report.text import accuracy_line, headline, join_classes
+from planner.report.text import accuracy_line, floors_line, headline, join_classes
 from planner.schema import Fleet, Plan, Profile
 from planner.units import format_bytes, format_time_us, visible
 
@@ -50,6 +50,8 @@ def plan_html(plan: Plan, profile: Profile, fleet: Fleet) -> str:
     lines = [_certificate_line(plan)]
     if plan.predicted_accuracy is not None:
         lines.append(accuracy_line(plan.predicted_accuracy, profile))
+    if plan.retention_floor is not None:
+        lines.append(floors_line(plan))
     return _template().render(
         headline=headline(plan),
         lines=lines,

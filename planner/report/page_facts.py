@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 
+from planner.report.text import floors_line
 from planner.schema import Fleet, Goal, Plan, Profile, sha256_of
 from planner.units import (
     OBJECTIVE_NAMES,
@@ -20,7 +21,13 @@ def key_figures(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[tuple[st
     """Yield the names and values of the figures that come first on the page."""
     yield "Status", "proven optimal" if plan.status == "optimal" else "feasible, not proven optimal"
     yield "Latency of one image", format_time_us(plan.latency_us)
-    yield "No plan is faster than", format_time_us(plan.bound_us)
+    at_floors = plan.retention_floor is not None
+    yield (
+        "No plan at its floors is faster than" if at_floors else "No plan is faster than",
+        format_time_us(plan.bound_us),
+    )
+    if plan.goal_bound_us is not None:
+        yield "No plan within the drop is faster than", format_time_us(plan.goal_bound_us)
     if plan.objective_value is not None:
         value, bound = (format_objective(plan.goal.objective, x) for x in (plan.value, plan.bound))
         yield f"Objective: {OBJECTIVE_NAMES[plan.goal.objective]}", f"{value}, bound {bound}"
@@ -34,8 +41,6 @@ def key_figures(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[tuple[st
         yield "Predicted accuracy", f"{accuracy} ({low} to {high})"
     if profile.accuracy_model is not None:
         yield "Accuracy of the whole model", format_share(1 - profile.accuracy_model.whole_error, 1)
-    if plan.goal_bound_us is not None:
-        yield "No plan for this accuracy is faster than", format_time_us(plan.goal_bound_us)
     if plan.energy_mj is not None:
         yield "Energy of one image", format_energy_mj(plan.energy_mj)
 
@@ -52,11 +57,13 @@ def status_text(plan: Plan) -> str:
     objective = plan.goal.objective
     name = "number of devices" if objective == "devices" else OBJECTIVE_NAMES[objective]
     if plan.status == "optimal":
-        return f"The {name} meets its bound: under this goal, with this profile and fleet, no plan is better."
-    return (
-        f"The {name} is within {format_share(plan.gap, 1)} of its bound: a better plan may exist, "
-        "but none beyond the bound."
-    )
+        text = f"The {name} meets its bound: under this goal, with this profile and fleet, no plan is better."
+    else:
+        text = (
+            f"The {name} is within {format_share(plan.gap, 1)} of its bound: a better plan may exist, "
+            "but none beyond the bound."
+        )
+    return text if plan.retention_floor is None else f"{text} {floors_line(plan)}"
 
 
 def certificate(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[tuple[str, str]]:
@@ -65,6 +72,10 @@ def certificate(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[tuple[st
     # Exact numbers: the page's others are rounded.
     yield "Latency", f"{plan.latency_us:,} µs"
     yield "Bound of the latency", f"{plan.bound_us:,} µs"
+    if plan.retention_floor is not None:
+        yield "Retention floor of a mean class", f"{plan.retention_floor:g}"
+    if plan.goal_bound_us is not None:
+        yield "Bound at any floors", f"{plan.goal_bound_us:,} µs"
     if plan.objective_value is not None and plan.objective_bound is not None:
         yield f"Objective: {plan.goal.objective}", f"{plan.objective_value:g}, bound {plan.objective_bound:g}"
     yield "Gap", f"{format_number(100 * plan.gap)}%"

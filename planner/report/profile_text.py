@@ -1,6 +1,5 @@
 """A profile for the terminal, readable at 80 columns."""
 
-import numpy as np
 import pandas as pd
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -15,6 +14,7 @@ from planner.report.profile_frames import (
     widths_frame,
 )
 from planner.report.text import align_right, make_table, name_text
+from planner.rules.accuracy import TAIL, error_quantile
 from planner.schema import Profile
 from planner.units import count_noun, format_bytes, format_macs, format_share, visible
 
@@ -23,6 +23,10 @@ _MAX_CLASSES = 12
 # In more blocks, heads and channels share a number: two would not fit.
 _MAX_SPLIT_BLOCKS = 6
 _MAX_HEADS = 5
+# Predicted loss for which an interval is given.
+_EXAMPLE_LOSS = 0.02
+# Fewer errors of predictions have no tail of a tenth: the interval would be too narrow.
+_MIN_SCORES = round(1 / TAIL) - 1
 
 
 def profile_text(profile: Profile) -> RenderableType:
@@ -41,7 +45,7 @@ def profile_text(profile: Profile) -> RenderableType:
     ]
     for kind, rows in profile.latency.items():
         parts += ["", latency_text(kind, rows)]
-    parts.append(Text(_prediction_note(profile)))
+    parts += map(Text, prediction_lines(profile))
     parts += [Text(f"{visible(key)}: {visible(text)}.") for key, text in profile.provenance.items()]
     return Group(*parts)
 
@@ -142,14 +146,17 @@ def _pruning_table(profile: Profile) -> Table:
     return align_right(table)
 
 
-def _prediction_note(profile: Profile) -> str:
+def prediction_lines(profile: Profile) -> list[str]:
+    """Return what predictions of accuracy are worth, in lines of at most 80 columns."""
     model = profile.accuracy_model
     if model is None:
-        return "No trial plan was executed: goals are retentions (min_retention), not accuracies."
+        return ["No trial plan was executed: goals are a min_retention, not an accuracy drop."]
     after = f"after {count_noun(model.epochs, 'epoch')} of retraining" if model.epochs else "without retraining"
-    typical = float(np.median(np.abs(model.scores)))
-    return (
-        f"Predictions hold {after}; half of the {count_noun(len(model.scores), 'trial plan')} lost within "
-        f"{format_share(typical)} of what the others predict and half a point, which the predicted loss adds to; the "
-        f"whole model errs in {format_share(model.whole_error, 1)} of the calibration images."
-    )
+    trials = count_noun(len(model.scores), "trial plan")
+    lines = [f"Predictions hold {after}; {trials}, unsplit {format_share(1 - model.whole_error, 1)}."]
+    if len(model.scores) < _MIN_SCORES:
+        return [*lines, f"So few do not say how far off predictions are: {_MIN_SCORES} trial plans would."]
+    low, high = (_EXAMPLE_LOSS + error_quantile(model, _EXAMPLE_LOSS, share) for share in (TAIL, 1 - TAIL))
+    between = f"{100 * max(0.0, low):.1f} and {100 * high:.1f}"
+    example = f"{100 * _EXAMPLE_LOSS:g} points"
+    return [*lines, f"Of plans predicted to lose {example}, four in five lose between {between}."]

@@ -18,7 +18,8 @@ def recovery_table(steps: Sequence[TrainingSteps]) -> Table:
     for i, training in enumerate(steps):
         fused = training.name in _FUSED_NAMES and i >= len(steps) - len(_FUSED_NAMES)
         refitted = training.as_cut is not None
-        as_cut = training.as_cut if refitted else None if fused else training.start
+        # A fusion is not cut: what it has before its fit is random.
+        as_cut = None if fused else training.as_cut if refitted else training.start
         row = (as_cut, training.start if refitted else None, training.trained)
         table.add_row(
             name_text(_FUSED_NAMES[training.name] if fused else training.name),

@@ -69,6 +69,8 @@ def _notes(plan: Plan, profile: Profile) -> list[str]:
         notes.append(f"Precision other than float32: {', '.join(sorted(lower))}.")
     if plan.predicted_accuracy is not None:
         notes.append(accuracy_line(plan.predicted_accuracy, profile))
+    if plan.retention_floor is not None:
+        notes.append(floors_line(plan))
     if any(a.estimated for a in plan.assignments):
         notes.append("Latencies are estimated from declared MAC rates, not measured.")
     return notes
@@ -82,6 +84,14 @@ def accuracy_line(predicted: PredictedAccuracy, profile: Profile) -> str:
     )
     after = f"after {count_noun(predicted.epochs, 'epoch')}" if predicted.epochs else "without retraining"
     return f"Predicted accuracy {accuracy} ({low} to {high}) {after}{whole}."
+
+
+def floors_line(plan: Plan) -> str:
+    """Return the retention floors that the solver set, and what is proven for any others, in one line."""
+    floors = f"retention floors of {plan.retention_floor:.2f}"
+    if plan.goal_bound_us is None:
+        return f"Each class is protected by {floors}; the bound holds for any."
+    return f"Bound at {floors}; no plan within the drop takes under {format_time_us(plan.goal_bound_us)}."
 
 
 def headline(plan: Plan) -> str:

@@ -15,7 +15,7 @@ from planner.units import (
     format_bytes,
     format_energy_mj,
     format_ms,
-    format_number,
+    format_objective,
     format_share,
     shorten,
     visible,
@@ -33,7 +33,7 @@ def what_if_text(frame: pd.DataFrame, fleet: str) -> RenderableType:
 
     Args:
         frame: Columns: status, latency_us, change_us, gap, bottleneck, devices_used, classes_moved, bytes_to_send,
-            reason, and perhaps objective_value; index: names of the scenarios.
+            reason, and perhaps objective and objective_value; index: names of the scenarios.
         fleet: Name of the fleet.
     """
     has_objective = "objective_value" in frame
@@ -51,7 +51,7 @@ def what_if_text(frame: pd.DataFrame, fleet: str) -> RenderableType:
                 _name_cell(name),
                 format_aligned(row["latency_us"]),
                 _change(row["change_us"], format_aligned),
-                *([format_number(row["objective_value"])] if has_objective else []),
+                *([_objective(row)] if has_objective else []),
                 format_share(row["gap"], 1),
                 _name_cell(row["bottleneck"]),
                 *([] if has_objective else [f"{row['devices_used']:.0f}"]),
@@ -117,6 +117,11 @@ def _change(change_us: float, format_aligned: Callable[..., str]) -> str:
     if pd.isna(change_us):
         return ""
     return format_aligned(change_us, signed=True) if change_us else "same"
+
+
+def _objective(row: "pd.Series[float]") -> str:
+    # Where only some rows have an objective other than latency.
+    return "" if pd.isna(row["objective_value"]) else format_objective(str(row["objective"]), row["objective_value"])
 
 
 def _moved(row: "pd.Series[float]") -> str:

@@ -31,7 +31,7 @@ from planner.schema import AccuracyModel, PredictedAccuracy, Profile, SubModel
 # Errors of predictions are measured relative to the predicted loss and to this, so that they are finite at no loss.
 RESOLUTION = 0.005
 # Probability of a loss below the interval, and above it.
-_TAIL = 0.1
+TAIL = 0.1
 _DECIMALS = 6
 # What is retained in full has infinite odds.
 _MIN_REMOVED = 1e-9
@@ -76,20 +76,23 @@ def predict_accuracy(sub_models: Sequence[SubModel], profile: Profile) -> Predic
         return None
     retained = fleet_retention(sub_models, profile)
     loss = mean_loss(model, retained)
-    low, high = (loss_quantile(model, retained, share) for share in (1 - _TAIL, _TAIL))
+    # The prediction lies in its interval, even where trial plans were all predicted too well, or too badly.
+    most = max(loss, loss_quantile(model, retained, 1 - TAIL))
+    least = min(loss, loss_quantile(model, retained, TAIL))
     whole = 1 - model.whole_error
     return PredictedAccuracy(
         accuracy=round(whole - loss, _DECIMALS),
         loss=round(loss, _DECIMALS),
-        low=round(max(0.0, whole - low), _DECIMALS),
-        high=round(min(1.0, whole - high), _DECIMALS),
+        low=round(whole - most, _DECIMALS),
+        high=round(whole - least, _DECIMALS),
         epochs=model.epochs,
     )
 
 
 def mean_loss(model: AccuracyModel, retained: Floats) -> float:
     """Return the predicted loss of a plan with these retentions (D, C): the mean over images."""
-    return float(class_losses(model, retained) @ np.array(model.class_share))
+    # Shares sum to 1 but for rounding, and no more than all can be lost.
+    return min(1 - model.whole_error, float(class_losses(model, retained) @ np.array(model.class_share)))
 
 
 def loss_quantile(model: AccuracyModel, retained: Floats, share: float) -> float:
@@ -100,16 +103,28 @@ def loss_quantile(model: AccuracyModel, retained: Floats, share: float) -> float
         retained: Retention of each class on each device, (D, C).
         share: Probability, 0..1.
     """
-    loss, scores = mean_loss(model, retained), sorted(model.scores)
-    # Of n earlier scores and a new one, each rank is as likely for the new one.
-    if share >= 0.5:
-        rank = min(len(scores), math.ceil(share * (len(scores) + 1)))
-    else:
-        rank = max(1, math.floor(share * (len(scores) + 1)))
-    score = scores[rank - 1]
     if np.all(retained.max(axis=0) >= 1 - _MIN_REMOVED):
         return 0.0
-    return min(1.0, loss + (loss + RESOLUTION) * score * _extrapolation(model, retained))
+    loss = mean_loss(model, retained)
+    found = loss + error_quantile(model, loss, share) * _extrapolation(model, retained)
+    # No more can be lost than the whole model's accuracy, or gained than its error.
+    return max(-model.whole_error, min(1 - model.whole_error, found))
+
+
+def error_quantile(model: AccuracyModel, loss: float, share: float) -> float:
+    """Return what this share of plans like the trial plans lose at most beyond the predicted loss; negative: less.
+
+    Args:
+        model: Model of the profile.
+        loss: Predicted loss.
+        share: Probability, 0..1.
+    """
+    scores = sorted(model.scores)
+    # Of n earlier scores and a new one, each rank is as likely for the new one; 0.55 x 20 is 11 but for rounding.
+    expected_rank = round(share * (len(scores) + 1), _DECIMALS)
+    rank = math.ceil(expected_rank) if share >= 0.5 else math.floor(expected_rank)
+    rank = max(1, min(rank, len(scores)))
+    return (loss + RESOLUTION) * scores[rank - 1]
 
 
 def _extrapolation(model: AccuracyModel, retained: Floats) -> float:
@@ -127,11 +142,13 @@ def stays_within(profile: Profile, retained: Floats, max_drop: float, confidence
         profile: A profile with an accuracy model.
         retained: Retention of each class on each device, (D, C).
         max_drop: Largest loss, as a share.
-        confidence: Probability with which it must hold; None for the predicted loss itself.
+        confidence: Probability with which it must hold, too; None for the predicted loss alone.
     """
     model = profile.accuracy_model
     assert model is not None
-    loss = mean_loss(model, retained) if confidence is None else loss_quantile(model, retained, confidence)
+    loss = mean_loss(model, retained)
+    if confidence is not None:
+        loss = max(loss, loss_quantile(model, retained, confidence))
     return round(loss, _DECIMALS) <= max_drop
 
 

@@ -185,8 +185,11 @@ class Profile(Document):
             if len(set(pairs)) < len(pairs):
                 raise ValueError(f"latency[{kind!r}]: rows must differ in embed_dim or precision, got {pairs}")
         if self.accuracy_model is not None:
+            share = self.accuracy_model.class_share
             _check_length(self.accuracy_model.class_offset, len(self.classes), "accuracy_model.class_offset", "classes")
-            _check_nonnegative(self.accuracy_model.class_share, len(self.classes), "accuracy_model.class_share")
+            _check_nonnegative(share, len(self.classes), "accuracy_model.class_share")
+            if abs(sum(share) - 1) > _SUM_TOLERANCE:
+                raise ValueError(f"accuracy_model.class_share: must sum to 1, got {sum(share):.6g}")
         return self
 
     def _check_groups(self) -> None:

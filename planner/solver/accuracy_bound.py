@@ -37,7 +37,9 @@ class AccuracyBound:
         for option, curve in zip(self.instance.options, self._curves, strict=True):
             compute_us = latency_us - self._fusion_us - option.alone_us
             groups[option.group] = np.maximum(groups[option.group], curve.highest(compute_us))
-        return np.repeat(np.array(groups), [len(g.names) for g in self.instance.groups], axis=0)
+        rows = [row for row, group in zip(groups, self.instance.groups, strict=True) for _ in group.names]
+        # Of no devices, none.
+        return np.array(rows).reshape(-1, self.instance.num_classes)
 
     def highest_accuracy(self, latency_us: int) -> float:
         """Return at least the predicted accuracy of any plan within a latency."""

@@ -10,14 +10,16 @@ finished at a few latencies from the least at its floors up, and of all that kee
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from planner.arrays import Floats
 from planner.errors import InfeasibleError, PlannerError, setting
 from planner.rules.accuracy import fleet_retention, stays_within
 from planner.rules.floors import accuracy_model_of, class_floors
-from planner.schema import Plan
+from planner.schema import Plan, Profile
 from planner.solver.accuracy_bound import AccuracyBound
 from planner.solver.infeasible.no_plan import no_plan_error
 from planner.solver.optimise import SearchOutcome
@@ -25,18 +27,29 @@ from planner.solver.options import SolveOptions
 from planner.solver.plan import Solution, plan_of
 from planner.solver.problem.build import build_instance
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import Instance
-from planner.solver.solve_at_floors import breaks_limit, search_at_floors
+from planner.solver.problem.instance import NEVER, Instance
+from planner.solver.problem.option import PlacedSubModel
+from planner.solver.problem.placement import ByDevice, by_device, is_plan, moved, placement_of_plan
+from planner.solver.problem.retained import retained
+from planner.solver.second_stage.accuracy_search import AccuracySearch
+from planner.solver.second_stage.hasten import hastened
+from planner.solver.solve_at_floors import search_at_floors
 from planner.units import format_points
 
 # Attempts at most, and the share of the allowed loss above which a lower floor would bring little.
-_MAX_ATTEMPTS, _ENOUGH = 9, 0.97
+_MAX_ATTEMPTS, _ENOUGH = 5, 0.97
 # Log odds of the lowest floor and of the highest below 1, and the step at which the bisection ends.
-_LOWEST, _HIGHEST, _PRECISION = -4.6, 9.2, 0.02
+# Where a device retained less than three tenths of its classes, losses were found to be up to four times as high as
+# predicted: what a planner gains there is not to be had.
+_LOWEST, _HIGHEST, _PRECISION = math.log(0.3 / 0.7), 9.2, 0.02
 _BISECTION_STEPS = 40
 # Shares by which the latency of a plan at its floors may rise so that more devices help, which lets floors fall.
 _STRETCHES = (0.0, 0.03, 0.1, 0.25)
 _DECIMALS = 6
+# Share of the time that an attempt may take, and of the rest that looking for a faster plan may take; what is left goes
+# to the proof. Floors of a faster plan may be lower by this much, in log odds.
+# It is looked for from so many other plans, too.
+_ATTEMPT_SHARE, _HASTE_SHARE, _HASTE, _MAX_OTHERS = 0.08, 0.6, 1.5, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,17 +108,23 @@ def solve_for_drop(instance: Instance, clock: Clock, options: SolveOptions) -> S
         TimeLimitError: If no plan was found in time, though one may exist.
     """
     accuracy_model_of(instance.profile)
+    goal = instance.goal
+    bound_us = AccuracyBound(instance).least_latency_us(goal.accuracy_drop or 0.0, goal.accuracy_confidence) or 0
     search = _FloorSearch(instance, clock, options)
-    kept = search.run()
+    kept = search.run() or search.at_any_latency()
     if kept is None:
         raise search.error()
+    if goal.objective == "latency" and goal.max_energy_mj is None:
+        kept = search.hasten(kept, bound_us)
     assert kept.solution is not None
-    if breaks_limit(kept.instance, kept.outcome):
-        raise no_plan_error(kept.instance, kept.outcome, clock, options)
-    goal = instance.goal
-    bound_us = AccuracyBound(instance).least_latency_us(goal.accuracy_drop or 0.0, goal.accuracy_confidence)
     assert kept.plan is not None
-    return replace(kept.solution, goal_bound_us=min(bound_us or 0, kept.plan.latency_us))
+    if goal.max_latency_us is not None and kept.plan.latency_us > goal.max_latency_us:
+        raise no_plan_error(kept.instance, kept.outcome, clock, options)
+    bound_us = min(bound_us, kept.plan.latency_us)
+    if goal.objective == "latency":
+        # Both hold for plans at these floors that keep the drop.
+        return replace(kept.solution, bound=max(kept.solution.bound, bound_us), goal_bound_us=bound_us)
+    return replace(kept.solution, goal_bound_us=bound_us)
 
 
 def _keeps(instance: Instance, plan: Plan) -> bool:
@@ -127,7 +146,7 @@ class _FloorSearch:
         alone = self._sufficient(1)
         first = self._attempt(alone)
         kept = first if first.keeps else None
-        if first.plan is None and self._attempt(-math.inf).plan is None:
+        if first.plan is None and self._attempt(_LOWEST).plan is None:
             return None
         low, high = _LOWEST, min(alone, _HIGHEST)
         # Where all devices retain as much as their floors, they keep the drop together at a lower one.
@@ -146,12 +165,79 @@ class _FloorSearch:
             middle = (low + high) / 2
         return kept
 
+    def at_any_latency(self) -> _Attempt | None:
+        """Return a plan that keeps the drop, however slow, from the most accurate ones; None if none is found.
+
+        The least latency at high floors may leave room for more accuracy, and higher floors may have no plan.
+        """
+        goal = self._instance.goal
+        if goal.objective == "energy" or goal.max_energy_mj is not None:
+            return None
+        for attempt in sorted(self._attempts, key=lambda attempt: attempt.loss)[: 1 + _MAX_OTHERS]:
+            if attempt.solution is None:
+                continue
+            lower = self._below(attempt)
+            start = moved(lower, list(attempt.solution.by_device.values()))
+            search = AccuracySearch(lower, start, goal.max_latency_us or NEVER)
+            search.run(self._clock)
+            if self._keeps_at(lower, search.placed):
+                return self._proven(lower, search.placed, {})
+        return None
+
+    def hasten(self, kept: _Attempt, bound_us: int) -> _Attempt:
+        """Return the fastest plan that is found from one that keeps the drop, with a bound for its floors."""
+        assert kept.solution is not None
+        lower = self._below(kept)
+        start = moved(lower, list(kept.solution.by_device.values()))
+        clock = self._clock.part(_HASTE_SHARE * self._clock.left())
+
+        def keeps(placed: Sequence[PlacedSubModel]) -> bool:
+            return self._keeps_at(lower, placed)
+
+        # Those of other floors, the fastest first: they use other devices.
+        plans = [attempt for attempt in self._attempts if attempt.plan is not None and attempt is not kept]
+        plans.sort(key=lambda attempt: attempt.plan.latency_us if attempt.plan else math.inf)
+        others = [moved(lower, list(a.solution.by_device.values())) for a in plans[:_MAX_OTHERS] if a.solution]
+        faster = hastened(lower, start, others, keeps, bound_us, clock)
+        earlier = {} if self._options.start is None else placement_of_plan(lower, self._options.start)
+        before = tuple(earlier.values())
+        if before and keeps(before):
+            # Of plans equally good, nothing moves in this one.
+            faster = min(before, faster, key=lower.fleet_latency_us)
+        return kept if faster == tuple(start) else self._proven(lower, faster, earlier)
+
+    def _below(self, attempt: _Attempt) -> Instance:
+        """Return the instance with lower floors than those of an attempt."""
+        log_odds = _log_odds(attempt.instance.retention_floor or 0.0) - _HASTE
+        return _with_floor(self._instance, _share(max(_LOWEST, log_odds)))
+
+    def _keeps_at(self, instance: Instance, placed: Sequence[PlacedSubModel]) -> bool:
+        if not is_plan(instance, placed):
+            return False
+        plan = plan_of(Solution(instance, by_device(instance, placed, {}), 0, self._options.warm_start), 0, 0.0)
+        return _keeps(instance, plan)
+
+    def _proven(self, lower: Instance, placed: Sequence[PlacedSubModel], earlier: ByDevice) -> _Attempt:
+        """Return a placement that keeps the drop, or a better one, with a bound for the floors that it meets."""
+        floor = _floor_of(lower.profile, placed, retained(lower, placed))
+        proven = self._attempt_at(floor, self._clock)
+        instance = proven.instance
+        solution = Solution(
+            instance,
+            by_device(instance, moved(instance, placed), {n: moved(instance, [p])[0] for n, p in earlier.items()}),
+            proven.outcome.bound or 0,
+            self._options.warm_start,
+        )
+        found = _finished(instance, proven.outcome, solution)
+        return min(found, proven, key=_Attempt.rank)
+
     def _attempt(self, log_odds: float) -> _Attempt:
-        floor = round(_share(log_odds), _DECIMALS)
+        clock = self._clock.part(_ATTEMPT_SHARE * self._clock.seconds)
+        return self._attempt_at(_share(log_odds), clock)
+
+    def _attempt_at(self, floor: float, clock: Clock) -> _Attempt:
         of = self._instance
-        instance = build_instance(of.profile, of.fleet, of.goal, floor)
-        left = max(1, _MAX_ATTEMPTS - len(self._attempts))
-        clock = self._clock.part(2 * self._clock.left() / (left + 1))
+        instance = _with_floor(of, floor)
         may_stretch = of.goal.objective == "latency" and not of.goal.leave_idle
         outcome, solutions = search_at_floors(instance, clock, self._options, _STRETCHES if may_stretch else (0.0,))
         found = [_finished(instance, outcome, solution) for solution in solutions]
@@ -196,6 +282,37 @@ class _FloorSearch:
             f"{predicted_to_lose(best.plan)}, so {setting('max_accuracy_drop', f'{smallest:g}')} has a plan. "
             f"With floors of {nearest.instance.retention_floor:.2f}: {str(reason).removeprefix('No plan: ')}"
         )
+
+
+def _with_floor(instance: Instance, floor: float) -> Instance:
+    return build_instance(instance.profile, instance.fleet, instance.goal, round(floor, _DECIMALS))
+
+
+def _floor_of(profile: Profile, placed: Sequence[PlacedSubModel], rows: Floats) -> float:
+    """Return the highest floor of a mean class that sub-models meet for the classes that they serve.
+
+    Args:
+        profile: Profile of the model.
+        placed: Sub-models.
+        rows: What each retains of each class, (D, C).
+    """
+    model = accuracy_model_of(profile)
+    low, high = _LOWEST, _HIGHEST
+    for _ in range(_BISECTION_STEPS):
+        middle = (low + high) / 2
+        floors = class_floors(model, _share(middle))
+        meets = all(
+            (row[list(p.classes)] >= floors[list(p.classes)]).all() for p, row in zip(placed, rows, strict=True)
+        )
+        low, high = (middle, high) if meets else (low, middle)
+    # A floor that is met by nothing more than rounding would not be met when it is stated.
+    return float(max(0.0, _share(low) - 10**-_DECIMALS))
+
+
+def _log_odds(share: float) -> float:
+    """Return the log odds of a share, within the range of the search."""
+    inside = min(max(share, _share(_LOWEST)), _share(_HIGHEST))
+    return math.log(inside / (1 - inside))
 
 
 def _share(log_odds: float) -> float:

@@ -5,7 +5,6 @@ The highest accuracy is left to the second stage: here the floors are found that
 there a plan within the latency limit if every floor is raised?), and a plan to begin with.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +17,7 @@ from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import DEVICES, NEVER, Instance
 from planner.solver.problem.objective import ObjectiveFunction
 from planner.solver.problem.option import PlacedSubModel
+from planner.solver.problem.placement import moved
 from planner.solver.problem.search import Progress, SearchRequest, SearchResult
 from planner.solver.search import InstanceSearch
 
@@ -107,12 +107,12 @@ def _most_accurate(
         if found.placed is None:
             high = middle
             continue
-        best, low = _onto(instance, raised, found.placed), middle
+        best, low = tuple(moved(instance, found.placed)), middle
     # Half the odds.
     floor = low / (2 - low)
     reached = build_instance(instance.profile, instance.fleet, instance.goal, round(floor, 6))
     subset_costs = InstanceSearch(reached, clock, search.warm_start).subset_costs
-    return SearchOutcome(reached, _onto(reached, instance, best), bound, subset_costs)
+    return SearchOutcome(reached, tuple(moved(reached, best)), bound, subset_costs)
 
 
 def _within_limit(
@@ -129,8 +129,3 @@ def _within_limit(
     if found.placed is not None and instance.fleet_latency_us(found.placed) > limit_us:
         found = SearchResult(None, found.bound)
     return found, search
-
-
-def _onto(instance: Instance, other: Instance, placed: Sequence[PlacedSubModel]) -> tuple[PlacedSubModel, ...]:
-    """Return a plan of an instance that differs in its floors only as one of this instance."""
-    return tuple(PlacedSubModel(instance.options[other.options.index(p.option)], p.classes, p.kept) for p in placed)

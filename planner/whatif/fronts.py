@@ -9,6 +9,7 @@ import pandas as pd
 
 from planner.errors import InfeasibleError, InputError, setting
 from planner.library import load_kinds
+from planner.rules.check import gap_of, status_of
 from planner.schema import Fleet
 from planner.whatif.change_request import Scenario, add_scenario
 from planner.whatif.changes import DEFAULT_LINK, Change, Scale, SetGoal, apply_changes
@@ -39,8 +40,8 @@ def pareto(
     """Return the Pareto front of latency against another quantity, a row for each point.
 
     Columns: against; limit (the largest accuracy drop; the factor on all memory budgets; the energy limit [mJ]); value
-    (predicted fused accuracy or, if the profile predicts none, 1 - limit; bytes that all devices grant together; energy
-    [mJ]); latency_us, bound_us, gap, status.
+    (predicted fused accuracy; bytes that all devices grant together; energy [mJ]); latency_us; bound_us, for any plan
+    within the limit, whatever its floors; gap, status.
 
     Args:
         today: The fleet, its profile and goal; the goal's objective is taken to be latency.
@@ -60,7 +61,7 @@ def pareto(
     made = [Scenario(f"{against} {limit!r}", (*_changes(against, limit), *_for_latency(today))) for limit in limits]
     rows = solve_all(today, expand([tuple(made)], today.case), workers, on_row)[1:]
     found = [
-        (against, limit, value, row.latency_us, row.bound_us, row.gap, row.status)
+        (against, limit, value, row.latency_us, *_certificate(row))
         for limit, row in zip(limits, rows, strict=True)
         if row.latency_us is not None and (value := _value(today, against, limit, row)) is not None
     ]
@@ -119,11 +120,20 @@ def _changes(against: Against, limit: float) -> tuple[Change, ...]:
 
 def _value(today: Today, against: Against, limit: float, row: ScenarioRow) -> float | None:
     if against == "accuracy":
-        return 1 - limit if row.predicted_accuracy is None else row.predicted_accuracy
+        return row.predicted_accuracy
     if against == "energy":
         return row.energy_mj
     # The budgets, not the memory in use: a plan fills spare memory for the sake of accuracy.
     return sum(member.memory_budget for member in apply_changes(today.case, _changes(against, limit)).fleet.members)
+
+
+def _certificate(row: ScenarioRow) -> tuple[int | None, float | None, str]:
+    """Return bound [us], gap and status of a row among all plans for its goal; a plan's own are for its floors."""
+    if row.goal_bound_us is None:
+        return row.bound_us, row.gap, row.status
+    assert row.latency_us is not None
+    values = row.latency_us, row.goal_bound_us
+    return row.goal_bound_us, gap_of(*values), status_of(*values)
 
 
 def _for_latency(today: Today) -> tuple[Change, ...]:

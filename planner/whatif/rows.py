@@ -16,7 +16,9 @@ from planner.schema import Plan, Profile
 Status = Literal["optimal", "feasible", "impossible", "unknown"]
 
 # Columns that are left out if the objective of every row is latency.
-_OBJECTIVE = ("objective_value", "objective_bound")
+_OBJECTIVE = ("objective", "objective_value", "objective_bound")
+# Columns of words, None where there is none.
+_WORDS = ["bottleneck", "reason", "objective"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class ScenarioRow:
     status: Status
     latency_us: int | None = None
     change_us: int | None = None  # against today's latency
-    bound_us: int | None = None
+    bound_us: int | None = None  # at the plan's floors
     gap: float | None = None
     bottleneck: str | None = None
     devices_used: int | None = None
@@ -38,10 +40,12 @@ class ScenarioRow:
     energy_mj: float | None = None
     lowest_retention: float | None = None
     predicted_accuracy: float | None = None
+    goal_bound_us: int | None = None  # at any floors, where the goal is an accuracy drop
     classes_moved: int | None = None
     bytes_to_send: int | None = None
     reason: str | None = None  # why there is no plan
     seconds: float = 0.0
+    objective: str | None = None  # if it is not latency
     objective_value: float | None = None
     objective_bound: float | None = None
 
@@ -62,9 +66,11 @@ def row_of(scenario: str, plan: Plan, today: Plan | None, profile: Profile, seco
         energy_mj=None if plan.energy_mj is None else round(plan.energy_mj, 6),
         lowest_retention=plan.lowest_retention,
         predicted_accuracy=None if plan.predicted_accuracy is None else plan.predicted_accuracy.accuracy,
+        goal_bound_us=plan.goal_bound_us,
         classes_moved=None if moves is None else moves.classes,
         bytes_to_send=None if moves is None else moves.bytes_to_send,
         seconds=round(seconds, 3),
+        objective=None if plan.goal.objective == "latency" else plan.goal.objective,
         objective_value=plan.objective_value,
         objective_bound=plan.objective_bound,
     )
@@ -85,13 +91,13 @@ def records(rows: Sequence[ScenarioRow]) -> list[dict[str, Any]]:
 def frame_of(rows: Sequence[ScenarioRow]) -> pd.DataFrame:
     """Return a table of rows, indexed by the names of the scenarios; missing numbers are NaN.
 
-    Columns: those of `ScenarioRow`; objective_value and objective_bound only if some objective is not latency.
+    Columns: those of `ScenarioRow`; objective, objective_value and objective_bound only if some is not latency.
     """
     data = records(rows) or [asdict(ScenarioRow("", "unknown"))]
     frame = pd.DataFrame(data).head(len(rows))
-    for key in frame.columns.difference(["scenario", "status", "bottleneck", "reason"]):
+    for key in frame.columns.difference(["scenario", "status", *_WORDS]):
         frame[key] = pd.to_numeric(frame[key])
-    for key in ("bottleneck", "reason"):
+    for key in frame.columns.intersection(_WORDS):
         frame[key] = frame[key].astype(object).where(frame[key].notna(), None)
     table: pd.DataFrame = frame.set_index("scenario")
     return table

@@ -21,12 +21,13 @@ from planner.schema import Goal, Plan, sha256_of, to_json
 from planner.units import format_time_us
 from tests.helpers import pencil
 from tests.helpers.common import ROOT, Json
+from tests.helpers.goals import floored
 
 
 @pytest.fixture(scope="module")
 def plan() -> Planned:
     """The best plan of the pencil-and-paper fleet."""
-    return planner.solve(pencil.profile(), pencil.fleet())
+    return planner.solve(pencil.profile(accuracy_model=pencil.ACCURACY_MODEL), pencil.fleet())
 
 
 # --- the names ---
@@ -103,8 +104,8 @@ def test_copies_keep_profile_and_fleet(plan: Planned) -> None:
 
 def test_a_plan_is_short_in_a_terminal(plan: Planned) -> None:
     """One line has status, objective, bound and gap."""
-    assert repr(plan).startswith("<OPTIMAL plan: latency ")
-    assert str(plan).startswith("OPTIMAL plan: latency ")
+    assert str(plan).startswith(f"{plan.status.upper()} plan: latency {format_time_us(plan.latency_us)}, bound ")
+    assert repr(plan) == f"<{plan}>"
     assert "\n" not in repr(plan) + str(plan)
 
 
@@ -152,11 +153,14 @@ class _Read(html.parser.HTMLParser):
 
 
 def test_a_notebook_shows_a_plan_as_a_table(plan: Planned) -> None:
-    """Headline, certificate, and a row for each device with the frame's numbers."""
+    """Headline, certificate, prediction, floors, and a row for each device with the frame's numbers."""
     read = _Read()
     read.feed(plan._repr_html_().replace("\n", ""))
     assert str(plan) in read.text
     assert plan.profile_sha256[:12] in read.text
+    assert plan.predicted_accuracy is not None
+    assert f"Predicted accuracy {plan.predicted_accuracy.accuracy:.1%} (" in read.text
+    assert f"Bound at retention floors of {plan.retention_floor:.2f}; no plan within the drop takes under " in read.text
     assert read.rows[0] == ["device", "kind", "classes", "heads", "channels", "memory / budget", "latency"]
     frame = plan.to_frame()
     assert [row[0] for row in read.rows[1:]] == list(frame.index)
@@ -174,7 +178,7 @@ HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7*
 @pytest.mark.parametrize("name", HOSTILE, ids=["script", "image", "template", "emoji", "long"])
 def test_names_are_shown_and_never_run(name: str) -> None:
     """Names of classes, devices and fleets stay text."""
-    profile = pencil.profile(classes=[name, "b"])
+    profile = pencil.profile(classes=[name, "b"], accuracy_model=pencil.ACCURACY_MODEL)
     devices = [d | {"name": name} if d["name"] == "gateway" else d for d in pencil.fleet_data()["devices"]]
     link = {"bandwidth_mbps": 8, "latency_ms": 1}
     fleet = pencil.fleet(name=name, aggregator=name, devices=devices, links=[], default_link=link)
@@ -238,7 +242,7 @@ def test_diff_is_what_moves(plan: Planned) -> None:
 
 def test_plans_of_different_profiles_are_not_compared(plan: Planned) -> None:
     """Plans of different profiles have no common units, so comparing them is an error."""
-    other = planner.solve(pencil.profile(model="other"), plan.fleet)
+    other = planner.solve(pencil.profile(model="other"), plan.fleet, floored())
     with pytest.raises(InputError, match=r"plans must be of one profile, got [0-9a-f]{12}\.\.\. and [0-9a-f]{12}"):
         planner.diff(plan, other)
 

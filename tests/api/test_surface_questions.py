@@ -11,12 +11,13 @@ from planner.errors import InputError
 from planner.report.planned import Planned
 from planner.schema import Goal, Plan
 from tests.helpers import pencil
+from tests.helpers.goals import floored
 
 
 @pytest.fixture(scope="module")
 def plan() -> Planned:
-    """The best plan of the pencil-and-paper fleet."""
-    return planner.solve(pencil.profile(), pencil.fleet())
+    """The best plan of the pencil-and-paper fleet at a retention floor."""
+    return planner.solve(pencil.profile(accuracy_model=pencil.ACCURACY_MODEL), pencil.fleet(), floored())
 
 
 def test_without_a_change_there_is_today(plan: Planned) -> None:
@@ -34,12 +35,14 @@ def test_a_row_is_the_plan_of_its_fleet(plan: Planned) -> None:
     assert list(rows.index) == ["today", "near.memory_budget 3KiB", "far.bandwidth_mbps 1", "memory x2"]
     gateway, near, far = plan.fleet.devices
     bigger = plan.fleet.replace(devices=[gateway, near.replace(memory_budget="3KiB"), far])
-    assert rows.loc["near.memory_budget 3KiB", "latency_us"] == planner.solve(plan.profile, bigger).latency_us
+    assert (
+        rows.loc["near.memory_budget 3KiB", "latency_us"] == planner.solve(plan.profile, bigger, plan.goal).latency_us
+    )
     first, second = plan.fleet.links
     slower = plan.fleet.replace(links=[first, second.replace(bandwidth_mbps=1.0)])
-    assert rows.loc["far.bandwidth_mbps 1", "latency_us"] == planner.solve(plan.profile, slower).latency_us
+    assert rows.loc["far.bandwidth_mbps 1", "latency_us"] == planner.solve(plan.profile, slower, plan.goal).latency_us
     doubled = plan.fleet.replace(devices=[d.replace(memory_budget=2 * d.memory_budget) for d in plan.fleet.devices])
-    assert rows.loc["memory x2", "latency_us"] == planner.solve(plan.profile, doubled).latency_us
+    assert rows.loc["memory x2", "latency_us"] == planner.solve(plan.profile, doubled, plan.goal).latency_us
 
 
 def test_changes_may_be_one_text_or_several_and_combined(plan: Planned) -> None:
@@ -76,7 +79,7 @@ def test_what_to_buy_is_sorted_and_exact(plan: Planned) -> None:
     gateway, near, far = plan.fleet.devices
     more = [*plan.fleet.links, plan.fleet.links[0].replace(between=("gateway", "new"))]
     larger = plan.fleet.replace(devices=[gateway, near, far, near.replace(name="new")], links=more)
-    gain = plan.latency_us - planner.solve(plan.profile, larger).latency_us
+    gain = plan.latency_us - planner.solve(plan.profile, larger, plan.goal).latency_us
     assert best.loc["+ board", "gain_us"] == gain
 
 

@@ -10,7 +10,7 @@ from benchmarks.accuracy import ablations, page
 from benchmarks.accuracy.collect import paper_shape
 from benchmarks.accuracy.execution import Outcome
 from benchmarks.accuracy.fleets import fleet_of, with_slower_kinds
-from benchmarks.accuracy.plans import Case, all_cases, baseline_plan, kept_share, max_retention_plan, with_levels
+from benchmarks.accuracy.plans import Case, accurate_plan, all_cases, baseline_plan, kept_share
 from benchmarks.accuracy.results import (
     Cell,
     Costs,
@@ -164,21 +164,24 @@ def test_a_baseline_narrows_the_embed_dim_evenly() -> None:
         baseline_plan(profile, fleet, "greedy", 20, 0)
 
 
-def test_floors_rise_with_the_level_and_the_number_of_classes() -> None:
-    """Level 3 of 4 needs 0.75 of a class that is alone, and more of several, at most 1."""
-    raised = with_levels(load_profile("digits-vit"), 4)
-    found = [row.by_count for row in raised.recovery]
-    assert [row[0] for row in found] == pytest.approx([0.25, 0.5, 0.75, 1.0])
-    assert all(list(row) == sorted(row) and row[-1] <= 1 for row in found)
-    assert found[1][4] > found[1][1] > found[1][0]
-
-
 def test_ours_fills_each_device_up_to_the_limit() -> None:
     """Every class is served in time, with less than the 5 us of one head to spare."""
     profile = timed_digits()
-    plan = max_retention_plan(profile, fleet_of("equal-2", 1e10, 200_000), 60, SMALL)
+    plan = accurate_plan(profile, fleet_of("equal-2", 1e10, 200_000), 60, SMALL)
     assert {name for a in plan.assignments for name in a.classes} == set(profile.classes)
     assert 55 < plan.latency_us <= 60
+
+
+def test_ours_with_given_class_subsets() -> None:
+    """Each device serves its subset alone, in time."""
+    profile, fleet = timed_digits(), fleet_of("equal-2", 1e10, 200_000)
+    free = accurate_plan(profile, fleet, 60, SMALL)
+    first, second = (a.device for a in free.assignments)
+    subsets = {first: profile.classes[:3], second: profile.classes[3:]}
+    plan = accurate_plan(profile, fleet, 60, SMALL, subsets)
+    assert {a.device: a.classes for a in plan.assignments} == subsets
+    assert 55 < plan.latency_us <= 60
+    assert plan.value > 0.9
 
 
 def test_two_twelfths_of_a_small_model() -> None:

@@ -14,12 +14,16 @@ from tests.helpers.common import DEVICES, ROOT
 
 
 def test_solve_prints_a_table_that_fits_80_columns() -> None:
-    """The table has status, bound, gap, memory against budget and the bottleneck."""
+    """The table has status, bound, gap, memory against budget, the bottleneck, the prediction and the floors."""
     result = planner("solve", "--devices", DEVICES)
     assert result.returncode == 0, result.stderr
-    assert "OPTIMAL plan" in result.stdout
-    assert "gap 0.0%" in result.stdout
+    headline = r"(OPTIMAL|FEASIBLE) plan: latency \d.*? ms, bound \d.*? ms, gap \d.*?% \(exact, \d.*? s\)\n"
+    assert re.match(headline, result.stdout)
     assert "is the bottleneck" in result.stdout
+    prediction = r"\nPredicted accuracy 9\d\.\d% \(9\d\.\d% to 9\d\.\d%\) after 10 epochs; unsplit 98\.2%\.\n"
+    assert re.search(prediction, result.stdout)
+    floors = r"\nBound at retention floors of 0\.\d\d; no plan within the drop takes under \d\.\d ms\.\n"
+    assert re.search(floors, result.stdout)
     assert "estimated" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
 
@@ -30,8 +34,7 @@ def test_the_example_is_worth_splitting(plan_file: Path) -> None:
     fleet = json.loads(DEVICES.read_text())
     assert sum(d.get("count", 1) for d in fleet["devices"]) == 6
     assert len({d["kind"] for d in fleet["devices"]}) >= 3
-    assert plan["status"] == "optimal"
-    assert len(plan["assignments"]) >= 3
+    assert len(plan["assignments"]) >= 2
     whole = planner("solve", "--devices", DEVICES, "--min-retention", "1", "--leave-idle", "--json")
     unsplit = json.loads(whole.stdout)
     assert [a["device"] for a in unsplit["assignments"]] == ["gateway"]
@@ -63,7 +66,7 @@ def test_show_shows_what_solve_showed(plan_file: Path) -> None:
     """`show` prints the table of a plan in a file."""
     shown = planner("show", plan_file, "--devices", DEVICES).stdout
     assert "bench-1" in shown
-    assert "OPTIMAL" in shown
+    assert json.loads(plan_file.read_text())["status"].upper() in shown
 
 
 @pytest.mark.parametrize("method", ["random-equal", "greedy"])
@@ -82,7 +85,7 @@ def test_baselines_plan_within_a_latency(method: str) -> None:
         (["--max-accuracy-drop", "-1"], "--max-accuracy-drop"),
         (["--min-retention", "2"], "--min-retention"),
         (["--min-retention", "0.5", "--max-accuracy-drop", "0.05"], "give one of them"),
-        (["--max-accuracy-drop", "0.001"], "was calibrated for"),
+        (["--accuracy-confidence", "0.3"], "--accuracy-confidence: must be greater than or equal to 0.5, got 0.3."),
     ],
 )
 def test_goals_that_make_no_sense(flags: list[str], sentence: str) -> None:
@@ -95,7 +98,7 @@ def test_impossible_fleet_says_why_and_what_helps(tmp_path: Path) -> None:
     devices = [{"name": "a", "kind": "esp32-s3", "memory_budget": "120KiB"}]
     path = changed_demo(tmp_path, devices=devices, links=[], aggregator="a")
     result = planner("solve", "--devices", path, "--out", tmp_path / "plan.json")
-    refused(result, "No plan: class", "the largest budget is 120 KiB (a)", "Smallest change that works: +", code=1)
+    refused(result, "No plan", "the largest budget is 120 KiB (a)", "Smallest change that works: +", code=1)
     assert not (tmp_path / "plan.json").exists()
     words = result.stderr.split()
     added = float(words[words.index("works:") + 1])

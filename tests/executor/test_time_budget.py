@@ -100,6 +100,11 @@ def test_max_epochs_is_the_last_that_fits() -> None:
         assert timed.max_epochs(minutes, num_workers) == epochs
 
 
+def test_without_a_jitter_there_is_one_copy() -> None:
+    """The second of a copy is spent once, whatever the epochs: 1 + (2 + 3 + 4) n."""
+    assert [timed_recipe(0.0, has_copies=False).seconds(n, 1) for n in (0, 1, 8)] == [1, 10, 73]
+
+
 def test_a_budget_below_an_epoch_is_a_part_of_one() -> None:
     """With starts of 5 s each, 16 s of copy and starts are needed, and 9 s for each epoch of training."""
     timed = timed_recipe(5.0)
@@ -109,7 +114,7 @@ def test_a_budget_below_an_epoch_is_a_part_of_one() -> None:
         assert timed.max_epochs(seconds / 60, 1) == epochs
 
 
-def timed_recipe(start: float) -> time_budget.TimedRecipe:
+def timed_recipe(start: float, has_copies: bool = True) -> time_budget.TimedRecipe:
     """Return a recipe of two trainings side by side and one after them, with a time of their starts [s]."""
 
     def recipe(task: RecoveryTask, train: TrainFunction) -> Fusion:
@@ -119,7 +124,7 @@ def timed_recipe(start: float) -> time_budget.TimedRecipe:
 
     times = [[time_budget.EpochTimes(start, 2.0), time_budget.EpochTimes(start, 3.0)]]
     times.append([time_budget.EpochTimes(start, 4.0)])
-    return time_budget.TimedRecipe(recipe, _task(), 1.0, times, 8)
+    return time_budget.TimedRecipe(recipe, _task(), 1.0, times, has_copies)
 
 
 def _training(epochs: float) -> Any:

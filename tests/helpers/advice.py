@@ -50,7 +50,7 @@ def without(goal: Goal, *dropped: str) -> Goal:
     for demand in dropped:
         key, value = setting_of(demand)
         if demand == FLOORS:
-            data |= {"min_retention": 0.0, "max_accuracy_drop": None}
+            data |= {"min_retention": 0.0}
         elif key in ("pin", "forbid"):
             name, _, device = value.rpartition("=")
             rest = tuple(d for d in data[key][name] if d != device)
@@ -102,9 +102,7 @@ def done(on: Fleet, goal: Goal, change: str, share: float = 1.0) -> tuple[Fleet,
     elif key in ("max_latency_ms", "max_energy_mj"):
         value *= share
     else:
-        assert key == "max_accuracy_drop"
-        # A little less is the next smaller drop that was calibrated, if there is one.
-        value -= 1e-6 * (share < 1)
+        raise AssertionError(change)
     return on, Goal.model_validate(goal.model_dump() | {key: value})
 
 

@@ -4,7 +4,7 @@ Sub-models: every subset of the units, for every device, width, precision and cl
 those that meet the floors only the fastest matters, to the latency, the energy (it goes with the
 compute time) and the number of devices alike. Plans: every choice of one width or idleness for
 every device, and, in arrays with one axis for each used device, every choice of class subsets.
-The highest lowest retention is found by bisection over all retentions that some sub-model has.
+For accuracy, which brute_accuracy.py has, it is the latency.
 
 Costs are in brute_costs.py.
 """
@@ -34,8 +34,7 @@ Table = dict[int, tuple[Ints, Ints]]
 class Best:
     """A best plan: its objective value, its latency, and each device's (class subset as a bit mask, embed dim).
 
-    `value` is a latency [us], an energy [mJ], a number of devices (at the least latency that so
-    many can have), or the lowest retention.
+    `value` is a latency [us], an energy [mJ], or a number of devices (at the least latency that so many can have).
     """
 
     value: Fraction | float
@@ -43,46 +42,20 @@ class Best:
     picks: tuple[tuple[int, int] | None, ...]
 
 
-def best(profile: Json, fleet: Json, goal: Json) -> Best | None:
+def best(profile: Json, fleet: Json, goal: Json, *, floors: Sequence[float] = ()) -> Best | None:
     """Return a best plan, or None where no plan exists.
 
     Args:
         profile: As in profile.json; at most about 10 units.
         fleet: As in devices.json; at most about 4 single devices, each with its own `runtime_overhead`.
-        goal: As in a goal file.
+        goal: As in a goal file, with `min_retention`.
+        floors: Retention floor of each class, if not the goal's.
     """
     possible = {name: list(brute_costs.forms(profile, d)) for name, d in brute_costs.members(fleet).items()}
     routes = {name: _routes(profile, fleet, name, forms) for name, forms in possible.items()}
-    floors = floors_of(profile, goal)
-
-    def search(level: float) -> Best | None:
-        tables = {
-            name: _table(forms, _allowed(profile, fleet, goal, name), floors, level) for name, forms in possible.items()
-        }
-        return _search(profile, fleet, goal, tables, routes)
-
-    found = search(0.0)
-    if goal["objective"] != "accuracy" or found is None:
-        return found
-    levels = np.unique([kept for forms in possible.values() for form in forms for kept in form.kept.ravel()])
-    # Some plan keeps levels[low] of everything; none keeps levels[high].
-    low, high = -1, len(levels)
-    while high - low > 1:
-        middle = (low + high) // 2
-        higher = search(levels[middle])
-        low, high, found = (middle, high, higher) if higher else (low, middle, found)
-    return Best(float(levels[low]), found.latency_us, found.picks)
-
-
-def floors_of(profile: Json, goal: Json) -> list[list[float]]:
-    """Return the retention floor of class c beside n - 1 others, [c][n - 1]."""
-    classes = range(len(profile["classes"]))
-    if goal["min_retention"] is not None:
-        return [[goal["min_retention"] for _ in classes] for _ in classes]
-    # The strictest row that allows this drop.
-    rows = [row for row in profile["recovery"] if row["max_accuracy_drop"] <= goal["max_accuracy_drop"]]
-    row = max(rows, key=lambda row: row["max_accuracy_drop"])
-    return [[min(1.0, least * need) for least in row["by_count"]] for need in row["class_need"]]
+    floors = floors or [goal["min_retention"]] * len(profile["classes"])
+    tables = {name: _table(forms, _allowed(profile, fleet, goal, name), floors) for name, forms in possible.items()}
+    return _search(profile, fleet, goal, tables, routes)
 
 
 def _allowed(profile: Json, fleet: Json, goal: Json, device: str) -> list[int]:
@@ -109,15 +82,15 @@ def _allowed(profile: Json, fleet: Json, goal: Json, device: str) -> list[int]:
     ]
 
 
-def _table(forms: Sequence[Form], allowed: Sequence[int], floors: list[list[float]], level: float) -> Table:
-    """Return the lowest compute times at which a device keeps the floors, and at least `level` of everything.
+def _table(forms: Sequence[Form], allowed: Sequence[int], floors: Sequence[float]) -> Table:
+    """Return the lowest compute times at which a device keeps the floors.
 
     Idleness, where it is allowed, is embed dim 0.
     """
     least: dict[int, dict[int, int]] = {0: {0: 0}} if 0 in allowed else {}
     for form, mask in itertools.product(forms, allowed):
         served = [c for c in range(len(floors)) if mask >> c & 1]
-        need = [max(floors[c][len(served) - 1] - FORGIVEN, level) for c in served]
+        need = [floors[c] - FORGIVEN for c in served]
         good = (form.kept[:, served] >= need).all(axis=1)
         if served and good.any():
             times = least.setdefault(form.embed_dim, {})
@@ -152,7 +125,7 @@ def _search(
         times = np.array(0)
         for send_us, compute_us, return_us in zip(sends, computes, returns, strict=True):
             times = np.maximum(times, send_us + compute_us + return_us)
-        times = times + _fusion_us(profile, fleet, sum(dims))
+        times = times + fusion_us(profile, fleet, sum(dims))
         energies = sum(power_uw[name] * compute_us for name, compute_us in zip(used, computes, strict=True))
         good = _served(profile, goal["survive"], dict(zip(used, masks, strict=True)), relays)
         good = good & (times <= max_us) & (energies <= max_energy)
@@ -188,7 +161,8 @@ def _powers(fleet: Json, goal: Json) -> tuple[dict[str, int], int]:
     return {name: int(power * parts) for name, power in powers.items()}, parts
 
 
-def _fusion_us(profile: Json, fleet: Json, embed_dims: int) -> int:
+def fusion_us(profile: Json, fleet: Json, embed_dims: int) -> int:
+    """Return the time [us] of the fusion of so many embed dims."""
     rate = exact(brute_costs.members(fleet)[fleet["aggregator"]]["macs_per_second"])
     macs: int = profile["fusion_hidden"] * (embed_dims + len(profile["classes"]))
     return math.ceil(10**6 * macs / rate)

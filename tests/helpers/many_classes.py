@@ -8,7 +8,9 @@ from planner.solver.large.loads import FleetData, Loads
 from planner.solver.problem.build import build_instance
 from planner.solver.problem.clock import Clock
 from planner.solver.submodels.cache import SubModelCache
+from tests.helpers.accuracy import predictable
 from tests.helpers.common import Json
+from tests.helpers.goals import floored
 from tests.helpers.random_instances import random_profile
 
 
@@ -18,6 +20,7 @@ def large(num_classes: int) -> tuple[Profile, Fleet]:
     of = random_profile(
         num_classes, num_classes=num_classes, num_groups=8, widths=(8, 4), penalties=True, depth=3, num_heads=3
     )
+    of = predictable(of, num_classes)
     device = {"memory_budget": 2**20, "runtime_overhead": 0}
     kinds = [
         device | {"name": "hub", "macs_per_second": 4e8, "active_power_w": 3.0},
@@ -57,11 +60,10 @@ GOALS: dict[str, Json] = {
 }
 
 
-def empty_loads(name: str, num_classes: int, min_retention: float | None = 0.5) -> Loads:
+def empty_loads(name: str, num_classes: int) -> Loads:
     """Return the loads of `large` for one of the goals, with no class on any device."""
     profile, fleet = large(num_classes)
-    floors = {} if min_retention is None else {"min_retention": min_retention}
-    return loads_of(profile, fleet, Goal.model_validate(GOALS[name] | floors))
+    return loads_of(profile, fleet, floored(**GOALS[name]))
 
 
 def loads_of(profile: Profile, fleet: Fleet, goal: Goal) -> Loads:

@@ -36,8 +36,8 @@ def paper(
 ) -> list[str]:
     """Return the check's complaints about a plan in which these devices serve these classes.
 
-    Unless changed, it claims no proof: its bound is 0 and its gap 1. Keys of single assignments are
-    changed by `device__key`.
+    Unless changed, it claims no proof: its bound is 0 and its gap 1. A goal that says nothing of accuracy has a
+    retention floor of 0. Keys of single assignments are changed by `device__key`.
     """
     on, of = on or powered(), of or profile()
     changed = {tuple(key.split("__")): value for key, value in changes.items() if "__" in key}
@@ -66,7 +66,7 @@ def paper(
         "latency_us": slowest_us + FUSION_US[len(served)],
         "bound_us": 0,
         "gap": 1.0,
-        "goal": goal or {},
+        "goal": {"min_retention": 0.0} | (goal or {}),
         "profile_sha256": sha256_of(of),
         "fleet_sha256": sha256_of(on),
         "solver": {"version": "paper", "seconds": 0.0, "seed": 0},

@@ -11,16 +11,19 @@ from tests.helpers.common import Json
 
 MIB = 1024**2
 
-# ln e = -4 + o_c + 0.5 ln n - 2 ln best - 0.3 ln(all / best)
-FUSED_ACCURACY = {
-    "intercept": -4.0,
-    "log_num_classes": 0.5,
-    "log_best_retention": 2.0,
-    "log_other_retention": 0.3,
+# z_c = exp(-3 + o_c) (odds of near^2 + odds of far^2 + ...)^(-1/2) with odds r / (1 - r); loss_c = 0.97 z / (0.97 + z).
+ACCURACY_MODEL: Json = {
+    "log_scale": -3.0,
+    "steepness": 1.0,
+    "norm_order": 2.0,
+    "retention_exponent": 1.0,
     "class_offset": [0.2, -0.2],
+    "class_share": [0.5, 0.5],
     "whole_error": 0.03,
-    "log_error": 0.25,
-    "num_probes": 16,
+    "epochs": 10.0,
+    "scores": [-0.4, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.5],
+    "min_retention": 0.2,
+    "max_devices": 3,
 }
 
 
@@ -83,10 +86,6 @@ def profile_data() -> Json:
                 }
             ]
         },
-        "recovery": [
-            {"max_accuracy_drop": 0.02, "by_count": [0.4, 0.6], "class_need": [1.0, 1.1]},
-            {"max_accuracy_drop": 0.05, "by_count": [0.2, 0.3], "class_need": [1.0, 1.1]},
-        ],
     }
 
 

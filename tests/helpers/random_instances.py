@@ -79,14 +79,6 @@ def random_profile(
                 "channel_groups": shares[:, :, num_heads:].tolist(),
             },
             "latency": {kind: [row(e) for e in widths] for kind in kinds},
-            "recovery": [
-                {
-                    "max_accuracy_drop": drop,
-                    "by_count": [round(min(1.0, base + 0.06 * n), 3) for n in range(num_classes)],
-                    "class_need": np.round(rng.uniform(0.85, 1.15, num_classes), 3).tolist(),
-                }
-                for drop, base in ((0.02, 0.4), (0.05, 0.25))
-            ],
             "precision_retention": {
                 precision: np.round(rng.uniform(lowest, 1.0, num_classes), 3).tolist()
                 for precision, lowest in (("float16", 0.95), ("int8", 0.8))
@@ -198,15 +190,17 @@ def _mesh(fleet: Json, rng: np.random.Generator) -> None:
 
 
 def random_goal(profile: Profile, fleet: Fleet, seed: int) -> Goal:
-    """Return a goal of any objective and several demands, about half of which can be met.
+    """Return a goal of any objective and several demands, with a retention floor; about half of them can be met.
 
-    Its limits lie where they bind: about the lowest latency and energy that the other demands
-    allow, and some of them exactly there.
+    The objective is the accuracy only if the profile predicts it. Its limits lie where they bind: about the lowest
+    latency and energy that the other demands allow, and some of them exactly there.
     """
     rng = np.random.default_rng(seed + 40_000)
     names, classes = list(fleet.member_names), list(profile.classes)
     goal: Json = {"objective": str(rng.choice(["latency", "accuracy", "energy", "devices"]))}
-    goal |= [{}, {"max_accuracy_drop": 0.05}, {"min_retention": 0.2 + seed % 5 / 10}][rng.integers(3)]
+    if goal["objective"] == "accuracy" and profile.accuracy_model is None:
+        goal["objective"] = "latency"
+    goal["min_retention"] = (0.5, 0.35, 0.2 + seed % 5 / 10)[rng.integers(3)]
     goal["leave_idle"] = bool(rng.random() < 0.5)
     goal |= _random_demands(rng, names, classes)
 

@@ -9,6 +9,7 @@ from planner.solver import solve
 from tests.helpers import brute_force
 from tests.helpers.brute_force import Best
 from tests.helpers.common import Json
+from tests.helpers.goals import floored
 from tests.helpers.random_instances import random_fleet, random_profile
 
 Document = TypeVar("Document", Fleet, Profile)
@@ -90,7 +91,7 @@ def small(seed: int) -> tuple[Profile, Fleet, Goal]:
             elif device.macs_per_second is not None:
                 on = with_device(on, i, macs_per_second=1e6 * (10 + seed % 3 + 2 * i))
         on = changed(on, links=[], default_link={"bandwidth_mbps": 500, "latency_ms": 0.01})
-    goals = [Goal(), Goal(max_accuracy_drop=0.05), Goal(min_retention=0.3 + seed % 7 / 10)]
+    goals = [floored(), floored(min_retention=0.35), floored(min_retention=0.3 + seed % 7 / 10)]
     return drawn, on, goals[seed % 13 % 3]
 
 
@@ -126,9 +127,9 @@ def middling_us(seed: int) -> float:
 
 
 def latency_of(drawn: Profile, on: Fleet, goal: Goal | None = None) -> float:
-    """Return the optimal latency [us]; infinite where no plan exists."""
+    """Return the optimal latency [us] at a retention floor; infinite where no plan exists."""
     try:
-        plan = solve(drawn, on, goal)
+        plan = solve(drawn, on, goal or floored())
     except InfeasibleError:
         return float("inf")
     assert plan.status == "optimal"

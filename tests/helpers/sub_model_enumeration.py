@@ -33,7 +33,7 @@ def instance_of(seed: int) -> Instance:
     )
     profile = sharpened(profile) if seed % 5 < 3 else profile
     fleet = random_fleet(profile, seed, tightness=(0.3, 0.5, 0.8, 2.0)[seed % 4], choices=seed % 2 == 0)
-    goal = Goal(min_retention=(0.3, 0.5, 0.7, 0.9)[seed // 4 % 4]) if seed % 2 else Goal()
+    goal = Goal(min_retention=(0.3, 0.5, 0.7, 0.9)[seed // 4 % 4] if seed % 2 else 0.5)
     return build_instance(profile, fleet, goal)
 
 

@@ -5,6 +5,7 @@ from functools import cache
 from planner.schema import Fleet, Goal, Profile
 from planner.solver.problem.build import build_instance
 from planner.solver.problem.instance import Instance
+from tests.helpers.accuracy import predictable
 from tests.helpers.brute_force import Best
 from tests.helpers.random_instances import random_fleet, random_goal, random_profile
 from tests.helpers.solver_instances import best_of, sharpened
@@ -22,7 +23,7 @@ def varied(seed: int) -> tuple[Profile, Fleet, Goal]:
         kinds=("a",) if seed % 5 < 2 else (),
         penalties=seed % 2 == 0,
     )
-    of = sharpened(of) if seed % 7 < 4 else of
+    of = predictable(sharpened(of) if seed % 7 < 4 else of, seed)
     on = random_fleet(
         of,
         1000 + seed,

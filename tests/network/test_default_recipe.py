@@ -1,6 +1,7 @@
 """The default recipe: sub-models are reconstructed first; without a budget only the fusion is trained."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
@@ -95,3 +96,35 @@ def test_each_sub_model_learns_from_its_own_classes_and_as_many_others(monkeypat
     monkeypatch.setattr(module, "_MAX_RECONSTRUCTION_IMAGES", 10)
     recovered(task_of(random_model(SHAPE)), [])
     assert seen == [48, 48, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("limit", "epochs", "seen"),
+    # So many images are enough for a fusion; sub-models that are trained see 48 more in each epoch, and so may it.
+    [(100, 0, 48), (48, 0, 48), (30, 0, 30), (10, 0.5, 34), (10, 0.99, 48), (1, 5, 48)],
+)
+def test_a_fusion_learns_from_as_many_images_as_its_budget_allows(
+    monkeypatch: pytest.MonkeyPatch, limit: int, epochs: float, seen: int
+) -> None:
+    """Drawn at random by the seed, each with its own label and teacher logits; validation images are all used."""
+    monkeypatch.setattr("planner.network.recipes.recovery_task._MIN_FUSION_IMAGES", limit)
+    task = task_of(random_model(SHAPE), epochs)
+    rows = {tuple(logits.tolist()): i for i, logits in enumerate(task.data.teacher_logits[0])}
+    fusions: list[TrainingTask] = []
+
+    def train(tasks: Sequence[TrainingTask]) -> None:
+        fusions.extend(training for training in tasks if training.name == "fusion")
+
+    for seed in (0, 0, 1):
+        RECIPES["default"](replace(task, seed=seed), train)
+    drawn = []
+    for fusion in fusions:
+        batch = fusion.data.batch(torch.arange(len(fusion.data)), torch.Generator())
+        indices = [rows[tuple(logits.tolist())] for logits in batch.teacher_logits]
+        assert batch.labels.tolist() == task.data.labels[indices].tolist()
+        assert len(set(indices)) == len(indices) == seen
+        assert len(fusion.validation) == 8
+        drawn.append(indices)
+    assert drawn[0] == drawn[1]
+    assert (drawn[0] != drawn[2]) == (seen < 48)
+    assert drawn[0] == sorted(drawn[0])

@@ -11,6 +11,7 @@ from planner.network.data.jitter import move_images
 from planner.network.distillation_data import (
     DistillationData,
     FeatureData,
+    copies_for,
     draw_moves,
     extract_features,
     make_distillation_data,
@@ -82,6 +83,14 @@ def test_there_is_one_copy_where_nothing_moves() -> None:
     assert not moves[0].any()
     assert moves[1:, :, 1:3].all()
     assert draw_moves(5, Jitter(0.0, 0.0), seed=0, num_copies=3).shape == (1, 5, 4)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "copies"), [(0, 1), (0.25, 1), (1, 1), (1.5, 2), (2, 2), (7, 7), (7.01, 8), (8, 8), (10, 8), (1e6, 8)]
+)
+def test_an_image_has_a_copy_for_each_epoch(epochs: float, copies: int) -> None:
+    """One that was begun counts, one there always is, and eight are the most."""
+    assert copies_for(epochs) == copies
 
 
 # Distillation data

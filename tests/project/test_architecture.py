@@ -31,10 +31,12 @@ LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 SOLVER_LAYERS = [
     {"problem"},
     {"submodels"},
-    {"exact", "large", "baselines"},
+    {"exact", "large", "baselines", "accuracy_bound"},
     {"search", "second_stage", "options"},
     {"optimise"},
     {"plan", "infeasible"},
+    {"solve_at_floors"},
+    {"keep_drop"},
     {"solve"},
 ]
 SOLVER_LEVEL = {name: i for i, layer in enumerate(SOLVER_LAYERS) for name in layer}

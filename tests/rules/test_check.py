@@ -12,6 +12,7 @@ from planner.rules.check import check, gap_of, status_of
 from planner.schema import Goal, Plan, sha256_of
 from planner.solver import solve
 from tests.helpers.common import Json
+from tests.helpers.goals import floored
 from tests.helpers.pencil import fleet, profile, tight_fleet
 from tests.helpers.random_instances import random_fleet, random_profile
 
@@ -19,7 +20,7 @@ from tests.helpers.random_instances import random_fleet, random_profile
 @lru_cache
 def plan() -> Plan:
     """Return a plan of two devices, `gateway` and `near`, that leaves `far` idle."""
-    return solve(profile(), tight_fleet(), Goal(leave_idle=True))
+    return solve(profile(), tight_fleet(), Goal(min_retention=0.55, leave_idle=True))
 
 
 def broken(change: Callable[[Json], object]) -> list[str]:
@@ -100,7 +101,7 @@ def test_what_is_solved_is_valid(seed: int) -> None:
     """A solved plan has no violations, and its slowest device is its bottleneck."""
     drawn = random_profile(seed, widths=(8, 4), kinds=("a",))
     on = random_fleet(drawn, seed, tightness=2.0)
-    solved = solve(drawn, on)
+    solved = solve(drawn, on, floored())
     assert check(solved, drawn, on) == []
     assert solved.bottleneck.latency_us == max(a.latency_us for a in solved.assignments)
 
@@ -195,10 +196,14 @@ def swap_classes(data: Json) -> None:
             put_block("gateway", "kept_channel_groups", 0, [0, 2]),
             [r"gateway: kept_channel_groups\[0\] must rise within 0\.\.1, got \[0, 2\]"],
         ),
-        # As good for the class of `near` and as quick, but not the anchor head.
+        # As quick, but less of class b, and not the anchor head.
         (
             put_block("near", "kept_heads", 1, [0]),
-            [r"\Anear: kept_heads\[1\] must hold head 1, the anchor head that every sub-model keeps, got \[0\]\Z"],
+            [
+                r"\Anear: kept_heads\[1\] must hold head 1, the anchor head that every sub-model keeps, got \[0\]\Z",
+                r"near: retention of class 'b' must be 0\.400000, got 0\.600000",
+                r"near: class 'b' must keep at least 0\.550000 of its importance, got 0\.400000",
+            ],
         ),
         (lambda p: of("near", p)["kept_heads"].pop(), [r"near: kept_heads must have 2 blocks, got 1"]),
         (
@@ -228,16 +233,15 @@ def swap_classes(data: Json) -> None:
         (
             keep_less,
             [
-                r"gateway: class '[ab]' must keep at least 1\.0{6} of its importance beside 0 others, got 0\.\d+",
+                r"gateway: class '[ab]' must keep at least 1\.0{6} of its importance, got 0\.\d+",
                 r"near: class",
             ],
         ),
         (
             swap_classes,
             [
-                r"near: class '[ab]' must keep at least 0\.6\d+ of its importance beside 1 others",
-                r"near: retention of class '[ab]' must be",
-                r"near: class '[ab]' must keep at least 0\.6\d+ of its importance beside 1 others",
+                r"near: retention of class 'a' must be 0\.300000, got 0\.000000",
+                r"near: class 'a' must keep at least 0\.550000 of its importance, got 0\.300000",
             ],
         ),
         (

@@ -1,14 +1,15 @@
 """Rules of the check about the objective, its bound, gap and status, and the latency limit, on plans made on paper."""
 
+import math
 from typing import Any
 
 import pytest
 
 from planner.errors import InputError
-from planner.schema import Goal
+from planner.schema import Goal, Profile
 from tests.helpers.common import Json
 from tests.helpers.paper_plans import INT8, complains, lossy, paper, precise
-from tests.helpers.pencil import profile
+from tests.helpers.pencil import ACCURACY_MODEL, profile
 
 
 def energy_goal(**more: Any) -> Json:
@@ -16,25 +17,48 @@ def energy_goal(**more: Any) -> Json:
     return {"objective": "energy", "max_latency_ms": 1000, **more}
 
 
+def predictable(of: Profile) -> Profile:
+    """Return the profile with the pencil's accuracy model."""
+    return of.replace(accuracy_model=ACCURACY_MODEL)
+
+
+def at_int8() -> Json:
+    """Return the prediction for class a at 0.8, odds of 4, and b at 0.5, odds of 1, with scores of -0.4 and 0.5."""
+    losses = [0.97 * z / (0.97 + z) for z in (math.exp(-2.8) / 4, math.exp(-3.2))]
+    loss = sum(losses) / 2
+    accuracy, low, high = (0.97 - loss - score * (loss + 0.005) for score in (0.0, 0.5, -0.4))
+    rounded = {"accuracy": accuracy, "loss": loss, "low": low, "high": high}
+    return {key: round(value, 6) for key, value in rounded.items()} | {"epochs": 10.0}
+
+
+ACCURATE: Json = {"objective": "accuracy", "max_latency_ms": 1000}
+AT_INT8 = at_int8()
 # 2.5 W x 29 us on `near`.
 PROVEN: Json = {"objective_value": 0.0725, "objective_bound": 0.0725, "gap": 0.0, "status": "optimal"}
 
 
 def test_each_objective_has_its_value_and_bound() -> None:
-    """Energy and devices are minimised, retention maximised: the bound is on the other side of the value."""
+    """Energy and devices are minimised, accuracy maximised: the bound is on the other side of the value."""
     assert paper({"near": "ab"}, energy_goal(), **PROVEN) == []
     assert paper({"near": "ab"}, energy_goal(), **open_at(0.0725, 0.029, 0.6)) == []
     assert paper({"near": "a", "far": "b"}, {"objective": "devices"}, **open_at(2, 1, 0.5)) == []
-    accuracy = {"objective": "accuracy", "max_latency_ms": 1000, "min_retention": 0.1}
-    half: Json = {"near__retention": {"a": 0.4, "b": 0.25}, **INT8}
-    quarter = profile(precision_retention={"int8": [0.4, 0.25]})
-    assert paper({"near": "ab"}, accuracy, precise("int8"), quarter, **half, **open_at(0.25, 1.0, 3.0)) == []
-    assert paper({"near": "ab"}, accuracy, **open_at(1.0, 1.0, 0.0) | {"status": "optimal"}) == []
+    half: Json = {"near__retention": {"a": 0.8, "b": 0.5}, **INT8}
+    gap = (0.97 - AT_INT8["accuracy"]) / AT_INT8["accuracy"]
+    certificate = open_at(AT_INT8["accuracy"], 0.97, gap) | {"predicted_accuracy": AT_INT8}
+    assert paper({"near": "ab"}, ACCURATE, precise("int8"), predictable(lossy()), **half, **certificate) == []
+    assert paper({"near": "ab"}, ACCURATE, of=predictable(profile()), **WHOLE) == []
 
 
 def open_at(value: float, bound: float, gap: float) -> Json:
     """Return the certificate of a plan that is not proven optimal."""
     return {"objective_value": value, "objective_bound": bound, "gap": gap, "status": "feasible"}
+
+
+# Nothing removed loses nothing.
+WHOLE: Json = open_at(0.97, 0.97, 0.0) | {
+    "status": "optimal",
+    "predicted_accuracy": {"accuracy": 0.97, "loss": 0.0, "low": 0.97, "high": 0.97, "epochs": 10.0},
+}
 
 
 @pytest.mark.parametrize(
@@ -82,11 +106,12 @@ def test_the_bound_is_given_beside_the_value() -> None:
     assert "objective_bound must be given beside objective_value, got 2195.0" in violations
 
 
-def test_the_bound_of_a_retention_is_above_it() -> None:
+def test_the_bound_of_an_accuracy_is_above_it() -> None:
     """A maximised objective is bounded from above."""
+    below = WHOLE | open_at(0.97, 0.485, 0.5)
     complains(
-        paper({"near": "ab"}, {"objective": "accuracy", "max_latency_ms": 1000}, **open_at(1.0, 0.5, 0.5)),
-        r"objective_bound must be no worse than objective_value 1\.0, got 0\.5",
+        paper({"near": "ab"}, ACCURATE, of=predictable(profile()), **below),
+        r"objective_bound must be no worse than objective_value 0\.97, got 0\.485",
     )
 
 
@@ -98,19 +123,19 @@ def test_the_value_of_devices_is_their_number() -> None:
     )
 
 
-def test_the_value_of_accuracy_is_the_lowest_retention() -> None:
-    """At int8 class b keeps 0.5 and class a 0.8, so the value is 0.5."""
+def test_the_value_of_accuracy_is_the_predicted_one() -> None:
+    """At int8 class b keeps 0.5 and class a 0.8; the whole model's accuracy is not the plan's."""
     complains(
         paper(
             {"near": "ab"},
-            {"objective": "accuracy", "max_latency_ms": 1000, "min_retention": 0.1},
+            ACCURATE,
             precise("int8"),
-            lossy(),
+            predictable(lossy()),
             **INT8,
             near__retention={"a": 0.8, "b": 0.5},
-            **open_at(0.8, 1.0, 1.0),
+            **open_at(0.97, 0.97, 0.97 / AT_INT8["accuracy"] - 1) | {"predicted_accuracy": AT_INT8},
         ),
-        r"objective_value must be 0\.5 for objective 'accuracy', got 0\.8",
+        rf"objective_value must be {AT_INT8['accuracy']} for objective 'accuracy', got 0\.97",
     )
 
 
@@ -119,13 +144,14 @@ def test_the_latency_limit_holds_with_every_objective(objective: str) -> None:
     """1100 + 29 + 1032 + 34 = 2195 us."""
     value: Json = {
         "latency": {},
-        "accuracy": open_at(1.0, 1.0, 0.0) | {"status": "optimal"},
+        "accuracy": WHOLE,
         "energy": PROVEN,
         "devices": open_at(1, 1, 0.0) | {"status": "optimal"},
     }[objective]
-    assert paper({"near": "ab"}, {"objective": objective, "max_latency_ms": 2.195}, **value) == []
+    of = predictable(profile()) if objective == "accuracy" else profile()
+    assert paper({"near": "ab"}, {"objective": objective, "max_latency_ms": 2.195}, of=of, **value) == []
     complains(
-        paper({"near": "ab"}, {"objective": objective, "max_latency_ms": 2.194}, **value),
+        paper({"near": "ab"}, {"objective": objective, "max_latency_ms": 2.194}, of=of, **value),
         r"latency must be at most 2\.194 ms, got 2\.195 ms",
     )
 

@@ -8,7 +8,12 @@ import pytest
 from planner.schema import Profile, read_document
 from tests.helpers.common import Json
 from tests.helpers.complaints import PROFILE, profile_complaint
-from tests.helpers.pencil import profile_data
+from tests.helpers.pencil import ACCURACY_MODEL, profile_data
+
+
+def with_model(**changes: object) -> Callable[[Json], object]:
+    """Return a change that gives a profile the pencil's accuracy model, with some keys replaced."""
+    return lambda data: data.update(accuracy_model=ACCURACY_MODEL | changes)
 
 
 @pytest.mark.parametrize(
@@ -70,14 +75,15 @@ from tests.helpers.pencil import profile_data
             "latency['board']: rows must differ in embed_dim or precision, got [(8, 'float32'), (8, 'float32')].",
         ),
         (
-            lambda p: p["recovery"][1].update(max_accuracy_drop=0.02),
-            "recovery: entries must differ, got [0.02, 0.02].",
+            with_model(class_offset=[0.2]),
+            "accuracy_model.class_offset: must have one entry for each of 2 classes, got 1.",
         ),
-        (lambda p: p["recovery"][1].update(by_count=[0.2]), "recovery[1].by_count: must have 2 numbers, got 1."),
-        (
-            lambda p: p["recovery"][0].update(class_need=[1, 1, 1]),
-            "recovery[0].class_need: must have 2 numbers, got 3.",
-        ),
+        (with_model(class_share=[1.0]), "accuracy_model.class_share: must have 2 numbers, got 1."),
+        (with_model(class_share=[1.5, -0.5]), "accuracy_model.class_share: must be >= 0, got -0.5."),
+        (with_model(class_share=[0.5, 0.6]), "accuracy_model.class_share: must sum to 1, got 1.1."),
+        (with_model(steepness=0), "accuracy_model: steepness must be > 0, got 0."),
+        (with_model(whole_error=1), "accuracy_model: whole_error must be < 1, got 1."),
+        (with_model(scores=[]), "accuracy_model: scores must have at least 1 entry, got 0."),
         (lambda p: p.update(num_tokens="17"), 'num_tokens must be a valid integer, got "17".'),
     ],
 )

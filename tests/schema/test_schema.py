@@ -3,10 +3,9 @@
 import json
 
 import pytest
-from pydantic import ValidationError
 
 from planner.errors import InputError
-from planner.schema import Fleet, Goal, Profile, read_document
+from planner.schema import Fleet, Profile, read_document
 from tests.helpers.common import Json
 from tests.helpers.complaints import FLEET, PROFILE, complaint, fleet_complaint
 from tests.helpers.pencil import fleet_data, profile_data
@@ -107,10 +106,3 @@ def test_missing_key() -> None:
 def test_another_schema_version() -> None:
     """Only schema version 1 is read."""
     assert fleet_complaint(lambda data: data.update(schema_version=2)) == "schema_version must be <= 1, got 2."
-
-
-@pytest.mark.parametrize("neither", [{"max_accuracy_drop": None, "min_retention": None}])
-def test_a_goal_has_a_floor(neither: Json) -> None:
-    """A goal must have an accuracy drop or a retention."""
-    with pytest.raises(ValidationError, match="a goal must have max_accuracy_drop or min_retention, got neither"):
-        Goal.model_validate(neither)

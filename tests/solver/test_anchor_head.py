@@ -11,12 +11,13 @@ from planner.solver import SolveOptions, solve
 from planner.solver.problem.build import build_instance
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import NEVER
-from planner.solver.problem.option import PlacedSubModel
+from planner.solver.second_stage.fill import fill
 from planner.solver.submodels import knapsack
 from planner.solver.submodels.lagrangian import LagrangianHeuristic
 from planner.solver.submodels.relaxation import Relaxation
 from planner.solver.submodels.single_class import single_class_us
 from tests.helpers.brute_costs import keeps_anchor
+from tests.helpers.goals import floored
 from tests.helpers.many_classes import GOALS, large
 from tests.helpers.pencil import fleet, fleet_data, profile
 from tests.helpers.random_instances import random_fleet, random_profile
@@ -94,7 +95,7 @@ def test_a_model_without_heads_is_planned() -> None:
     """Where there is no head there is no anchor head: 500 MACs / 3 and 20 us of fusion."""
     importance = {"heads": [[[], []], [[], []]], "channel_groups": [[[0.25, 0.25], [0.25, 0.25]]] * 2}
     headless = profile(num_heads=0, importance=importance)
-    assert build_instance(headless, fleet(), Goal()).units.always_kept == ()
+    assert build_instance(headless, fleet(), floored()).units.always_kept == ()
     assert solve(headless, fleet(), Goal(min_retention=0)).latency_us == 167 + 20
 
 
@@ -122,10 +123,10 @@ def test_every_way_to_build_a_sub_model_keeps_it(seed: int) -> None:
                 assert bound is not None
                 assert alone_us - 1 <= bound.by_count[len(classes) - 1] <= table.cheapest_us(classes)
                 assert alone_us - 1 <= single_us[list(classes), len(classes) - 1].min()
-                placed = PlacedSubModel(option, classes, exact.kept)
-                limit_us = 2 * table.cheapest_us(classes)
                 ways: list[Any] = [exact.kept, knapsack.smallest(instance, option, classes, Clock(10)).kept]
-                ways += [way(instance, placed, limit_us, Clock(10)) for way in (knapsack.richest, knapsack.most_even)]
+                filled = fill(option, instance.units, np.ones(len(instance.units)), 2 * table.cheapest_us(classes))
+                assert filled is not None
+                ways.append(np.flatnonzero(filled).tolist())
                 if heuristic.compute_us[i] < NEVER:
                     ways.append(np.flatnonzero(heuristic.kept[i]).tolist())
                 assert all(anchor in kept for kept in ways)

@@ -4,9 +4,9 @@ import pytest
 
 from planner.errors import InfeasibleError
 from planner.rules.check import check
-from planner.schema import Goal
 from planner.solver import SolveOptions, solve
 from tests.helpers.common import Json
+from tests.helpers.goals import floored
 from tests.helpers.random_instances import random_fleet, random_profile
 from tests.helpers.solver_instances import DIGITS, roomy
 
@@ -31,12 +31,12 @@ def test_bound_below_plan_below_baselines(num_classes: int, num_devices: int, ti
         drawn = random_profile(instance_seed, num_classes=num_classes, **sizes)
         on = random_fleet(drawn, instance_seed, num_devices=num_devices, tightness=tightness)
         on = roomy(on) if tightness > 1 else on
-        plan = solve(drawn, on)
+        plan = solve(drawn, on, floored())
         assert plan.bound_us <= plan.latency_us
         for method in METHODS:
             for seed in range(4):
                 try:
-                    other = solve(drawn, on, Goal(method=method), SolveOptions(seed=seed))
+                    other = solve(drawn, on, floored(method=method), SolveOptions(seed=seed))
                 except InfeasibleError as error:
                     assert str(error).startswith(f"No plan by {method}: ")  # noqa: PT017
                     continue
@@ -54,7 +54,9 @@ def test_baselines_draw_by_seed() -> None:
     drawn = random_profile(1, num_classes=6)
     on = roomy(random_fleet(drawn, 1))
     for method in METHODS:
-        plans = [solve(drawn, on, Goal(method=method), SolveOptions(seed=seed)).assignments for seed in (0, 0, 1, 2, 3)]
+        plans = [
+            solve(drawn, on, floored(method=method), SolveOptions(seed=seed)).assignments for seed in (0, 0, 1, 2, 3)
+        ]
         assert plans[0] == plans[1]
         assert any(plan != plans[0] for plan in plans[2:])
 
@@ -64,8 +66,8 @@ def test_the_baselines_respect_the_latency_limit() -> None:
     drawn = random_profile(1, num_classes=4)
     on = roomy(random_fleet(drawn, 1))
     for method in METHODS:
-        free = solve(drawn, on, Goal(method=method))
+        free = solve(drawn, on, floored(method=method))
         limit_ms = (free.latency_us - 1) / 1000
-        assert solve(drawn, on, Goal(method=method, max_latency_ms=limit_ms)).latency_us <= 1000 * limit_ms
+        assert solve(drawn, on, floored(method=method, max_latency_ms=limit_ms)).latency_us <= 1000 * limit_ms
         with pytest.raises(InfeasibleError, match=f"No plan by {method}"):
-            solve(drawn, on, Goal(method=method, max_latency_ms=0.001))
+            solve(drawn, on, floored(method=method, max_latency_ms=0.001))

@@ -6,6 +6,7 @@ from benchmarks.solve.direct import solve_by_highs
 from planner.errors import InfeasibleError
 from planner.schema import Fleet, Goal, Profile
 from planner.solver import solve
+from tests.helpers.goals import floored
 from tests.helpers.random_instances import random_fleet, random_profile
 from tests.helpers.solver_instances import changed, scattered, sharpened
 
@@ -26,7 +27,7 @@ def middle_sized(seed: int) -> tuple[Profile, Fleet, Goal]:
             for i, device in enumerate(on.model_dump(mode="json")["devices"])
         ]
         on = changed(on, devices=rates, default_link={"bandwidth_mbps": 500, "latency_ms": 0.005})
-    return drawn, on, Goal() if seed % 2 else Goal(min_retention=0.5)
+    return drawn, on, floored() if seed % 2 else Goal(min_retention=0.5)
 
 
 @pytest.mark.parametrize("first", range(0, 50, 10))

@@ -10,6 +10,7 @@ from planner.rules.check import check
 from planner.schema import Fleet, Goal, Profile
 from planner.solver import solve
 from tests.helpers.common import Json
+from tests.helpers.goals import floored
 from tests.helpers.pencil import fleet, fleet_data, profile
 from tests.helpers.random_instances import random_fleet, random_profile
 
@@ -30,7 +31,7 @@ def test_absurd_numbers_are_refused_or_planned(absurd: Json) -> None:
     devices[0] |= absurd
     try:
         alone = fleet(devices=devices[:1], links=[])
-        plan = solve(profile(), alone)
+        plan = solve(profile(), alone, floored())
     except (PlannerError, ValueError) as error:
         # pydantic's ValidationError is what a file's InputError is made from.
         assert isinstance(error, (InputError, InfeasibleError)) or "validation error" in str(error)  # noqa: PT017
@@ -55,7 +56,7 @@ def with_width(**changes: float) -> Profile:
 def test_absurd_profiles_are_refused(key: str) -> None:
     """Numbers that leave 64 bits are refused in a sentence with the true reason."""
     with pytest.raises(InputError, match="absurdly large or small"):
-        solve(with_width(**{key: 10**30}), random_fleet(random_profile(3), 3))
+        solve(with_width(**{key: 10**30}), random_fleet(random_profile(3), 3), floored())
 
 
 def test_large_budgets_and_fine_decimals_are_planned() -> None:
@@ -65,7 +66,7 @@ def test_large_budgets_and_fine_decimals_are_planned() -> None:
     for device in fields["devices"]:
         device["memory_budget"] = 2**44
     on = Fleet.model_validate(fields)
-    assert check(solve(drawn, on), drawn, on) == []
+    assert check(solve(drawn, on, floored()), drawn, on) == []
 
 
 def test_a_model_with_one_class_is_planned() -> None:

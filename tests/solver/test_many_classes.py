@@ -8,6 +8,7 @@ from planner.errors import InfeasibleError
 from planner.rules.check import check
 from planner.schema import Fleet, Goal, Plan
 from planner.solver import SolveOptions, solve
+from tests.helpers.goals import floored
 from tests.helpers.many_classes import GOALS, large
 from tests.helpers.random_instances import random_fleet, random_profile
 from tests.helpers.solver_instances import changed
@@ -66,7 +67,7 @@ def test_more_than_twelve_classes(seed: int) -> None:
     """The plan passes the check and states its bound and gap, though subsets cannot be enumerated."""
     drawn = random_profile(seed, num_classes=13 + 3 * seed, num_groups=8, kinds=("a",))
     on = random_fleet(drawn, seed, num_devices=4 + seed, tightness=2.0)
-    plan = solve(drawn, on, options=SolveOptions(time_limit_s=1))
+    plan = solve(drawn, on, floored(), SolveOptions(time_limit_s=1))
     assert check(plan, drawn, on) == []
     assert plan.bound_us <= plan.latency_us
     assert plan.gap == pytest.approx((plan.latency_us - plan.bound_us) / plan.latency_us)
@@ -78,7 +79,7 @@ def test_more_than_twelve_classes_that_do_not_fit() -> None:
     devices = random_fleet(drawn, 1).model_dump(mode="json")["devices"]
     tiny = changed(random_fleet(drawn, 1), devices=[d | {"memory_budget": 1} for d in devices])
     with pytest.raises(InfeasibleError, match=r"\ANo plan: class '\d+' needs at least [\d.]+ KiB on any device"):
-        solve(drawn, tiny)
+        solve(drawn, tiny, floored())
 
 
 def test_more_boards_do_not_slow_many_classes_down() -> None:

@@ -2,7 +2,6 @@
 
 import pytest
 
-from planner.schema import Goal
 from planner.solver.exact.warm_start import NO_WARM_START
 from planner.solver.problem.build import build_instance
 from planner.solver.problem.clock import Clock
@@ -12,6 +11,7 @@ from planner.solver.problem.placement import is_plan
 from planner.solver.problem.search import SearchRequest, SearchResult
 from planner.solver.search import InstanceSearch
 from tests.helpers.column_assignments import enumerable_seeds, optimum
+from tests.helpers.goals import floored
 from tests.helpers.pencil import fleet, profile
 from tests.helpers.random_instances import random_fleet, random_profile
 from tests.helpers.solver_instances import DIGITS, roomy
@@ -45,7 +45,7 @@ def test_few_classes_are_searched_exactly() -> None:
 def test_the_method_follows_the_number_of_classes(num_classes: int) -> None:
     """Up to a dozen classes there are costs of subsets; beyond, the large method has a plan and a bound."""
     of = random_profile(1, num_classes=num_classes, num_groups=4)
-    instance = build_instance(of, roomy(random_fleet(of, 1, num_devices=2)), Goal())
+    instance = build_instance(of, roomy(random_fleet(of, 1, num_devices=2)), floored())
     search = InstanceSearch(instance, Clock(2.0, deterministic=True))
     assert (search.subset_costs is not None) == (num_classes == 12)
     result = search.run(SearchRequest(ObjectiveFunction(instance)))
@@ -59,7 +59,7 @@ def test_the_method_follows_the_number_of_classes(num_classes: int) -> None:
 def test_out_of_time_the_large_method_finds_some_plan() -> None:
     """With no time for the exact method there is a plan all the same, in the grace that follows."""
     of = random_profile(5, num_classes=10, **DIGITS)
-    instance = build_instance(of, roomy(random_fleet(of, 5, num_devices=4, tightness=0.4)), Goal())
+    instance = build_instance(of, roomy(random_fleet(of, 5, num_devices=4, tightness=0.4)), floored())
     search = InstanceSearch(instance, Clock(0.3, deterministic=True))
     assert search.subset_costs is not None
     search.subset_costs.lower_bound[:, 1:] = 0
@@ -72,7 +72,7 @@ def test_out_of_time_the_large_method_finds_some_plan() -> None:
 
 def test_without_devices_there_is_no_plan() -> None:
     """With every device left out, nothing is searched for."""
-    instance = build_instance(profile(), fleet(), Goal(leave_out=("gateway", "near", "far")))
+    instance = build_instance(profile(), fleet(), floored(leave_out=("gateway", "near", "far")))
     search = InstanceSearch(instance, Clock(1))
     assert search.run(SearchRequest(ObjectiveFunction(instance))) == SearchResult(None, None)
     assert search.subset_costs is None

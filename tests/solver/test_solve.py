@@ -7,15 +7,16 @@ import pytest
 from planner.errors import InfeasibleError
 from planner.schema import Goal
 from planner.solver import SolveOptions, solve
+from tests.helpers.goals import floored
 from tests.helpers.random_instances import random_fleet, random_profile
-from tests.helpers.solver_instances import CHANGED, latency_of, middling, middling_us
+from tests.helpers.solver_instances import CHANGED, middling, middling_us
 
 
 def test_a_latency_limit_that_can_be_met() -> None:
     """A limit at the optimum changes nothing but the goal."""
     drawn, on = middling(next(seed for seed in CHANGED if middling_us(seed) < float("inf")))
-    plan = solve(drawn, on)
-    limited = solve(drawn, on, Goal(max_latency_ms=plan.latency_us / 1000))
+    plan = solve(drawn, on, floored())
+    limited = solve(drawn, on, floored(max_latency_ms=plan.latency_us / 1000))
     assert (limited.latency_us, limited.bound_us) == (plan.latency_us, plan.bound_us)
     assert limited.assignments == plan.assignments
 
@@ -26,21 +27,19 @@ def test_a_latency_limit_that_cannot_be_met(seed: int) -> None:
     drawn, on = middling(seed)
     if middling_us(seed) == float("inf"):
         with pytest.raises(InfeasibleError, match=r"\ANo plan: "):
-            solve(drawn, on, Goal(max_latency_ms=1000))
+            solve(drawn, on, floored(max_latency_ms=1000))
         return
     limit_ms = (middling_us(seed) - 1) / 1000
     message = rf"\ANo plan within {limit_ms:g} ms: no plan takes less than {middling_us(seed) / 1000:.3f} ms\. Smallest"
     with pytest.raises(InfeasibleError, match=message) as caught:
-        solve(drawn, on, Goal(max_latency_ms=limit_ms))
+        solve(drawn, on, floored(max_latency_ms=limit_ms))
     works = re.search(r"max_latency_ms=([\d.]*\d)", str(caught.value))
     assert works is not None
-    assert solve(drawn, on, Goal(max_latency_ms=float(works[1]))).latency_us == middling_us(seed)
-    drop = re.search(r"max_accuracy_drop=([\d.]*\d)", str(caught.value))
-    relaxed = latency_of(drawn, on, Goal(max_accuracy_drop=0.05))
-    assert (drop is not None) == (relaxed <= 1000 * limit_ms)
-    if drop is not None:
-        goal = Goal(max_accuracy_drop=float(drop[1]), max_latency_ms=limit_ms)
-        assert solve(drawn, on, goal).latency_us == relaxed
+    assert solve(drawn, on, floored(max_latency_ms=float(works[1]))).latency_us == middling_us(seed)
+    floor = re.search(r"min_retention=([\d.]*\d)", str(caught.value))
+    assert floor is not None
+    lower = floored(min_retention=float(floor[1]), max_latency_ms=limit_ms)
+    assert solve(drawn, on, lower).latency_us <= 1000 * limit_ms
 
 
 def test_a_floor_of_one_keeps_the_whole_model() -> None:
@@ -57,8 +56,8 @@ def test_a_floor_of_one_keeps_the_whole_model() -> None:
 
 def test_a_latency_limit_is_exact_in_decimals() -> None:
     """1.001 ms are 1001 us, though 1000 * 1.001 is less in binary."""
-    assert Goal(max_latency_ms=1.001).max_latency_us == 1001
-    assert all(Goal(max_latency_ms=us / 1000).max_latency_us == us for us in range(1, 5000))
+    assert floored(max_latency_ms=1.001).max_latency_us == 1001
+    assert all(floored(max_latency_ms=us / 1000).max_latency_us == us for us in range(1, 5000))
 
 
 def test_progress_is_reported() -> None:
@@ -68,7 +67,8 @@ def test_progress_is_reported() -> None:
     plan = solve(
         drawn,
         random_fleet(drawn, 2, tightness=1.0),
-        options=SolveOptions(progress=lambda best, bound: reports.append((best, bound))),
+        floored(),
+        SolveOptions(progress=lambda best, bound: reports.append((best, bound))),
     )
     bests = [best for best, _ in reports if best is not None]
     bounds = [bound for _, bound in reports]

@@ -17,6 +17,8 @@ from planner.errors import InfeasibleError, PlannerError, TimeLimitError
 from planner.rules.check import check
 from planner.schema import Fleet, Goal, Profile, to_json
 from planner.solver import SolveOptions, solve
+from tests.helpers.accuracy import predictable
+from tests.helpers.goals import floored
 from tests.helpers.random_instances import random_fleet, random_profile
 from tests.helpers.solver_instances import DIGITS, changed, roomy, sharpened
 
@@ -35,7 +37,7 @@ def test_out_of_time_is_not_impossible(num_classes: int, num_devices: int, tight
     drawn = random_profile(num_classes, num_classes=num_classes, **DIGITS)
     # One device holds the whole model, so there is a plan.
     on = roomy(random_fleet(drawn, 1, num_devices=num_devices, tightness=tightness), num_devices - 1)
-    plan_or_sentence(drawn, on, Goal(), seconds)
+    plan_or_sentence(drawn, on, floored(), seconds)
 
 
 def plan_or_sentence(drawn: Profile, on: Fleet, goal: Goal, seconds: float) -> bool:
@@ -64,7 +66,7 @@ def test_no_time_for_a_large_fleet(size: Size) -> None:
     """A tenth of a second proves nothing, and the limit is not exceeded by much."""
     drawn, on = large(size)
     began = time.monotonic()
-    plan_or_sentence(drawn, on, Goal(), 0.1)
+    plan_or_sentence(drawn, on, floored(), 0.1)
     assert time.monotonic() - began < 20
 
 
@@ -73,9 +75,9 @@ def test_no_time_for_a_large_fleet(size: Size) -> None:
 def test_no_time_for_any_objective(objective: str, seconds: float) -> None:
     """Out of time, few and many classes end in the same way for every objective."""
     for num_classes in (10, 20):
-        drawn = random_profile(5, num_classes=num_classes, num_groups=16, num_heads=4)
+        drawn = predictable(random_profile(5, num_classes=num_classes, num_groups=16, num_heads=4), 5)
         on = roomy(random_fleet(drawn, 5, num_devices=5, tightness=0.5), 4)
-        goal = Goal.model_validate({"objective": objective, "max_latency_ms": 10_000, "survive": 0})
+        goal = floored(objective=objective, max_latency_ms=10_000)
         plan_or_sentence(drawn, on, goal, seconds)
 
 
@@ -94,23 +96,23 @@ def sharing(num_classes: int, num_devices: int) -> tuple[Profile, Fleet]:
 def test_an_undecided_latency_limit_is_reported_as_such() -> None:
     """Between the bound and the best plan, the message says what is possible so far and what is not."""
     drawn, on = sharing(20, 6)
-    plan = solve(drawn, on, options=SolveOptions(time_limit_s=0.5))
+    plan = solve(drawn, on, floored(), SolveOptions(time_limit_s=0.5))
     assert plan.status == "feasible"
-    goal = Goal(max_latency_ms=(plan.bound_us + 1) / 1000)
+    goal = floored(max_latency_ms=(plan.bound_us + 1) / 1000)
     with pytest.raises(TimeLimitError, match=r"No plan within [\d.]+ ms was found; the best takes [\d.]+ ms, and none"):
         solve(drawn, on, goal, SolveOptions(time_limit_s=0.5))
     with pytest.raises(InfeasibleError, match=rf"no plan takes less than {plan.bound_us / 1000:.3f} ms"):
-        solve(drawn, on, Goal(max_latency_ms=(plan.bound_us - 1) / 1000), SolveOptions(time_limit_s=0.5))
+        solve(drawn, on, floored(max_latency_ms=(plan.bound_us - 1) / 1000), SolveOptions(time_limit_s=0.5))
 
 
 @pytest.mark.parametrize(("num_classes", "num_devices"), [(13, 2), (20, 6)])
 def test_counted_work_ends(num_classes: int, num_devices: int) -> None:
     """With work counted instead of seconds, the search of many classes on few devices ends with a plan."""
     code = (
-        "import sys; from planner.schema import Fleet, Profile; from planner.solver import SolveOptions, solve; "
+        "import sys; from planner.schema import Fleet, Goal, Profile; from planner.solver import SolveOptions, solve; "
         "read = [t.model_validate_json(s) for t, s in zip((Profile, Fleet), sys.stdin.read().splitlines())]; "
         "options = SolveOptions(time_limit_s=0.3, deterministic=True); "
-        "plans = [solve(*read, options=options) for _ in range(2)]; "
+        "plans = [solve(*read, Goal(min_retention=0.5), options) for _ in range(2)]; "
         "assert plans[0].assignments == plans[1].assignments"
     )
     text = "".join(f"{document.model_dump_json()}\n" for document in sharing(num_classes, num_devices))
@@ -125,7 +127,15 @@ def interrupted(tmp_path: Path, drawn: Profile, on: Fleet, after_s: float, *flag
     """Run `planner solve`, press Ctrl-C, and return exit code, stdout, stderr and the seconds until the end."""
     (tmp_path / "profile.json").write_text(to_json(drawn))
     (tmp_path / "devices.json").write_text(to_json(on))
-    command = [str(Path(sys.executable).with_name("planner")), "solve", "--time-limit", "60", *flags]
+    command = [
+        str(Path(sys.executable).with_name("planner")),
+        "solve",
+        "--time-limit",
+        "60",
+        "--min-retention",
+        "0.5",
+        *flags,
+    ]
     command += ["--devices", str(tmp_path / "devices.json"), "--profile", str(tmp_path / "profile.json")]
     environment = os.environ | {"COLUMNS": "80"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as run:
@@ -173,8 +183,7 @@ def test_ctrl_c_ends_an_explanation(tmp_path: Path) -> None:
     """Ctrl-C also ends the search for repairs."""
     drawn = random_profile(8, num_classes=12, depth=6, num_heads=6, num_groups=32)
     on = random_fleet(drawn, 8, num_devices=10, tightness=0.25)
-    flags = ["--survive", "9", "--min-retention", "0.9"]
-    code, stdout, stderr, seconds = interrupted(tmp_path, drawn, on, 5.0, *flags)
+    code, stdout, stderr, seconds = interrupted(tmp_path, drawn, on, 5.0, "--survive", "9")
     assert (code, stdout) == (1, ""), stderr
     assert "Traceback" not in stderr
     assert stderr.startswith("No plan")
@@ -185,4 +194,4 @@ def test_errors_of_the_search_are_raised_where_it_was_asked_for() -> None:
     """Errors of the search's own thread are raised in the calling one."""
     drawn = random_profile(1)
     with pytest.raises(PlannerError, match=r"\ANo plan: "):
-        solve(drawn, random_fleet(drawn, 1), Goal(survive=50))
+        solve(drawn, random_fleet(drawn, 1), floored(survive=50))

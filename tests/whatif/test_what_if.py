@@ -28,18 +28,20 @@ from planner.whatif import (
     today_of,
 )
 from planner.workers import ProcessExecutor, connect
+from tests.helpers.goals import floored
 from tests.helpers.solver_instances import best_of
 from tests.helpers.what_if_instances import by_hand, feasible, instance, plan_of, rows_after, rows_of, timeless
 
 COLUMNS = [
     *("status", "latency_us", "change_us", "bound_us", "gap", "bottleneck", "devices_used", "memory_bytes"),
-    *("energy_mj", "lowest_retention", "predicted_accuracy", "classes_moved", "bytes_to_send", "reason", "seconds"),
+    *("energy_mj", "lowest_retention", "predicted_accuracy", "goal_bound_us"),
+    *("classes_moved", "bytes_to_send", "reason", "seconds"),
 ]
 
 
 def todays(seed: int, **arguments: Any) -> Today:
-    """Return today's plan of a small fleet."""
-    return today_of(*instance(seed, **arguments))
+    """Return today's plan of a small fleet, at a retention floor."""
+    return today_of(*instance(seed, **arguments), floored())
 
 
 # --- what a row says ---
@@ -51,7 +53,7 @@ def test_a_row_is_its_plan() -> None:
     today, other = todays(2), by_hand(fleet, lambda data: data["devices"][0].update(memory_budget=1_000_000))
     assert today.plan is not None
     row = rows_after(today, set=["d0.memory_budget=1000000"])[1]
-    plan = solve(profile, other, options=SolveOptions(start=today.plan))
+    plan = solve(profile, other, floored(), SolveOptions(start=today.plan))
     moves = plan_diff(today.plan, plan, profile)
     assert (row.status, row.latency_us, row.bound_us, row.gap) == (plan.status, plan.latency_us, plan.bound_us, 0.0)
     assert row.change_us == plan.latency_us - today.plan.latency_us
@@ -60,7 +62,19 @@ def test_a_row_is_its_plan() -> None:
     assert row.energy_mj == pytest.approx(plan.energy_mj)
     assert row.lowest_retention == plan.lowest_retention
     assert (row.classes_moved, row.bytes_to_send) == (moves.classes, moves.bytes_to_send)
-    assert (row.predicted_accuracy, row.reason) == (None, None)
+    assert plan.predicted_accuracy is not None
+    assert (row.predicted_accuracy, row.reason) == (plan.predicted_accuracy.accuracy, None)
+    assert (row.goal_bound_us, row.objective) == (None, None)
+
+
+def test_a_row_of_an_accuracy_drop_has_the_bound_for_the_drop() -> None:
+    """A plan's own bound is for its floors; beside it stands that for any floors."""
+    profile, fleet = instance(2)
+    row = today_of(profile, fleet, Goal(max_accuracy_drop=0.05)).row
+    plan = solve(profile, fleet, Goal(max_accuracy_drop=0.05))
+    assert plan.goal_bound_us is not None
+    assert (row.bound_us, row.goal_bound_us) == (plan.bound_us, plan.goal_bound_us)
+    assert plan.goal_bound_us <= plan.latency_us == row.latency_us
 
 
 def test_the_table() -> None:
@@ -78,7 +92,8 @@ def test_the_table() -> None:
 def test_other_objectives_have_their_own_columns() -> None:
     """When a goal has another objective than latency, its value and bound are shown."""
     frame = frame_of(rows_of(*instance(2), sweep=["objective=devices"]))
-    assert list(frame.columns) == [*COLUMNS, "objective_value", "objective_bound"]
+    assert list(frame.columns) == [*COLUMNS, "objective", "objective_value", "objective_bound"]
+    assert frame["objective"].tolist() == [None, "devices"]
     assert frame["objective_value"]["objective devices"] == frame["devices_used"]["objective devices"]
     assert math.isnan(frame["objective_value"]["today"])
 
@@ -98,7 +113,7 @@ def test_no_change_is_todays_plan(seed: int) -> None:
 def test_dropping_an_idle_device_changes_nothing(seed: int) -> None:
     """Without an idle device, latency and bound are the same and nothing moves."""
     profile, fleet = instance(seed)
-    today = today_of(profile, fleet, Goal(leave_idle=True))
+    today = today_of(profile, fleet, floored(leave_idle=True))
     assert today.plan is not None
     for name in today.plan.idle:
         if name != fleet.aggregator:
@@ -134,7 +149,7 @@ def test_rows_agree_with_separate_solves_and_brute_force(seed: int) -> None:
         other = fleet
         for change in changes:
             other = by_hand(other, change)
-        plan, best = plan_of(profile, other), best_of(profile, other, Goal())
+        plan, best = plan_of(profile, other), best_of(profile, other, floored())
         row = rows[name]
         if plan is None or best is None:
             assert (row.status, plan, best) == ("impossible", None, None)
@@ -156,22 +171,22 @@ def test_a_row_depends_on_no_other() -> None:
 
 
 def test_impossible_rows_carry_their_reason() -> None:
-    """A small memory, a pin to a lost device, an uncalibrated drop: each row has its reason."""
+    """A pin to a lost device, a small memory, a drop that no plan keeps, more losses than devices: each says why."""
     profile, fleet = instance(2)
-    today = today_of(profile, fleet, Goal(pin={"0": ("d1",)}))
+    today = today_of(profile, fleet, floored(pin={"0": ("d1",)}))
     rows = rows_after(today, drop=["d1"], scale=["memory=0.01"], sweep=["max-accuracy-drop=0.001", "survive=7"])
     assert {row.status for row in rows[1:]} == {"impossible"}
     reasons = [row.reason or "" for row in rows[1:]]
     assert reasons[0] == "class '0' is pinned to 'd1', which is lost."
     assert reasons[1].startswith("No plan: ")
     assert "Smallest change" not in reasons[1]
-    assert reasons[2].startswith("`max_accuracy_drop` must be at least 0.02, the smallest that profile 'random-2'")
+    assert reasons[2].startswith("No plan")
     assert "`survive=7`" in reasons[3]
 
 
 def test_out_of_time_is_unknown() -> None:
     """Without any time, the status of all rows is unknown."""
-    rows = solve_all(today := today_of(*instance(2), time_limit_s=0), expand([], today.case))
+    rows = solve_all(today := today_of(*instance(2), floored(), time_limit_s=0), expand([], today.case))
     assert rows[0].status == "unknown"
     assert rows[0].reason == "No plan found within 0 s (not proven impossible). Raise `time_limit_s`."
 
@@ -228,7 +243,7 @@ def test_stopped_rows_are_kept_and_the_rest_is_solved(tmp_path: Path, monkeypatc
     whole = timeless(solve_all(today := todays(2), six_scenarios(today)))
     counted = _Counted(monkeypatch, stop_at=3)
     cache = ResultCache(part)
-    today = today_of(*instance(2), cache=cache)
+    today = today_of(*instance(2), floored(), cache=cache)
     with pytest.raises(KeyboardInterrupt):
         dict(solve_scenarios(today, six_scenarios(today), cache=cache))
     assert len(part.read_text().splitlines()) == 3
@@ -236,7 +251,7 @@ def test_stopped_rows_are_kept_and_the_rest_is_solved(tmp_path: Path, monkeypatc
     part.write_text(part.read_text() + '{"key": "abc", "row": {"scen')
     counted = _Counted(monkeypatch)
     cache = ResultCache(part)
-    again = today_of(*instance(2), cache=cache)
+    again = today_of(*instance(2), floored(), cache=cache)
     rows = dict(solve_scenarios(again, six_scenarios(again), cache=cache))
     assert counted.calls == 3
     assert timeless([again.row, *(rows[i] for i in range(6))]) == whole
@@ -253,10 +268,10 @@ def test_cached_rows_are_for_the_same_request_only(tmp_path: Path, monkeypatch: 
     counted = _Counted(monkeypatch)
     profile, fleet = instance(2)
     others = [
-        today_of(profile, fleet, time_limit_s=29),
-        today_of(profile, fleet, seed=1),
-        today_of(profile.replace(model="other"), fleet),
-        today_of(profile, fleet.replace(name="other")),
+        today_of(profile, fleet, floored(), time_limit_s=29),
+        today_of(profile, fleet, floored(), seed=1),
+        today_of(profile.replace(model="other"), fleet, floored()),
+        today_of(profile, fleet.replace(name="other"), floored()),
         today,
     ]
     counted.calls = 0

@@ -11,6 +11,7 @@ from planner.rules.diff import PlanDiff, diff_frame, plan_diff
 from planner.schema import Fleet, Goal, Plan, Profile
 from planner.solver import solve
 from planner.whatif import Against, fronts, next_best, pareto, today_of
+from tests.helpers.goals import floored
 from tests.helpers.what_if_instances import by_hand, instance
 
 COLUMNS = ["against", "limit", "value", "latency_us", "bound_us", "gap", "status"]
@@ -32,43 +33,54 @@ def plan_within(profile: Profile, fleet: Fleet, against: Against, limit: float) 
     if against == "accuracy":
         return solve(profile, fleet, Goal(max_accuracy_drop=limit))
     if against == "energy":
-        return solve(profile, fleet, Goal(max_energy_mj=limit))
+        return solve(profile, fleet, floored(max_energy_mj=limit))
 
     def scale(data: dict[str, Any]) -> None:
         for device in data["devices"]:
             device["memory_budget"] = int(device["memory_budget"] * limit)
 
-    return solve(profile, by_hand(fleet, scale))
+    return solve(profile, by_hand(fleet, scale), floored())
 
 
 @pytest.mark.parametrize("against", ["accuracy", "memory", "energy"])
 @pytest.mark.parametrize("seed", [1, 2, 8])
 def test_every_point_is_a_solve_and_none_is_beaten(seed: int, against: Against) -> None:
-    """Latency and bound equal a separate solve with the limit, and no point dominates another."""
+    """Latency and bound equal a separate solve with the limit, and no point dominates another.
+
+    Bounds against accuracy are those of any plan within the drop.
+    """
     profile, fleet = fleet_of(seed)
-    front = pareto(today_of(profile, fleet), against, points=5)
+    today = today_of(profile, fleet, floored())
+    front = pareto(today, against, points=5)
     assert list(front.columns) == COLUMNS
     assert set(front["against"]) == {against}
     assert len(front) >= 1
     points: Any = front.itertuples()
     for point in points:
         plan = plan_within(profile, fleet, against, point.limit)
-        assert (point.latency_us, point.bound_us, point.status) == (plan.latency_us, plan.bound_us, plan.status)
+        bound_us = plan.goal_bound_us if against == "accuracy" else plan.bound_us
+        assert (point.latency_us, point.bound_us) == (plan.latency_us, bound_us)
+        assert point.gap == pytest.approx(1 - point.bound_us / point.latency_us)
+        assert (point.status == "optimal") == (point.bound_us == point.latency_us)
+        if against == "accuracy":
+            assert plan.predicted_accuracy is not None
+            assert point.value == plan.predicted_accuracy.accuracy
         if against == "memory":
             assert point.value == sum(int(member.memory_budget * point.limit) for member in fleet.members)
     paid = -front["value"] if against == "accuracy" else front["value"]
     pairs = sorted(zip(paid, front["latency_us"], strict=True))
     assert all(a[0] < b[0] and a[1] > b[1] for a, b in itertools.pairwise(pairs))
-    # The fastest plan of all is an end of the front, up to what gains nothing.
-    assert front["latency_us"].min() <= today_of(profile, fleet, Goal()).row.latency_us
+    if against != "accuracy":
+        # The fastest plan of all is an end of the front, up to what gains nothing.
+        assert front["latency_us"].min() <= today.row.latency_us
 
 
 def test_the_ends_of_the_fronts() -> None:
     """No plan takes less energy or memory than the first point, and none allows a larger drop."""
     profile, fleet = fleet_of(2)
-    today = today_of(profile, fleet)
+    today = today_of(profile, fleet, floored())
     energy, accuracy = (pareto(today, against, points=4) for against in ("energy", "accuracy"))
-    lowest = solve(profile, fleet, Goal(objective="energy", max_latency_ms=1e6)).objective_value
+    lowest = solve(profile, fleet, floored(objective="energy", max_latency_ms=1e6)).objective_value
     assert lowest is not None
     assert energy["limit"].min() == pytest.approx(lowest, abs=2e-4)
     # The point of least memory may be beaten, and so not be on the front.
@@ -76,31 +88,34 @@ def test_the_ends_of_the_fronts() -> None:
     plan_within(profile, fleet, "memory", factor)
     with pytest.raises(InfeasibleError):
         plan_within(profile, fleet, "memory", factor - 1 / 128)
-    assert set(accuracy["limit"]) <= {0.02, 0.05}
-    assert set(accuracy["value"]) <= {0.98, 0.95}
+    # Half a point to 20, evenly by their logarithm: a factor of 40^(1/3).
+    assert set(accuracy["limit"]) <= {0.005, 0.0171, 0.0585, 0.2}
+    model = profile.accuracy_model
+    assert model is not None
+    assert (accuracy["value"] >= 1 - model.whole_error - accuracy["limit"] - 1e-6).all()
 
 
 def test_what_a_front_needs() -> None:
-    """A front needs a plan, at least two points, recovery rows for accuracy and powers for energy."""
+    """A front needs a plan, at least two points, an accuracy model for accuracy and powers for energy."""
     profile, fleet = fleet_of(2)
     starved = by_hand(fleet, lambda data: [d.update(memory_budget=d["runtime_overhead"] + 9) for d in data["devices"]])
     with pytest.raises(InfeasibleError, match=r"^No plan: "):
-        pareto(today_of(profile, starved), "memory")
-    floors = today_of(profile.replace(recovery=[]), fleet, Goal(min_retention=0.3))
-    with pytest.raises(InputError, match=r"profile 'random-2' has no recovery rows: no accuracy to set"):
+        pareto(today_of(profile, starved, floored()), "memory")
+    floors = today_of(profile.replace(accuracy_model=None), fleet, floored())
+    with pytest.raises(InputError, match=r"profile 'random-2' has no accuracy model: no accuracy to set"):
         pareto(floors, "accuracy")
     powerless = by_hand(fleet, lambda data: [d.update(active_power_w=None) for d in data["devices"]])
     with pytest.raises(InfeasibleError, match="active_power_w"):
-        pareto(today_of(profile, powerless), "energy")
+        pareto(today_of(profile, powerless, floored()), "energy")
     with pytest.raises(InputError, match=r"`points` must be at least 2, got 1\."):
-        pareto(today_of(profile, fleet), "energy", points=1)
+        pareto(today_of(profile, fleet, floored()), "energy", points=1)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_gains_are_exact_and_sorted(seed: int) -> None:
     """Each gain equals a solve of the changed fleet, and no purchase makes a fleet slower."""
     profile, fleet = fleet_of(seed)
-    today = today_of(profile, fleet)
+    today = today_of(profile, fleet, floored())
     frame = next_best(today, ["d0", "esp32-s3"])
     assert frame["gain_us"].tolist() == sorted(frame["gain_us"], reverse=True)
     assert frame["gain_us"].min() >= 0
@@ -114,7 +129,7 @@ def test_gains_are_exact_and_sorted(seed: int) -> None:
         data["default_link"]["bandwidth_mbps"] *= 2
 
     for name, change in (("d1.memory x2", roomier), ("default_link.bandwidth x2", faster)):
-        plan = solve(profile, by_hand(fleet, change))
+        plan = solve(profile, by_hand(fleet, change), floored())
         assert today.plan is not None
         assert frame["gain_us"][name] == today.plan.latency_us - plan.latency_us
 
@@ -123,7 +138,7 @@ def test_purchases_for_a_fleet_that_has_no_plan() -> None:
     """Purchases that make a plan possible come first, without a gain."""
     profile, fleet = fleet_of(2)
     starved = by_hand(fleet, lambda data: [d.update(memory_budget=d["runtime_overhead"] + 9) for d in data["devices"]])
-    frame = next_best(today_of(profile, starved), ["esp32-s3"])
+    frame = next_best(today_of(profile, starved, floored()), ["esp32-s3"])
     assert frame.index[0] == "+ esp32-s3"
     assert frame["status"].tolist()[:2] == ["optimal", "impossible"]
     assert frame["gain_us"].isna().all()
@@ -134,7 +149,7 @@ def test_a_shared_medium_is_one_upgrade() -> None:
     profile, fleet = fleet_of(2)
     wifi = {"bandwidth_mbps": 1.0, "latency_ms": 0.1, "shared": "wifi"}
     shared = fleet.replace(links=[{"between": ["d0", name], **wifi} for name in ("d1", "d2")], default_link=None)
-    names = list(next_best(today_of(profile, shared), ["d1"]).index)
+    names = list(next_best(today_of(profile, shared, floored()), ["d1"]).index)
     assert [name for name in names if "bandwidth" in name] == ["d1.bandwidth x2"]
 
 
@@ -151,7 +166,7 @@ def plan_with(plan: Plan, **classes: tuple[str, ...]) -> Plan:
 def test_moves_by_hand() -> None:
     """d0 keeps its classes, d1 gains "2" and loses "1", d2 becomes idle, d3 is new: two sub-models to send."""
     profile, fleet = instance(2)
-    plan = solve(profile, fleet)
+    plan = solve(profile, fleet, floored())
     before = plan_with(plan, d0=("0",), d1=("0", "1"), d2=("3",))
     after = plan_with(plan, d0=("0",), d1=("0", "2"), d3=("1", "3"))
     a, width = plan.assignments[0], profile.widths[0]

@@ -1,9 +1,9 @@
 """Assignment of columns to devices by CP-SAT; see `problem.covering` for variables and constraints.
 
-Objective: least sum_i w_i x_i (`cover`); or, where the time is settled, the most retention (`richest_cover`).
+Objective: least sum_i w_i x_i.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ortools.sat.python import cp_model
 
@@ -39,36 +39,7 @@ def cover(
         return None
     if status != cp_model.OPTIMAL:
         raise TimeoutError
-    return _chosen(solver, x, columns)
-
-
-def richest_cover(
-    instance: Instance,
-    columns: Sequence[Column],
-    retention: Sequence[Mapping[int, int]],
-    max_use: Ints,
-    clock: Clock,
-) -> list[Column] | None:
-    """Return the columns of most retention, summed over devices, with the least retained class weighted most.
-
-    Args:
-        instance: Problem.
-        columns: Choice.
-        retention: Retention of each column's classes [parts per million].
-        max_use: Limit of each resource, (R,).
-        clock: Time for it.
-    """
-    model, x = assignment_model(instance, columns, max_use)
-    kept = [sum(r.get(c, 0) * x_i for x_i, r in zip(x, retention, strict=True)) for c in range(instance.num_classes)]
-    least = model.new_int_var(0, 10**6 * sum(len(group.names) for group in instance.groups), "")
-    for kept_c in kept:
-        model.add(least <= kept_c)
-    model.maximize(sum(kept) + instance.num_classes * least)
-    solver = relaxing_solver()
-    status = clock.solve(solver, model, relative_gap_limit=1e-3, max_deterministic_time=1.0)
-    if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        return None
-    return _chosen(solver, x, columns)
+    return [i for x_i, i in zip(x, columns, strict=True) for _ in range(solver.value(x_i))]
 
 
 def assignment_model(
@@ -101,7 +72,3 @@ def relaxing_solver() -> cp_model.CpSolver:
     # With it, one worker is as fast as the portfolio: without, a cover of 1,000 columns took minutes.
     solver.parameters.linearization_level = 2
     return solver
-
-
-def _chosen(solver: cp_model.CpSolver, x: Sequence[cp_model.IntVar], columns: Sequence[Column]) -> list[Column]:
-    return [i for x_i, i in zip(x, columns, strict=True) for _ in range(solver.value(x_i))]

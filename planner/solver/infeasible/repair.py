@@ -128,4 +128,4 @@ def _more_energy(instance: Instance, oracle: FeasibilityOracle) -> str | None:
     found = search.run(SearchRequest(ObjectiveFunction(free, "energy")))
     if found.placed is None:
         return None
-    return setting("max_energy_mj", f"{math.ceil(free.energy(found.placed) / free.energy_scale) / 1000:.10g}")
+    return setting("max_energy_mj", f"{math.ceil(1000 * free.energy(found.placed) / free.energy_scale) / 10**6:.10g}")

@@ -89,7 +89,6 @@ class Clock:
         model: cp_model.CpModel,
         max_s: float = math.inf,
         enough: float = -math.inf,
-        **parameters: float,
     ) -> int:
         """Solve a model for as long as there is time, at most `max_s` [s], and return the status.
 
@@ -102,11 +101,8 @@ class Clock:
         # optimal (google/or-tools#5293): that part of presolve stays off.
         solver.parameters.presolve_inclusion_work_limit = 0
         solver.parameters.catch_sigint_signal = False
-        for name, value in parameters.items():
-            setattr(solver.parameters, name, value)
         if self.deterministic:
-            least = min(seconds, parameters.get("max_deterministic_time", math.inf))
-            solver.parameters.max_deterministic_time = least
+            solver.parameters.max_deterministic_time = seconds
         else:
             solver.parameters.max_time_in_seconds = seconds
         self._shared.running = solver

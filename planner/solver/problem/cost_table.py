@@ -69,6 +69,15 @@ class CostTable:
         return peaks
 
     @cached_property
+    def sets_of(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """Sets of each unit, with its activations [grains] in each."""
+        found: list[list[tuple[int, int]]] = [[] for _ in self.unit_ticks]
+        for p, unit_set in enumerate(self.unit_sets):
+            for u, grains in zip(unit_set.members.tolist(), unit_set.peak_grains.tolist(), strict=True):
+                found[u].append((p, grains))
+        return tuple(map(tuple, found))
+
+    @cached_property
     def _peaks_as_floats(self) -> Floats:
         return self.peaks.astype(np.float64)
 
@@ -92,11 +101,3 @@ class CostTable:
         peaks = np.rint(kept @ self._peaks_as_floats).astype(np.int64).max(axis=1, initial=0)
         grains: Ints = kept @ self.unit_grains + peaks
         return grains
-
-    def prefix_costs(self, order: Ints) -> tuple[Ints, Ints]:
-        """Return ticks and grains of the first 1, 2, ... units of orders (B, U), each (B, U)."""
-        charged = np.cumsum(self.member[order], axis=1) > 0  # (B, U, P)
-        ticks: Ints = self.fixed_ticks + np.cumsum(self.unit_ticks[order], axis=1) + charged @ self.charges
-        peaks = np.cumsum(self.peaks[order], axis=1).max(axis=2, initial=0)
-        grains: Ints = np.cumsum(self.unit_grains[order], axis=1) + peaks
-        return ticks, grains

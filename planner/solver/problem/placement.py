@@ -36,6 +36,15 @@ def _placed(instance: Instance, a: Assignment, group: int | None) -> PlacedSubMo
     return None
 
 
+def moved(instance: Instance, placed: Sequence[PlacedSubModel]) -> list[PlacedSubModel]:
+    """Return the placement of another instance, which differs in its floors only, as one of this instance."""
+    options = {(o.group, o.embed_dim, o.width_cost.precision): o for o in instance.options}
+    return [
+        PlacedSubModel(options[p.option.group, p.option.embed_dim, p.option.width_cost.precision], p.classes, p.kept)
+        for p in placed
+    ]
+
+
 def is_valid(instance: Instance, p: PlacedSubModel) -> bool:
     """Return whether a sub-model is allowed on its device, keeps the anchor head, fits, and meets its floors."""
     return instance.allows(p.option.group, p.classes) and instance.can_serve(p.option, p.classes, p.kept)

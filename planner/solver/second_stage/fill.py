@@ -2,26 +2,29 @@
 
 For a price of time p, a unit of value v_u and time t_u is worth v_u - p t_u, and a unit set pays if its worthy units
 together are worth more than its charge. The lowest price whose units fit is found by bisection; what room is left is
-filled by value for time. Where memory binds instead, time is mixed with memory in the price.
+filled by value for time. Where memory binds, too, time is mixed with memory in the price, by another bisection. The
+best of these and of plain value for time is improved by exchanges of one kept unit for others, among those nearest to
+the price.
 
 Legend: U units, P unit sets.
 
 Source:
     Lagrangian relaxation: Fisher, doi:10.1287/mnsc.27.1.1.
+    Exchanges near the price: the core of Balas and Zemel, doi:10.1287/opre.28.5.1130.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from planner.arrays import Bools, Floats
-from planner.solver.problem.cost_table import CostTable
 from planner.solver.problem.instance import Units
 from planner.solver.problem.option import Option
 
-# Shares of memory in the price.
-_MIXES = (0.0, 0.5, 0.9, 1.0)
-_BISECTION_STEPS = 30
+# Bisections of the price, and of the share of memory in it.
+_PRICE_STEPS, _MIX_STEPS = 30, 6
+# Kept units nearest to the price that may be exchanged, those left out that may come in, and exchanges at most.
+_CORE, _MAX_EXCHANGES = 12, 8
 
 
 def fill(option: Option, units: Units, values: Floats, compute_us: int) -> Bools | None:
@@ -34,15 +37,24 @@ def fill(option: Option, units: Units, values: Floats, compute_us: int) -> Bools
         compute_us: Largest compute time [us].
     """
     filling = _Filling(option, units, values, compute_us)
-    if not filling.fits(filling.always):
+    if not filling.in_memory(filling.always) or not filling.in_time(filling.always):
         return None
-    best: Bools | None = None
-    for mix in _MIXES:
-        kept = filling.completed(filling.relaxed(mix))
-        if best is None or values @ kept > values @ best:
+    best = filling.completed(filling.always)
+    low, high, mix = 0.0, 1.0, 0.0
+    for _ in range(_MIX_STEPS):
+        relaxed, memory_binds = filling.relaxed(mix)
+        kept = filling.completed(relaxed)
+        if values @ kept > values @ best:
             best = kept
-        if mix == 0 and filling.time_binds(kept):
+        if mix == 0 and not memory_binds:
             break
+        low, high = (mix, high) if memory_binds else (low, mix)
+        mix = (low + high) / 2
+    for _ in range(_MAX_EXCHANGES):
+        better = filling.exchanged(best)
+        if better is None:
+            break
+        best = better
     return best
 
 
@@ -50,61 +62,105 @@ class _Filling:
     """One filling problem."""
 
     def __init__(self, option: Option, units: Units, values: Floats, compute_us: int) -> None:
-        self.costs: CostTable = option.costs
+        self.costs = costs = option.costs
         self.values, self.max_grains = values, option.free_grains
-        self.max_ticks = compute_us * option.costs.ticks_per_us
+        self.max_ticks = compute_us * costs.ticks_per_us
         self.always = np.zeros(len(units), dtype=bool)
         self.always[list(units.always_kept)] = True
+        self.density = values / np.maximum(1, costs.unit_ticks)
 
-    def ticks(self, kept: Bools) -> int:
-        """Return the time of kept units [ticks]."""
+    def in_memory(self, kept: Bools) -> bool:
+        """Return whether kept units are within the memory."""
+        return int(self.costs.grains(kept[None])[0]) <= self.max_grains
+
+    def in_time(self, kept: Bools) -> bool:
+        """Return whether kept units are within the time."""
         costs = self.costs
-        charged = kept @ costs.member > 0
-        return costs.fixed_ticks + int(kept @ costs.unit_ticks) + int(charged @ costs.charges)
+        ticks = costs.fixed_ticks + int(kept @ costs.unit_ticks) + int((kept @ costs.member > 0) @ costs.charges)
+        return ticks <= self.max_ticks
 
-    def fits(self, kept: Bools) -> bool:
-        """Return whether kept units are within time and memory."""
-        return self.ticks(kept) <= self.max_ticks and int(self.costs.grains(kept[None])[0]) <= self.max_grains
+    def relaxed(self, mix: float) -> tuple[Bools, bool]:
+        """Return the units that are worthy at the lowest price at which they fit, and whether it is for the memory.
 
-    def time_binds(self, kept: Bools) -> bool:
-        """Return whether memory has room for any unit that is left out."""
-        left = self.costs.unit_grains[~kept]
-        room = self.max_grains - int(self.costs.grains(kept[None])[0])
-        return not len(left) or room > int(left.max())
-
-    def relaxed(self, mix: float) -> Bools:
-        """Return the units that are worthy at the lowest price at which they fit."""
+        Args:
+            mix: Share of memory in the price.
+        """
         costs = self.costs
         free_ticks = max(1, self.max_ticks - costs.fixed_ticks)
         of_time, of_memory = (1 - mix) / free_ticks, mix / max(1, self.max_grains)
         prices = of_time * costs.unit_ticks + of_memory * costs.unit_grains  # (U,)
         charges = of_time * costs.charges  # (P,)
         low, high = 0.0, float(self.values.sum()) + 1.0
-        kept: Bools = self.always
-        for _ in range(_BISECTION_STEPS):
+        kept, memory_binds = self.always, False
+        for _ in range(_PRICE_STEPS):
             price = (low + high) / 2
             worth = np.maximum(0.0, self.values - price * prices)
             pays = worth @ costs.member > price * charges
             tried: Bools = ((worth > 0) & (costs.member @ pays > 0)) | self.always
-            if self.fits(tried):
+            in_memory = self.in_memory(tried)
+            if in_memory and self.in_time(tried):
                 high, kept = price, tried
             else:
-                low = price
-        return kept
+                low, memory_binds = price, not in_memory
+        return kept, memory_binds
 
     def completed(self, kept: Bools) -> Bools:
         """Return kept units with all that still fit, the most valuable for their time first."""
+        left = np.flatnonzero(~kept & (self.values > 0))
+        order = left[np.argsort(-self.density[left], kind="stable")].tolist()
         full: Bools = kept.copy()
-        for u in self._by_density(~kept):
-            full[u] = True
-            if not self.fits(full):
-                full[u] = False
+        full[list(_Room(self, kept).taken(order))] = True
         return full
 
-    def _by_density(self, candidates: Bools) -> Iterator[int]:
-        """Yield candidates of any value whose own time would fit."""
-        room = self.max_ticks - self.costs.fixed_ticks
-        chosen = np.flatnonzero(candidates & (self.values > 0) & (self.costs.unit_ticks <= room))
-        yield from chosen[
-            np.argsort(-self.values[chosen] / np.maximum(1, self.costs.unit_ticks[chosen]), kind="stable")
-        ]
+    def exchanged(self, kept: Bools) -> Bools | None:
+        """Return the best set without one of the kept units and with others instead; None if none is worth more."""
+        worst_first = np.argsort(self.density, kind="stable")
+        out = [u for u in worst_first.tolist() if kept[u] and not self.always[u]][:_CORE]
+        left = [u for u in worst_first[::-1].tolist() if not kept[u] and self.values[u] > 0][:_CORE]
+        best: Bools | None = None
+        highest = float(self.values @ kept) * (1 + 1e-9)
+        for u in out:
+            rest = kept.copy()
+            rest[u] = False
+            # By density, and with each of the valuable ones first.
+            for first in [None, *left]:
+                order = left if first is None else [first, *left]
+                added = list(_Room(self, rest).taken(order))
+                worth = float(self.values @ rest) + float(self.values[added].sum())
+                if worth > highest:
+                    best, highest = rest.copy(), worth
+                    best[added] = True
+        return best
+
+
+class _Room:
+    """Time and memory that kept units leave."""
+
+    def __init__(self, filling: _Filling, kept: Bools) -> None:
+        costs = filling.costs
+        self._costs = costs
+        counts = kept @ costs.member
+        self._charges = np.where(counts > 0, 0, costs.charges).tolist()
+        self._ticks = filling.max_ticks - costs.fixed_ticks - int(kept @ costs.unit_ticks)
+        self._ticks -= int((counts > 0) @ costs.charges)
+        self._grains = filling.max_grains - int(kept @ costs.unit_grains)
+        self._peaks = np.rint(kept @ costs.peaks).astype(np.int64).tolist()
+
+    def taken(self, order: Sequence[int]) -> Iterator[int]:
+        """Yield the units, of those in an order, that still fit after those before them."""
+        costs = self._costs
+        ticks, grains, sets_of = costs.unit_ticks[order].tolist(), costs.unit_grains[order].tolist(), costs.sets_of
+        highest = max(self._peaks, default=0)
+        done: set[int] = set()
+        for u, unit_ticks, unit_grains in zip(order, ticks, grains, strict=True):
+            more_ticks = unit_ticks + sum(self._charges[p] for p, _ in sets_of[u])
+            peak = max((self._peaks[p] + a for p, a in sets_of[u]), default=0)
+            peak = max(highest, peak)
+            if u in done or more_ticks > self._ticks or unit_grains + peak > self._grains:
+                continue
+            done.add(u)
+            self._ticks, self._grains, highest = self._ticks - more_ticks, self._grains - unit_grains, peak
+            for p, a in sets_of[u]:
+                self._charges[p] = 0
+                self._peaks[p] += a
+            yield u

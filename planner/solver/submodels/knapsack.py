@@ -19,20 +19,18 @@ Constraints
 
     (6) y_u = 1                                             for the anchor head, whose t_u and m_u are 0
 
-Objective: least T (`cheapest`), least memory (`smallest`) or, at a given T, most retention (`richest`) or the highest
-lowest retention (`most_even`). For the relaxation see `relaxation`.
+Objective: least T (`cheapest`) or least memory (`smallest`). For the relaxation see `relaxation`.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from ortools.sat.python import cp_model
 
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import IMPORTANCE_SCALE, Instance
-from planner.solver.problem.option import Option, PlacedSubModel
+from planner.solver.problem.instance import Instance
+from planner.solver.problem.option import Option
 
 
 @dataclass(frozen=True)
@@ -67,48 +65,6 @@ def smallest(instance: Instance, option: Option, classes: Sequence[int], clock: 
     return model.solve(clock)
 
 
-def richest(instance: Instance, placed: PlacedSubModel, compute_us: int, clock: Clock) -> tuple[int, ...]:
-    """Return the units of most retention, summed over a sub-model's classes, within a compute time [us].
-
-    They are found to a thousandth; units that none of the classes needs are not kept, since they take energy. Where
-    none better are found, they are those of the sub-model.
-    """
-    model = _within_time(instance, placed, compute_us)
-    value = instance.units.importance[list(placed.classes)].sum(axis=0).tolist()
-    model.cp.maximize(_weighted(value, model.y))
-    chosen, always_kept = set(placed.kept), instance.units.always_kept
-    for u, y in enumerate(model.y):
-        model.cp.add_hint(y, u in chosen)
-        if not value[u] and u not in always_kept:
-            model.cp.add(y == 0)
-    # Stopped by counted work and not by the clock: the same sub-model on every machine.
-    kept = model.solve(clock, relative_gap_limit=1e-3, max_deterministic_time=0.5).kept
-    return kept if kept is not None else placed.kept
-
-
-def most_even(instance: Instance, placed: PlacedSubModel, compute_us: int, clock: Clock) -> tuple[int, ...]:
-    """Return the units with the highest lowest retention of a sub-model's classes within a compute time [us].
-
-    Where none better are found, they are those of the sub-model.
-    """
-    model = _within_time(instance, placed, compute_us)
-    lowest = model.cp.new_int_var(0, 2 * IMPORTANCE_SCALE, "lowest")
-    for c in placed.classes:
-        shares = np.floor(instance.units.importance[c] * placed.option.width_cost.max_retention[c]).astype(np.int64)
-        model.cp.add(lowest <= _weighted(shares.tolist(), model.y))
-    model.cp.maximize(lowest)
-    for u, y in enumerate(model.y):
-        model.cp.add_hint(y, u in set(placed.kept))
-    kept = model.solve(clock, max_deterministic_time=0.5).kept
-    return kept if kept is not None else placed.kept
-
-
-def _within_time(instance: Instance, placed: PlacedSubModel, compute_us: int) -> "_Model":
-    model = _Model(instance, placed.option, placed.classes)
-    model.cp.add(model.ticks <= compute_us * placed.option.costs.ticks_per_us)
-    return model
-
-
 class _Model:
     """Constraints (1) to (4) and (6) as a CP-SAT model."""
 
@@ -135,11 +91,9 @@ class _Model:
                 cp.add_max_equality(is_charged, members)  # (4)
                 self.ticks += unit_set.charge_ticks * is_charged
 
-    def solve(
-        self, clock: Clock, max_s: float = math.inf, enough: float = -math.inf, **parameters: float
-    ) -> SubModelResult:
+    def solve(self, clock: Clock, max_s: float = math.inf, enough: float = -math.inf) -> SubModelResult:
         solver = cp_model.CpSolver()
-        status = clock.solve(solver, self.cp, max_s, enough, **parameters)
+        status = clock.solve(solver, self.cp, max_s, enough)
         if status == cp_model.INFEASIBLE:
             return SubModelResult(None, None)
         bound = max(0, math.ceil(solver.best_objective_bound - 1e-6))

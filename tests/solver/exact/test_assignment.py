@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from planner.arrays import Ints
-from planner.solver.exact.assignment import cover, richest_cover
+from planner.solver.exact.assignment import cover
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.column import Column
 from planner.solver.problem.instance import DEVICES, EMBED_DIMS, NEVER, Instance
@@ -49,38 +49,6 @@ def test_the_cover_is_the_lightest(first: int) -> None:
             assert sorted(chosen) in [sorted(some) for some in possible]
             assert sum(weights[i] for i in chosen) == min(sum(weights[i] for i in some) for some in possible)
     assert found >= 8
-
-
-def richness(columns: list[Column], retention: dict[Column, dict[int, int]], num_classes: int) -> int:
-    """Return the retention of all classes, summed over devices, and the least of any as often as there are classes."""
-    kept = [sum(retention[i].get(c, 0) for i in columns) for c in range(num_classes)]
-    return sum(kept) + num_classes * min(kept)
-
-
-def test_the_richest_cover_retains_most() -> None:
-    """The sum of retention, and the least of any class as often as there are classes, is maximal to a thousandth."""
-    found = 0
-    for seed in SEEDS:
-        instance, rng = varied_instance(seed), np.random.default_rng(seed)
-        columns = columns_within(varied_costs(seed))
-        retention = {i: {c: int(rng.integers(0, 10**6)) for c in i.classes} for i in columns}
-        max_use = drawn_limits(instance, rng)
-
-        def value(
-            some: list[Column], retention: dict[Column, dict[int, int]] = retention, i: Instance = instance
-        ) -> int:
-            kept = [sum(retention[column].get(c, 0) for column in some) for c in range(i.num_classes)]
-            return sum(kept) + i.num_classes * min(kept)
-
-        possible = [some for some in covers(instance, columns) if within(instance, some, max_use)]
-        chosen = richest_cover(instance, columns, list(retention.values()), max_use, Clock(60))
-        assert (chosen is None) == (not possible), seed
-        if chosen is not None:
-            found += 1
-            assert within(instance, chosen, max_use)
-            best = max(richness(some, retention, instance.num_classes) for some in possible)
-            assert richness(chosen, retention, instance.num_classes) >= 0.999 * best - 1
-    assert found >= 20
 
 
 def test_out_of_time_there_is_no_answer() -> None:

@@ -30,8 +30,12 @@ from planner.solver.problem.subsets import classes_of
 from planner.solver.search import InstanceSearch
 from planner.solver.submodels.relaxation import Relaxation
 from tests.helpers.common import Json
+from tests.helpers.goals import floored
 from tests.helpers.random_instances import random_fleet, random_goal, random_profile
 from tests.helpers.solver_instances import CHANGED, changed, heavy_heads, middling, small, with_device
+
+# Keys of the demo's goal: with devices left idle.
+DEMO: Json = {"min_retention": 0.7, "leave_idle": True}
 
 # Status, value, bound and latency of a plan, or None.
 Outcome = tuple[str, float, float, int] | None
@@ -40,7 +44,7 @@ Outcome = tuple[str, float, float, int] | None
 def outcome(drawn: Profile, on: Fleet, goal: Goal | None = None, **options: Any) -> Outcome:
     """Return status, value, bound and latency of the checked plan; None if there is none."""
     try:
-        plan = solve(drawn, on, goal, SolveOptions(**options))
+        plan = solve(drawn, on, goal or floored(), SolveOptions(**options))
     except InfeasibleError:
         return None
     assert check(plan, drawn, on) == []
@@ -50,7 +54,7 @@ def outcome(drawn: Profile, on: Fleet, goal: Goal | None = None, **options: Any)
 def warm_start_of(drawn: Profile, on: Fleet, goal: Goal | None = None) -> WarmStart:
     """Return the warm start that a solve leaves; an empty one where there is no plan."""
     try:
-        return solve_and_learn(drawn, on, goal)[1]
+        return solve_and_learn(drawn, on, goal or floored())[1]
     except InfeasibleError:
         return WarmStart()
 
@@ -83,7 +87,7 @@ def test_other_budgets(seed: int, factor: float) -> None:
 def test_other_floors(seed: int) -> None:
     """With higher and lower floors, a warm start changes nothing."""
     drawn, on = middling(seed)
-    for goal in (Goal(max_accuracy_drop=0.05), Goal(min_retention=0.2), Goal(min_retention=0.8)):
+    for goal in (floored(min_retention=0.35), floored(min_retention=0.2), floored(min_retention=0.8)):
         assert outcome(drawn, on, goal, warm_start=middling_warm_start(seed)) == outcome(drawn, on, goal)
 
 
@@ -132,7 +136,7 @@ def test_demands_do_not_leak(demand: Json) -> None:
     """Demands of one solve have no effect on the next."""
     for seed in CHANGED:
         drawn, on = middling(seed)
-        strict = Goal.model_validate(demand)
+        strict = floored(**demand)
         assert outcome(drawn, on, warm_start=warm_start_of(drawn, on, strict)) == outcome(drawn, on)
         assert outcome(drawn, on, strict, warm_start=middling_warm_start(seed)) == outcome(drawn, on, strict)
 
@@ -145,7 +149,7 @@ def test_demands_do_not_leak(demand: Json) -> None:
 def test_recalled_bounds_hold(seed: int, factor: float) -> None:
     """At other budgets, each recalled bound is at most the exact lowest time, and each sub-model is valid."""
     drawn, on = middling(seed)
-    instance = build_instance(drawn, scaled(on, factor), Goal(min_retention=0.5) if seed % 2 else Goal())
+    instance = build_instance(drawn, scaled(on, factor), floored(min_retention=0.5 if seed % 2 else 0.6))
     recalled, anew = SubsetCosts(instance, middling_warm_start(seed)), SubsetCosts(instance, WarmStart())
     for i, kept in recalled.kept.items():
         option = instance.options[i.option]
@@ -162,16 +166,16 @@ def test_recalled_bounds_hold(seed: int, factor: float) -> None:
 
 
 @pytest.mark.parametrize("factor", [0.8, 1.1, 1.6])
-@pytest.mark.parametrize("drop", [0.02, 0.05])
-def test_cuts_hold_where_memory_has_a_price(factor: float, drop: float) -> None:
+@pytest.mark.parametrize("floor", [0.5, 0.3])
+def test_cuts_hold_where_memory_has_a_price(factor: float, floor: float) -> None:
     """At other budgets, no cut is above the relaxation; at the same budget it equals it."""
     drawn = heavy_heads(num_heads=3, num_groups=6)
     priced = 0
     for seed in range(10):
         on = random_fleet(drawn, seed, tightness=0.6)
         then, now = (
-            build_instance(drawn, on, Goal()),
-            build_instance(drawn, scaled(on, factor), Goal(max_accuracy_drop=drop)),
+            build_instance(drawn, on, floored()),
+            build_instance(drawn, scaled(on, factor), Goal(min_retention=floor)),
         )
         known = SubsetCosts(then, WarmStart())
         for o, mask in itertools.product(range(len(then.options)), range(1, 16)):
@@ -199,7 +203,7 @@ def demo() -> tuple[Profile, Fleet]:
 @lru_cache
 def demo_warm_start() -> tuple[Plan, WarmStart]:
     """Return the demo's plan and the warm start of its solve."""
-    return solve_and_learn(*demo())
+    return solve_and_learn(*demo(), floored(**DEMO))
 
 
 def test_a_warm_start_is_small_unchanged_and_picklable() -> None:
@@ -209,7 +213,9 @@ def test_a_warm_start_is_small_unchanged_and_picklable() -> None:
     assert len(before) < 10**6
     copy = pickle.loads(before)
     larger = scaled(on, 1.25)
-    plans = [solve(drawn, larger, options=SolveOptions(start=plan, warm_start=which)) for which in (known, copy)]
+    plans = [
+        solve(drawn, larger, floored(**DEMO), SolveOptions(start=plan, warm_start=which)) for which in (known, copy)
+    ]
     assert plans[0].assignments == plans[1].assignments
     assert pickle.dumps(known) == before
     with pytest.raises(dataclasses.FrozenInstanceError, match="cuts"):
@@ -228,11 +234,11 @@ def test_a_warm_start_saves_work(monkeypatch: pytest.MonkeyPatch) -> None:
             return method(*args)
 
         monkeypatch.setattr(SubModelCosts, name, counted)
-    again = solve(drawn, on, options=SolveOptions(warm_start=known))
+    again = solve(drawn, on, floored(**DEMO), SolveOptions(warm_start=known))
     assert (again.latency_us, again.bound_us) == (plan.latency_us, plan.bound_us)
     assert len(solved) <= 20
     solved.clear()
-    idle = solve(drawn, on, Goal(leave_out=(plan.idle[0],)), SolveOptions(start=plan, warm_start=known))
+    idle = solve(drawn, on, floored(**DEMO, leave_out=(plan.idle[0],)), SolveOptions(start=plan, warm_start=known))
     assert (idle.latency_us, idle.status) == (plan.latency_us, "optimal")
     assert len(solved) <= 20
 
@@ -244,23 +250,23 @@ def test_a_warm_start_stays_small_over_many_budgets() -> None:
     sizes = []
     for step in range(24):
         fleet = scaled(on, 1.0 + step / 50)
-        known = solve_and_learn(drawn, fleet, options=SolveOptions(warm_start=known))[1]
+        known = solve_and_learn(drawn, fleet, floored(), SolveOptions(warm_start=known))[1]
         sizes.append(len(known.cuts))
         assert outcome(drawn, fleet, warm_start=known) == outcome(drawn, fleet)
-    assert sizes[-1] == sizes[12] <= 8 * len(build_instance(drawn, on, Goal()).options)
+    assert sizes[-1] == sizes[12] <= 8 * len(build_instance(drawn, on, floored()).options)
 
 
 def test_nothing_is_learned_of_many_classes() -> None:
     """Beyond a dozen classes no subsets are enumerated, so the given warm start comes back."""
     drawn = random_profile(3, num_classes=13, num_groups=8)
     on = random_fleet(drawn, 3, num_devices=4, tightness=2.0)
-    assert solve_and_learn(drawn, on, options=SolveOptions(time_limit_s=0.5))[1].cuts == ()
+    assert solve_and_learn(drawn, on, floored(), SolveOptions(time_limit_s=0.5))[1].cuts == ()
 
 
 def test_a_search_out_of_time_keeps_its_warm_start() -> None:
     """Without any time, the given warm start comes back."""
     drawn, on = middling(CHANGED[0])
-    instance = build_instance(drawn, on, Goal())
+    instance = build_instance(drawn, on, floored())
     search = InstanceSearch(instance, Clock(0), middling_warm_start(CHANGED[0]))
     search.run(SearchRequest(ObjectiveFunction(instance)))
     assert {one.costs for one in search.warm_start.cuts} >= {one.costs for one in middling_warm_start(CHANGED[0]).cuts}

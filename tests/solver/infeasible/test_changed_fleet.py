@@ -1,9 +1,9 @@
 """Fleets with more memory or one device more, by hand."""
 
 from planner.rules.demands import demands_of
-from planner.schema import Goal
 from planner.solver.infeasible.changed_fleet import goal_for_single_devices, with_more_memory, with_one_more
 from planner.solver.problem.build import build_instance
+from tests.helpers.goals import floored
 from tests.helpers.pencil import fleet, fleet_data, profile
 
 
@@ -38,9 +38,9 @@ def test_names_of_counted_entries_become_those_of_their_devices() -> None:
     pi = fleet_data()["devices"][1] | {"name": "pi", "count": 2}
     links = [{"between": ["gateway", "pi"], "bandwidth_mbps": 8, "latency_ms": 1}]
     on = fleet(devices=[fleet_data()["devices"][0], pi], links=links)
-    goal = Goal(pin={"a": ("pi",)}, forbid={"b": ("pi-2",)}, leave_out=("gateway",), objective="devices")
+    goal = floored(pin={"a": ("pi",)}, forbid={"b": ("pi-2",)}, leave_out=("gateway",), objective="devices")
     single = goal_for_single_devices(build_instance(profile(), on, goal))
-    assert single == Goal(pin={"a": ("pi-1", "pi-2")}, forbid={"b": ("pi-2",)}, leave_out=("gateway",))
+    assert single == floored(pin={"a": ("pi-1", "pi-2")}, forbid={"b": ("pi-2",)}, leave_out=("gateway",))
     # It means the same for the fleet of single devices.
     roomier = with_more_memory(on, "pi-1", 0)
     assert demands_of(profile(), roomier, single) == demands_of(profile(), on, goal)

@@ -7,6 +7,7 @@ import pytest
 from planner.schema import Goal
 from planner.solver.infeasible.demand_list import droppable_demands, without
 from tests.helpers import advice
+from tests.helpers.goals import floored
 from tests.helpers.solver_instances import small
 from tests.helpers.varied_instances import VARIED, varied
 
@@ -51,7 +52,7 @@ def test_every_demand_is_listed_by_hand() -> None:
 
 def test_a_goal_without_demands_has_floors() -> None:
     """The floors are the only demand that every goal has."""
-    assert [demand.text for demand in droppable_demands(Goal())] == ["the retention floors"]
+    assert [demand.text for demand in droppable_demands(floored())] == ["the retention floors"]
 
 
 @pytest.mark.parametrize("num_dropped", [1, 2, 3])

@@ -50,10 +50,9 @@ def test_a_target_too_tight_is_given_up() -> None:
     assert (loads.left > 0).sum() > 0.1 * len(loads.left)
 
 
-@pytest.mark.parametrize("min_retention", [0.5, None])
-def test_the_number_served_is_served(min_retention: float | None) -> None:
+def test_the_number_served_is_served() -> None:
     """Sub-models for so many classes, from each rank on, are built in time; never more than the bound."""
-    loads = empty_loads("latency", 13, min_retention)
+    loads = empty_loads("latency", 13)
     instance, cache = loads.fleet.instance, loads.cache
     bounds = ClassBounds(instance)
     order, target_us = IntervalDP(instance, bounds).order, bounds.longest_us // 2

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from planner.arrays import Ints
-from planner.schema import Fleet, Goal
+from planner.schema import Fleet
 from planner.solver.large.class_bounds import ClassBounds
 from planner.solver.large.interval_dp import IntervalDP
 from planner.solver.problem.build import build_instance
 from planner.solver.problem.instance import Instance
+from tests.helpers.goals import floored
 from tests.helpers.random_instances import random_fleet, random_profile
 from tests.helpers.varied_instances import feasible_seeds, varied_instance, varied_slowest_us
 
@@ -22,7 +23,7 @@ def tiny(seed: int) -> tuple[Instance, IntervalDP]:
     data = random_fleet(of, seed, num_devices=1 + seed % 3).model_dump(mode="json")
     data["devices"][-1]["count"] = 1 + seed % 2 + (len(data["devices"]) < 2)
     data["links"], data["aggregator"] = [], "d0" if len(data["devices"]) > 1 else "d0-1"
-    instance = build_instance(of, Fleet.model_validate(data), Goal(survive=int(seed % 5 == 0)))
+    instance = build_instance(of, Fleet.model_validate(data), floored(survive=int(seed % 5 == 0)))
     return instance, IntervalDP(instance, ClassBounds(instance))
 
 

@@ -10,6 +10,7 @@ from planner.rules.cost import device_costs
 from planner.rules.demands import demands_of
 from planner.schema import Goal
 from planner.solver.problem.build import build_instance
+from tests.helpers.goals import floored
 from tests.helpers.pencil import fleet, fleet_data, profile
 from tests.helpers.varied_instances import VARIED, varied, varied_instance
 
@@ -76,7 +77,7 @@ def test_a_relay_is_like_no_other_device_where_losses_must_be_survived() -> None
 def test_energy_is_scaled_to_whole_numbers() -> None:
     """2.5 W and 1 W are whole in halves of a microjoule per microsecond; the limit is rounded down."""
     devices = [d | {"active_power_w": power} for d, power in zip(fleet_data()["devices"], (1.0, 2.5, 1.0), strict=True)]
-    goal = Goal(objective="energy", max_latency_ms=9.0, max_energy_mj=0.0017)
+    goal = floored(objective="energy", max_latency_ms=9.0, max_energy_mj=0.0017)
     instance = build_instance(profile(), fleet(devices=devices), goal)
     assert instance.energy_scale == 2
     assert {o.device.name: o.energy_per_us for o in instance.options} == {"gateway": 2, "near": 5, "far": 2}
@@ -85,5 +86,5 @@ def test_energy_is_scaled_to_whole_numbers() -> None:
 
 def test_what_is_pinned_to_a_device_left_out_can_be_nowhere() -> None:
     """Then no device is left to plan with."""
-    instance = build_instance(profile(), fleet(), Goal(pin={"a": ("far",)}, leave_out=("far",)))
+    instance = build_instance(profile(), fleet(), floored(pin={"a": ("far",)}, leave_out=("far",)))
     assert (instance.groups, instance.options) == ((), ())

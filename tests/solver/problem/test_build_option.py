@@ -4,10 +4,11 @@ import itertools
 import math
 from fractions import Fraction
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.rules.floors import RETENTION_TOLERANCE, Floors
+from planner.rules.floors import RETENTION_TOLERANCE
 from planner.schema import Goal
 from planner.solver.problem.build import build_instance
 from planner.solver.problem.build_option import common_scale, needs_of, scaled_up
@@ -32,15 +33,12 @@ def test_scaled_numbers_are_exact_or_rounded_up(drawn: list[Fraction], max_scale
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.lists(shares, min_size=3, max_size=3), st.lists(shares, min_size=3, max_size=3), shares)
-def test_needs_are_the_floors_over_what_is_left(by_count: list[float], share: list[float], raised: float) -> None:
+@given(st.lists(shares, min_size=3, max_size=3), st.lists(shares, min_size=3, max_size=3))
+def test_needs_are_the_floors_over_what_is_left(floors: list[float], share: list[float]) -> None:
     """Each need is the floor, less half of the check's tolerance, over the share left, rounded up; 2 where none is."""
-    class_need = (1.0, 0.5, 1.5)
-    needs = needs_of(share, Floors(tuple(by_count), class_need), raised)
+    needs = needs_of(share, np.array(floors))
     for c, n in itertools.product(range(3), range(3)):
-        floor = Fraction(min(1.0, by_count[n] * class_need[c])) - Fraction(RETENTION_TOLERANCE) / 2
-        # A raised floor is stated in parts per million, so almost half of one is rounding.
-        floor = max(floor, Fraction(raised) - Fraction("0.499e-6"))
+        floor = Fraction(floors[c]) - Fraction(RETENTION_TOLERANCE) / 2
         highest = floor / Fraction(share[c]) if share[c] else Fraction(2)
         need = Fraction(0) if floor <= 0 else min(Fraction(2), highest)
         assert abs(int(needs[c, n]) - math.ceil(need * IMPORTANCE_SCALE)) <= 1

@@ -10,18 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.arrays import Bools
-from planner.schema import Goal
 from planner.solver.exact.warm_start import fingerprint
 from planner.solver.problem.build import build_instance
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.cost_table import CostTable, UnitSet
 from planner.solver.problem.instance import NEVER, Instance
-from planner.solver.problem.option import Option, PlacedSubModel
-from planner.solver.second_stage.use_slack import _num_fitting
+from planner.solver.problem.option import Option
+from planner.solver.second_stage.fill import fill
 from planner.solver.submodels import knapsack
 from planner.solver.submodels.lagrangian import LagrangianHeuristic
 from planner.solver.submodels.relaxation import Relaxation
 from planner.solver.submodels.single_class import single_class_us
+from tests.helpers.goals import floored
 from tests.helpers.random_instances import random_fleet, random_profile
 from tests.helpers.sub_model_enumeration import all_kept, instance_of, kept_rows, subsets
 
@@ -85,19 +85,6 @@ def test_costs_equal_plain_loops(costs: CostTable) -> None:
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(cost_tables(), st.integers(0, 1000))
-def test_prefix_costs_equal_plain_loops(costs: CostTable, seed: int) -> None:
-    """Ticks and grains of every prefix of random orders equal those of its units."""
-    rng = np.random.default_rng(seed)
-    order = np.array([rng.permutation(len(costs.unit_ticks)) for _ in range(3)])
-    ticks, grains = costs.prefix_costs(order)
-    for b, units in enumerate(order.tolist()):
-        prefixes = [units[: n + 1] for n in range(len(units))]
-        assert ticks[b].tolist() == [ticks_of(costs, prefix) for prefix in prefixes]
-        assert grains[b].tolist() == [grains_of(costs, prefix) for prefix in prefixes]
-
-
-@settings(max_examples=100, deadline=None, derandomize=True)
 @given(cost_tables())
 def test_charge_shares_are_at_most_the_charges(costs: CostTable) -> None:
     """Whatever is kept, its shares are at most its charges, and equal to them for the whole model."""
@@ -115,7 +102,7 @@ def test_costs_equal_the_rules(seed: int) -> None:
     """Compute time and memory of random units of a larger model equal `rules.cost`; so does what fits."""
     profile = random_profile(seed, depth=3, num_heads=3, num_groups=5, widths=(8, 4), kinds=("a",), penalties=True)
     fleet = random_fleet(profile, seed, num_devices=4, tightness=0.6, choices=True)
-    instance = build_instance(profile, fleet, Goal())
+    instance = build_instance(profile, fleet, floored())
     rng = np.random.default_rng(seed)
     fitting = 0
     # What every sub-model keeps: of the 3 heads of the last block, whose units are the last 8, one.
@@ -187,22 +174,18 @@ def test_every_consumer_obeys_a_new_term(seed: int) -> None:
                 assert built_us == math.ceil(ticks_of(toy.costs, units) / toy.costs.ticks_per_us) >= best_us
                 assert grains_of(toy.costs, units) <= toy.free_grains
                 assert instance.meets_floors(toy, classes, units)
-            check_second_stage(instance, toy, classes, exact.kept or (), best_us)
+            check_second_stage(instance, toy, classes, best_us)
     assert changed >= 10
 
 
-def check_second_stage(
-    instance: Instance, toy: Option, classes: tuple[int, ...], kept: tuple[int, ...], best_us: int
-) -> None:
-    """Assert that units added in one and a half times the least time obey the toy table."""
+def check_second_stage(instance: Instance, toy: Option, classes: tuple[int, ...], best_us: int) -> None:
+    """Assert that filling one and a half times the least time, and the smallest sub-model, obey the toy table."""
     limit_us = best_us * 3 // 2
-    placed = PlacedSubModel(toy, classes, kept)
-    for added in (
-        knapsack.richest(instance, placed, limit_us, Clock(10)),
-        knapsack.most_even(instance, placed, limit_us, Clock(10)),
-    ):
-        assert ticks_of(toy.costs, added) <= limit_us * toy.costs.ticks_per_us
-        assert grains_of(toy.costs, added) <= toy.free_grains
+    filled = fill(toy, instance.units, instance.units.shares[list(classes)].sum(axis=0), limit_us)
+    assert filled is not None
+    kept = np.flatnonzero(filled).tolist()
+    assert ticks_of(toy.costs, kept) <= limit_us * toy.costs.ticks_per_us
+    assert grains_of(toy.costs, kept) <= toy.free_grains
     smallest = knapsack.smallest(instance, toy, classes, Clock(10)).kept
     assert smallest is not None
     sizes = [
@@ -211,25 +194,6 @@ def check_second_stage(
         if set(instance.units.always_kept) <= set(units) and instance.meets_floors(toy, classes, units)
     ]
     assert grains_of(toy.costs, smallest) == min(sizes)
-
-
-@pytest.mark.parametrize("seed", [2, 9, 12])
-def test_filling_obeys_a_new_term(seed: int) -> None:
-    """The number of units that fit, from the beginning of random orders, equals a plain loop."""
-    rng = np.random.default_rng(seed)
-    for option in instance_of(seed).options[:3]:
-        instance, toy = with_toy_term(instance_of(seed), option)
-        limit_us = toy.costs.max_ticks // toy.costs.ticks_per_us * 2 // 3
-        order = np.array([rng.permutation(len(instance.units)) for _ in range(20)])
-        for units, num_fitting in zip(order.tolist(), _num_fitting(toy, order, limit_us).tolist(), strict=True):
-            expected = 0
-            while (
-                expected < len(units)
-                and ticks_of(toy.costs, units[: expected + 1]) <= limit_us * toy.costs.ticks_per_us
-                and grains_of(toy.costs, units[: expected + 1]) <= toy.free_grains
-            ):
-                expected += 1
-            assert num_fitting == expected
 
 
 def test_warm_starts_are_not_shared_across_a_new_term() -> None:

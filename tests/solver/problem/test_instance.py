@@ -9,8 +9,8 @@ from planner.errors import InputError
 from planner.rules.cost import energy_uj, retention, transfers_us
 from planner.rules.demands import demands_of
 from planner.rules.floors import RETENTION_TOLERANCE
-from planner.schema import Goal
 from planner.solver.problem.build import build_instance
+from tests.helpers.goals import floored
 from tests.helpers.placements import names_of, random_placement
 from tests.helpers.varied_instances import VARIED, varied, varied_instance
 
@@ -75,7 +75,7 @@ def test_floors_are_those_of_the_check() -> None:
                 at, profile = p.option.width_cost, instance.profile
                 margin = min(
                     retention(profile, profile.classes[c], p.option.embed_dim, heads, groups, at.precision)
-                    - instance.floors.of(c, len(p.classes))
+                    - instance.floors[c]
                     for c in p.classes
                 )
                 if instance.meets_floors(p.option, p.classes, p.kept):
@@ -109,7 +109,7 @@ def test_an_unknown_power_is_refused_where_energy_counts() -> None:
     profile, fleet, _ = varied(4)
     devices = [d | {"active_power_w": None} for d in fleet.model_dump(mode="json")["devices"]]
     fleet = type(fleet).model_validate(fleet.model_dump(mode="json") | {"devices": devices})
-    goal = Goal(objective="energy", max_latency_ms=1000)
+    goal = floored(objective="energy", max_latency_ms=1000)
     with pytest.raises(InputError, match="active_power_w must be known to plan with energy, got none"):
         build_instance(profile, fleet, goal)
-    assert build_instance(profile, fleet, Goal()).options
+    assert build_instance(profile, fleet, floored()).options

@@ -8,6 +8,7 @@ from planner.solver.problem.build import build_instance
 from planner.solver.problem.instance import NEVER, Instance
 from planner.solver.problem.objective import ObjectiveFunction
 from planner.solver.problem.option import PlacedSubModel
+from tests.helpers.goals import floored
 from tests.helpers.paper_plans import COMPUTE_US, FUSION_US, POWERS_W, TRAVEL_US, powered
 from tests.helpers.pencil import profile
 from tests.helpers.placements import random_placement
@@ -24,7 +25,7 @@ def whole_models(goal: Goal, *names: str) -> tuple[Instance, list[PlacedSubModel
 @pytest.mark.parametrize("names", [("gateway",), ("near", "far"), ("gateway", "near", "far")], ids="-".join)
 def test_objectives_by_hand(names: tuple[str, ...]) -> None:
     """Latency is the slowest device and the fusion, energy the sum of powers times compute times."""
-    instance, placed = whole_models(Goal(objective="energy", max_latency_ms=10), *names)
+    instance, placed = whole_models(floored(objective="energy", max_latency_ms=10), *names)
     slowest_us = max(COMPUTE_US[name] + sum(TRAVEL_US[name]) for name in names)
     energy = instance.energy_scale * sum(POWERS_W[name] * COMPUTE_US[name] for name in names)
     values = {
@@ -46,19 +47,19 @@ def test_limits_make_an_objective_infinite() -> None:
     latency_us = COMPUTE_US["gateway"] + FUSION_US[1]
     energy_mj = POWERS_W["gateway"] * COMPUTE_US["gateway"] / 1000
     for less_us, less_mj, expected in ((0, 0.0, 1), (1, 0.0, NEVER), (0, 0.001, NEVER)):
-        goal = Goal(
+        goal = floored(
             objective="devices", max_latency_ms=(latency_us - less_us) / 1000, max_energy_mj=energy_mj - less_mj
         )
         instance, placed = whole_models(goal, "gateway")
         assert ObjectiveFunction(instance, "devices").value_of(placed) == expected
-    instance, placed = whole_models(Goal(max_latency_ms=latency_us / 2000), "gateway")
+    instance, placed = whole_models(floored(max_latency_ms=latency_us / 2000), "gateway")
     assert ObjectiveFunction(instance).value_of(placed) == latency_us
 
 
 def test_energy_counts_where_it_is_minimised_or_limited() -> None:
     """`with_energy` says whether the compute times of all devices matter, or only the slowest's."""
-    limited = build_instance(profile(), powered(), Goal(max_energy_mj=1.0))
-    free = build_instance(profile(), powered(), Goal())
+    limited = build_instance(profile(), powered(), floored(max_energy_mj=1.0))
+    free = build_instance(profile(), powered(), floored())
     assert ObjectiveFunction(limited).with_energy
     assert ObjectiveFunction(free, "energy").with_energy
     assert not ObjectiveFunction(free).with_energy

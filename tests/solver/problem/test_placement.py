@@ -12,6 +12,7 @@ from planner.solver.problem.build import build_instance
 from planner.solver.problem.instance import Instance
 from planner.solver.problem.option import PlacedSubModel
 from planner.solver.problem.placement import by_device, is_plan, is_valid, move_cost, placement_of_plan
+from tests.helpers.goals import floored
 from tests.helpers.placements import random_placement
 from tests.helpers.random_instances import random_fleet, random_profile
 from tests.helpers.solver_instances import changed
@@ -27,7 +28,7 @@ def twins(seed: int) -> Instance:
     devices.append(second | {"name": "camera", "count": 2, "macs_per_second": 3e6, "kind": None})
     link = {"bandwidth_mbps": 10.0, "latency_ms": 0.1}
     fleet = Fleet.model_validate({"aggregator": "gateway", "devices": devices, "default_link": link})
-    return build_instance(profile, fleet, Goal())
+    return build_instance(profile, fleet, floored())
 
 
 def moves(after: dict[str, PlacedSubModel], before: dict[str, PlacedSubModel]) -> int:
@@ -102,10 +103,10 @@ def test_what_a_fleet_no_longer_has_is_left_out() -> None:
     profile, fleet, _ = varied(seed)
     plan = solve(profile, fleet, Goal(min_retention=0.1, survive=1))
     gone, *stay = [a.device for a in plan.assignments]
-    instance = build_instance(profile, fleet, Goal(leave_out=(gone,)))
+    instance = build_instance(profile, fleet, floored(leave_out=(gone,)))
     assert list(placement_of_plan(instance, plan)) == stay
     renamed = changed(profile, classes=["renamed", *profile.classes[1:]])
-    instance = build_instance(renamed, fleet, Goal())
+    instance = build_instance(renamed, fleet, floored())
     for p in placement_of_plan(instance, plan).values():
         assert 0 not in p.classes
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from planner.schema import Goal
 from planner.solver.problem.build import build_instance
 from planner.solver.problem.instance import NEVER
 from planner.solver.submodels.lagrangian import LagrangianHeuristic
 from planner.solver.submodels.relaxation import Relaxation
+from tests.helpers.goals import floored
 from tests.helpers.random_instances import random_fleet, random_profile
 from tests.helpers.solver_instances import DIGITS, changed, roomy
 from tests.helpers.sub_model_enumeration import (
@@ -50,7 +50,8 @@ def test_built_sub_models_are_near_the_bound(kinds: tuple[str, ...], tightness: 
         widths = [w | {"head_params": [900] * 4, "head_macs": [200] * 4} for w in profile.model_dump()["widths"]]
         profile = changed(profile, widths=widths)
     fleet = random_fleet(profile, 11, num_devices=5, tightness=tightness)
-    instance, unbound = build_instance(profile, fleet, Goal()), build_instance(profile, roomy(fleet), Goal())
+    goal = floored(min_retention=0.7)
+    instance, unbound = build_instance(profile, fleet, goal), build_instance(profile, roomy(fleet), goal)
     rng = np.random.default_rng(0)
     wanted = sorted({tuple(sorted(rng.permutation(12)[: 1 + i % 7].tolist())) for i in range(150)})
     off, missed, dearer = [], 0, 0

@@ -11,6 +11,7 @@ from planner.solver.problem.build import build_instance
 from planner.solver.problem.instance import IMPORTANCE_SCALE, Instance
 from planner.solver.problem.option import Option
 from planner.solver.submodels.relaxation import Relaxation
+from tests.helpers.goals import floored
 from tests.helpers.random_instances import random_fleet
 from tests.helpers.solver_instances import heavy_heads, with_device
 from tests.helpers.sub_model_enumeration import (
@@ -75,7 +76,7 @@ def test_dual_cuts_hold_at_other_needs_and_budgets(factor: float) -> None:
     """With other floors and budgets, no sub-model with the classes that a cut prices is below the cut."""
     compared = priced = 0
     heavy = heavy_heads(num_heads=3, num_groups=2)
-    dear = [build_instance(heavy, random_fleet(heavy, seed), Goal()) for seed in (1, 2)]
+    dear = [build_instance(heavy, random_fleet(heavy, seed), floored()) for seed in (1, 2)]
     for before in (*(instance_of(seed) for seed in SEEDS[::2]), *dear):
         after = scaled(before, factor)
         for old, new in zip(before.options, after.options, strict=True):

@@ -1,0 +1,257 @@
+"""Local search for the highest predicted accuracy within a latency.
+
+One device after the other is filled with the units of most value: the predicted loss that a little more retention of a
+class would save, given what the other devices retain. Class subsets follow: a device serves, of the classes whose
+floors it meets, those that only it serves, and all others that demands allow.
+
+Legend: C classes, D devices, U units.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from planner.arrays import Bools, Floats
+from planner.rules.accuracy import class_losses
+from planner.solver.problem.clock import Clock
+from planner.solver.problem.instance import EMBED_DIMS, IMPORTANCE_SCALE, Instance
+from planner.solver.problem.option import Option, PlacedSubModel
+from planner.solver.problem.retained import retained, retained_by, search_model
+from planner.solver.second_stage.fill import fill
+
+# Passes over all devices, and the gain of a change that is worth another pass [share of images].
+_MAX_PASSES, _MIN_GAIN = 4, 1e-6
+# Values are slopes of the loss over this much retention.
+_STEP = 1e-3
+# Fillings in which a class that falls short of its floor counts twice as much as before.
+_ROUNDS = 5
+_EVEN_RETENTION = 0.5
+# Weight of the loss without a device beside that with all.
+_NEGLIGIBLE = 1e-5
+
+
+class AccuracySearch:
+    """Local search from a placement.
+
+    Args:
+        instance: Problem.
+        placed: Placement to begin with.
+        latency_us: Largest latency of the fleet [us].
+        stays: Sub-models that are left as they are.
+    """
+
+    def __init__(
+        self,
+        instance: Instance,
+        placed: Sequence[PlacedSubModel],
+        latency_us: int,
+        stays: Sequence[PlacedSubModel] = (),
+    ) -> None:
+        self.instance, self.latency_us, self.stays = instance, latency_us, stays
+        self.model = search_model(instance.profile)
+        self.share = np.array(self.model.class_share)
+        self.placed = list(placed)
+        self.retained = retained(instance, placed)  # (D, C)
+        self.loss = self._loss(self.retained)
+
+    def _loss(self, rows: Floats) -> float:
+        """Return the predicted loss; of equal losses, that is lower whose worst loss without a device is lower."""
+        without = [class_losses(self.model, np.delete(rows, d, axis=0)) @ self.share for d in range(len(rows))]
+        worst = max(without) if len(rows) > 1 else 1.0
+        return float(class_losses(self.model, rows) @ self.share) + _NEGLIGIBLE * float(worst)
+
+    def run(self, clock: Clock) -> None:
+        """Refill used devices and use idle ones, where the goal allows that, until nothing helps any more."""
+        goal = self.instance.goal
+        may_add = not goal.leave_idle and goal.objective != "devices"
+        for _ in range(_MAX_PASSES):
+            before = self.loss
+            self._improve_used(clock)
+            if may_add:
+                self._use_idle(clock)
+            if clock.expired() or before - self.loss < _MIN_GAIN:
+                break
+
+    def shrink(self, clock: Clock) -> bool:
+        """Refill the devices that are too slow, or do without them; return whether all finish in time then."""
+        for _ in range(2 * len(self.placed)):
+            slow = self._slowest_beyond()
+            if slow is None:
+                return True
+            p, rows = self.placed[slow], np.delete(self.retained, slow, axis=0)
+            others = [*self.placed[:slow], *self.placed[slow + 1 :]]
+            required = self._only_served_by(others, p.classes)
+            self.loss = np.inf
+            for option in self._options_of(p.option.group):
+                if clock.expired():
+                    return False
+                self._try(others, rows, option, required, slow, self.retained[slow], beside_slow=True)
+            if np.isinf(self.loss):
+                if required or self.instance.groups[p.option.group].pinned:
+                    return False
+                self.placed, self.retained = others, rows
+                self.loss = self._loss(rows)
+        return self._slowest_beyond() is None
+
+    def _slowest_beyond(self) -> int | None:
+        """Return the device that is furthest beyond the latency, if any is."""
+        instance = self.instance
+        used = instance.used(p.option for p in self.placed)
+        bottleneck_us = self.latency_us - instance.fusion_us(int(used[EMBED_DIMS]))
+        times = [instance.path_us(p.option, used) + instance.compute_us(p.option, p.kept) for p in self.placed]
+        slowest = int(np.argmax(times))
+        return slowest if times[slowest] > bottleneck_us else None
+
+    def _improve_used(self, clock: Clock) -> None:
+        """Refill each used device, at any of its embed dims, where that lowers the loss."""
+        for i, p in enumerate(self.placed):
+            if p in self.stays:
+                continue
+            others, rows = [*self.placed[:i], *self.placed[i + 1 :]], np.delete(self.retained, i, axis=0)
+            required = self._only_served_by(others, p.classes)
+            for option in self._options_of(p.option.group):
+                if clock.expired():
+                    return
+                self._try(others, rows, option, required, i, self.retained[i])
+
+    def _use_idle(self, clock: Clock) -> None:
+        """Give idle devices sub-models, each at the embed dim that lowers the loss most."""
+        for group, devices in enumerate(self.instance.groups):
+            while sum(p.option.group == group for p in self.placed) < len(devices.names):
+                before = self.loss
+                others, rows = list(self.placed), self.retained
+                for option in self._options_of(group):
+                    for required in self._subsets(rows, group):
+                        if clock.expired():
+                            return
+                        self._try(others, rows, option, required, len(others), None)
+                if self.loss > before - _MIN_GAIN:
+                    break
+
+    def _options_of(self, group: int) -> list[Option]:
+        return [option for option in self.instance.options if option.group == group]
+
+    def _subsets(self, rows: Floats, group: int) -> Iterator[tuple[int, ...]]:
+        """Yield class subsets for an idle device: none in particular, then ever fewer of those that lose most."""
+        yield ()
+        forbidden = self.instance.groups[group].forbidden
+        by_loss = np.argsort(-class_losses(self.model, rows), kind="stable").tolist()
+        by_loss = [c for c in by_loss if c not in forbidden]
+        size = len(by_loss)
+        while size:
+            yield tuple(sorted(by_loss[:size]))
+            size //= 2
+
+    def _only_served_by(self, others: Sequence[PlacedSubModel], classes: Sequence[int]) -> tuple[int, ...]:
+        """Return the classes that other devices alone would not serve often enough."""
+        return tuple(
+            c
+            for c in classes
+            if any(
+                sum(p.option.group in rule.groups and c in p.classes for p in others) < rule.min_devices
+                for rule in self.instance.survival_rules
+            )
+        )
+
+    def _try(
+        self,
+        others: Sequence[PlacedSubModel],
+        rows: Floats,
+        option: Option,
+        required: Sequence[int],
+        position: int,
+        now: Floats | None,
+        beside_slow: bool = False,
+    ) -> None:
+        """Fill an option beside other devices, and take it where the loss is lower.
+
+        Args:
+            others: All other used devices.
+            rows: Their retentions, (D - 1, C).
+            option: Device group at an embed dim and a precision.
+            required: Classes that it must serve.
+            position: Place of the device among all.
+            now: What the device retains today, (C,), if it is used.
+            beside_slow: True if the others may be too slow as yet.
+        """
+        instance = self.instance
+        used = instance.used([*(p.option for p in others), option])
+        bottleneck_us = self.latency_us - instance.fusion_us(int(used[EMBED_DIMS]))
+        times = (instance.path_us(p.option, used) + instance.compute_us(p.option, p.kept) for p in others)
+        # The others may not become slower than allowed either.
+        if not beside_slow and any(us > bottleneck_us for us in times):
+            return
+        compute_us = bottleneck_us - instance.path_us(option, used)
+        start = np.full(instance.num_classes, _EVEN_RETENTION) if now is None else now
+        for kept in self._fillings(rows, option, required, compute_us, start):
+            classes = self._classes(option, required, kept)
+            if not classes:
+                continue
+            row = retained_by(instance, option, kept)
+            found = np.insert(rows, position, row, axis=0)
+            if (loss := self._loss(found)) < self.loss:
+                sub_model = PlacedSubModel(option, classes, tuple(np.flatnonzero(kept).tolist()))
+                self.placed = [*others[:position], sub_model, *others[position:]]
+                self.retained, self.loss = found, loss
+
+    def _fillings(
+        self, rows: Floats, option: Option, required: Sequence[int], compute_us: int, start: Floats
+    ) -> Iterator[Bools]:
+        """Yield fillings that meet the floors of required classes, each valued at what the last one retains."""
+        units, at = self.instance.units, start
+        for _ in range(2):
+            values = (self._slopes(rows, at) * np.array(option.width_cost.max_retention)) @ units.shares
+            kept = self._meeting_floors(option, required, values, compute_us)
+            if kept is None:
+                return
+            yield kept
+            at = retained_by(self.instance, option, kept)
+
+    def _slopes(self, rows: Floats, at: Floats) -> Floats:
+        """Return the loss that a little more retention of each class saves on a device that retains so much, (C,)."""
+        less, more = (np.vstack([rows, np.clip(at + step, 0, 1 - _STEP)]) for step in (0.0, _STEP))
+        saved = class_losses(self.model, less) - class_losses(self.model, more)
+        # Where a class loses nothing any more, what is free is kept none the less.
+        return np.asarray(np.maximum(saved * self.share, 0.0) / _STEP + 1e-9)
+
+    def _meeting_floors(self, option: Option, required: Sequence[int], values: Floats, compute_us: int) -> Bools | None:
+        """Return a filling that meets the floors of required classes, or None where none is found."""
+        units, wanted = self.instance.units, list(required)
+        need = option.need[wanted, len(wanted) - 1] if wanted else np.zeros(0)
+        weight = np.full(len(wanted), float(values.sum()) / max(1, len(wanted)))
+        extra = np.zeros(len(values))
+        for _ in range(_ROUNDS):
+            kept = fill(option, units, values + extra, compute_us)
+            if kept is None:
+                return None
+            short = units.importance[wanted] @ kept < need
+            if not short.any():
+                return kept
+            extra = extra + (weight * short) @ (units.importance[wanted] / IMPORTANCE_SCALE)
+            weight = weight * np.where(short, 2, 1)
+        return None
+
+    def _classes(self, option: Option, required: Sequence[int], kept: Bools) -> tuple[int, ...]:
+        """Return the classes that kept units serve: the required ones, and all others that demands allow."""
+        instance, chosen = self.instance, np.flatnonzero(kept).tolist()
+        num_classes = instance.num_classes
+        have = instance.units.importance @ kept
+        everyone = [c for c in range(num_classes) if c in required or have[c] >= option.need[c, num_classes - 1]]
+        for classes in (self._allowed_of(option.group, required, everyone), tuple(required)):
+            if not classes or not set(required) <= set(classes) or not instance.allows(option.group, classes):
+                continue
+            if instance.meets_floors(option, classes, chosen):
+                return classes
+        return ()
+
+    def _allowed_of(self, group: int, required: Sequence[int], classes: Sequence[int]) -> tuple[int, ...]:
+        """Return classes without those that the demands rule out on a device of a group beside the required ones."""
+        instance = self.instance
+        chosen = set(classes) - instance.groups[group].forbidden
+        for apart in instance.apart:
+            first = min(apart.intersection(required) or apart & chosen, default=None)
+            chosen -= apart - {first}
+        # What goes with one set may belong to another.
+        while broken := [together for together in instance.together if together & chosen and not together <= chosen]:
+            chosen = chosen.difference(*broken)
+        return tuple(sorted(chosen))

@@ -1,0 +1,31 @@
+"""Progress in logs: a line a minute, with the time left."""
+
+import io
+
+from rich.console import Console
+
+from planner.cli.progress_lines import ProgressLines
+
+
+def test_a_line_a_minute() -> None:
+    """Ten steps of 25 s each: after 75 s and 150 s a line is due, with 70 and 40 % of the steps left."""
+    now, text = 0.0, io.StringIO()
+    progress = ProgressLines(Console(file=text, width=80), get_time=lambda: now)
+    task = progress.add_task("measure importance", total=10)
+    for done in range(1, 8):
+        now = 25.0 * done
+        progress.update(task, completed=done, total=10)
+    assert text.getvalue().splitlines() == [
+        "measure importance: 30%, 3 min left",
+        "measure importance: 60%, 2 min left",
+    ]
+
+
+def test_names_are_no_markup_and_an_unknown_end_has_no_time() -> None:
+    """Of a step that has only begun nobody knows how long it takes."""
+    now, text = 0.0, io.StringIO()
+    progress = ProgressLines(Console(file=text, width=80), get_time=lambda: now)
+    task = progress.add_task("train: [red]a", total=None)
+    now = 61.0
+    progress.update(task, completed=0, total=4)
+    assert text.getvalue() == "train: [red]a: 0%\n"

@@ -1,0 +1,114 @@
+"""Time budgets: images and epochs that fit, given numbers as they are, and the same again from the file."""
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from planner.errors import InputError
+from planner.network.checkpoint import load_model
+from planner.network.vit import VisionTransformer
+from planner.profiler import budget
+from planner.profiler.budget import ProfileBudget, read_budget
+from planner.profiler.options import ProfileOptions
+from planner.schema import ModelCard
+
+CARD, WHOLE = load_model("digits-vit")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Times of importance and of training, for one image [s]."""
+    times = SimpleNamespace(importance=0.01, training=0.001)
+    monkeypatch.setattr(budget, "_importance_seconds", lambda *arguments: times.importance)
+    monkeypatch.setattr(budget, "_training_seconds", lambda *arguments: times.training)
+    return times
+
+
+def read(tmp_path: Path, num_workers: int = 1, **options: Any) -> ProfileBudget:
+    """Return the budget of the digits ViT."""
+    return read_budget(tmp_path / "work" / "budget.json", CARD, WHOLE, ProfileOptions(**options), num_workers)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "seconds", "expected"),
+    # 0.3 of the time on ten classes: 60 x 20 x 0.3 / 0.1 / 10 = 360, at most 200; in a minute 18; at least 4.
+    [(20, 0.1, 200), (1, 0.1, 18), (2, 0.1, 36), (1, 10, 4), (1, 1e-9, 200)],
+)
+def test_images_fit_into_a_third_of_the_time(
+    tmp_path: Path, clock: SimpleNamespace, minutes: float, seconds: float, expected: int
+) -> None:
+    """Within their limits."""
+    clock.importance = seconds
+    assert read(tmp_path, minutes=minutes).images_per_class == expected
+
+
+@pytest.mark.parametrize(
+    ("minutes", "seconds", "num_workers", "expected"),
+    # Ten epochs of 1,257 images by 1.5 whole models: 18.855 s at a millisecond each, 16 times 301.7 s.
+    # Half of 10.06 minutes is 301.8 s.
+    [(10.06, 1e-3, 1, 10), (10.05, 1e-3, 1, 0), (5.03, 1e-3, 2, 10), (5.02, 1e-3, 2, 0), (20, 1.0, 1, 0)],
+)
+def test_trial_plans_are_retrained_where_enough_fit(
+    tmp_path: Path, clock: SimpleNamespace, minutes: float, seconds: float, num_workers: int, expected: float
+) -> None:
+    """As `execute` retrains by default, or not at all; more workers do more."""
+    clock.training = seconds
+    assert read(tmp_path, num_workers, minutes=minutes).epochs == expected
+
+
+def test_given_numbers_are_not_changed(tmp_path: Path, clock: SimpleNamespace) -> None:
+    """Nothing is measured for them, and no limit binds them."""
+    clock.importance = clock.training = None
+    found = read(tmp_path, minutes=1, images_per_class=777, epochs=0.5)
+    assert (found.images_per_class, found.epochs) == (777, 0.5)
+    assert read(tmp_path / "none", minutes=1, images_per_class=2, epochs=0).epochs == 0
+
+
+def test_a_budget_is_kept(tmp_path: Path, clock: SimpleNamespace) -> None:
+    """However fast the machine is the next time; another number of minutes, or another given number, is refused."""
+    first = read(tmp_path, minutes=1)
+    clock.importance, clock.training = 1e-6, 1e-9
+    assert read(tmp_path, minutes=1) == first
+    assert read(tmp_path, minutes=1, images_per_class=first.images_per_class, epochs=first.epochs) == first
+    file = tmp_path / "work" / "budget.json"
+    before = file.read_bytes()
+    for other in ({"minutes": 2}, {"minutes": 1, "images_per_class": 5}, {"minutes": 1, "epochs": 3}):
+        with pytest.raises(InputError) as caught:
+            read(tmp_path, **other)
+        expected = "holds the budget of another measurement; delete its folder to begin again."
+        assert str(caught.value) == f"{file}: {expected}"
+    assert file.read_bytes() == before
+
+
+def test_the_budget_of_another_model_is_refused(tmp_path: Path, clock: SimpleNamespace) -> None:
+    """Weights tell models apart."""
+    read(tmp_path)
+    card, other = load_model("digits-vit")
+    next(other.parameters()).data += 1
+    with pytest.raises(InputError, match="another measurement"):
+        read_budget(tmp_path / "work" / "budget.json", card, other, ProfileOptions(), 1)
+
+
+def test_trial_plans_get_half_of_the_time() -> None:
+    """[s], with the options' number and seed."""
+    found = ProfileBudget(weights="", minutes=20, images_per_class=4, epochs=10).trial_options(
+        ProfileOptions(max_trials=7, seed=3)
+    )
+    assert dataclasses.asdict(found) == {"max_trials": 7, "epochs": 10, "seconds": 600, "seed": 3}
+
+
+def test_real_times_are_measured_and_the_model_is_left_alone(tmp_path: Path) -> None:
+    """Limits hold on any machine; no parameter is changed, wants a gradient, or has one."""
+    whole: VisionTransformer = WHOLE
+    card: ModelCard = CARD
+    before = [p.clone() for p in whole.parameters()]
+    found = read_budget(tmp_path / "budget.json", card, whole, ProfileOptions(), 2)
+    assert 4 <= found.images_per_class <= 200
+    assert found.epochs in (0, 10)
+    for p, was in zip(whole.parameters(), before, strict=True):
+        assert (p == was).all()
+        assert not p.requires_grad
+        assert p.grad is None

@@ -1,0 +1,103 @@
+"""Designs of trial plans: class subsets, what they vary, and the losses that they aim at."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from planner.arrays import Floats
+from planner.profiler.trial_designs import TrialDevice, trial_design
+
+TARGETS = (0.02, 0.1, 0.005, 0.05, 0.2, 0.01, 0.03)
+
+
+def rho_of(num_classes: int) -> dict[int, Floats]:
+    """Return three widths, the full one first."""
+    return {64: np.ones(num_classes), 48: np.full(num_classes, 0.9), 32: np.linspace(0.5, 0.7, num_classes)}
+
+
+def square(retained: Floats) -> float:
+    """Return a loss that falls with what is retained where it is most: the mean square of what is removed."""
+    return float(((1 - retained.max(axis=0)) ** 2).mean())
+
+
+def retained_by(devices: tuple[TrialDevice, ...], rho: Mapping[int, Floats]) -> Floats:
+    """Return what devices retain of every class, (D, C), if heads and channels are of the same use for all."""
+    return np.array([device.share * rho[device.embed_dim] for device in devices])
+
+
+@settings(deadline=None)
+@given(num_classes=st.integers(1, 40), number=st.integers(0, 63), seed=st.integers(0, 5))
+def test_each_class_is_on_one_device(num_classes: int, number: int, seed: int) -> None:
+    """No device is without a class, and shares are of what there is; the same call gives the same design."""
+    devices = trial_design(number, rho_of(num_classes), square, seed)
+    assert sorted(c for device in devices for c in device.classes) == list(range(num_classes))
+    assert all(device.classes for device in devices)
+    assert all(0.05 <= device.share <= 1 for device in devices)
+    assert len(devices) == min(num_classes, (2, 1, 4, 3, 6)[number % 5])
+    assert devices == trial_design(number, rho_of(num_classes), square, seed)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_property_takes_its_values(seed: int) -> None:
+    """Of 32: one to six devices, every width, equal and unequal subsets and shares, whatever the others are."""
+    designs = [trial_design(number, rho_of(10), square, seed) for number in range(32)]
+    counts = Counter(len(devices) for devices in designs)
+    assert counts.keys() == {1, 2, 3, 4, 6}
+    assert min(counts.values()) >= 6
+    widths = Counter(devices[0].embed_dim for devices in designs)
+    assert widths.keys() == {64, 48, 32}
+    assert widths[64] >= 8
+    for count in (2, 3, 4, 6):
+        sizes = [[len(device.classes) for device in devices] for devices in designs if len(devices) == count]
+        assert any(max(of) - min(of) <= 1 for of in sizes)
+        assert any(max(of) - min(of) > 1 for of in sizes)
+        shares = [{device.share for device in devices} for devices in designs if len(devices) == count]
+        assert {len(of) == 1 for of in shares} == {True, False}
+    assert any(len({device.embed_dim for device in devices}) > 1 for devices in designs)
+
+
+def steep(retained: Floats) -> float:
+    """Return a loss of nearly all or nearly nothing."""
+    return float((1 / (1 + (retained.max(axis=0) / 0.6) ** 12)).mean())
+
+
+def flat(retained: Floats) -> float:
+    """Return a loss of next to nothing."""
+    return 0.001 * square(retained)
+
+
+@pytest.mark.parametrize("loss", [square, steep])
+def test_losses_are_those_aimed_at(loss: Callable[[Floats], float]) -> None:
+    """Where a loss can be reached, it is, to what rounding of shares allows; else all is kept, or nothing."""
+    reached = 0
+    for number in range(35):
+        rho = rho_of(10)
+        devices = trial_design(number, rho, loss, seed=0)
+        found, target = loss(retained_by(devices, rho)), TARGETS[number % 7]
+        if all(device.share == 1 for device in devices):
+            assert found >= target
+        else:
+            assert found == pytest.approx(target, abs=2e-3)
+            reached += 1
+    assert reached >= 20
+
+
+def test_a_loss_out_of_reach() -> None:
+    """Of a model that loses nothing, equal devices keep the least; of one that always loses all, everything."""
+    for number in range(5):
+        for device in trial_design(number, rho_of(10), flat, seed=0):
+            assert device.share == 0.05
+    for number in range(10):
+        for device in trial_design(number, rho_of(10), lambda retained: 1.0, seed=0):
+            assert device.share == 1
+
+
+def test_another_seed_draws_other_subsets() -> None:
+    """The number of devices stays, who serves what changes."""
+    first, second = (trial_design(2, rho_of(10), square, seed) for seed in (0, 1))
+    assert len(first) == len(second)
+    assert [d.classes for d in first] != [d.classes for d in second]
