@@ -13,14 +13,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from planner.arrays import Floats
 from planner.errors import InfeasibleError, PlannerError, setting
 from planner.rules.accuracy import fleet_retention, stays_within
-from planner.rules.floors import accuracy_model_of, class_floors
-from planner.schema import Plan, Profile
+from planner.rules.floors import accuracy_model_of
+from planner.schema import Plan
 from planner.solver.accuracy_bound import AccuracyBound
+from planner.solver.floor_levels import (
+    DECIMALS,
+    HIGHEST,
+    LOWEST,
+    highest_floor_met,
+    log_odds_of,
+    share_of,
+    sufficient_log_odds,
+)
 from planner.solver.infeasible.no_plan import no_plan_error
 from planner.solver.optimise import SearchOutcome
 from planner.solver.options import SolveOptions
@@ -38,14 +44,10 @@ from planner.units import format_points
 
 # Attempts at most, and the share of the allowed loss above which a lower floor would bring little.
 _MAX_ATTEMPTS, _ENOUGH = 5, 0.97
-# Log odds of the lowest floor and of the highest below 1, and the step at which the bisection ends.
-# Where a device retained less than three tenths of its classes, losses were found to be up to four times as high as
-# predicted: what a planner gains there is not to be had.
-_LOWEST, _HIGHEST, _PRECISION = math.log(0.3 / 0.7), 9.2, 0.02
-_BISECTION_STEPS = 40
+# Log odds at which the bisection ends.
+_PRECISION = 0.02
 # Shares by which the latency of a plan at its floors may rise so that more devices help, which lets floors fall.
 _STRETCHES = (0.0, 0.03, 0.1, 0.25)
-_DECIMALS = 6
 # Share of the time that an attempt may take, and of the rest that looking for a faster plan may take; what is left goes
 # to the proof. Floors of a faster plan may be lower by this much, in log odds.
 # It is looked for from so many other plans, too.
@@ -143,15 +145,17 @@ class _FloorSearch:
 
     def run(self) -> _Attempt | None:
         """Return the attempt of the lowest floor that keeps the drop, or None."""
-        alone = self._sufficient(1)
+        alone = sufficient_log_odds(self._instance.profile, self._instance.goal, 1)
         first = self._attempt(alone)
         kept = first if first.keeps else None
-        if first.plan is None and self._attempt(_LOWEST).plan is None:
+        if first.plan is None and self._attempt(LOWEST).plan is None:
             return None
-        low, high = _LOWEST, min(alone, _HIGHEST)
+        low, high = LOWEST, min(alone, HIGHEST)
         # Where all devices retain as much as their floors, they keep the drop together at a lower one.
         num_devices = sum(len(group.names) for group in self._instance.groups)
-        middle = min(self._sufficient(num_devices), high - 4 * _PRECISION)
+        middle = min(
+            sufficient_log_odds(self._instance.profile, self._instance.goal, num_devices), high - 4 * _PRECISION
+        )
         while len(self._attempts) < _MAX_ATTEMPTS and high - low > _PRECISION and not self._clock.expired():
             if kept is not None and kept.loss >= _ENOUGH * (self._instance.goal.accuracy_drop or 0.0):
                 break
@@ -208,8 +212,8 @@ class _FloorSearch:
 
     def _below(self, attempt: _Attempt) -> Instance:
         """Return the instance with lower floors than those of an attempt."""
-        log_odds = _log_odds(attempt.instance.retention_floor or 0.0) - _HASTE
-        return _with_floor(self._instance, _share(max(_LOWEST, log_odds)))
+        log_odds = log_odds_of(attempt.instance.retention_floor or 0.0) - _HASTE
+        return _with_floor(self._instance, share_of(max(LOWEST, log_odds)))
 
     def _keeps_at(self, instance: Instance, placed: Sequence[PlacedSubModel]) -> bool:
         if not is_plan(instance, placed):
@@ -219,7 +223,7 @@ class _FloorSearch:
 
     def _proven(self, lower: Instance, placed: Sequence[PlacedSubModel], earlier: ByDevice) -> _Attempt:
         """Return a placement that keeps the drop, or a better one, with a bound for the floors that it meets."""
-        floor = _floor_of(lower.profile, placed, retained(lower, placed))
+        floor = highest_floor_met(lower.profile, placed, retained(lower, placed))
         proven = self._attempt_at(floor, self._clock)
         instance = proven.instance
         solution = Solution(
@@ -233,7 +237,7 @@ class _FloorSearch:
 
     def _attempt(self, log_odds: float) -> _Attempt:
         clock = self._clock.part(_ATTEMPT_SHARE * self._clock.seconds)
-        return self._attempt_at(_share(log_odds), clock)
+        return self._attempt_at(share_of(log_odds), clock)
 
     def _attempt_at(self, floor: float, clock: Clock) -> _Attempt:
         of = self._instance
@@ -247,24 +251,6 @@ class _FloorSearch:
         best = min(found, key=_Attempt.rank, default=_Attempt(instance, outcome, None, None, False))
         self._attempts.append(best)
         return best
-
-    def _sufficient(self, num_devices: int) -> float:
-        """Return the log odds of the lowest floor that keeps the drop if so many devices retain just their floors."""
-        profile, goal = self._instance.profile, self._instance.goal
-        model, drop = accuracy_model_of(profile), goal.accuracy_drop
-        assert drop is not None
-
-        def keeps(log_odds: float) -> bool:
-            floors = class_floors(model, _share(log_odds))
-            return stays_within(profile, np.tile(floors, (num_devices, 1)), drop, goal.accuracy_confidence)
-
-        if not keeps(_HIGHEST):
-            return math.inf
-        low, high = _LOWEST, _HIGHEST
-        for _ in range(_BISECTION_STEPS):
-            middle = (low + high) / 2
-            low, high = (low, middle) if keeps(middle) else (middle, high)
-        return high
 
     def error(self) -> PlannerError:
         """Return the error that says why no plan keeps the drop."""
@@ -285,38 +271,4 @@ class _FloorSearch:
 
 
 def _with_floor(instance: Instance, floor: float) -> Instance:
-    return build_instance(instance.profile, instance.fleet, instance.goal, round(floor, _DECIMALS))
-
-
-def _floor_of(profile: Profile, placed: Sequence[PlacedSubModel], rows: Floats) -> float:
-    """Return the highest floor of a mean class that sub-models meet for the classes that they serve.
-
-    Args:
-        profile: Profile of the model.
-        placed: Sub-models.
-        rows: What each retains of each class, (D, C).
-    """
-    model = accuracy_model_of(profile)
-    low, high = _LOWEST, _HIGHEST
-    for _ in range(_BISECTION_STEPS):
-        middle = (low + high) / 2
-        floors = class_floors(model, _share(middle))
-        meets = all(
-            (row[list(p.classes)] >= floors[list(p.classes)]).all() for p, row in zip(placed, rows, strict=True)
-        )
-        low, high = (middle, high) if meets else (low, middle)
-    # A floor that is met by nothing more than rounding would not be met when it is stated.
-    return float(max(0.0, _share(low) - 10**-_DECIMALS))
-
-
-def _log_odds(share: float) -> float:
-    """Return the log odds of a share, within the range of the search."""
-    inside = min(max(share, _share(_LOWEST)), _share(_HIGHEST))
-    return math.log(inside / (1 - inside))
-
-
-def _share(log_odds: float) -> float:
-    """Return the share with these log odds."""
-    if math.isinf(log_odds):
-        return float(log_odds > 0)
-    return 1 / (1 + math.exp(-log_odds))
+    return build_instance(instance.profile, instance.fleet, instance.goal, round(floor, DECIMALS))

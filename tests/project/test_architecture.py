@@ -31,7 +31,7 @@ LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 SOLVER_LAYERS = [
     {"problem"},
     {"submodels"},
-    {"exact", "large", "baselines", "accuracy_bound"},
+    {"exact", "large", "baselines", "accuracy_bound", "floor_levels"},
     {"search", "second_stage", "options"},
     {"optimise"},
     {"plan", "infeasible"},
