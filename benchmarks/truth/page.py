@@ -12,13 +12,13 @@ from benchmarks.truth.subjects import Subject
 _INTRODUCTION = """# Predicted and measured accuracy
 
 Every model is profiled the documented way (`planner profile`), planned for on three fleets with three allowed losses
-(`planner solve --max-accuracy-drop`), executed with two seeds for as long as its predictions hold (`planner execute`)
-and tested (`planner evaluate`). Sub-models learn from the training part; predictions are calibrated on half of the test
+(`planner solve --max-accuracy-drop`), executed for as long as its predictions hold (`planner execute`) and tested
+(`planner evaluate`). Sub-models learn from the training part; predictions are calibrated on half of the test
 part, at most 4,000 images; what is measured here is the other half, which decided nothing. Losses are against the whole
 model on the same images, in points. `make bench-truth`.
 
 Beside each plan: the fastest board alone, pruned to the same latency by `--objective accuracy`, and the plans of both
-baselines at that latency, executed in the same way.
+baselines at that latency, executed in the same way. Empty cells were not run yet.
 """
 _HEAD = (
     "| fleet | allowed | latency [ms] | boards | predicted (80 %) | measured, by seed | one board | greedy | random |\n"

@@ -47,11 +47,11 @@ _MAX_ATTEMPTS, _ENOUGH = 5, 0.97
 # Log odds at which the bisection ends.
 _PRECISION = 0.02
 # Shares by which the latency of a plan at its floors may rise so that more devices help, which lets floors fall.
-_STRETCHES = (0.0, 0.03, 0.1, 0.25)
+_STRETCHES = (0.0, 0.1, 0.3)
 # Share of the time that an attempt may take, and of the rest that looking for a faster plan may take; what is left goes
 # to the proof. Floors of a faster plan may be lower by this much, in log odds.
 # It is looked for from so many other plans, too.
-_ATTEMPT_SHARE, _HASTE_SHARE, _HASTE, _MAX_OTHERS = 0.08, 0.6, 1.5, 2
+_ATTEMPT_SHARE, _HASTE_SHARE, _HASTE, _MAX_OTHERS = 0.05, 0.6, 1.5, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +236,8 @@ class _FloorSearch:
         return min(found, proven, key=_Attempt.rank)
 
     def _attempt(self, log_odds: float) -> _Attempt:
-        clock = self._clock.part(_ATTEMPT_SHARE * self._clock.seconds)
+        # An attempt needs no proof; the one that counts is the last.
+        clock = self._clock.counted(_ATTEMPT_SHARE * self._clock.seconds)
         return self._attempt_at(share_of(log_odds), clock)
 
     def _attempt_at(self, floor: float, clock: Clock) -> _Attempt:

@@ -49,6 +49,7 @@ class Clock:
     seconds: float
     deterministic: bool = False
     _shared: _Shared = field(default_factory=_Shared)
+    _within: "Clock | None" = None
 
     def __post_init__(self) -> None:
         self._end = self._now() + self.seconds
@@ -56,6 +57,13 @@ class Clock:
     def part(self, seconds: float) -> "Clock":
         """Return a clock for a part of the search: it ends with this one, or earlier."""
         return Clock(max(0.0, min(seconds, self.left())), self.deterministic, self._shared)
+
+    def counted(self, work_s: float) -> "Clock":
+        """Return a clock of so much counted work: what is found by then does not depend on how busy the machine is.
+
+        It ends with this one, too.
+        """
+        return Clock(work_s, True, self._shared, self)
 
     def again(self) -> "Clock":
         """Return a clock with as much time once more; what stops this one stops it too."""
@@ -67,7 +75,10 @@ class Clock:
 
     def left(self) -> float:
         """Return the seconds that are left."""
-        return 0.0 if self._shared.stopped else self._end - self._now()
+        if self._shared.stopped:
+            return 0.0
+        left = self._end - self._now()
+        return left if self._within is None else min(left, self._within.left())
 
     def expired(self) -> bool:
         """Say whether the search has to end."""
