@@ -98,9 +98,11 @@ def test_impossible_fleet_says_why_and_what_helps(tmp_path: Path) -> None:
     devices = [{"name": "a", "kind": "esp32-s3", "memory_budget": "120KiB"}]
     path = changed_demo(tmp_path, devices=devices, links=[], aggregator="a")
     result = planner("solve", "--devices", path, "--out", tmp_path / "plan.json")
-    refused(result, "No plan", "the largest budget is 120 KiB (a)", "Smallest change that works: +", code=1)
+    refused(result, "No plan is predicted to lose at most 2.0 points", "Smallest change that works: +", code=1)
     assert not (tmp_path / "plan.json").exists()
     words = result.stderr.split()
+    drop = words[words.index("--max-accuracy-drop") + 1]
+    assert planner("solve", "--devices", path, "--max-accuracy-drop", drop).returncode == 0
     added = float(words[words.index("works:") + 1])
     devices[0]["memory_budget"] = f"{120 + added}KiB"
     assert (
