@@ -256,18 +256,19 @@ class _FloorSearch:
     def error(self) -> PlannerError:
         """Return the error that says why no plan keeps the drop."""
         best = min(self._attempts, key=lambda attempt: attempt.loss)
-        missing = [attempt for attempt in self._attempts if attempt.plan is None]
-        # At the lowest floors that have no plan, what stands in the way is least.
-        nearest = min(missing, key=lambda attempt: attempt.instance.retention_floor or 0.0)
-        reason = no_plan_error(nearest.instance, nearest.outcome, self._clock, self._options)
         if best.plan is None:
-            return reason
+            # At the lowest floors, what stands in the way is least.
+            lowest = min(self._attempts, key=lambda attempt: attempt.instance.retention_floor or 0.0)
+            return no_plan_error(lowest.instance, lowest.outcome, self._clock, self._options)
+        # The first attempt was at floors that keep the drop for certain, so what makes a plan possible there works.
+        certain = self._attempts[0]
+        reason = no_plan_error(certain.instance, certain.outcome, self._clock, self._options)
         drop = self._instance.goal.accuracy_drop or 0.0
         smallest = math.ceil(best.loss * 1000) / 1000
         return InfeasibleError(
             f"No plan is predicted to lose at most {format_points(drop)}: the most accurate one found is "
             f"{predicted_to_lose(best.plan)}, so {setting('max_accuracy_drop', f'{smallest:g}')} has a plan. "
-            f"With floors of {nearest.instance.retention_floor:.2f}: {str(reason).removeprefix('No plan: ')}"
+            f"With floors of {certain.instance.retention_floor:.2f}: {str(reason).removeprefix('No plan: ')}"
         )
 
 
