@@ -112,8 +112,6 @@ def _memory(instance: Instance, clock: Clock) -> str:
         )
     if missing >= NEVER:
         return f"the {len(devices)} devices together cannot hold all {len(names)} classes."
-    if len(devices) == 1:
-        return f"each class fits on {devices[0].name}, but not all {len(names)} together."
     return (
         f"each class fits on some device, but the {len(devices)} devices together cannot hold all {len(names)} of them."
     )
