@@ -6,6 +6,8 @@ PlannerError
     TimeLimitError    no plan was found in time, which proves nothing; exit code 1
 """
 
+import math
+
 
 class PlannerError(Exception):
     """A problem that a user can read and act on: one message, never a traceback.
@@ -35,6 +37,17 @@ class InfeasibleError(PlannerError):
 
 class TimeLimitError(PlannerError):
     """Time ran out before any plan was found; one may exist."""
+
+
+def refuse_unless_finite(**numbers: float | None) -> None:
+    """Refuse arguments that are given and are no finite number, at least 0.
+
+    Raises:
+        InputError: If one is not.
+    """
+    for name, value in numbers.items():
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise InputError(f"{setting(name)} must be a finite number, at least 0, got {value}.")
 
 
 def setting(name: str, value: object = None) -> str:

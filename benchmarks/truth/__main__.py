@@ -19,6 +19,7 @@ from benchmarks.data_sets import ROOT
 from benchmarks.truth import page, trials
 from benchmarks.truth.subjects import Subject, fleet_of, is_there, subjects
 from planner.cli import terminal
+from planner.errors import InputError
 from planner.library import load_profile
 from planner.profiler.build import build_profile
 from planner.profiler.options import ProfileOptions, Stage
@@ -47,7 +48,11 @@ def main() -> None:
             if not is_there(subject):
                 progress.console.print(f"{subject.name}: left out, {subject.card} does not exist.")
                 continue
-            profile = _profile(subject, progress)
+            try:
+                profile = _profile(subject, progress)
+            except InputError as error:
+                progress.console.print(f"{subject.name}: left out, {error}")
+                continue
             task = progress.add_task(f"{subject.name}: execute plans", total=None)
             for label, run in list(_executions(subject, profile, options.seeds)):
                 if until is not None and time.monotonic() > until:

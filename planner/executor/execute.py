@@ -4,12 +4,11 @@ A run that was killed at any moment and is started again resumes from the last f
 is the one that an unbroken run writes. The test part of the data is not read.
 """
 
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from planner.errors import InputError, setting
+from planner.errors import InputError, refuse_unless_finite, setting
 from planner.executor.bundle import MANIFEST, WORK, kept_channels, write_bundle
 from planner.executor.checkpoints import (
     DISTILLATION_DATA_FILE,
@@ -84,9 +83,7 @@ def execute_plan(
     recover, trainer = find_recipe(recipe), trainer or InlineTrainer()
     if epochs is not None and minutes is not None:
         raise InputError(f"{setting('epochs')} and {setting('minutes')} both set the budget: give one of them.")
-    for name, value in (("epochs", epochs), ("minutes", minutes)):
-        if value is not None and not (math.isfinite(value) and value >= 0):
-            raise InputError(f"{setting(name)} must be a finite number, at least 0, got {value}.")
+    refuse_unless_finite(epochs=epochs, minutes=minutes)
     _check_plan(plan, profile)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: must be a folder, got a file.")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from planner.errors import InputError
+from planner.errors import InputError, refuse_unless_finite
 from planner.network import audit, counts, data
 from planner.network.checkpoint import load_card, load_model, whole_shape
 from planner.network.counts import Counts
@@ -56,9 +56,11 @@ def build_profile(
         on_budget: Called with the extent of the measurement once it is chosen; a card without weights has none.
 
     Raises:
-        InputError: If the card, its weights or its data are invalid, or the folder belongs to another measurement.
+        InputError: If the card, its weights or its data are invalid, the folder belongs to another measurement, or the
+            budget is no number.
     """
     options = options or ProfileOptions()
+    refuse_unless_finite(minutes=options.minutes, epochs=options.epochs)
     card = load_card(model_name)
     if card.weights is None:
         return Profile.model_validate(_profile_fields(card, _assumed_importance(card, options), options, on_stage))

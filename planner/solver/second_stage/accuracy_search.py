@@ -1,8 +1,8 @@
 """Local search for the highest predicted accuracy within a latency.
 
 One device after the other is filled with the units of most value: the predicted loss that a little more retention of a
-class would save, given what the other devices retain. Class subsets follow: a device serves, of the classes whose
-floors it meets, those that only it serves, and all others that demands allow.
+class would save, given what the other devices retain. Class subsets follow: a device may serve the classes whose floors
+it meets, and at the end each class is dealt to no more devices than it must be on.
 
 Legend: C classes, D devices, U units.
 """
@@ -18,6 +18,7 @@ from planner.solver.problem.instance import EMBED_DIMS, IMPORTANCE_SCALE, Instan
 from planner.solver.problem.option import Option, PlacedSubModel
 from planner.solver.problem.retained import retained, retained_by, search_model
 from planner.solver.second_stage.fill import fill
+from planner.solver.second_stage.specialise import specialised
 
 # Passes over all devices, and the gain of a change that is worth another pass [share of images].
 _MAX_PASSES, _MIN_GAIN = 4, 1e-6
@@ -61,7 +62,7 @@ class AccuracySearch:
         return float(class_losses(self.model, rows) @ self.share) + _NEGLIGIBLE * float(worst)
 
     def run(self, clock: Clock) -> None:
-        """Refill used devices and use idle ones, where the goal allows that, until nothing helps any more."""
+        """Refill used devices and use idle ones, where the goal allows that, until nothing helps; deal classes out."""
         goal = self.instance.goal
         may_add = not goal.leave_idle and goal.objective != "devices"
         for _ in range(_MAX_PASSES):
@@ -71,6 +72,7 @@ class AccuracySearch:
                 self._use_idle(clock)
             if clock.expired() or before - self.loss < _MIN_GAIN:
                 break
+        self.placed = list(specialised(self.instance, self.placed, self.stays))
 
     def shrink(self, clock: Clock) -> bool:
         """Refill the devices that are too slow, or do without them; return whether all finish in time then."""

@@ -10,7 +10,6 @@ from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import Instance
 from planner.solver.problem.option import PlacedSubModel
 from planner.solver.second_stage.accuracy_search import AccuracySearch
-from planner.solver.second_stage.specialise import specialised
 
 _MAX_STEPS, _PRECISION = 8, 0.01
 
@@ -59,5 +58,5 @@ def _first_that_keeps(
         if search.shrink(clock):
             search.run(clock)
             if keeps(search.placed):
-                return specialised(instance, search.placed)
+                return tuple(search.placed)
     return None

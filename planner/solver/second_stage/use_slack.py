@@ -11,7 +11,6 @@ from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import Instance
 from planner.solver.problem.option import PlacedSubModel
 from planner.solver.second_stage.accuracy_search import AccuracySearch
-from planner.solver.second_stage.specialise import specialised
 
 
 def use_slack(
@@ -40,4 +39,4 @@ def use_slack(
         latency_us = max(latency_us, goal.max_latency_us)
     search = AccuracySearch(instance, placed, latency_us, stays)
     search.run(clock)
-    return specialised(instance, search.placed, stays)
+    return tuple(search.placed)
