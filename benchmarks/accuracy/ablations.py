@@ -158,14 +158,14 @@ class _ChangedJointLoss(JointLoss):
 
     def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         assert isinstance(module, JointModel)
-        prefixes = module.prefixes(batch.inputs)
+        pooled = module.pooled(batch.inputs)
         fused = module.fusion(
-            torch.cat([p.mean(1) for p in prefixes], 1), device_dropout(module.fusion, batch, generator)
+            torch.cat([p.mean(1) for p in pooled], 1), device_dropout(module.fusion, batch, generator)
         )
         loss = self.fused_loss(fused, batch)
-        for model, own, prefix in zip(module.sub_models, self.own, prefixes, strict=True):
+        for model, own, tokens in zip(module.sub_models, self.own, pooled, strict=True):
             assert isinstance(model, VisionTransformer)
-            loss = loss + self.own_weight / len(prefixes) * self.own_loss(model.classify(prefix), batch, own)
+            loss = loss + self.own_weight / len(pooled) * self.own_loss(model.classify(tokens), batch, own)
         return loss
 
 

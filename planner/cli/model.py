@@ -12,10 +12,24 @@ from planner.errors import InputError
 
 @command
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors, .pth, .pt, .bin or .npz file.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A .safetensors, .pth, .pt, .bin, .ckpt, .tar or .npz file, or an index of shards.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The model's folder; its last part is the model's name.")],
     num_heads: Annotated[
         int | None, typer.Option(help="Heads of each block; needed where no config.json beside the checkpoint says it.")
+    ] = None,
+    activation: Annotated[
+        str | None, typer.Option(help="Of the MLPs: gelu (the default), gelu_tanh, quick_gelu, relu or silu.")
+    ] = None,
+    ema: Annotated[
+        bool | None,
+        typer.Option(
+            help="Of a training's checkpoint, take the moving average of the weights; the default if it has one."
+        ),
+    ] = None,
+    names: Annotated[
+        Path | None, typer.Option(help="A JSON file that maps our names of parameters to those in the checkpoint.")
     ] = None,
     classes: Annotated[
         str | None, typer.Option(help="A file with a class name on each line, or A,B,C; numbers unless given.")
@@ -27,21 +41,32 @@ def import_(
 ) -> None:
     """Make a model of a ViT's checkpoint.
 
-    It may be timm's, DeiT's, Hugging Face's or torchvision's. A config.json beside it is read for heads, epsilon, class
-    names, mean and std; LayerScale is folded. Writes card.json and weights.safetensors; nothing in the checkpoint is
+    It may be timm's, DeiT's, Hugging Face's, torchvision's or Google's, alone or as a training wrote it. A config.json
+    beside it is read for what weights do not show: heads, activation, epsilon, class names, mean and std. The card says
+    what was assumed and what was rewritten. Writes card.json and weights.safetensors; nothing in the checkpoint is
     executed.
 
     Example: planner import deit_tiny.pth --num-heads 3 --out models/deit-tiny
     """
     from planner.network import counts
     from planner.network.checkpoint import CARD, whole_shape
+    from planner.network.import_settings import read_activation, read_names
     from planner.network.importing import import_checkpoint
     from planner.report.card_text import card_text
     from planner.schema import Size
 
-    names = None if classes is None else _class_names(classes)
+    class_names = None if classes is None else _class_names(classes)
     with terminal.status("converting"):
-        card = import_checkpoint(checkpoint, out, num_heads, names, layer_norm_eps)
+        card = import_checkpoint(
+            checkpoint,
+            out,
+            num_heads,
+            class_names,
+            layer_norm_eps,
+            read_activation(activation),
+            ema,
+            None if names is None else read_names(names),
+        )
     size = counts.exact(whole_shape(card))
     terminal.console().print(card_text(card, Size(params=size.params, macs=size.macs)))
     typer.echo(f"{out / CARD}: runs on an image.")

@@ -28,6 +28,10 @@ from planner.network.vit import Shape, VisionTransformer
 _UNCOUNTED = {
     "aten::add",
     "aten::gelu",
+    "aten::silu",
+    "aten::sigmoid",
+    "aten::mul",
+    "aten::mean",
     "aten::select",
     "aten::expand",
     "aten::unbind",

@@ -1,35 +1,20 @@
-"""Readers of model cards and their weights: strict, and without unpickling.
-
-Formats: safetensors; .pth, .pt and .bin, of which torch reads the tensors and refuses all else;
-.npz of plain arrays. Tensors of other float types become float32.
-"""
+"""Readers of model cards and their weights."""
 
 import hashlib
-import io
-import warnings
-import zipfile
-import zlib
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from torch import Tensor, nn
+from torch import nn
 
 from planner.errors import InputError
 from planner.library import folder
-from planner.network.naming_schemes import Scheme, check_map, rename_tensors, scheme_of
+from planner.network.naming_schemes import Scheme, check_map, check_tensors, scheme_of, to_ours
+from planner.network.tensor_files import read_content, read_values
+from planner.network.training_checkpoint import network_tensors
 from planner.network.vit import Shape, VisionTransformer
 from planner.schema import ModelCard, did_you_mean, read_document
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
-
-# Keys under which a training script, such as DeiT's, may have put its tensors.
-_WRAPPERS = ("model", "state_dict")
 
 
 def find_card(name: str) -> Path:
@@ -87,6 +72,11 @@ def whole_shape(card: ModelCard) -> Shape:
         distilled=a.distilled,
         layer_norm_eps=a.layer_norm_eps,
         stem_channels=a.stem_channels,
+        class_token=a.class_token,
+        num_registers=a.register_tokens,
+        pooling=a.pooling,
+        norm_after_pooling=a.norm_after_pooling,
+        activation=a.activation,
     )
 
 
@@ -106,90 +96,12 @@ def load_weights(path: Path, model: nn.Module, sha256: str, names: str | Scheme 
     actual = hashlib.sha256(content).hexdigest()
     if actual != sha256:
         raise InputError(f"{path}: SHA-256 must be {sha256[:12]}..., got {actual[:12]}...: the file was changed.")
-    state, expected = parse(path, content), model.state_dict()
+    state, expected = network_tensors(path, read_values(path, content)).tensors, model.state_dict()
     if isinstance(names, str):
         names = scheme_of(names, state)
     else:
         check_map(names, expected)
-    model.load_state_dict(rename_tensors(path, state, expected, names))
+    tensors = to_ours(state, names)
+    check_tensors(path, tensors, expected, names)
+    model.load_state_dict(tensors)
     model.eval()
-
-
-def read_content(path: Path) -> bytes:
-    """Return a file's bytes.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-
-
-def parse(path: Path, content: bytes) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint by their names in it, in float32.
-
-    Args:
-        path: Path of the file, whose suffix names the format.
-        content: The file's bytes.
-
-    Raises:
-        InputError: If the bytes are not of that format, or there is something else than tensors in them.
-    """
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(f"{path}: must be a {', '.join(_READERS)} file, got {path.suffix or 'no suffix'}.")
-    state: dict[str, Tensor] = {}
-    for name, value in reader(path, content).items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise InputError(f"{path}: must map names to tensors, got {type(value).__name__} at {name!r}.")
-        if not value.is_floating_point() or value.layout != torch.strided:
-            raise InputError(f"{path}: tensor {name!r} must hold floating-point numbers, got {value.dtype}.")
-        state[name] = value.detach().to(torch.float32)
-    return state
-
-
-def _safetensors(path: Path, content: bytes) -> Mapping[Any, Any]:
-    try:
-        return load_tensors(content)
-    except SafetensorError as error:
-        raise InputError(f"{path}: must be a safetensors file ({error}).") from None
-
-
-def _torch(path: Path, content: bytes) -> Mapping[Any, Any]:
-    try:
-        with warnings.catch_warnings():
-            # Old files store tensors in a way of which torch warns.
-            warnings.simplefilter("ignore")
-            # weights_only: nothing in the file is executed, and anything but tensors is refused.
-            value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    # A damaged or hostile file can fail anywhere in torch's reader, with any exception.
-    except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__).strip().rstrip(".")
-        raise InputError(f"{path}: must be a checkpoint of tensors and nothing else ({reason}).") from None
-    if isinstance(value, dict) and len(value) == 1:
-        (key, inner) = next(iter(value.items()))
-        value = inner if key in _WRAPPERS else value
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: must map names to tensors, got {type(value).__name__}.")
-    return value
-
-
-def _npz(path: Path, content: bytes) -> Mapping[Any, Any]:
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays}
-    # np.load of a lone array returns no context manager; an array of objects, or of a type that torch lacks, is a
-    # ValueError or TypeError.
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: must be an .npz file of plain arrays ({error}).") from None
-
-
-_READERS: dict[str, Callable[[Path, bytes], Mapping[Any, Any]]] = {
-    ".safetensors": _safetensors,
-    ".pth": _torch,
-    ".pt": _torch,
-    ".bin": _torch,
-    ".npz": _npz,
-}

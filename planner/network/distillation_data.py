@@ -138,9 +138,9 @@ def make_distillation_data(
     logits, features = [], []
     on_copy(0, len(moves))
     for done, copy in enumerate(moves, start=1):
-        prefix = apply_to_copies(teacher.prefix, samples.images, copy)
-        logits.append(apply_in_batches(teacher.classify, prefix))
-        features.append(prefix.mean(1))
+        pooled = apply_to_copies(teacher.pooled, samples.images, copy)
+        logits.append(apply_in_batches(teacher.classify, pooled))
+        features.append(pooled.mean(1))
         on_copy(done, len(moves))
     return DistillationData(samples.images, samples.labels, moves, torch.stack(logits), torch.stack(features))
 

@@ -1,13 +1,14 @@
-"""Import of a plain ViT's checkpoint from another library: a card, and weights under our names.
+"""Import of a ViT's checkpoint from another library: a card, and weights under our names.
 
-Sizes are read off the tensors' shapes. What does not show there is read from the config.json beside the checkpoint
-(heads, epsilon, class names, mean and std), or is an argument (the number of heads) or the convention of the naming
-scheme (the epsilon of the layer norms). LayerScale is folded.
+Sizes are read off the tensors' shapes. What does not show there is read from the config.json beside the checkpoint, or
+is an argument (the number of heads), or the convention of the naming scheme (the epsilon of the layer norms) or of most
+ViTs (the activation); the card says what was assumed. What other libraries write differently is rewritten where that
+changes no answer (`equivalent_rewrites`).
 """
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,44 @@ from safetensors.torch import save
 from torch import Tensor
 
 from planner.errors import InputError, setting
-from planner.network.checkpoint import CARD, WEIGHTS, parse, read_content, whole_shape
-from planner.network.layer_scale import fold_layer_scale
+from planner.network.checkpoint import CARD, WEIGHTS, whole_shape
+from planner.network.equivalent_rewrites import rewrite
+from planner.network.jax_names import MARKER, from_jax
 from planner.network.model_config import ModelConfig, read_config
-from planner.network.naming_schemes import Scheme, in_file, rename_tensors, scheme_of
-from planner.network.vit import VisionTransformer
+from planner.network.naming_schemes import Scheme, check_map, check_tensors, scheme_of, to_ours
+from planner.network.other_networks import described
+from planner.network.read_architecture import TensorShapes, read_architecture, with_patches
+from planner.network.tensor_files import read_content, read_values
+from planner.network.training_checkpoint import network_tensors
+from planner.network.vit import Shape, VisionTransformer
 from planner.schema import ModelCard, Origin, numbered_classes, write_document
 from planner.schema.base import write_bytes
+from planner.schema.card import Activation, NameMap
 
 # Tensors by which a naming scheme is recognised: only its files have them.
 _MARKERS = {
-    "cls_token": "timm",
-    "class_token": "torchvision",
-    "vit.embeddings.cls_token": "huggingface",
-    "deit.embeddings.cls_token": "huggingface",
+    "pos_embed": "timm",
+    "encoder.pos_embedding": "torchvision",
+    "vit.embeddings.position_embeddings": "huggingface",
+    "deit.embeddings.position_embeddings": "huggingface",
 }
 _LAYER_NORM_EPS = {"timm": 1e-6, "torchvision": 1e-6, "huggingface": 1e-12}
 # Of the ViTs of embed dim 192, 384, 768 and 1024.
 _USUAL_HEAD_DIM = 64
+_NUM_NAMES_SHOWN = 3
+# A small network that has every parameter that a map may name.
+_EVERY_PARAMETER = Shape(4, 2, 1, 2, 4, 2, (2, 2), (4, 4), distilled=True, num_registers=1)
+
+
+@dataclass(frozen=True)
+class _Renamed:
+    """Tensors by our names, as far as they are ours."""
+
+    tensors: dict[str, Tensor]
+    names: Scheme  # the file's names of our parameters
+    whose: str  # naming scheme, in words
+    layer_norm_eps: float
+    num_heads: int | None = None
 
 
 def import_checkpoint(
@@ -43,41 +64,58 @@ def import_checkpoint(
     num_heads: int | None,
     classes: Sequence[str] | None = None,
     layer_norm_eps: float | None = None,
+    activation: Activation | None = None,
+    ema: bool | None = None,
+    names: NameMap | None = None,
 ) -> ModelCard:
     """Convert a checkpoint, run it on one image, and write a card and its weights.
 
     Args:
-        source: The checkpoint.
+        source: The checkpoint; of one in shards, its index.
         out: Folder for card and weights; the model gets its name.
-        num_heads: Heads of each block; needed where no config.json beside the checkpoint says it.
+        num_heads: Heads of each block; needed where neither shapes nor a config.json beside the checkpoint say it.
         classes: Names of the classes; those of the config, or numbers, unless given.
         layer_norm_eps: Epsilon of all layer norms; that of the config, or the naming scheme's convention, unless given.
+        activation: Activation of the MLPs; that of the config, or GELU, unless given.
+        ema: True for the moving average of the weights, false for the weights as trained; unless given, the average
+            where there is one.
+        names: Map from our names of parameters to those in the file; a known naming scheme unless given.
 
     Raises:
-        InputError: If the checkpoint is no plain ViT, or an argument that it needs is missing or does not fit.
+        InputError: If the checkpoint is no ViT that ours can be, or an argument that it needs is missing or does not
+            fit.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: must be a new or an empty folder, got one that holds something.")
     content, config = read_content(source), read_config(source)
-    state = parse(source, content)
-    scheme, names = _recognise(source, state)
-    state, num_factors = fold_layer_scale(source, state, names)
-    shapes = _Shapes(source, state, names)
+    found = network_tensors(source, read_values(source, content), ema)
+    renamed = _renamed(source, found.tensors, names)
+    rewritten = rewrite(source, renamed.tensors, renamed.names)
+    shapes = TensorShapes(source, rewritten.tensors, renamed.names)
     num_classes = shapes.of("head.weight", 2)[0]
-    if config is not None:
-        num_heads = _agreed(config, "num_heads", num_heads)
-        layer_norm_eps = _agreed(config, "layer_norm_eps", layer_norm_eps)
-        classes = config.classes if classes is None else classes
+    num_heads = _agreed(config, "num_heads", renamed.num_heads if num_heads is None else num_heads)
+    stated_eps, stated_activation = (
+        _agreed(config, key, given) for key, given in (("layer_norm_eps", layer_norm_eps), ("activation", activation))
+    )
+    classes = config.classes if classes is None and config is not None else classes
     if classes is not None and len(classes) != num_classes:
         raise InputError(f"{source}: has {num_classes} classes, got names for {len(classes)}.")
-    eps = _LAYER_NORM_EPS[scheme] if layer_norm_eps is None else layer_norm_eps
-    folded = f" Its {num_factors} LayerScale factors are folded into the layers before them." if num_factors else ""
+    architecture = read_architecture(
+        shapes, num_heads, rewritten.norm_after_pooling, None if config is None else config.pooling
+    ) | {
+        "layer_norm_eps": renamed.layer_norm_eps if stated_eps is None else stated_eps,
+        "activation": stated_activation or "gelu",
+    }
+    assumed = ["blocks with norms before each half", "square images"]
+    assumed += ["exact GELU"] * (stated_activation is None)
+    assumed += [f"layer norms with epsilon {renamed.layer_norm_eps:g}"] * (stated_eps is None)
+    notes = [*found.notes, *rewritten.notes, f"Assumed, as weights do not show it: {', '.join(assumed)}."]
     try:
         card = ModelCard.model_validate(
             {
                 "model": out.resolve().name,
-                "description": f"Imported from {source.name}, whose names are {scheme}'s.{folded}",
-                "architecture": _architecture(shapes, num_heads, eps),
+                "description": " ".join([f"Imported from {source.name}, whose names are {renamed.whose}.", *notes]),
+                "architecture": architecture,
                 "classes": numbered_classes(num_classes) if classes is None else tuple(classes),
                 "origin": Origin(file=source.name, sha256=hashlib.sha256(content).hexdigest()),
                 "preprocessing": _preprocessing(config),
@@ -86,15 +124,39 @@ def import_checkpoint(
     except ValidationError as error:
         raise _card_error(source, error) from None
     model = VisionTransformer(whole_shape(card))
-    model.load_state_dict(rename_tensors(source, state, model.state_dict(), names))
+    check_tensors(source, rewritten.tensors, model.state_dict(), renamed.names)
+    model.load_state_dict(rewritten.tensors)
     _check_answer(source, model.eval())
     return _write(out, card, model)
 
 
-def _agreed(config: ModelConfig, field: str, given: Any) -> Any:
+def _renamed(source: Path, state: Mapping[str, Tensor], names: NameMap | None) -> _Renamed:
+    """Return a checkpoint's tensors by our names, recognised by a map or by those of known libraries."""
+    if names is not None:
+        check_map(names, VisionTransformer(_EVERY_PARAMETER).state_dict())
+        return _Renamed(with_patches(source, to_ours(state, names)), names, "mapped", _LAYER_NORM_EPS["timm"])
+    other = described(state)
+    if other is not None:
+        raise InputError(f"{source}: must be a plain ViT, but {other}.")
+    if MARKER in state:
+        tensors, num_heads = from_jax(source, state)
+        scheme = scheme_of("timm", tensors)
+        return _Renamed(to_ours(tensors, scheme), {}, "Google's", _LAYER_NORM_EPS["timm"], num_heads)
+    for marker, name in _MARKERS.items():
+        if marker in state:
+            scheme = scheme_of(name, state)
+            return _Renamed(to_ours(state, scheme), scheme, f"{name}'s", _LAYER_NORM_EPS[name])
+    first = ", ".join(repr(name[:80]) for name in list(state)[:_NUM_NAMES_SHOWN]) or "no tensors"
+    raise InputError(
+        f"{source}: names must be those of timm, DeiT, Hugging Face's ViT or DeiT, torchvision or Google's ViT, "
+        f"got {first}: none of these has them. Give a map from our names to those in the file as {setting('names')}."
+    )
+
+
+def _agreed(config: ModelConfig | None, field: str, given: Any) -> Any:
     """Return a setting of the config, which must not contradict the argument."""
-    stated = getattr(config, field)
-    if None not in (stated, given) and stated != given:
+    stated = None if config is None else getattr(config, field)
+    if config is not None and None not in (stated, given) and stated != given:
         raise InputError(f"must be {stated}, as {config.file} says, got {given}.", field=field)
     return given if stated is None else stated
 
@@ -122,94 +184,6 @@ def _write(out: Path, card: ModelCard, model: VisionTransformer) -> ModelCard:
     write_bytes(out / WEIGHTS, weights)
     write_document(out / CARD, card)
     return card
-
-
-def _recognise(source: Path, state: Mapping[str, Tensor]) -> tuple[str, Scheme]:
-    for marker, scheme in _MARKERS.items():
-        if marker in state:
-            return scheme, scheme_of(scheme, state)
-    first = ", ".join(repr(name) for name in list(state)[:3]) or "no tensors"
-    raise InputError(
-        f"{source}: names must be those of timm, DeiT, Hugging Face's ViT or DeiT, or torchvision, with a class token; "
-        f"got {first}. Write a card with a map as its parameter_names instead."
-    )
-
-
-class _Shapes:
-    """Shapes of a file's tensors by our names."""
-
-    def __init__(self, source: Path, state: Mapping[str, Tensor], names: Scheme) -> None:
-        self.source, self._state, self._names = source, state, names
-
-    def has(self, ours: str) -> bool:
-        return all(part in self._state for part in in_file(self._names, ours))
-
-    def of(self, ours: str, ndim: int) -> tuple[int, ...]:
-        """Return a tensor's shape, rows of queries, keys and values added up."""
-        parts = in_file(self._names, ours)
-        for part in parts:
-            if part not in self._state:
-                raise InputError(f"{self.source}: tensor {part!r} is missing.")
-            if len(got := self._state[part].shape) != ndim or 0 in got:
-                raise InputError(f"{self.source}: tensor {part!r} must have {ndim} dimensions, got shape {tuple(got)}.")
-        shapes = [self._state[part].shape for part in parts]
-        return (sum(shape[0] for shape in shapes), *shapes[0][1:])
-
-    def name(self, ours: str) -> str:
-        return in_file(self._names, ours)[0]
-
-
-def _architecture(shapes: _Shapes, num_heads: int | None, layer_norm_eps: float) -> dict[str, int | float | bool]:
-    embed_dim, in_channels, patch_size, _ = shapes.of("patch_embed.proj.weight", 4)
-    shapes.of("blocks.0.norm1.weight", 1)
-    depth = 0
-    while shapes.has(f"blocks.{depth}.norm1.weight"):
-        depth += 1
-    hidden_dim = shapes.of("blocks.0.mlp.fc1.weight", 2)[0]
-    inner_dim = shapes.of("blocks.0.attn.qkv.weight", 2)[0] // 3
-    num_heads = _checked_heads(shapes.source, num_heads, inner_dim)
-    distilled = shapes.has("dist_token")
-    if distilled and not shapes.has("head_dist.weight"):
-        raise InputError(
-            f"{shapes.source}: has a distillation token, but no head layer for it "
-            f"({shapes.name('head_dist.weight')!r}): a model with two tokens and one head layer cannot be run."
-        )
-    num_tokens, num_prefix = shapes.of("pos_embed", 3)[1], 2 if distilled else 1
-    side = math.isqrt(max(0, num_tokens - num_prefix))
-    if side == 0 or side**2 != num_tokens - num_prefix:
-        raise InputError(
-            f"{shapes.source}: tensor {shapes.name('pos_embed')!r} must have {num_prefix} + a square of tokens, "
-            f"got {num_tokens}: images must be square, each patch with a position."
-        )
-    return {
-        "image_size": side * patch_size,
-        "patch_size": patch_size,
-        "in_channels": in_channels,
-        "embed_dim": embed_dim,
-        "depth": depth,
-        "num_heads": num_heads,
-        "head_dim": inner_dim // num_heads,
-        "hidden_dim": hidden_dim,
-        "distilled": distilled,
-        "layer_norm_eps": layer_norm_eps,
-    }
-
-
-def _checked_heads(source: Path, num_heads: int | None, inner_dim: int) -> int:
-    """Return the number of heads, if it was given and divides the rows of the queries."""
-    if num_heads is None:
-        usual = inner_dim // _USUAL_HEAD_DIM
-        hint = (
-            f"; with the usual head dim of {_USUAL_HEAD_DIM} it would be {setting('num_heads', usual)}"
-            if inner_dim % _USUAL_HEAD_DIM == 0
-            else ""
-        )
-        raise InputError(
-            f"{source}: the number of heads does not show in the weights: give it as {setting('num_heads')}{hint}."
-        )
-    if num_heads < 1 or inner_dim % num_heads:
-        raise InputError(f"{setting('num_heads')} must divide {inner_dim}, the width of the queries, got {num_heads}.")
-    return num_heads
 
 
 def _check_answer(source: Path, model: VisionTransformer) -> None:

@@ -1,6 +1,6 @@
 """Sub-models and their fusion as one network, so that features are learned for the fusion.
 
-Legend: B images, D devices, F embed dims of all devices together, H hidden units of the fusion, C classes, P prefix
+Legend: B images, D devices, F embed dims of all devices together, H hidden units of the fusion, C classes, P pooled
 tokens, E embed dim.
 """
 
@@ -25,23 +25,23 @@ class JointModel(nn.Module):
         self.sub_models = nn.ModuleList(sub_models)
         self.fusion = fusion
 
-    def prefixes(self, images: Tensor) -> list[Tensor]:
-        """Return the prefix tokens (B, P, E) of each sub-model."""
-        prefixes = []
+    def pooled(self, images: Tensor) -> list[Tensor]:
+        """Return the pooled tokens (B, P, E) of each sub-model."""
+        pooled = []
         for model in self.sub_models:
             assert isinstance(model, VisionTransformer)
-            prefixes.append(model.prefix(images))
-        return prefixes
+            pooled.append(model.pooled(images))
+        return pooled
 
     def forward(self, images: Tensor) -> Tensor:
         """Return fused logits (B, C) of images (B, channels, H, W)."""
-        logits: Tensor = self.fusion(features_of(self.prefixes(images)))
+        logits: Tensor = self.fusion(features_of(self.pooled(images)))
         return logits
 
 
-def features_of(prefixes: Sequence[Tensor]) -> Tensor:
-    """Return all sub-models' features side by side (B, F), of the prefix tokens of each, (B, P, E)."""
-    return torch.cat([tokens.mean(1) for tokens in prefixes], 1)
+def features_of(pooled: Sequence[Tensor]) -> Tensor:
+    """Return all sub-models' features side by side (B, F), of the pooled tokens of each, (B, P, E)."""
+    return torch.cat([tokens.mean(1) for tokens in pooled], 1)
 
 
 class MatchedJointModel(JointModel):
@@ -74,16 +74,16 @@ class JointLoss(Loss):
 
     def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         assert isinstance(module, JointModel)
-        prefixes = module.prefixes(batch.inputs)
-        features = features_of(prefixes)
+        pooled = module.pooled(batch.inputs)
+        features = features_of(pooled)
         fused = module.fusion(features, device_dropout(module.fusion, batch, generator))
         soft = soft_target_loss(fused, batch.teacher_logits, TEMPERATURE)
         loss = 0.5 * F.cross_entropy(fused, batch.labels) + 0.5 * soft
-        for model, own, prefix in zip(module.sub_models, self.own, prefixes, strict=True):
+        for model, own, tokens in zip(module.sub_models, self.own, pooled, strict=True):
             assert isinstance(model, VisionTransformer)
-            logits = model.classify(prefix)
+            logits = model.classify(tokens)
             own_loss = distillation_loss(logits, batch.teacher_logits, batch.labels, own, TEMPERATURE)
-            loss = loss + self.own_weight / len(prefixes) * own_loss
+            loss = loss + self.own_weight / len(pooled) * own_loss
         return loss
 
 
@@ -96,7 +96,7 @@ class TokenMatchingLoss(Loss):
 
     def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         assert isinstance(module, MatchedJointModel)
-        hidden = module.fusion.hidden(features_of(module.prefixes(batch.inputs)))  # (B, H)
+        hidden = module.fusion.hidden(features_of(module.pooled(batch.inputs)))  # (B, H)
         logits = module.fusion.classify(hidden)
         teacher_labels = batch.teacher_logits.argmax(1)
         labels = 0.5 * F.cross_entropy(logits, batch.labels) + 0.5 * F.cross_entropy(logits, teacher_labels)

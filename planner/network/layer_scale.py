@@ -16,37 +16,37 @@ from torch import Tensor
 from planner.errors import InputError
 from planner.network.naming_schemes import Scheme, in_file
 
-# timm's names of the factors, by the layer into which they are folded.
+# Names of the factors, timm's, by the layer into which they are folded.
 _FACTORS = {
     "attn.proj": re.compile(r"blocks\.(\d+)\.ls1\.gamma"),
     "mlp.fc2": re.compile(r"blocks\.(\d+)\.ls2\.gamma"),
 }
 
 
-def fold_layer_scale(source: Path, state: Mapping[str, Tensor], names: Scheme) -> tuple[dict[str, Tensor], int]:
+def fold_layer_scale(source: Path, tensors: Mapping[str, Tensor], names: Scheme) -> tuple[dict[str, Tensor], int]:
     """Return a checkpoint's tensors with all LayerScale factors folded, and the number of factors.
 
     Args:
         source: The checkpoint, for error messages.
-        state: Its tensors by the names in the file.
-        names: Its names of our parameters.
+        tensors: Its tensors by our names, factors by timm's.
+        names: The file's names of our parameters, for error messages.
 
     Raises:
         InputError: If a factor does not fit the layer before it.
     """
-    folded, num_factors = dict(state), 0
-    for factor, gamma in state.items():
+    folded, num_factors = dict(tensors), 0
+    for factor, gamma in tensors.items():
         for layer, pattern in _FACTORS.items():
             found = pattern.fullmatch(factor)
             if found is None:
                 continue
-            weight, bias = (in_file(names, f"blocks.{found[1]}.{layer}.{end}")[0] for end in ("weight", "bias"))
+            weight, bias = (f"blocks.{found[1]}.{layer}.{end}" for end in ("weight", "bias"))
             for name in (weight, bias):
                 if name not in folded or folded[name].shape[:1] != gamma.shape:
                     got = "none" if name not in folded else f"shape {tuple(folded[name].shape)}"
                     raise InputError(
-                        f"{source}: tensor {name!r} must have a row for each of the {gamma.numel()} factors in "
-                        f"{factor!r}, got {got}."
+                        f"{source}: tensor {in_file(names, name)[0]!r} must have a row for each of the "
+                        f"{gamma.numel()} factors in {factor!r}, got {got}."
                     )
             folded[weight] = folded[weight] * gamma[:, None]
             folded[bias] = folded[bias] * gamma

@@ -1,6 +1,6 @@
 """Losses that trainings minimise: of one sub-model, or of a fusion of frozen features.
 
-Legend: B images, C classes, D devices, N tokens, P prefix tokens, E embed dim, d dims of all heads together.
+Legend: B images, C classes, D devices, N tokens, P pooled tokens, E embed dim, d dims of all heads together.
 """
 
 from collections.abc import Sequence
@@ -93,8 +93,8 @@ class RelationMatchingLoss(Loss):
     def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         assert isinstance(module, VisionTransformer)
         middle, depth = middle_block(module), module.shape.depth
-        prefix, student_qkv = prefix_and_qkv(module, batch.inputs, middle)
-        logits = module.classify(prefix)
+        pooled, student_qkv = pooled_and_qkv(module, batch.inputs, middle)
+        logits = module.classify(pooled)
         loss = hard_distillation_loss(logits, batch.teacher_logits, batch.labels, self.own, self.SMOOTHING)
         if middle is None:
             return loss
@@ -112,15 +112,15 @@ def middle_block(model: VisionTransformer) -> int | None:
     return min(with_heads, key=lambda l: abs(l - model.shape.depth // 2), default=None)
 
 
-def prefix_and_qkv(model: VisionTransformer, images: Tensor, at: int | None) -> tuple[Tensor, Sequence[Tensor]]:
-    """Return the prefix tokens (B, P, E), and Q, K and V of a block, (B, N, d) each."""
+def pooled_and_qkv(model: VisionTransformer, images: Tensor, at: int | None) -> tuple[Tensor, Sequence[Tensor]]:
+    """Return the pooled tokens (B, P, E), and Q, K and V of a block, (B, N, d) each."""
     x = model.embed(images)
     qkv: Sequence[Tensor] = ()
     for l, block in enumerate(model.blocks):
         if l == at:
             qkv = _qkv(block, x)
         x = block(x)
-    return model.norm(x[:, : model.shape.num_prefix_tokens]), qkv
+    return model.pool(x), qkv
 
 
 def block_qkv(model: VisionTransformer, images: Tensor, at: int) -> Sequence[Tensor]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from planner.errors import InputError
 from planner.schema.base import read_text
+from planner.schema.card import Activation, Pooling
 
 CONFIG = "config.json"
 
@@ -17,8 +18,20 @@ _HEADS_BY_SIZE = {"tiny": 3, "small": 6, "base": 12, "large": 16, "huge": 16}
 _SIZE = re.compile(rf"(?:vit|deit)\w*_({'|'.join(_HEADS_BY_SIZE)})(?:_|$)")
 # A placeholder of Hugging Face's for a class without a name.
 _PLACEHOLDER = re.compile(r"LABEL_\d+")
-# Names of the exact GELU, the only activation that our network has.
-_EXACT_GELU = ("gelu", "gelu_python")
+# Names of activations in transformers and timm.
+_ACTIVATIONS: dict[object, Activation] = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
+_POOLING: dict[object, Pooling] = {"token": "class_token", "avg": "mean"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,8 @@ class ModelConfig:
     classes: tuple[str, ...] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    activation: Activation | None = None
+    pooling: Pooling | None = None
 
 
 def read_config(checkpoint: Path) -> ModelConfig | None:
@@ -55,20 +70,20 @@ def _from_timm(file: Path, data: Mapping[str, Any]) -> ModelConfig:
     pretrained: Mapping[str, Any] = data["pretrained_cfg"]
     size = _SIZE.search(str(data.get("architecture", "")))
     arguments = data.get("model_args")
-    given = arguments.get("num_heads") if isinstance(arguments, dict) else None
+    arguments = arguments if isinstance(arguments, dict) else {}
+    given = arguments.get("num_heads")
     return ModelConfig(
         file=file,
         num_heads=_whole(file, "num_heads", given) or (_HEADS_BY_SIZE[size.group(1)] if size else None),
         classes=_names(pretrained.get("label_names")),
         mean=_numbers(file, "mean", pretrained.get("mean")),
         std=_numbers(file, "std", pretrained.get("std")),
+        activation=_activation(file, "act_layer", arguments.get("act_layer")),
+        pooling=_pooling(file, arguments.get("global_pool", data.get("global_pool"))),
     )
 
 
 def _from_huggingface(file: Path, data: Mapping[str, Any]) -> ModelConfig:
-    activation = data.get("hidden_act", "gelu")
-    if activation not in _EXACT_GELU:
-        raise InputError(f"{file}: hidden_act must be 'gelu', the activation of our network, got {activation!r}.")
     eps = data.get("layer_norm_eps")
     if eps is not None and not (isinstance(eps, float) and eps > 0):
         raise InputError(f"{file}: layer_norm_eps must be a number above 0, got {eps!r}.")
@@ -81,7 +96,24 @@ def _from_huggingface(file: Path, data: Mapping[str, Any]) -> ModelConfig:
         num_heads=_whole(file, "num_attention_heads", data.get("num_attention_heads")),
         layer_norm_eps=eps,
         classes=names,
+        activation=_activation(file, "hidden_act", data.get("hidden_act")),
     )
+
+
+def _activation(file: Path, key: str, value: object) -> Activation | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or value not in _ACTIVATIONS:
+        raise InputError(f"{file}: {key} must be one of {', '.join(map(str, _ACTIVATIONS))}, got {value!r}.")
+    return _ACTIVATIONS[value]
+
+
+def _pooling(file: Path, value: object) -> Pooling | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or value not in _POOLING:
+        raise InputError(f"{file}: global_pool must be 'token' or 'avg', as our network can pool, got {value!r}.")
+    return _POOLING[value]
 
 
 def _names(labels: object) -> tuple[str, ...] | None:

@@ -4,10 +4,11 @@ A scheme maps our name of a parameter to its name in the file, `{l}` standing fo
 the names of queries, keys and values where the file has them apart. Ours are timm's, which are
 DeiT's too. The others:
 
-huggingface     ViTForImageClassification, DeiTForImageClassificationWithTeacher (transformers)
-torchvision     torchvision.models.VisionTransformer; before 0.14, an MLP had other names
+huggingface     ViT, ViT-MSN and DeiT for image classification (transformers); from version 5 on blocks have other names
+torchvision     torchvision.models.VisionTransformer; before 0.14, an MLP had other names; heads may be replaced
 """
 
+import re
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -35,27 +36,31 @@ def _weights_and_biases(modules: Scheme) -> NameMap:
     return names
 
 
-def _huggingface(root: str, heads: Scheme) -> NameMap:
-    block = f"{root}.encoder.layer.{{l}}"
-    attention = f"{block}.attention.attention"
+def _huggingface(root: str, heads: Scheme, is_new: bool = False) -> NameMap:
+    block = f"{root}.layers.{{l}}" if is_new else f"{root}.encoder.layer.{{l}}"
+    attention = f"{block}.attention" if is_new else f"{block}.attention.attention"
+    q, k, v = ("q_proj", "k_proj", "v_proj") if is_new else ("query", "key", "value")
     modules: NameMap = {
         "patch_embed.proj": f"{root}.embeddings.patch_embeddings.projection",
         "blocks.{l}.norm1": f"{block}.layernorm_before",
-        "blocks.{l}.attn.qkv": (f"{attention}.query", f"{attention}.key", f"{attention}.value"),
-        "blocks.{l}.attn.proj": f"{block}.attention.output.dense",
+        "blocks.{l}.attn.qkv": (f"{attention}.{q}", f"{attention}.{k}", f"{attention}.{v}"),
+        "blocks.{l}.attn.proj": f"{attention}.o_proj" if is_new else f"{block}.attention.output.dense",
         "blocks.{l}.norm2": f"{block}.layernorm_after",
-        "blocks.{l}.mlp.fc1": f"{block}.intermediate.dense",
-        "blocks.{l}.mlp.fc2": f"{block}.output.dense",
+        "blocks.{l}.mlp.fc1": f"{block}.mlp.fc1" if is_new else f"{block}.intermediate.dense",
+        "blocks.{l}.mlp.fc2": f"{block}.mlp.fc2" if is_new else f"{block}.output.dense",
         "norm": f"{root}.layernorm",
     }
-    tokens: NameMap = {
+    tensors: NameMap = {
         "cls_token": f"{root}.embeddings.cls_token",
         "pos_embed": f"{root}.embeddings.position_embeddings",
+        "dist_token": f"{root}.embeddings.distillation_token",
+        "reg_token": f"{root}.embeddings.register_tokens",
     }
-    return tokens | _weights_and_biases(modules | dict(heads))
+    tensors |= {f"blocks.{{l}}.ls{i}.gamma": f"{block}.layer_scale{i}.lambda1" for i in (1, 2)}
+    return tensors | _weights_and_biases(modules | dict(heads))
 
 
-def _torchvision(fc1: str, fc2: str) -> NameMap:
+def _torchvision(fc1: str, fc2: str, head: str) -> NameMap:
     block = "encoder.layers.encoder_layer_{l}"
     modules: NameMap = {
         "patch_embed.proj": "conv_proj",
@@ -65,7 +70,7 @@ def _torchvision(fc1: str, fc2: str) -> NameMap:
         "blocks.{l}.mlp.fc1": f"{block}.mlp.{fc1}",
         "blocks.{l}.mlp.fc2": f"{block}.mlp.{fc2}",
         "norm": "encoder.ln",
-        "head": "heads.head",
+        "head": head,
     }
     tensors: NameMap = {
         "cls_token": "class_token",
@@ -76,19 +81,59 @@ def _torchvision(fc1: str, fc2: str) -> NameMap:
     return tensors | _weights_and_biases(modules)
 
 
-_VIT = _huggingface("vit", {"head": "classifier"})
-_DEIT = _huggingface("deit", {"head": "cls_classifier", "head_dist": "distillation_classifier"})
-_DEIT["dist_token"] = "deit.embeddings.distillation_token"
-_TORCHVISION, _OLD_TORCHVISION = _torchvision("0", "3"), _torchvision("linear_1", "linear_2")
+# timm's files have Q, K and V in one layer; some that were made from them have three.
+_SEPARATE_QKV: NameMap = {
+    f"blocks.{{l}}.attn.qkv.{end}": (
+        f"blocks.{{l}}.attn.q.{end}",
+        f"blocks.{{l}}.attn.k.{end}",
+        f"blocks.{{l}}.attn.v.{end}",
+    )
+    for end in ("weight", "bias")
+}
+_TORCHVISION_HEADS = ("heads.head", "heads", "heads.0", "heads.1", "heads.2")
 
 
 def scheme_of(name: str, file_names: Iterable[str]) -> Scheme:
     """Return a named scheme, in the variant to which a file's names belong."""
+    names = set(file_names)
     if name == "huggingface":
-        return _DEIT if any(n.startswith("deit.") for n in file_names) else _VIT
+        is_new = any(re.search(r"\.layers\.\d+\.attention\.q_proj\.", n) for n in names)
+        if not any(n.startswith("deit.") for n in names):
+            return _huggingface("vit", {"head": "classifier"}, is_new)
+        if "classifier.weight" in names:
+            # Nothing is read from its distillation token, as from a register token.
+            plain = _huggingface("deit", {"head": "classifier"}, is_new)
+            return plain | {"reg_token": plain.pop("dist_token")}
+        return _huggingface("deit", {"head": "cls_classifier", "head_dist": "distillation_classifier"}, is_new)
     if name == "torchvision":
-        return _OLD_TORCHVISION if any(".mlp.linear_" in n for n in file_names) else _TORCHVISION
-    return {}
+        fc1, fc2 = ("linear_1", "linear_2") if any(".mlp.linear_" in n for n in names) else ("0", "3")
+        head = next((head for head in _TORCHVISION_HEADS if f"{head}.weight" in names), _TORCHVISION_HEADS[0])
+        return _torchvision(fc1, fc2, head)
+    return _SEPARATE_QKV if "blocks.0.attn.q.weight" in names else {}
+
+
+def to_ours(state: Mapping[str, Tensor], scheme: Scheme) -> dict[str, Tensor]:
+    """Return a file's tensors under our names; what the scheme does not name keeps its name.
+
+    Queries, keys and values that the file has apart become one tensor, where all three are there and fit.
+    """
+    ours: dict[str, Tensor] = {}
+    left = dict(state)
+    for pattern in scheme:
+        for block in _blocks(state, scheme, pattern):
+            parts = [part.replace("{l}", block) for part in in_file(scheme, pattern)]
+            if all(part in left for part in parts) and len({left[part].shape[1:] for part in parts}) == 1:
+                tensors = [left.pop(part) for part in parts]
+                ours[pattern.replace("{l}", block)] = tensors[0] if len(parts) == 1 else torch.cat(tensors)
+    return left | ours
+
+
+def _blocks(state: Mapping[str, Tensor], scheme: Scheme, pattern: str) -> list[str]:
+    """Return the numbers of the blocks for which a file has a pattern's tensors; of a name without block, one."""
+    if "{l}" not in pattern:
+        return [""]
+    before, _, after = in_file(scheme, pattern)[0].partition("{l}")
+    return [n[len(before) : len(n) - len(after)] for n in state if n.startswith(before) and n.endswith(after)]
 
 
 def in_file(scheme: Scheme, ours: str) -> tuple[str, ...]:
@@ -131,42 +176,36 @@ def _pattern(ours: str) -> str:
     return ".".join([parts[0], "{l}", *parts[2:]]) if parts[0] == "blocks" else ours
 
 
-def rename_tensors(
-    where: object, state: Mapping[str, Tensor], expected: Mapping[str, Tensor], scheme: Scheme
-) -> dict[str, Tensor]:
-    """Return a file's tensors under our names: all that the network expects, and no others.
+def check_tensors(where: object, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], scheme: Scheme) -> None:
+    """Check that tensors are all that a network expects, and no others.
 
     Args:
         where: The file, for error messages.
-        state: The file's tensors by the file's names.
+        tensors: The file's tensors by our names.
         expected: The network's tensors by our names; only their shapes are used.
-        scheme: The file's names of our parameters.
+        scheme: The file's names of our parameters, for error messages.
 
     Raises:
         InputError: If a tensor is missing, left over, of another shape or not finite: named as in the file.
     """
-    ours: dict[str, Tensor] = {}
-    known: set[str] = set()
     for name, tensor in expected.items():
         parts = in_file(scheme, name)
-        rows, *rest = tensor.shape or (1,)
-        shape = tensor.shape if len(parts) == 1 else torch.Size([rows // len(parts), *rest])
-        for part in parts:
-            _check(where, part, state, shape)
-        known.update(parts)
-        ours[name] = state[parts[0]] if len(parts) == 1 else torch.cat([state[part] for part in parts])
-    for name in state:
-        if name not in known:
+        if name not in tensors:
+            missing = [part for part in parts if part not in tensors]
+            if missing:
+                raise InputError(f"{where}: tensor {missing[0]!r} is missing.")
+            raise InputError(f"{where}: tensors {', '.join(map(repr, parts))} must have rows of one length.")
+        theirs = " with ".join(map(repr, parts))
+        if tensors[name].shape != tensor.shape:
             raise InputError(
-                f"{where}: tensor {name!r} belongs to no part of the network{did_you_mean(name, known) or '.'}"
+                f"{where}: tensor {theirs} must have shape {tuple(tensor.shape)}, got {tuple(tensors[name].shape)}."
             )
-    return ours
-
-
-def _check(where: object, name: str, state: Mapping[str, Tensor], shape: torch.Size) -> None:
-    if name not in state:
-        raise InputError(f"{where}: tensor {name!r} is missing.")
-    if state[name].shape != shape:
-        raise InputError(f"{where}: tensor {name!r} must have shape {tuple(shape)}, got {tuple(state[name].shape)}.")
-    if not torch.isfinite(state[name]).all():
-        raise InputError(f"{where}: tensor {name!r} must hold finite numbers, got NaN or infinity.")
+        if not torch.isfinite(tensors[name]).all():
+            raise InputError(f"{where}: tensor {theirs} must hold finite numbers, got NaN or infinity.")
+    known = {part for name in expected for part in in_file(scheme, name)}
+    for name in tensors:
+        if name not in expected:
+            theirs = in_file(scheme, name)[0]
+            raise InputError(
+                f"{where}: tensor {theirs!r} belongs to no part of the network{did_you_mean(theirs, known) or '.'}"
+            )

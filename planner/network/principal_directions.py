@@ -10,7 +10,7 @@ on that.
 With a share s of the normalised streams' energy kept, LayerNorm(x) is close to R^T LayerNorm(z) sqrt(s E / E'), gain
 and bias aside; both are folded into the next layer.
 
-Legend: B images, N tokens, P prefix tokens, E embed dim of the whole model, E' of the sub-model, b images of a batch.
+Legend: B images, N tokens, E embed dim of the whole model, E' of the sub-model, b images of a batch.
 
 Source:
     Rotations that LayerNorm allows, and principal directions in place of coordinates: SliceGPT, arXiv 2401.15024; here
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from planner.network.data import Images
 from planner.network.surgery import KeptUnits, cut
-from planner.network.vit import Block, VisionTransformer
+from planner.network.vit import Block, Shape, VisionTransformer
 
 # Enough for the directions of a stream of a few hundred dims at some dozen tokens.
 _MAX_IMAGES = 320
@@ -41,18 +41,17 @@ class Projection:
 
 
 @torch.no_grad()
-def principal_projection(whole: VisionTransformer, images: Images, width: int, prefix_weight: float) -> Projection:
+def principal_projection(whole: VisionTransformer, images: Images, width: int, pooled_weight: float) -> Projection:
     """Return the projection onto the principal directions of the whole model's normalised streams.
 
     Args:
         whole: The model whose stream is to be narrowed.
         images: Images of which up to 320 are looked at, (B, ch, H, W).
         width: Embed dim of the sub-model, E'.
-        prefix_weight: Weight of a prefix token beside that of a patch.
+        pooled_weight: Weight of a token that a head layer reads beside that of any other.
     """
     chosen = torch.linspace(0, len(images) - 1, min(len(images), _MAX_IMAGES)).round().long()
-    weights = torch.ones(whole.shape.num_tokens, 1)
-    weights[: whole.shape.num_prefix_tokens] = prefix_weight
+    weights = token_weights(whole.shape, pooled_weight)[:, None]
     gram = torch.zeros(whole.shape.embed_dim, whole.shape.embed_dim, dtype=torch.float64)
     for indices in chosen.split(_BATCH):
         x = whole.embed(images[indices])
@@ -68,6 +67,14 @@ def principal_projection(whole: VisionTransformer, images: Images, width: int, p
     rows: Tensor = _zero_mean_basis(width) @ kept.T
     kept_energy = energies.flip(0)[: width - 1].sum() / energies.sum()
     return Projection(rows.float(), float(kept_energy))
+
+
+def token_weights(shape: Shape, pooled_weight: float) -> Tensor:
+    """Return the weight of each token in a fit, (N,): that of tokens which head layers read, 1 for any other."""
+    weights = torch.ones(shape.num_tokens)
+    if shape.pooling == "class_token":
+        weights[: shape.num_pooled_tokens] = pooled_weight
+    return weights
 
 
 def _gram(x: Tensor, weights: Tensor) -> Tensor:
@@ -101,8 +108,9 @@ def cut_along(
     narrow = VisionTransformer(replace(wide.shape, embed_dim=len(rows)))
     narrow.patch_embed.stem.load_state_dict(wide.patch_embed.stem.state_dict())
     _write(wide.patch_embed.proj, narrow.patch_embed.proj, rows)
-    narrow.cls_token.copy_(wide.cls_token @ rows.T)
-    narrow.pos_embed.copy_(wide.pos_embed @ rows.T)
+    for name in ("cls_token", "dist_token", "reg_token", "pos_embed"):
+        if hasattr(wide, name):
+            getattr(narrow, name).copy_(getattr(wide, name) @ rows.T)
     gain = math.sqrt(projection.kept_energy * wide.shape.embed_dim / len(rows))
     for block, target in zip(wide.blocks, narrow.blocks, strict=True):
         assert isinstance(block, Block)
@@ -113,7 +121,6 @@ def cut_along(
                 _write(half.output_layer, target_half.output_layer, rows)
     _read(wide.norm, wide.head, narrow.head, rows, gain)
     if wide.shape.distilled:
-        narrow.dist_token.copy_(wide.dist_token @ rows.T)
         _read(wide.norm, wide.head_dist, narrow.head_dist, rows, gain)
     return narrow.train(whole.training)
 

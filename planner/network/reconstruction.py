@@ -16,7 +16,7 @@ Norms are standardised on the way: gain and bias are such that each of their out
 next layer takes that back. The function is the same, but a training that starts here is well conditioned: in a
 pretrained ViT a few dims of the stream are a hundred times as large as the others.
 
-Legend: B images, N tokens, P prefix tokens, E embed dim, b images of a batch, n inputs of a layer, m its outputs.
+Legend: B images, N tokens, E embed dim, b images of a batch, n inputs of a layer, m its outputs.
 
 Source:
     Reconstruction of a layer's output after pruning: He et al., arXiv 1707.06168; ThiNet, arXiv 1707.06342.
@@ -32,13 +32,13 @@ from torch.nn import functional as F
 from planner.network.data import Images
 from planner.network.head_fit import fit_logits, fit_soft_targets
 from planner.network.least_squares import RidgeRegression
-from planner.network.principal_directions import cut_along, principal_projection
+from planner.network.principal_directions import cut_along, principal_projection, token_weights
 from planner.network.surgery import Selection, qkv_rows
 from planner.network.vit import Attention, Block, HalfBlock, VisionTransformer
 
 RIDGE = 1e-3
-# Weight of a prefix token, of which the features are made, beside that of a patch.
-PREFIX_WEIGHT = 4.0
+# Weight of a token that a head layer reads, beside that of any other.
+POOLED_WEIGHT = 4.0
 _BATCH = 64
 
 
@@ -49,7 +49,7 @@ def reconstruct(
     selection: Selection,
     images: Images,
     ridge: float = RIDGE,
-    prefix_weight: float = PREFIX_WEIGHT,
+    pooled_weight: float = POOLED_WEIGHT,
 ) -> None:
     """Refit a sub-model's layers in place, so that its stream and its logits follow the whole model's.
 
@@ -59,17 +59,15 @@ def reconstruct(
         selection: What it keeps of the whole model; of the embed dims only their number matters.
         images: Images that it should be right about, (B, ch, H, W).
         ridge: Penalty on changes, as a share of the inputs' mean variance.
-        prefix_weight: Weight of a prefix token beside that of a patch.
+        pooled_weight: Weight of a token that a head layer reads beside that of any other.
     """
     rows: Tensor | None = None
     if (width := len(selection.embed_dims)) < whole.shape.embed_dim:
-        projection = principal_projection(whole, images, width, prefix_weight)
+        projection = principal_projection(whole, images, width, pooled_weight)
         narrow = cut_along(whole, selection.heads, selection.channels, projection)
         sub_model.load_state_dict(narrow.state_dict())
         rows = projection.rows
-    weights = torch.ones(whole.shape.num_tokens)
-    weights[: whole.shape.num_prefix_tokens] = prefix_weight
-    fit = _Fit(rows, weights, ridge)
+    fit = _Fit(rows, token_weights(whole.shape, pooled_weight), ridge)
     batches = torch.arange(len(images)).split(_BATCH)
     small = [sub_model.embed(images[indices]) for indices in batches]  # (b, N, E) each
     large = [whole.embed(images[indices]) for indices in batches]
@@ -159,11 +157,10 @@ def _refit_heads(
     heads = [(sub_model.head, whole.head)]
     if sub_model.shape.distilled:
         heads.append((sub_model.head_dist, whole.head_dist))
-    inputs = [torch.cat([sub_model.norm(x[:, token]) for x in streams]) for token in range(len(heads))]
-    targets = [
-        torch.cat([whole_head(whole.norm(x[:, token])) for x in whole_streams])
-        for token, (_, whole_head) in enumerate(heads)
-    ]
+    pooled = torch.cat([sub_model.pool(x) for x in streams])  # (B, P, E)
+    whole_pooled = torch.cat([whole.pool(x) for x in whole_streams])
+    inputs = list(pooled.unbind(1))
+    targets = [head(tokens) for (_, head), tokens in zip(heads, whole_pooled.unbind(1), strict=True)]
     fits = [fit_logits(head, x, y) for (head, _), x, y in zip(heads, inputs, targets, strict=True)]
     mean, std = fits[0].input_moments()
     _standardise(sub_model.norm, [head for head, _ in heads], mean, std)

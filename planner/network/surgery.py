@@ -88,7 +88,7 @@ def _kept(
     layer = name.rpartition(".")[0]
     if layer.startswith("patch_embed.stem"):
         return None, None
-    if name in ("cls_token", "dist_token", "pos_embed"):
+    if name in ("cls_token", "dist_token", "reg_token", "pos_embed"):
         return None, dims
     if layer.endswith("attn.qkv"):
         block = int(name.split(".")[1])

@@ -3,20 +3,42 @@
 Each block may keep any number of heads and hidden channels. Without heads it has no attention
 half, without channels no MLP half: norm, bias and all.
 
-A distilled model (DeiT) has a distillation token beside the class token and a head layer for each.
+A distilled model (DeiT) has a distillation token beside the class token and a head layer for each. Register tokens,
+which nothing is read from, may come after them. Head layers read pooled tokens: the class token, both tokens of a
+distilled model, or the mean of the patches.
 
-Legend: B images, N tokens (prefix tokens included), P prefix tokens, E embed dim, h heads, hd head dim, c hidden
+Legend: B images, N tokens (prefix tokens included), P pooled tokens, E embed dim, h heads, hd head dim, c hidden
 channels, C classes, L blocks.
+
+Source:
+    Register tokens: Darcet et al., arXiv 2309.16588.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from planner.schema.card import Activation, Pooling
+
+
+def _quick_gelu(x: Tensor) -> Tensor:
+    """Return x times the sigmoid of 1.702 x, an approximation of GELU that CLIP was trained with."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "quick_gelu": _quick_gelu,
+    "relu": F.relu,
+    "silu": F.silu,
+}
 
 # Per block, multipliers of each head (B, h) and of each hidden channel (B, c).
 Gates: TypeAlias = Sequence[tuple[Tensor, Tensor]]
@@ -37,6 +59,11 @@ class Shape:
     distilled: bool = False
     layer_norm_eps: float = 1e-6
     stem_channels: tuple[int, ...] = ()
+    class_token: bool = True
+    num_registers: int = 0
+    pooling: Pooling = "class_token"
+    norm_after_pooling: bool = False
+    activation: Activation = "gelu"
 
     @property
     def depth(self) -> int:
@@ -50,8 +77,20 @@ class Shape:
 
     @property
     def num_prefix_tokens(self) -> int:
-        """Number of prefix tokens: the class token and, of a distilled model, the distillation token."""
+        """Number of tokens before the patches: class token, distillation token and register tokens, where there are."""
+        return self.class_token + self.distilled + self.num_registers
+
+    @property
+    def num_pooled_tokens(self) -> int:
+        """Number of pooled tokens, each of which has a head layer."""
         return 2 if self.distilled else 1
+
+    @property
+    def num_normalised_tokens(self) -> int:
+        """Number of tokens that the last norm is applied to."""
+        if self.pooling == "class_token":
+            return self.num_pooled_tokens
+        return 1 if self.norm_after_pooling else self.num_tokens - self.num_prefix_tokens
 
     @property
     def num_tokens(self) -> int:
@@ -84,16 +123,17 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with a GELU between."""
+    """Two linear layers with an activation between."""
 
-    def __init__(self, embed_dim: int, hidden_dim: int) -> None:
+    def __init__(self, embed_dim: int, hidden_dim: int, activation: Activation) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[activation]
         self.fc1 = nn.Linear(embed_dim, hidden_dim)
         self.fc2 = nn.Linear(hidden_dim, embed_dim)
 
     def inner(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
-        """Return the hidden channels behind the GELU, (B, N, c)."""
-        x = F.gelu(self.fc1(x))
+        """Return the hidden channels behind the activation, (B, N, c)."""
+        x = self.activation(self.fc1(x))
         return x if gate is None else x * gate[:, None, :]
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
@@ -134,7 +174,7 @@ class Block(nn.Module):
         self.attn = Attention(E, num_heads, shape.head_dim) if num_heads else None
         if hidden_dim:
             self.norm2 = nn.LayerNorm(E, eps=eps)
-        self.mlp = Mlp(E, hidden_dim) if hidden_dim else None
+        self.mlp = Mlp(E, hidden_dim, shape.activation) if hidden_dim else None
 
     @property
     def halves(self) -> tuple[HalfBlock | None, HalfBlock | None]:
@@ -188,7 +228,10 @@ class VisionTransformer(nn.Module):
         self.shape = shape
         E = shape.embed_dim
         self.patch_embed = PatchEmbed(shape)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, E))
+        if shape.class_token:
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, E))
+        if shape.num_registers:
+            self.reg_token = nn.Parameter(torch.zeros(1, shape.num_registers, E))
         self.pos_embed = nn.Parameter(torch.zeros(1, shape.num_tokens, E))
         sizes = zip(shape.num_heads, shape.hidden_dim, strict=True)
         self.blocks = nn.ModuleList(Block(shape, h, c) for h, c in sizes)
@@ -201,32 +244,54 @@ class VisionTransformer(nn.Module):
     def embed(self, images: Tensor, stream_gate: Tensor | None = None) -> Tensor:
         """Return the tokens (B, N, E) that enter the first block, of images (B, channels, H, W)."""
         x = self.patch_embed(images)
-        prefix = [self.cls_token, self.dist_token] if self.shape.distilled else [self.cls_token]
         # shape[0], not len: an export would freeze the batch size.
-        x = torch.cat([*(token.expand(x.shape[0], -1, -1) for token in prefix), x], dim=1)
+        x = torch.cat([*(token.expand(x.shape[0], -1, -1) for token in self._prefix_tokens()), x], dim=1)
         return _gated(x + self.pos_embed, stream_gate)
 
-    def prefix(self, images: Tensor, gates: Gates | None = None, stream_gate: Tensor | None = None) -> Tensor:
-        """Return the prefix tokens behind the last norm, (B, P, E)."""
+    def _prefix_tokens(self) -> list[Tensor]:
+        """Return the tokens before the patches in their order, (1, ..., E) each."""
+        shape = self.shape
+        tokens: list[Tensor] = []
+        if shape.class_token:
+            tokens.append(self.cls_token)
+        if shape.distilled:
+            tokens.append(self.dist_token)
+        if shape.num_registers:
+            tokens.append(self.reg_token)
+        return tokens
+
+    def pool(self, x: Tensor) -> Tensor:
+        """Return the pooled tokens (B, P, E), behind the last norm, of the stream (B, N, E) after the last block."""
+        shape = self.shape
+        if shape.pooling == "class_token":
+            pooled: Tensor = self.norm(x[:, : shape.num_pooled_tokens])
+            return pooled
+        x = x[:, shape.num_prefix_tokens :]
+        if shape.norm_after_pooling:
+            x = x.mean(1, keepdim=True)
+        x = self.norm(x)
+        return x if shape.norm_after_pooling else x.mean(1, keepdim=True)
+
+    def pooled(self, images: Tensor, gates: Gates | None = None, stream_gate: Tensor | None = None) -> Tensor:
+        """Return the pooled tokens of images, (B, P, E)."""
         x = self.embed(images, stream_gate)
         for l, block in enumerate(self.blocks):
             x = block(x, gates[l] if gates is not None else None, stream_gate)
-        tokens: Tensor = self.norm(x[:, : self.shape.num_prefix_tokens])
-        return tokens
+        return self.pool(x)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the features that the fusion joins, (B, E): the class token, or the mean of both prefix tokens."""
-        tokens = self.prefix(images)
+        """Return the features that the fusion joins, (B, E): the mean of the pooled tokens."""
+        tokens = self.pooled(images)
         return tokens.mean(1) if self.shape.distilled else tokens[:, 0]
 
-    def classify(self, tokens: Tensor) -> Tensor:
-        """Return logits (B, C) of prefix tokens (B, P, E); those of a distilled model are the mean of both heads'.
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Return logits (B, C) of pooled tokens (B, P, E); those of a distilled model are the mean of both heads'.
 
         Source:
             DeiT, arXiv 2012.12877, section 4.
         """
-        logits: Tensor = self.head(tokens[:, 0])
-        return (logits + self.head_dist(tokens[:, 1])) / 2 if self.shape.distilled else logits
+        logits: Tensor = self.head(pooled[:, 0])
+        return (logits + self.head_dist(pooled[:, 1])) / 2 if self.shape.distilled else logits
 
     def forward(self, images: Tensor, gates: Gates | None = None, stream_gate: Tensor | None = None) -> Tensor:
         """Return logits (B, C).
@@ -236,7 +301,7 @@ class VisionTransformer(nn.Module):
             gates: Multipliers of each head and channel, for each block.
             stream_gate: Multipliers of each embed dim of the residual stream, (B, E).
         """
-        return self.classify(self.prefix(images, gates, stream_gate))
+        return self.classify(self.pooled(images, gates, stream_gate))
 
 
 def initialise(model: VisionTransformer, generator: torch.Generator) -> None:

@@ -10,7 +10,7 @@ Limit: a block's only head or channel is removed without the bias of its half.
 Source:
     ED-ViT, arXiv 2410.11650.
 
-Legend: B images, U units at once, N tokens, P prefix tokens, E embed dim, H heads, c hidden channels, C classes.
+Legend: B images, U units at once, N tokens, E embed dim, H heads, c hidden channels, C classes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -86,7 +86,7 @@ def _without_channels(block: Block, x: Tensor, rows: int) -> Iterator[Tensor]:
     assert block.attn is not None
     assert block.mlp is not None
     x = x + block.attn(block.norm1(x))
-    hidden = F.gelu(block.mlp.fc1(block.norm2(x)))  # (B, N, c)
+    hidden = block.mlp.inner(block.norm2(x))  # (B, N, c)
     x = x + block.mlp.fc2(hidden)
     columns = block.mlp.fc2.weight.T  # (c, E)
     for units in torch.arange(hidden.shape[-1]).split(max(1, rows // len(x))):
@@ -118,8 +118,7 @@ def _dim_divergence(model: VisionTransformer, dim: int, images: Tensor, referenc
 
 def _log_probabilities(model: VisionTransformer, x: Tensor) -> Tensor:
     """Return the log probabilities (B, C) that follow from the last block's output (B, N, E)."""
-    tokens = model.norm(x[:, : model.shape.num_prefix_tokens])  # (B, P, E)
-    return model.classify(tokens).double().log_softmax(-1)
+    return model.classify(model.pool(x)).double().log_softmax(-1)
 
 
 def _kl(reference: Tensor, log_p: Tensor) -> Tensor:

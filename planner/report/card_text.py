@@ -14,14 +14,18 @@ def card_text(card: ModelCard, size: Size) -> RenderableType:
     """Return a model's architecture, classes and sizes as a table."""
     a = card.architecture
     variant = "distilled (two tokens, two head layers)" if a.distilled else "plain"
+    pooled = "the class token" if a.pooling == "class_token" else "the mean of the patches"
+    tokens = [count_noun(a.register_tokens, "register token")] * (a.register_tokens > 0)
+    tokens += ["no class token"] * (not a.class_token)
     classes = [*map(visible, card.classes[:_MAX_CLASSES]), *["..."] * (len(card.classes) > _MAX_CLASSES)]
     rows = {
         "image": f"{a.image_size} x {a.image_size} pixels, {count_noun(a.in_channels, 'channel')}",
         "patches": f"{a.patch_size} x {a.patch_size} pixels, {(a.image_size // a.patch_size) ** 2} of them",
-        "blocks": f"{a.depth}, {variant}",
+        "blocks": ", ".join([f"{a.depth}", variant, *tokens]),
+        "head layer": "reads both tokens" if a.distilled else f"reads {pooled}",
         "embed dim": f"{a.embed_dim}",
         "heads": f"{a.num_heads} of dim {a.head_dim}",
-        "hidden dim": f"{a.hidden_dim}",
+        "hidden dim": f"{a.hidden_dim}, activation {a.activation}",
         "layer norms": f"epsilon {a.layer_norm_eps:g}",
         "classes": f"{len(card.classes)}: {', '.join(classes)}",
         "parameters": f"{size.params:,}",

@@ -11,6 +11,9 @@ from planner.schema.fleet import Name
 
 MAX_NUMBERED_CLASSES = 100_000
 
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"]
+Pooling = Literal["class_token", "mean"]
+
 
 class Architecture(Frozen):
     """Sizes of a plain ViT. A distilled one has a second token and head layer, as DeiT's do.
@@ -41,6 +44,26 @@ class Architecture(Frozen):
     """Epsilon of all layer norms."""
     stem_channels: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Output channels of each convolution of the stem; no stem unless given."""
+    class_token: bool = True
+    """True if the model has a class token."""
+    register_tokens: int = Field(0, ge=0, le=1000)
+    """Number of register tokens, which stand between the class token and the patches; nothing is read from them."""
+    pooling: Pooling = "class_token"
+    """Source of what the head layer reads: the class token (of a distilled model both), or the mean of the patches."""
+    norm_after_pooling: bool = False
+    """True if the last norm is applied to the mean of the patches, false if to each patch before the mean is taken."""
+    activation: Activation = "gelu"
+    """Activation of the MLPs: GELU as it is, its approximation by tanh or by a sigmoid, ReLU, or SiLU."""
+
+    @model_validator(mode="after")
+    def _head_layer_has_its_token(self) -> "Architecture":
+        if self.pooling == "class_token" and not self.class_token:
+            raise ValueError("a model without a class token must have pooling 'mean', got 'class_token'")
+        if self.pooling == "mean" and self.distilled:
+            raise ValueError("a distilled model must have pooling 'class_token', got 'mean'")
+        if self.norm_after_pooling and self.pooling != "mean":
+            raise ValueError(f"norm_after_pooling must go with pooling 'mean', got {self.pooling!r}")
+        return self
 
     @model_validator(mode="after")
     def _patches_fill_the_image(self) -> "Architecture":

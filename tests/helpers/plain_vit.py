@@ -5,7 +5,8 @@ It shares no code with `planner.network`: no modules, no fused attention, no `F.
 Legend: B images, N tokens, E embed dim, h heads, hd head dim, c hidden channels, C classes, L blocks.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +15,15 @@ from planner.network.vit import Attention, Block, Mlp, Shape, VisionTransformer
 
 # A state dict: tensors by name.
 State = dict[str, Tensor]
+
+# As their papers write them.
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5)),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + torch.tanh((2 / math.pi) ** 0.5 * (x + 0.044715 * x**3))),
+    "quick_gelu": lambda x: x / (1 + torch.exp(-1.702 * x)),
+    "relu": lambda x: (x + x.abs()) / 2,
+    "silu": lambda x: x / (1 + torch.exp(-x)),
+}
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -66,19 +76,19 @@ def plain_features(
     channel_masks: Sequence[Tensor],
     dim_mask: Tensor | None = None,
 ) -> Tensor:
-    """Return the mean of the prefix tokens (B, E), of which a distilled model has two; see `plain_prefix`."""
-    prefix = plain_prefix(model, images, head_masks, channel_masks, dim_mask)
-    return prefix.sum(1) / prefix.shape[1]
+    """Return the mean of the pooled tokens (B, E), of which a distilled model has two; see `plain_pooled`."""
+    pooled = plain_pooled(model, images, head_masks, channel_masks, dim_mask)
+    return pooled.sum(1) / pooled.shape[1]
 
 
-def plain_prefix(
+def plain_pooled(
     model: VisionTransformer,
     images: Tensor,
     head_masks: Sequence[Tensor],
     channel_masks: Sequence[Tensor],
     dim_mask: Tensor | None = None,
 ) -> Tensor:
-    """Return the last norm's prefix tokens (B, P, E) in float64, everything multiplied by its mask.
+    """Return the pooled tokens (B, P, E), behind the last norm, in float64, everything multiplied by its mask.
 
     A half all of whose units are masked adds nothing, not even its bias. Norms look at the kept dims alone.
 
@@ -106,7 +116,7 @@ def plain_prefix(
 
     x = _patches(images.double(), shape.patch_size) @ w["patch_embed.proj.weight"].flatten(1).T
     x = x + w["patch_embed.proj.bias"]  # (B, N - 1, E)
-    prefix = [w[name].repeat(len(x), 1, 1) for name in ("cls_token", "dist_token") if name in w]
+    prefix = [w[name].repeat(len(x), 1, 1) for name in ("cls_token", "dist_token", "reg_token") if name in w]
     x = (torch.cat([*prefix, x], dim=1) + w["pos_embed"]) * kept  # (B, N, E)
     for l in range(shape.depth):
         if head_masks[l].any():
@@ -114,9 +124,14 @@ def plain_prefix(
             x = x + linear(_attention(qkv, head_masks[l]), f"blocks.{l}.attn.proj") * kept
         if channel_masks[l].any():
             hidden = linear(norm(x, f"blocks.{l}.norm2"), f"blocks.{l}.mlp.fc1")
-            hidden = 0.5 * hidden * (1 + torch.erf(hidden / 2**0.5)) * channel_masks[l]  # (B, N, c)
+            hidden = _ACTIVATIONS[shape.activation](hidden) * channel_masks[l]  # (B, N, c)
             x = x + linear(hidden, f"blocks.{l}.mlp.fc2") * kept
-    return norm(x[:, : len(prefix)], "norm")
+    if shape.pooling == "class_token":
+        return norm(x[:, : 1 + shape.distilled], "norm")
+    patches = x[:, sum(tokens.shape[1] for tokens in prefix) :]
+    if shape.norm_after_pooling:
+        return norm(patches.sum(1, keepdim=True) / patches.shape[1], "norm")
+    return norm(patches, "norm").sum(1, keepdim=True) / patches.shape[1]
 
 
 def plain_logits(
@@ -126,10 +141,10 @@ def plain_logits(
     channel_masks: Sequence[Tensor],
     dim_mask: Tensor | None = None,
 ) -> Tensor:
-    """Return logits (B, C) in float64, the mean over the prefix tokens' head layers; see `plain_prefix`."""
-    prefix = plain_prefix(model, images, head_masks, channel_masks, dim_mask)
+    """Return logits (B, C) in float64, the mean over the pooled tokens' head layers; see `plain_pooled`."""
+    pooled = plain_pooled(model, images, head_masks, channel_masks, dim_mask)
     layers = [model.head, model.head_dist] if model.shape.distilled else [model.head]
-    logits = [prefix[:, i] @ layer.weight.double().T + layer.bias.double() for i, layer in enumerate(layers)]
+    logits = [pooled[:, i] @ layer.weight.double().T + layer.bias.double() for i, layer in enumerate(layers)]
     return torch.stack(logits).mean(0)
 
 

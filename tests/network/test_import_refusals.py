@@ -24,7 +24,7 @@ from tests.helpers.plain_vit import random_model
         (
             "huggingface",
             {"vit.encoder.layer.1.attention.attention.key.bias": torch.ones(11)},
-            r"'vit\.encoder\.layer\.1\.attention\.attention\.key\.bias' must have shape \(12,\), got \(11,\)",
+            r"query\.bias' with 'vit.*key\.bias' with 'vit.*value\.bias' must have shape \(36,\), got \(35,\)",
         ),
         ("huggingface", {"vit.pooler.dense.bias": torch.ones(12)}, "'vit.pooler.dense.bias' belongs to no part"),
         ("torchvision", {"encoder.ln.bias": torch.full((12,), torch.nan)}, "'encoder.ln.bias' must hold finite"),
@@ -34,11 +34,12 @@ from tests.helpers.plain_vit import random_model
         ("timm", {"blocks.0.norm1.weight": None}, "tensor 'blocks.0.norm1.weight' is missing"),
         ("timm", {"blocks.1.mlp.fc1.bias": torch.ones(8)}, r"'blocks.1.mlp.fc1.bias' must have shape \(7,\)"),
         ("timm", {"head.bias": torch.ones(5, dtype=torch.int64)}, "'head.bias' must hold floating-point.*int64"),
-        ("timm", {"pos_embed": torch.ones(1, 9, 12)}, r"'pos_embed' must have 1 \+ a square of tokens, got 9"),
+        ("timm", {"pos_embed": torch.ones(1, 8, 12)}, r"'pos_embed' must have 1 \+ a square of tokens, got 8"),
         ("timm", {"pos_embed": torch.ones(1, 1, 12)}, r"'pos_embed' must have 1 \+ a square of tokens, got 1"),
         ("timm", {"dist_token": torch.ones(1, 1, 12)}, "has a distillation token, but no head layer .*'head_dist"),
         ("timm", {"norm.weight": torch.full((12,), 3e38)}, "must answer an image with finite logits"),
-        ("timm", {"cls_token": None}, "names must be those of timm, DeiT.*parameter_names"),
+        ("timm", {"cls_token": None}, r"'pos_embed' must have 0 \+ a square of tokens, got 10"),
+        ("timm", {"pos_embed": None}, "names must be those of timm, DeiT.*as `names`"),
         ("timm", {"epoch": 3}, "must map names to tensors, got int at 'epoch'"),
     ],
 )
@@ -145,7 +146,7 @@ def test_an_array_of_objects_is_refused_and_not_executed(tmp_path: Path) -> None
         ("a.npz", b"no archive", r"must be an \.npz file"),
         ("a.npz", b"", r"must be an \.npz file"),
         ("a.safetensors", b"", "must be a safetensors file"),
-        ("a.h5", b"", r"must be a \.safetensors, \.pth, \.pt, \.bin, \.npz file, got \.h5"),
+        ("a.h5", b"", r"must be a \.safetensors, \.pth, \.pt, \.bin, \.ckpt, \.tar, \.npz file, got \.h5"),
         ("a", b"", "got no suffix"),
     ],
 )

@@ -52,7 +52,7 @@ def checkpoint(folder: Path, config: object) -> Path:
 def test_huggingfaces_config_is_read(tmp_path: Path) -> None:
     """Heads, epsilon and the names of the classes in the order of their numbers."""
     found = read_config(beside(tmp_path, HUGGINGFACE))
-    assert found == ModelConfig(tmp_path / "config.json", 6, 1e-5, ("cat", "dog", "eel"))
+    assert found == ModelConfig(tmp_path / "config.json", 6, 1e-5, ("cat", "dog", "eel"), activation="gelu")
 
 
 def test_timms_config_is_read(tmp_path: Path) -> None:
@@ -100,7 +100,8 @@ def test_no_config_says_nothing(tmp_path: Path) -> None:
     [
         ("{", "must be JSON"),
         ([1], "must be a JSON object, got list"),
-        (HUGGINGFACE | {"hidden_act": "relu"}, "hidden_act must be 'gelu', the activation of our network, got 'relu'"),
+        (HUGGINGFACE | {"hidden_act": "mish"}, "hidden_act must be one of gelu, .*, got 'mish'"),
+        (TIMM | {"global_pool": "map"}, "global_pool must be 'token' or 'avg'.* got 'map'"),
         (HUGGINGFACE | {"num_attention_heads": "six"}, "num_attention_heads must be a whole number from 1 on"),
         (HUGGINGFACE | {"layer_norm_eps": -1.0}, "layer_norm_eps must be a number above 0, got -1.0"),
         (TIMM | {"pretrained_cfg": {"mean": 0.5}}, "mean must be a list of numbers, got 0.5"),

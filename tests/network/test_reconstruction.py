@@ -117,7 +117,7 @@ def test_the_first_half_is_a_least_squares_fit() -> None:
     whole = random_model(SHAPE)
     selection = Selection.of([[1, 2], [0], [0]], [range(20)] * 3, range(12))
     sub_model = selection.cut(whole)
-    reconstruct(sub_model, whole, selection, IMAGES, ridge=0.0, prefix_weight=1.0)
+    reconstruct(sub_model, whole, selection, IMAGES, ridge=0.0, pooled_weight=1.0)
     half, whole_half = all_halves(sub_model)[0], all_halves(whole)[0]
     with torch.no_grad():
         x = whole.embed(IMAGES)
@@ -161,7 +161,7 @@ def test_norms_are_standardised(width: int) -> None:
     whole, outputs = random_model(SHAPE), list[Tensor]()
     selection = Selection.of([[0, 1], [2], [3]], [range(9)] * 3, range(width))
     sub_model = selection.cut(whole)
-    reconstruct(sub_model, whole, selection, IMAGES, prefix_weight=1.0)
+    reconstruct(sub_model, whole, selection, IMAGES, pooled_weight=1.0)
     for half in all_halves(sub_model):
         half.norm.register_forward_hook(lambda norm, inputs, output: outputs.append(output.flatten(0, 1)))
     sub_model.norm.register_forward_hook(lambda norm, inputs, output: outputs.append(output[:, 0]))

@@ -15,6 +15,7 @@ from planner.network import counts
 from planner.network.audit import audit
 from planner.network.counts import Counts
 from planner.network.vit import Mlp, Shape, VisionTransformer
+from planner.schema.card import Activation
 
 DIGITS = Shape(8, 2, 1, 10, embed_dim=64, head_dim=16, num_heads=(4,) * 4, hidden_dim=(256,) * 4)
 TINY = Shape(224, 16, 3, 1000, embed_dim=192, head_dim=64, num_heads=(3,) * 12, hidden_dim=(768,) * 12)
@@ -156,8 +157,8 @@ def test_a_parameter_too_many_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
     """A parameter that costs no MAC is an error as well."""
     original = Mlp.__init__
 
-    def with_scale(self: Mlp, embed_dim: int, hidden_dim: int) -> None:
-        original(self, embed_dim, hidden_dim)
+    def with_scale(self: Mlp, embed_dim: int, hidden_dim: int, activation: Activation) -> None:
+        original(self, embed_dim, hidden_dim, activation)
         self.scale = nn.Parameter(torch.ones(embed_dim))
 
     monkeypatch.setattr(Mlp, "__init__", with_scale)

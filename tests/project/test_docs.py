@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from planner.library import folder, load_fleet, load_profile
+from planner.network.naming_schemes import check_map
+from planner.network.vit import Shape, VisionTransformer
 from planner.schema import Fleet, ModelCard
 from planner.solver import solve
 from tests.helpers.command_line import planner
@@ -75,7 +77,7 @@ def test_cheap_commands_run(tmp_path: Path) -> None:
 
 
 def test_json_is_valid() -> None:
-    """Each JSON block outside docs/formats.md is a fleet, or keys of a card."""
+    """Each JSON block outside docs/formats.md is a fleet, a map of names, or keys of a card."""
     card = json.loads((folder("models") / "digits-vit" / "card.json").read_text())
     card["architecture"]["in_channels"] = 3
     for path in PAGES:
@@ -84,6 +86,9 @@ def test_json_is_valid() -> None:
         for block in re.findall(r"```json\n(.*?)```", text_of(path), re.DOTALL):
             if "devices" in json.loads(block):
                 Fleet.model_validate_json(block, strict=True)
+            elif "cls_token" in json.loads(block):
+                shape = Shape(4, 2, 3, 2, embed_dim=4, head_dim=2, num_heads=(2, 2), hidden_dim=(3, 3))
+                check_map(json.loads(block), VisionTransformer(shape).state_dict())
             else:
                 ModelCard.model_validate_json(json.dumps(card | json.loads(block)), strict=True)
 

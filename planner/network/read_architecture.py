@@ -1,0 +1,143 @@
+"""Architecture of a ViT, read off the shapes of its tensors."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from planner.errors import InputError, setting
+from planner.network.naming_schemes import Scheme, in_file
+from planner.schema.card import Pooling
+
+# Of the ViTs of embed dim 192, 384, 768 and 1024.
+_USUAL_HEAD_DIM = 64
+
+
+class TensorShapes:
+    """Shapes of a checkpoint's tensors by our names; messages have the file's."""
+
+    def __init__(self, source: Path, tensors: Mapping[str, Tensor], names: Scheme) -> None:
+        self.source, self._tensors, self._names = source, tensors, names
+
+    def has(self, ours: str) -> bool:
+        """Return whether there is such a tensor."""
+        return ours in self._tensors
+
+    def of(self, ours: str, ndim: int) -> tuple[int, ...]:
+        """Return a tensor's shape.
+
+        Raises:
+            InputError: If it is missing, or has another number of dimensions.
+        """
+        if ours not in self._tensors:
+            missing = [part for part in in_file(self._names, ours) if part not in self._tensors]
+            raise InputError(f"{self.source}: tensor {(missing or [ours])[0]!r} is missing.")
+        shape = tuple(self._tensors[ours].shape)
+        if len(shape) != ndim or 0 in shape:
+            raise InputError(f"{self.source}: tensor {self.name(ours)} must have {ndim} dimensions, got shape {shape}.")
+        return shape
+
+    def name(self, ours: str) -> str:
+        """Return a tensor's name in the file, quoted; of one that is made of three, all of them."""
+        return " with ".join(map(repr, in_file(self._names, ours)))
+
+
+def read_architecture(
+    shapes: TensorShapes, num_heads: int | None, norm_after_pooling: bool, pooling: Pooling | None
+) -> dict[str, int | float | bool | str]:
+    """Return the fields of a card's architecture that shapes show.
+
+    Args:
+        shapes: Shapes of the tensors.
+        num_heads: Heads of each block, which do not show.
+        norm_after_pooling: Whether the last norm is applied to the mean of the patches.
+        pooling: What the head layer reads, if it is known; else the class token where there is one.
+
+    Raises:
+        InputError: If a tensor is missing or of a shape that our network cannot have.
+    """
+    embed_dim, in_channels, patch_size, _ = shapes.of("patch_embed.proj.weight", 4)
+    shapes.of("blocks.0.norm1.weight", 1)
+    depth = 0
+    while shapes.has(f"blocks.{depth}.norm1.weight"):
+        depth += 1
+    hidden_dim = shapes.of("blocks.0.mlp.fc1.weight", 2)[0]
+    inner_dim = shapes.of("blocks.0.attn.qkv.weight", 2)[0] // 3
+    num_heads = _checked_heads(shapes.source, num_heads, inner_dim)
+    class_token, distilled = shapes.has("cls_token"), shapes.has("dist_token")
+    if distilled and not shapes.has("head_dist.weight"):
+        raise InputError(
+            f"{shapes.source}: has a distillation token, but no head layer for it "
+            f"({shapes.name('head_dist.weight')}): a model with two tokens and one head layer cannot be run."
+        )
+    registers = shapes.of("reg_token", 3)[1] if shapes.has("reg_token") else 0
+    if norm_after_pooling or not class_token:
+        pooling = "mean"
+    return {
+        "image_size": _side(shapes, class_token + distilled + registers) * patch_size,
+        "patch_size": patch_size,
+        "in_channels": in_channels,
+        "embed_dim": embed_dim,
+        "depth": depth,
+        "num_heads": num_heads,
+        "head_dim": inner_dim // num_heads,
+        "hidden_dim": hidden_dim,
+        "distilled": distilled,
+        "class_token": class_token,
+        "register_tokens": registers,
+        "pooling": pooling or "class_token",
+        "norm_after_pooling": norm_after_pooling,
+    }
+
+
+def with_patches(source: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors whose patch embedding is a convolution, made of a linear layer over flattened patches if need be.
+
+    Columns of a linear layer are taken for channel, row and column of a patch, in this order.
+
+    Args:
+        source: The checkpoint, for error messages.
+        tensors: Its tensors by our names.
+
+    Raises:
+        InputError: If no square patch of 1 or 3 channels has so many pixels.
+    """
+    weight = tensors.get("patch_embed.proj.weight")
+    if weight is None or weight.ndim != 2:
+        return tensors
+    columns = weight.shape[1]
+    for in_channels in (3, 1):
+        side = math.isqrt(columns // in_channels)
+        if side > 0 and in_channels * side**2 == columns:
+            return tensors | {"patch_embed.proj.weight": weight.reshape(-1, in_channels, side, side)}
+    raise InputError(f"{source}: a linear patch embedding must have 3 or 1 times a square of columns, got {columns}.")
+
+
+def _side(shapes: TensorShapes, num_prefix: int) -> int:
+    """Return how many patches stand along a side of the image."""
+    num_tokens = shapes.of("pos_embed", 3)[1]
+    side = math.isqrt(max(0, num_tokens - num_prefix))
+    if side == 0 or side**2 != num_tokens - num_prefix:
+        raise InputError(
+            f"{shapes.source}: tensor {shapes.name('pos_embed')} must have {num_prefix} + a square of tokens, "
+            f"got {num_tokens}: images must be square, each patch with a position."
+        )
+    return side
+
+
+def _checked_heads(source: Path, num_heads: int | None, inner_dim: int) -> int:
+    """Return the number of heads, if it was given and divides the rows of the queries."""
+    if num_heads is None:
+        usual = inner_dim // _USUAL_HEAD_DIM
+        hint = (
+            f"; with the usual head dim of {_USUAL_HEAD_DIM} it would be {setting('num_heads', usual)}"
+            if inner_dim % _USUAL_HEAD_DIM == 0
+            else ""
+        )
+        raise InputError(
+            f"{source}: the number of heads does not show in the weights: give it as {setting('num_heads')}{hint}."
+        )
+    if num_heads < 1 or inner_dim % num_heads:
+        raise InputError(f"{setting('num_heads')} must divide {inner_dim}, the width of the queries, got {num_heads}.")
+    return num_heads

@@ -1,0 +1,101 @@
+"""The tensors of one network in a checkpoint as trainings write it.
+
+They may lie under a key, beside optimizer, epoch and what else a training needs, perhaps twice: as trained, and as the
+moving average of their values (EMA). Their names may begin with those of the modules around the network. None of that
+changes the network, and all of it is taken off.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from planner.errors import InputError, setting
+
+# Keys of the tensors as trained, of those averaged, and of modules around a network, outermost first.
+_TRAINED = ("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params")
+_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "averaged_model")
+_AROUND = ("module.", "_orig_mod.", "base_model.model.", "base_model.", "model.", "backbone.", "net.", "network.")
+# What counters and pretraining leave behind; no answer depends on it.
+_UNUSED = re.compile(r"(^|\.)(num_batches_tracked|total_ops|total_params|n_averaged|mask_token)$")
+_MAX_DEPTH = 4
+
+
+@dataclass(frozen=True)
+class NetworkTensors:
+    """Tensors of a network by their names, in float32, and what was taken or left, in sentences."""
+
+    tensors: dict[str, Tensor]
+    notes: tuple[str, ...]
+
+
+def network_tensors(path: Path, values: Mapping[Any, Any], ema: bool | None = None) -> NetworkTensors:
+    """Return the tensors of the network in a checkpoint.
+
+    Args:
+        path: The file, for error messages.
+        values: What the file maps names to.
+        ema: True for averaged tensors, false for those as trained; unless given, averaged ones where there are any.
+
+    Raises:
+        InputError: If there are no such tensors, or anything else among them.
+    """
+    found, notes = _unwrapped(path, values, ema)
+    tensors: dict[str, Tensor] = {}
+    left: list[str] = []
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise InputError(f"{path}: must map names to tensors, got {type(value).__name__} at {str(name)[:80]!r}.")
+        if _UNUSED.search(name):
+            left.append(name)
+            continue
+        if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
+            raise InputError(f"{path}: tensor {name!r} must hold floating-point numbers, got {_kind(value)}.")
+        plain = _inner_name(name)
+        if plain in tensors:
+            raise InputError(f"{path}: tensor {name!r} must be the only {plain!r}, got two of that name.")
+        tensors[plain] = value.detach().to(torch.float32)
+    if left:
+        notes.append(f"Left out, as no answer depends on it: {', '.join(repr(name) for name in left[:3])}.")
+    return NetworkTensors(tensors, tuple(notes))
+
+
+def _kind(value: Tensor) -> str:
+    return "a tensor without values" if value.is_meta else str(value.dtype).removeprefix("torch.")
+
+
+def _unwrapped(path: Path, values: Mapping[Any, Any], ema: bool | None) -> tuple[Mapping[Any, Any], list[str]]:
+    """Return the innermost mapping of names to tensors under the keys of trainings, and what was chosen."""
+    notes: list[str] = []
+    for _ in range(_MAX_DEPTH):
+        averaged, trained = _under(values, _AVERAGED), _under(values, _TRAINED)
+        if averaged is None and trained is None:
+            break
+        if averaged is not None and trained is not None:
+            chosen = averaged if ema is not False else trained
+            left = trained if chosen == averaged else averaged
+            notes.append(f"The tensors are those of {chosen!r}; those of {left!r} were left.")
+            ema = ema if ema is not None else True
+        else:
+            chosen = averaged or trained or ""
+        if ema and averaged is not None:
+            notes = notes or [f"The tensors are those of {chosen!r}, a moving average."]
+        values = values[chosen]
+    if ema and not notes:
+        raise InputError(f"{path}: must hold a moving average of the weights for {setting('ema')}, got none.")
+    return values, notes
+
+
+def _under(values: Mapping[Any, Any], keys: tuple[str, ...]) -> str | None:
+    return next((key for key in keys if isinstance(values.get(key), Mapping)), None)
+
+
+def _inner_name(name: str) -> str:
+    """Return a tensor's name without those of the modules around the network."""
+    while around := next((prefix for prefix in _AROUND if name.startswith(prefix)), None):
+        name = name.removeprefix(around)
+    return name
