@@ -76,6 +76,7 @@ def whole_shape(card: ModelCard) -> Shape:
         num_registers=a.register_tokens,
         pooling=a.pooling,
         norm_after_pooling=a.norm_after_pooling,
+        norm_before_blocks=a.norm_before_blocks,
         activation=a.activation,
     )
 

@@ -52,10 +52,13 @@ def fixed(shape: Shape) -> Counts:
     N, E, C = shape.num_tokens, shape.embed_dim, shape.num_classes
     prefix, heads = shape.num_prefix_tokens, shape.num_pooled_tokens
     stem, patch = _stem(shape), (shape.patch_size >> len(shape.stem_channels)) ** 2 * shape.channels[-1]
+    before = shape.norm_before_blocks
     ends = stem + Counts(
         # The final norm is applied to what is pooled; each pooled token has a head layer.
-        macs=(N - prefix) * patch * E + shape.num_normalised_tokens * NORM_MACS_PER_ELEMENT * E + heads * E * C,
-        params=(patch + 1) * E + prefix * E + N * E + 2 * E + heads * (E + 1) * C,
+        macs=(N - prefix) * patch * E
+        + (shape.num_normalised_tokens + before * N) * NORM_MACS_PER_ELEMENT * E
+        + heads * E * C,
+        params=(patch + 1) * E + prefix * E + N * E + 2 * E * (1 + before) + heads * (E + 1) * C,
     )
     return ends + per_half(shape) * (2 * shape.depth)
 
@@ -73,7 +76,7 @@ def norm_macs(shape: Shape) -> int:
     """Return the MACs of a network's layer norms, missing halves left out."""
     per_norm = NORM_MACS_PER_ELEMENT * shape.embed_dim
     halves = 2 * shape.depth - missing_halves(shape)
-    return per_norm * (halves * shape.num_tokens + shape.num_normalised_tokens)
+    return per_norm * ((halves + shape.norm_before_blocks) * shape.num_tokens + shape.num_normalised_tokens)
 
 
 def missing_halves(shape: Shape) -> int:

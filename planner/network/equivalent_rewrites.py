@@ -1,6 +1,6 @@
 """Rewrites of a checkpoint's tensors to those of our network, which change no answer but for rounding.
 
-- Without biases of queries, keys and values: they are zero.
+- Without biases of queries, keys and values, or of the patch embedding before a norm: they are zero.
 - LayerScale is folded into the layers before it (`layer_scale`).
 - Without positions of prefix tokens: they are zero.
 - A norm behind the mean of the patches (`fc_norm`) is our last norm.
@@ -47,7 +47,7 @@ def rewrite(source: Path, tensors: Mapping[str, Tensor], names: Scheme) -> Rewri
         for end in ("weight", "bias"):
             if f"fc_norm.{end}" in rewritten:
                 rewritten[f"norm.{end}"] = rewritten.pop(f"fc_norm.{end}")
-    notes += _with_qkv_biases(rewritten) + _with_positions(rewritten)
+    notes += _with_qkv_biases(rewritten) + _with_patch_bias(rewritten) + _with_positions(rewritten)
     return Rewritten(rewritten, norm_after_pooling, tuple(notes))
 
 
@@ -59,6 +59,15 @@ def _with_qkv_biases(tensors: dict[str, Tensor]) -> list[str]:
     for weight, bias in zip(weights, biases, strict=True):
         tensors[bias] = torch.zeros(tensors[weight].shape[:1])
     return ["Queries, keys and values have no bias: it is zero."]
+
+
+def _with_patch_bias(tensors: dict[str, Tensor]) -> list[str]:
+    """Add the bias of the patch embedding, which ViTs with a norm before the first block lack."""
+    weight = tensors.get("patch_embed.proj.weight")
+    if weight is None or "norm_pre.weight" not in tensors or "patch_embed.proj.bias" in tensors:
+        return []
+    tensors["patch_embed.proj.bias"] = torch.zeros(weight.shape[:1])
+    return ["Its patch embedding has no bias: it is zero."]
 
 
 def _with_positions(tensors: dict[str, Tensor]) -> list[str]:

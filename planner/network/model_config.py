@@ -78,7 +78,8 @@ def _from_timm(file: Path, data: Mapping[str, Any]) -> ModelConfig:
         classes=_names(pretrained.get("label_names")),
         mean=_numbers(file, "mean", pretrained.get("mean")),
         std=_numbers(file, "std", pretrained.get("std")),
-        activation=_activation(file, "act_layer", arguments.get("act_layer")),
+        activation=_activation(file, "act_layer", arguments.get("act_layer"))
+        or ("quick_gelu" if "quickgelu" in str(data.get("architecture", "")) else None),
         pooling=_pooling(file, arguments.get("global_pool", data.get("global_pool"))),
     )
 

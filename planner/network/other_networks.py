@@ -12,7 +12,8 @@ _TELL_TALES = {
     r"rope|rotary|freqs_cos": "has rotary positions, as EVA and DINOv3, which ours lacks",
     r"attn\.q_norm|attention\.q_norm": "normalises queries and keys (qk-norm), which ours does not",
     r"mlp\.(w12|w1|w3|gate_proj|fc1_g|fc1_x|weights_in)\b": "has gated MLPs (SwiGLU), which ours lacks",
-    r"norm_pre|pre_layrnorm|ln_pre": "has a norm before the first block, as CLIP, which ours lacks",
+    r"pre_layrnorm|ln_pre": "is CLIP's vision tower as its own library or transformers write it: what loads is "
+    "timm's, with a linear head",
     r"decoder_blocks|decoder_embed|decoder_pred": "is a masked autoencoder: fine-tune its encoder with a head layer "
     "first",
     r"^dinov2(_with_registers)?\.": "has a head layer over class token and mean of the "

@@ -106,12 +106,15 @@ def cut_along(
     """
     wide, rows = cut(whole, heads, channels), projection.rows
     narrow = VisionTransformer(replace(wide.shape, embed_dim=len(rows)))
+    gain = math.sqrt(projection.kept_energy * wide.shape.embed_dim / len(rows))
+    embedding_rows = rows
+    if wide.shape.norm_before_blocks:
+        embedding_rows = _write_norm_before_blocks(wide, narrow, rows, gain)
     narrow.patch_embed.stem.load_state_dict(wide.patch_embed.stem.state_dict())
-    _write(wide.patch_embed.proj, narrow.patch_embed.proj, rows)
+    _write(wide.patch_embed.proj, narrow.patch_embed.proj, embedding_rows)
     for name in ("cls_token", "dist_token", "reg_token", "pos_embed"):
         if hasattr(wide, name):
-            getattr(narrow, name).copy_(getattr(wide, name) @ rows.T)
-    gain = math.sqrt(projection.kept_energy * wide.shape.embed_dim / len(rows))
+            getattr(narrow, name).copy_(getattr(wide, name) @ embedding_rows.T)
     for block, target in zip(wide.blocks, narrow.blocks, strict=True):
         assert isinstance(block, Block)
         assert isinstance(target, Block)
@@ -123,6 +126,19 @@ def cut_along(
     if wide.shape.distilled:
         _read(wide.norm, wide.head_dist, narrow.head_dist, rows, gain)
     return narrow.train(whole.training)
+
+
+def _write_norm_before_blocks(wide: VisionTransformer, narrow: VisionTransformer, rows: Tensor, gain: float) -> Tensor:
+    """Let the norm before the first block write the stream's projection; return the rows (E', E) of the embeddings.
+
+    The norm's gains g lie before the projection, so embeddings take them: R g (e - mean) is normalised in place of e,
+    to a deviation that would be that of R g LayerNorm(e) if all tokens were alike.
+    """
+    weight = wide.norm_pre.weight
+    narrow.norm_pre.weight.fill_(gain * float(weight.square().mean().sqrt()))
+    narrow.norm_pre.bias.copy_(rows @ wide.norm_pre.bias)
+    embedding_rows = rows * weight
+    return embedding_rows - embedding_rows.mean(1, keepdim=True)
 
 
 def _write(layer: nn.Linear | nn.Conv2d, target: nn.Linear | nn.Conv2d, rows: Tensor) -> None:

@@ -88,6 +88,7 @@ def read_architecture(
         "register_tokens": registers,
         "pooling": pooling or "class_token",
         "norm_after_pooling": norm_after_pooling,
+        "norm_before_blocks": shapes.has("norm_pre.weight"),
     }
 
 

@@ -63,6 +63,7 @@ class Shape:
     num_registers: int = 0
     pooling: Pooling = "class_token"
     norm_after_pooling: bool = False
+    norm_before_blocks: bool = False
     activation: Activation = "gelu"
 
     @property
@@ -233,6 +234,8 @@ class VisionTransformer(nn.Module):
         if shape.num_registers:
             self.reg_token = nn.Parameter(torch.zeros(1, shape.num_registers, E))
         self.pos_embed = nn.Parameter(torch.zeros(1, shape.num_tokens, E))
+        if shape.norm_before_blocks:
+            self.norm_pre = nn.LayerNorm(E, eps=shape.layer_norm_eps)
         sizes = zip(shape.num_heads, shape.hidden_dim, strict=True)
         self.blocks = nn.ModuleList(Block(shape, h, c) for h, c in sizes)
         self.norm = nn.LayerNorm(E, eps=shape.layer_norm_eps)
@@ -246,7 +249,8 @@ class VisionTransformer(nn.Module):
         x = self.patch_embed(images)
         # shape[0], not len: an export would freeze the batch size.
         x = torch.cat([*(token.expand(x.shape[0], -1, -1) for token in self._prefix_tokens()), x], dim=1)
-        return _gated(x + self.pos_embed, stream_gate)
+        x = x + self.pos_embed
+        return _gated(self.norm_pre(x) if self.shape.norm_before_blocks else x, stream_gate)
 
     def _prefix_tokens(self) -> list[Tensor]:
         """Return the tokens before the patches in their order, (1, ..., E) each."""

@@ -52,6 +52,8 @@ class Architecture(Frozen):
     """Source of what the head layer reads: the class token (of a distilled model both), or the mean of the patches."""
     norm_after_pooling: bool = False
     """True if the last norm is applied to the mean of the patches, false if to each patch before the mean is taken."""
+    norm_before_blocks: bool = False
+    """True if a norm comes before the first block, as in CLIP's ViTs."""
     activation: Activation = "gelu"
     """Activation of the MLPs: GELU as it is, its approximation by tanh or by a sigmoid, ReLU, or SiLU."""
 

@@ -118,6 +118,8 @@ def plain_pooled(
     x = x + w["patch_embed.proj.bias"]  # (B, N - 1, E)
     prefix = [w[name].repeat(len(x), 1, 1) for name in ("cls_token", "dist_token", "reg_token") if name in w]
     x = (torch.cat([*prefix, x], dim=1) + w["pos_embed"]) * kept  # (B, N, E)
+    if "norm_pre.weight" in w:
+        x = norm(x, "norm_pre")
     for l in range(shape.depth):
         if head_masks[l].any():
             qkv = linear(norm(x, f"blocks.{l}.norm1"), f"blocks.{l}.attn.qkv")

@@ -130,6 +130,12 @@ def transformers_5() -> tuple[VisionTransformer, State]:
     return model, foreign_names.huggingface_5(model)
 
 
+def norm_before_blocks() -> tuple[VisionTransformer, State]:
+    """timm's ViTs of CLIP, with a linear head: a norm before the first block, no bias of the patch embedding."""
+    model = zeroed(random_model(dataclasses.replace(PLAIN, norm_before_blocks=True)), "patch_embed.proj.bias")
+    return model, {n: t for n, t in model.state_dict().items() if n != "patch_embed.proj.bias"}
+
+
 def with_mask_token() -> tuple[VisionTransformer, State]:
     """A token of pretraining, which no answer depends on."""
     model = random_model(PLAIN)
@@ -148,6 +154,7 @@ KINDS = {
     "torchvision, heads.1": torchvision_with_own_head("heads.1"),
     "DeiT with one head layer": deit_with_one_head_layer,
     "transformers 5": transformers_5,
+    "norm before blocks": norm_before_blocks,
     "mask token": with_mask_token,
 }
 
@@ -319,7 +326,7 @@ def test_a_map_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
         ("blocks.0.attn.relative_position_bias_table", "BEiT"),
         ("blocks.0.attn.q_norm.weight", "qk-norm"),
         ("blocks.0.mlp.w12.weight", "SwiGLU"),
-        ("norm_pre.weight", "CLIP"),
+        ("vision_model.pre_layrnorm.weight", "CLIP"),
         ("rope.freqs", "rotary"),
         ("decoder_blocks.0.norm1.weight", "masked autoencoder"),
         ("dinov2.embeddings.cls_token", "Dinov2ForImageClassification"),
