@@ -48,7 +48,7 @@ def count(model: VisionTransformer) -> Counts:
         PlannerError: If fvcore meets an operator that it does not know, or the counts differ.
     """
     shape = model.shape
-    image = torch.zeros(1, shape.in_channels, shape.image_size, shape.image_size)
+    image = torch.zeros(1, shape.in_channels, *shape.image_sides)
     with warnings.catch_warnings():
         # fvcore traces with TorchScript, which warns of its own end, on import and in use.
         warnings.simplefilter("ignore")

@@ -5,6 +5,7 @@ The convention is that of `planner.rules.cost`: 1 MAC is one multiply-accumulate
 at 224 pixels has 1.258 GMACs.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -51,7 +52,7 @@ def fixed(shape: Shape) -> Counts:
     """
     N, E, C = shape.num_tokens, shape.embed_dim, shape.num_classes
     prefix, heads = shape.num_prefix_tokens, shape.num_pooled_tokens
-    stem, patch = _stem(shape), (shape.patch_size >> len(shape.stem_channels)) ** 2 * shape.channels[-1]
+    stem, patch = _stem(shape), math.prod(shape.projected_patch) * shape.channels[-1]
     before = shape.norm_before_blocks
     ends = stem + Counts(
         # The final norm is applied to what is pooled; each pooled token has a head layer.
@@ -65,10 +66,10 @@ def fixed(shape: Shape) -> Counts:
 
 def _stem(shape: Shape) -> Counts:
     """Return the counts of the stem's 3x3 convolutions with stride 2, none of which depends on the embed dim."""
-    total, size = Counts(0, 0), shape.image_size
+    total, (height, width) = Counts(0, 0), shape.image_sides
     for inputs, outputs in pairwise(shape.channels):
-        size //= 2
-        total += Counts(macs=size**2 * 9 * inputs * outputs, params=(9 * inputs + 1) * outputs)
+        height, width = height // 2, width // 2
+        total += Counts(macs=height * width * 9 * inputs * outputs, params=(9 * inputs + 1) * outputs)
     return total
 
 

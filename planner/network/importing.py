@@ -189,7 +189,7 @@ def _write(out: Path, card: ModelCard, model: VisionTransformer) -> ModelCard:
 def _check_answer(source: Path, model: VisionTransformer) -> None:
     """Run the model on one image of noise: the logits must be finite."""
     shape = model.shape
-    size = (1, shape.in_channels, shape.image_size, shape.image_size)
+    size = (1, shape.in_channels, *shape.image_sides)
     with torch.inference_mode():
         logits = model(torch.randn(size, generator=torch.Generator().manual_seed(0)))
     if not torch.isfinite(logits).all():

@@ -14,6 +14,7 @@ Source:
     Register tokens: Darcet et al., arXiv 2309.16588.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from planner.schema.card import Activation, Pooling
+from planner.schema.data import height_and_width
 
 
 def _quick_gelu(x: Tensor) -> Tensor:
@@ -48,8 +50,8 @@ Gates: TypeAlias = Sequence[tuple[Tensor, Tensor]]
 class Shape:
     """Sizes that determine a network's tensors."""
 
-    image_size: int
-    patch_size: int
+    image_size: int | tuple[int, int]
+    patch_size: int | tuple[int, int]
     in_channels: int
     num_classes: int
     embed_dim: int
@@ -96,7 +98,24 @@ class Shape:
     @property
     def num_tokens(self) -> int:
         """Number of tokens: prefix tokens and patches."""
-        return self.num_prefix_tokens + (self.image_size // self.patch_size) ** 2
+        return self.num_prefix_tokens + math.prod(self.grid)
+
+    @property
+    def image_sides(self) -> tuple[int, int]:
+        """Height and width of the image [pixels]."""
+        return height_and_width(self.image_size)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Number of patches along height and width."""
+        (height, width), (patch_height, patch_width) = self.image_sides, height_and_width(self.patch_size)
+        return height // patch_height, width // patch_width
+
+    @property
+    def projected_patch(self) -> tuple[int, int]:
+        """Height and width of what is projected of each patch: all of it, or what a stem leaves of it."""
+        height, width = height_and_width(self.patch_size)
+        return height >> len(self.stem_channels), width >> len(self.stem_channels)
 
 
 class Attention(nn.Module):
@@ -211,7 +230,7 @@ class PatchEmbed(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.stem = nn.ModuleList(nn.Conv2d(i, o, 3, stride=2, padding=1) for i, o in pairwise(shape.channels))
-        size = shape.patch_size >> len(shape.stem_channels)
+        size = shape.projected_patch
         self.proj = nn.Conv2d(shape.channels[-1], shape.embed_dim, size, stride=size)
 
     def forward(self, x: Tensor) -> Tensor:

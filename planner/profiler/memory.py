@@ -1,7 +1,7 @@
 """Peak memory of a sub-model in ONNX Runtime, beyond its weights: a closed form.
 
 For models of ViT-Tiny's size and up it was never below the measured peak (docs/memory.md). It holds for the files of
-`planner.network.export` in a session of `planner.runtime.session`: one image, float32, one thread. There a tensor
+`planner.network.export` in a session of `planner.runtime.device.session`: one image, float32, one thread. There a tensor
 lives from the operator that makes it to the last one that reads it, weights are held once, and the peak is
 
     weights + image + padding + ARENA x (maximum of bytes in tensors alive at once)
@@ -66,7 +66,7 @@ def activation_memory(whole: Shape) -> ActivationMemory:
         whole: Shape of the model with all its heads and channels, at the sub-models' embed dim.
     """
     head, channel = _head_bytes(whole), _channel_bytes(whole)
-    image = whole.in_channels * whole.image_size**2 * _FLOAT_BYTES
+    image = whole.in_channels * math.prod(whole.image_sides) * _FLOAT_BYTES
     stream = max(_stream_bytes(whole), _stem_bytes(whole))
     tensors = max(math.ceil(ARENA * stream), _tokens_bytes(whole) + min(image, CONVOLUTION_BYTES))
     return ActivationMemory(
@@ -93,8 +93,9 @@ def _channel_bytes(shape: Shape) -> int:
 
 def _stem_bytes(shape: Shape) -> int:
     """Return the bytes alive in the stem: a convolution's input and output, or an output before and after the GELU."""
-    sizes = [shape.image_size >> i for i in range(len(shape.channels))]
-    tensors = [channels * size**2 for channels, size in zip(shape.channels, sizes, strict=True)]
+    height, width = shape.image_sides
+    sizes = [(height >> i) * (width >> i) for i in range(len(shape.channels))]
+    tensors = [channels * size for channels, size in zip(shape.channels, sizes, strict=True)]
     return max((max(i + o, 2 * o) for i, o in pairwise(tensors)), default=0) * _FLOAT_BYTES
 
 

@@ -17,10 +17,12 @@ def card_text(card: ModelCard, size: Size) -> RenderableType:
     pooled = "the class token" if a.pooling == "class_token" else "the mean of the patches"
     tokens = [count_noun(a.register_tokens, "register token")] * (a.register_tokens > 0)
     tokens += ["no class token"] * (not a.class_token)
+    (height, width), (patch_height, patch_width) = a.image_sides, a.patch_sides
+    num_patches = (height // patch_height) * (width // patch_width)
     classes = [*map(visible, card.classes[:_MAX_CLASSES]), *["..."] * (len(card.classes) > _MAX_CLASSES)]
     rows = {
-        "image": f"{a.image_size} x {a.image_size} pixels, {count_noun(a.in_channels, 'channel')}",
-        "patches": f"{a.patch_size} x {a.patch_size} pixels, {(a.image_size // a.patch_size) ** 2} of them",
+        "image": f"{height} x {width} pixels, {count_noun(a.in_channels, 'channel')}",
+        "patches": f"{patch_height} x {patch_width} pixels, {num_patches} of them",
         "blocks": ", ".join([f"{a.depth}", variant, *tokens]),
         "head layer": "reads both tokens" if a.distilled else f"reads {pooled}",
         "embed dim": f"{a.embed_dim}",

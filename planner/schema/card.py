@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_serializer, model_validator
 
 from planner.schema.base import Document, Frozen
-from planner.schema.data import Data, Preprocessing
+from planner.schema.data import Data, Preprocessing, Sides, height_and_width
 from planner.schema.fleet import Name
 
 MAX_NUMBERED_CLASSES = 100_000
@@ -22,10 +22,10 @@ class Architecture(Frozen):
     and the remainder of each patch is projected.
     """
 
-    image_size: int = Field(ge=1)
-    """Side of the image [pixels]."""
-    patch_size: int = Field(ge=1)
-    """Side of a patch [pixels]; it divides the side of the image."""
+    image_size: Sides
+    """Side of the image, or its height and width [pixels]."""
+    patch_size: Sides
+    """Side of a patch, or its height and width [pixels]; they divide those of the image."""
     in_channels: int = Field(ge=1)
     """Colour channels of the image: 1 or 3."""
     embed_dim: int = Field(ge=1)
@@ -69,15 +69,27 @@ class Architecture(Frozen):
 
     @model_validator(mode="after")
     def _patches_fill_the_image(self) -> "Architecture":
-        if self.image_size % self.patch_size:
-            raise ValueError(f"image_size must be a multiple of patch_size {self.patch_size}, got {self.image_size}")
         halved = 2 ** len(self.stem_channels)
-        if self.patch_size % halved:
+        for image_side, patch_side in zip(self.image_sides, self.patch_sides, strict=True):
+            if image_side % patch_side:
+                patch, image = shown(self.patch_size), shown(self.image_size)
+                raise ValueError(f"image_size must be a multiple of patch_size {patch}, got {image}")
+        if any(side % halved for side in self.patch_sides):
             raise ValueError(
                 f"patch_size must be a multiple of {halved}, as each of {len(self.stem_channels)} stem_channels "
-                f"halves the image's sides, got {self.patch_size}"
+                f"halves the image's sides, got {shown(self.patch_size)}"
             )
         return self
+
+    @property
+    def image_sides(self) -> tuple[int, int]:
+        """Height and width of the image [pixels]."""
+        return height_and_width(self.image_size)
+
+    @property
+    def patch_sides(self) -> tuple[int, int]:
+        """Height and width of a patch [pixels]."""
+        return height_and_width(self.patch_size)
 
 
 class TrainingRecord(Frozen):
@@ -110,6 +122,11 @@ class Origin(Frozen):
     """Name of the file."""
     sha256: str
     """SHA-256 of the file."""
+
+
+def shown(sides: int | tuple[int, int]) -> int | list[int]:
+    """Return a size as it is written in a card."""
+    return list(sides) if isinstance(sides, tuple) else sides
 
 
 def numbered_classes(count: int) -> tuple[str, ...]:
@@ -197,14 +214,15 @@ class ModelCard(Document):
         return self
 
     def _check_preprocessing(self, preprocessing: Preprocessing) -> None:
-        channels, size = self.architecture.in_channels, self.architecture.image_size
+        channels, sides = self.architecture.in_channels, self.architecture.image_sides
         for key in ("mean", "std"):
             if (got := len(getattr(preprocessing, key))) != channels:
                 raise ValueError(f"preprocessing: {key} must have an entry for each of {channels} channels, got {got}")
-        if preprocessing.resize is not None and preprocessing.resize < size:
+        resize = preprocessing.resize
+        if resize is not None and any(a < b for a, b in zip(height_and_width(resize), sides, strict=True)):
             raise ValueError(
-                f"preprocessing: resize must be >= image_size {size}, of which it is cropped, "
-                f"got {preprocessing.resize}"
+                f"preprocessing: resize must be >= image_size {shown(self.architecture.image_size)}, of which it is "
+                f"cropped, got {shown(resize)}"
             )
 
     def with_paths_in(self, folder: Path) -> "ModelCard":

@@ -1,6 +1,6 @@
 """Sources of a model's images, and the preprocessing of their pixels.
 
-Paths are relative to the card. Images have 8 bits a channel.
+Paths are relative to the card. Images have 8 bits a channel, spectrograms of sounds are float32.
 """
 
 from pathlib import Path
@@ -10,9 +10,18 @@ from pydantic import Field, model_validator
 
 from planner.schema.base import Frozen
 
+MAX_SIDE = 16_384
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+# Of a square, or height and width.
+Sides = Side | tuple[Side, Side]
 FilePath = Annotated[str, Field(min_length=1)]
 StoredPart = Literal["train", "validation", "test"]
 _Source = TypeVar("_Source", bound="_Files")
+
+
+def height_and_width(sides: int | tuple[int, int]) -> tuple[int, int]:
+    """Return height and width of a size that is one side of a square, or both."""
+    return sides if isinstance(sides, tuple) else (sides, sides)
 
 
 class SklearnDigits(Frozen):
@@ -174,14 +183,77 @@ class ImageFolders(_Files):
     """Folder of the test part."""
 
 
-Data = Annotated[SklearnDigits | IdxFiles | NpzFiles | ImageFolders, Field(discriminator="source")]
+class Spectrogram(Frozen):
+    """Log-mel spectrogram of a sound: the model's image, mel bands along its height and time along its width."""
+
+    sample_rate: int = Field(ge=1000, le=384_000)
+    """Samples in a second of the stored sounds."""
+    window_ms: float = Field(25.0, ge=2, le=1000)
+    """Length of the window of a frame [ms]."""
+    hop_ms: float = Field(10.0, ge=1, le=1000)
+    """Time from one frame to the next [ms]; all of the image's width together should hold a whole clip."""
+
+
+class AudioFolders(_Files):
+    """Source: a folder for each part, and in it a folder of .wav files for each class; see `folder` for their names."""
+
+    train_paths = ("train",)
+    validation_paths = ("validation",)
+    test_paths = ("test",)
+
+    source: Literal["audio-folder"]
+    """Kind of source."""
+    train: FilePath
+    """Folder of the training part."""
+    validation: FilePath | None = None
+    """Folder of a validation part, which calibrates predictions; half of the test part unless given."""
+    test: FilePath | None = None
+    """Folder of the test part."""
+    spectrogram: Spectrogram
+    """Spectrograms that are made of the sounds."""
+
+
+class AudioArrays(_Files):
+    """Source: NumPy archives, samples N x T of int16 or float32 (from -1 to 1), labels N of integers.
+
+    Shorter clips end in zeros.
+    """
+
+    train_paths = ("train",)
+    validation_paths = ("validation",)
+    test_paths = ("test",)
+
+    source: Literal["audio-npz"]
+    """Kind of source."""
+    train: FilePath
+    """File of the training part."""
+    validation: FilePath | None = None
+    """File of a validation part, which calibrates predictions; half of the test part unless given."""
+    test: FilePath | None = None
+    """File of the test part."""
+    samples_key: str = "samples"
+    """Name of the array of samples."""
+    labels_key: str = "labels"
+    """Name of the array of labels."""
+    spectrogram: Spectrogram
+    """Spectrograms that are made of the sounds."""
+
+
+Data = Annotated[
+    SklearnDigits | IdxFiles | NpzFiles | ImageFolders | AudioFolders | AudioArrays, Field(discriminator="source")
+]
+
+
+def is_audio(data: Data | None) -> bool:
+    """Return whether a source's images are spectrograms, which are float32 and not bytes."""
+    return isinstance(data, AudioFolders | AudioArrays)
 
 
 class Preprocessing(Frozen):
-    """Preprocessing of pixels: (pixel * scale - mean) / std, the last two per input channel.
+    """Preprocessing of pixels, or of a spectrogram's values: (pixel * scale - mean) / std, the last two per channel.
 
-    With `resize`, the shorter side is first scaled to this length [pixels] and the middle is cropped; without it, the
-    images must have the model's size already.
+    With `resize`, images are first scaled and then the middle is cropped; without it, they must have the model's size
+    already.
     """
 
     scale: float = Field(1 / 255, gt=0)
@@ -190,5 +262,14 @@ class Preprocessing(Frozen):
     """Mean of each input channel, after scaling."""
     std: tuple[Annotated[float, Field(gt=0)], ...]
     """Standard deviation of each input channel, after scaling."""
-    resize: int | None = Field(None, ge=1)
-    """Length to which the shorter side is scaled [pixels]; at least the image size of the model."""
+    resize: Sides | None = None
+    """Length of the shorter side [pixels], or height and width to stretch to; at least the image size of the model."""
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of an image of this size after scaling, before the middle is cropped."""
+        if self.resize is None:
+            return height, width
+        if isinstance(self.resize, tuple):
+            return self.resize
+        shorter = min(height, width)
+        return max(self.resize, self.resize * height // shorter), max(self.resize, self.resize * width // shorter)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from planner.network.vit import Attention, Block, Mlp, Shape, VisionTransformer
+from planner.schema.data import height_and_width
 
 # A state dict: tensors by name.
 State = dict[str, Tensor]
@@ -43,7 +44,7 @@ def random_model(shape: Shape, seed: int = 0) -> VisionTransformer:
 
 def random_images(shape: Shape, count: int, seed: int = 1) -> Tensor:
     """Return images (B, channels, H, W) of normal noise."""
-    size = (count, shape.in_channels, shape.image_size, shape.image_size)
+    size = (count, shape.in_channels, *shape.image_sides)
     return torch.randn(size, generator=torch.Generator().manual_seed(seed))
 
 
@@ -114,7 +115,7 @@ def plain_pooled(
         y: Tensor = (standard * w[f"{name}.weight"] + w[f"{name}.bias"]) * kept
         return y
 
-    x = _patches(images.double(), shape.patch_size) @ w["patch_embed.proj.weight"].flatten(1).T
+    x: Tensor = _patches(images.double(), *height_and_width(shape.patch_size)) @ w["patch_embed.proj.weight"].flatten(1).T
     x = x + w["patch_embed.proj.bias"]  # (B, N - 1, E)
     prefix = [w[name].repeat(len(x), 1, 1) for name in ("cls_token", "dist_token", "reg_token") if name in w]
     x = (torch.cat([*prefix, x], dim=1) + w["pos_embed"]) * kept  # (B, N, E)
@@ -150,10 +151,10 @@ def plain_logits(
     return torch.stack(logits).mean(0)
 
 
-def _patches(images: Tensor, size: int) -> Tensor:
-    """Cut images into rows of patches, (B, N - 1, channels x size x size)."""
-    across = range(0, images.shape[-1], size)
-    return torch.stack([images[:, :, i : i + size, j : j + size].flatten(1) for i in across for j in across], dim=1)
+def _patches(images: Tensor, height: int, width: int) -> Tensor:
+    """Cut images into rows of patches, (B, N - 1, channels x height x width)."""
+    down, across = range(0, images.shape[-2], height), range(0, images.shape[-1], width)
+    return torch.stack([images[:, :, i : i + height, j : j + width].flatten(1) for i in down for j in across], dim=1)
 
 
 def _attention(qkv: Tensor, mask: Tensor) -> Tensor:

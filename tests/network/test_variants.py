@@ -25,6 +25,7 @@ VARIANTS = {
     "norm behind the mean": replace(PLAIN, pooling="mean", norm_after_pooling=True, num_registers=2),
     "no class token": replace(PLAIN, pooling="mean", norm_after_pooling=True, class_token=False),
     "distilled with registers": replace(PLAIN, distilled=True, num_registers=1),
+    "rectangles": replace(PLAIN, image_size=(6, 8), patch_size=(3, 2)),
     "norm before blocks": replace(PLAIN, norm_before_blocks=True),
     "GELU by tanh": replace(PLAIN, activation="gelu_tanh"),
     "quick GELU": replace(PLAIN, activation="quick_gelu"),

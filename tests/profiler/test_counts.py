@@ -36,7 +36,7 @@ def torch_macs(shape: Shape) -> tuple[int, int]:
     """
     with torch.device("meta"):
         model = VisionTransformer(shape).eval()
-        image = torch.zeros(1, shape.in_channels, shape.image_size, shape.image_size)
+        image = torch.zeros(1, shape.in_channels, *shape.image_sides)
     norm_elements = []
     for module in model.modules():
         if isinstance(module, nn.LayerNorm):

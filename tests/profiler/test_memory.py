@@ -60,7 +60,7 @@ def max_live_bytes(path: Path, image_bytes: int) -> int:
 
 def image_bytes(shape: Shape) -> int:
     """Return the bytes of one image."""
-    return 4 * shape.in_channels * shape.image_size**2
+    return 4 * shape.in_channels * math.prod(shape.image_sides)
 
 
 def pruned(whole: Shape, count: int, seed: int) -> list[Shape]:

@@ -50,10 +50,12 @@ def move_images(images: Tensor, moves: Tensor) -> Tensor:
     """Return images (B, ch, H, W), each moved by its row of (B, 4); border pixels are repeated beyond the border."""
     angle, dx, dy, mirrored = moves.unbind(1)
     sign = 1 - 2 * mirrored
-    dx, dy = (shift * 2 / images.shape[-1] for shift in (dx, dy))
+    height, width = images.shape[-2:]
+    dx, dy = dx * 2 / width, dy * 2 / height
+    # Coordinates run from -1 to 1 along either side, whatever its length.
     rows = (
-        torch.stack([sign * angle.cos(), sign * -angle.sin(), sign * dx], 1),
-        torch.stack([angle.sin(), angle.cos(), dy], 1),
+        torch.stack([sign * angle.cos(), sign * -angle.sin() * (height / width), sign * dx], 1),
+        torch.stack([angle.sin() * (width / height), angle.cos(), dy], 1),
     )
     grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)

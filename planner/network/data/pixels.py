@@ -15,19 +15,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from planner.errors import InputError
+from planner.image_files import decode_image
 from planner.schema import Architecture, Preprocessing
 
 # ITU-R 601, as Pillow has it.
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def not_installed(what: str, package: str) -> InputError:
-    """Return the error that a package of the data extra is missing."""
-    return InputError(f"{what} needs {package}, which is not installed: pip install 'vit-planner[data]'.")
-
-
 class Pixels(Protocol):
-    """Stored images of 8 bits a channel."""
+    """Stored images of 8 bits a channel, or spectrograms of floats."""
 
     def __len__(self) -> int: ...
 
@@ -66,50 +62,40 @@ class FilePixels:
             InputError: If a file is no image, or a damaged one.
         """
         for i in indices:
-            pixels = _decode(self.files[i])
+            pixels = decode_image(self.files[i], self.files[i], "data source 'folder'")
             yield self.files[i], torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
 
-def _decode(path: Path) -> NDArray[np.uint8]:
-    """Return an image file's pixels (H, W, 1 or 3)."""
-    try:
-        from PIL import Image
-    except ModuleNotFoundError:
-        raise not_installed("data source 'folder'", "Pillow") from None
-    try:
-        with Image.open(path) as image:
-            if image.mode[0] in "IF":
-                raise InputError(f"{path}: must have 8 bits a channel, got Pillow's mode {image.mode!r}.")
-            pixels = np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-    # A damaged PNG is a SyntaxError to Pillow; an image of absurd size is an error of its own.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).replace(f" {str(path)!r}", "").rstrip(".")
-        raise InputError(f"{path}: must be an image that Pillow can read ({reason}).") from None
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
-
-
-def preprocess(where: Path | str, pixels: Tensor, architecture: Architecture, preprocessing: Preprocessing) -> Tensor:
-    """Return the network's input for stored pixels.
+def fit_to_network(
+    where: Path | str, pixels: Tensor, architecture: Architecture, preprocessing: Preprocessing
+) -> Tensor:
+    """Return stored pixels in the channels and the size of the network's images, as floats on the same scale.
 
     Args:
         where: Source of the pixels, for error messages.
         pixels: uint8, (B, ch, H, W).
         architecture: Number of channels and size of the network's images.
-        preprocessing: Resize, scale, mean and standard deviation.
+        preprocessing: Resize; images that are not resized are returned as they are.
 
     Raises:
         InputError: If the size or the number of channels does not fit.
     """
-    images, size = _with_channels(where, pixels.float(), architecture.in_channels), architecture.image_size
+    images, sides = _with_channels(where, pixels.float(), architecture.in_channels), architecture.image_sides
     if preprocessing.resize is not None:
-        images = _crop(_resize(images, preprocessing.resize), size)
+        resized = preprocessing.resized(*images.shape[-2:])
+        images = _crop(F.interpolate(images, resized, mode="bilinear", antialias=True), sides)
     height, width = images.shape[-2:]
-    if (height, width) != (size, size):
+    if (height, width) != sides:
         raise InputError(
-            f"{where}: images must be {size} x {size} pixels, got {height} x {width}; "
+            f"{where}: images must be {sides[0]} x {sides[1]} pixels, got {height} x {width}; "
             "let the card's preprocessing resize them."
         )
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    return images
+
+
+def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return the network's input for pixels (..., ch, H, W) of its size: (pixel * scale - mean) / std."""
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     return (images * preprocessing.scale - mean) / std
 
 
@@ -125,12 +111,6 @@ def _with_channels(where: Path | str, images: Tensor, count: int) -> Tensor:
     raise InputError(f"{where}: images must have {count} channels, or be grey or RGB for the other, got {got}.")
 
 
-def _resize(images: Tensor, shorter: int) -> Tensor:
-    height, width = images.shape[-2:]
-    sides = [max(shorter, shorter * side // min(height, width)) for side in (height, width)]
-    return F.interpolate(images, sides, mode="bilinear", antialias=True)
-
-
-def _crop(images: Tensor, size: int) -> Tensor:
-    top, left = ((side - size) // 2 for side in images.shape[-2:])
-    return images[..., top : top + size, left : left + size]
+def _crop(images: Tensor, sides: tuple[int, int]) -> Tensor:
+    top, left = ((side - kept) // 2 for side, kept in zip(images.shape[-2:], sides, strict=True))
+    return images[..., top : top + sides[0], left : left + sides[1]]

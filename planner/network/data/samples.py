@@ -12,7 +12,8 @@ from torch import Tensor
 
 from planner.arrays import Ints
 from planner.errors import InputError
-from planner.network.data.pixels import Pixels, not_installed, preprocess
+from planner.image_files import not_installed
+from planner.network.data.pixels import Pixels, fit_to_network, normalise
 from planner.schema import Architecture, Preprocessing
 
 
@@ -43,13 +44,17 @@ class LazyImages:
     def shape(self) -> tuple[int, int, int, int]:
         """Shape of all images as a tensor, (B, ch, H, W)."""
         a = self.architecture
-        return len(self), a.in_channels, a.image_size, a.image_size
+        return len(self), a.in_channels, *a.image_sides
 
     def __getitem__(self, index: Any) -> Tensor:
         """Return the images at any index that a tensor takes in its first dimension."""
+        return normalise(self.pixel_values(index), self.preprocessing)
+
+    def pixel_values(self, index: Any) -> Tensor:
+        """Return the pixels of images in the network's size, as floats on their stored scale: not yet normalised."""
         stored = self.indices[index]
         batches = self.pixels.read(stored.flatten().tolist())
-        images = [preprocess(where, pixels, self.architecture, self.preprocessing) for where, pixels in batches]
+        images = [fit_to_network(where, pixels, self.architecture, self.preprocessing) for where, pixels in batches]
         return torch.cat(images).view(*stored.shape, *self.shape[1:])
 
     def take(self, indices: Tensor) -> "LazyImages":

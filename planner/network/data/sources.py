@@ -7,22 +7,33 @@ import gzip
 import math
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.arrays import Ints
 from planner.errors import InputError
-from planner.network.data.pixels import ArrayPixels, FilePixels, Pixels, not_installed
-from planner.schema import IdxFiles, ImageFolders, ModelCard, NpzFiles, SklearnDigits, StoredPart, did_you_mean
+from planner.image_files import IMAGE_SUFFIXES, not_installed
+from planner.network.data.pixels import ArrayPixels, FilePixels, Pixels
+from planner.network.data.spectrograms import ClipArray, ClipFiles, FramePlan
+from planner.schema import (
+    AudioArrays,
+    AudioFolders,
+    IdxFiles,
+    ImageFolders,
+    ModelCard,
+    NpzFiles,
+    SklearnDigits,
+    StoredPart,
+    did_you_mean,
+)
 
 _GZIP = b"\x1f\x8b"
 _IDX_BYTES = 0x08
-_IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,14 @@ def read(card: ModelCard, part: StoredPart) -> StoredImages:
             return _npz(path, source, len(card.classes))
         case ImageFolders():
             (root,) = source.paths_of(part)
-            return _folders(root, Path(source.train), card)
+            return _folders(root, Path(source.train), card, IMAGE_SUFFIXES, FilePixels)
+        case AudioFolders():
+            (root,) = source.paths_of(part)
+            plan = FramePlan.of(source.spectrogram, card.architecture.image_sides)
+            return _folders(root, Path(source.train), card, {".wav"}, lambda files: ClipFiles(files, plan))
+        case AudioArrays():
+            (path,) = source.paths_of(part)
+            return _clips(path, source, card)
     raise InputError(
         f"model {card.model!r} has no data: its card must say where images are from, under `data` and `preprocessing`."
     )
@@ -115,61 +133,90 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _npz(path: Path, source: NpzFiles, num_classes: int) -> StoredImages:
+    images, labels = _read_npz(path, source.images_key, source.labels_key)
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise InputError(
+            f"{path}: {source.images_key!r} must be uint8, N x H x W or N x H x W x channels, "
+            f"got {images.dtype} of shape {images.shape}."
+        )
+    return _pair(path, images if images.ndim == 4 else images[..., None], path, labels, num_classes)
+
+
+def _clips(path: Path, source: AudioArrays, card: ModelCard) -> StoredImages:
+    samples, labels = _read_npz(path, source.samples_key, source.labels_key)
+    if samples.dtype not in (np.int16, np.float32) or samples.ndim != 2 or not samples.shape[1]:
+        raise InputError(
+            f"{path}: {source.samples_key!r} must be int16 or float32, N x T, got {samples.dtype} of shape "
+            f"{samples.shape}."
+        )
+    if not np.isfinite(samples).all():
+        raise InputError(f"{path}: {source.samples_key!r} must be finite numbers, got NaN or infinity.")
+    plan = FramePlan.of(source.spectrogram, card.architecture.image_sides)
+    where, checked = _checked_labels(path, len(samples), path, labels, len(card.classes))
+    return StoredImages(where, ClipArray(path, samples, plan), checked)
+
+
+def _read_npz(path: Path, first_key: str, labels_key: str) -> tuple[NDArray[Any], NDArray[np.integer]]:
+    """Return an array and the labels beside it."""
     arrays = []
     try:
         # Opened here: numpy leaves a damaged archive open.
         with _open(path) as file, np.load(file, allow_pickle=False) as archive:
-            for key in (source.images_key, source.labels_key):
+            for key in (first_key, labels_key):
                 if key not in archive:
                     raise InputError(f"{path}: must hold {key!r}, got {', '.join(archive) or 'nothing'}.")
                 arrays.append(np.asarray(archive[key]))
     # np.load of a lone array returns no context manager; an array of objects is a ValueError.
     except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: must be an .npz file of plain arrays ({error}).") from None
-    images, labels = arrays
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
-        raise InputError(
-            f"{path}: {source.images_key!r} must be uint8, N x H x W or N x H x W x channels, "
-            f"got {images.dtype} of shape {images.shape}."
-        )
+    values, labels = arrays
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(
-            f"{path}: {source.labels_key!r} must be N integers, got {labels.dtype} of shape {labels.shape}."
-        )
-    return _pair(path, images if images.ndim == 4 else images[..., None], path, labels, num_classes)
+        raise InputError(f"{path}: {labels_key!r} must be N integers, got {labels.dtype} of shape {labels.shape}.")
+    return values, labels
 
 
 def _pair(
     images_path: Path, images: NDArray[np.uint8], labels_path: Path, labels: NDArray[np.integer], num_classes: int
 ) -> StoredImages:
-    """Return images (N, H, W, ch) with their labels (N,), which must be as many, and indices of classes."""
-    if len(images) != len(labels):
+    """Return images (N, H, W, ch) with their labels (N,)."""
+    where, checked = _checked_labels(images_path, len(images), labels_path, labels, num_classes)
+    return StoredImages(where, ArrayPixels(images_path, images), checked)
+
+
+def _checked_labels(
+    images_path: Path, num_images: int, labels_path: Path, labels: NDArray[np.integer], num_classes: int
+) -> tuple[str, Ints]:
+    """Return the source of labels and the labels (N,), which must be as many as images, and indices of classes."""
+    if num_images != len(labels):
         raise InputError(
             f"{labels_path}: must have a label for each image of {images_path.name}, "
-            f"got {len(labels)} labels for {len(images)} images."
+            f"got {len(labels)} labels for {num_images} images."
         )
     outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if outside.size:
         raise InputError(
             f"{labels_path}: labels must be from 0 to {num_classes - 1}, got {labels[outside[0]]} at {outside[0]}."
         )
-    return StoredImages(str(labels_path), ArrayPixels(images_path, images), labels.astype(np.int64))
+    return str(labels_path), labels.astype(np.int64)
 
 
 # --- folders ---
 
 
-def _folders(root: Path, train: Path, card: ModelCard) -> StoredImages:
+def _folders(
+    root: Path, train: Path, card: ModelCard, suffixes: Collection[str], pixels_of: Callable[[tuple[Path, ...]], Pixels]
+) -> StoredImages:
+    """Return the files of these suffixes in a part's folders of classes."""
     names = _folder_names(train, _subfolders(train), card)
     files: list[Path] = []
     labels: list[int] = []
     for folder in _subfolders(root):
         if folder not in names:
             raise InputError(f"{root / folder}: must have a class's name{did_you_mean(folder, names) or '.'}")
-        inside = sorted(path for path in (root / folder).iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES)
+        inside = sorted(path for path in (root / folder).iterdir() if path.suffix.lower() in suffixes)
         files += inside
         labels += [names.index(folder)] * len(inside)
-    return StoredImages(str(root), FilePixels(tuple(files)), np.array(labels, dtype=np.int64))
+    return StoredImages(str(root), pixels_of(tuple(files)), np.array(labels, dtype=np.int64))
 
 
 def _subfolders(root: Path) -> list[str]:

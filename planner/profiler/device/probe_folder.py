@@ -89,7 +89,7 @@ def write_networks(
         head_dim=whole.head_dim,
         hidden_dim=whole.hidden_dim[0],
         widths=embed_widths(whole),
-        input_shape=(whole.in_channels, whole.image_size, whole.image_size),
+        input_shape=(whole.in_channels, *whole.image_sides),
         networks=tuple(networks),
     )
     # Last: a manifest marks the folder as complete.
