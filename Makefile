@@ -4,14 +4,15 @@ BIN := $(VENV)/bin
 DEMO := build/demo
 CHECKED := planner tests benchmarks notebooks docs
 
-.PHONY: demo test test-slow docs profile model bench bench-accuracy bench-importance bench-latency bench-memory bench-solve bench-solve-plots bench-truth notebooks clean
+.PHONY: demo test test-slow docs profile model bench bench-accuracy bench-importance bench-latency bench-memory bench-runtime bench-solve bench-solve-plots bench-truth notebooks clean
 
-# The main job: a fleet and a trained ViT in; a plan, sub-models and their accuracy out.
+# The main job: a fleet and a trained ViT in; a plan, sub-models, their accuracy, and a rehearsal of the fleet out.
 demo: $(VENV)/.ready
 	rm -rf $(DEMO)
 	$(BIN)/planner solve --devices examples/devices.json --out $(DEMO)/plan.json
 	$(BIN)/planner execute $(DEMO)/plan.json --out $(DEMO)/bundle
 	$(BIN)/planner evaluate $(DEMO)/bundle --devices examples/devices.json
+	$(BIN)/planner rehearse $(DEMO)/bundle --devices examples/devices.json --out $(DEMO)/rehearsal.json
 
 test: $(VENV)/.ready-dev
 	$(BIN)/ruff check $(CHECKED)
@@ -45,6 +46,11 @@ bench-accuracy: $(VENV)/.ready-dev
 # Peak memory of sub-models in ONNX Runtime, predicted beside measured: docs/memory.md (some ten minutes).
 bench-memory: $(VENV)/.ready-dev
 	$(BIN)/python -m benchmarks.memory
+
+# What the runtime adds to a plan's times, and what it survives: docs/runtime-speed.md (some fifteen minutes on a
+# machine that does nothing else). `make bench-runtime SOAK=60` answers images for an hour.
+bench-runtime: $(VENV)/.ready-dev
+	$(BIN)/python -m benchmarks.runtime $(if $(SOAK),--soak-minutes $(SOAK))
 
 # The solver beside direct models and baselines, up to 1000 classes on 1000 devices: docs/solve.md (an
 # hour; goes on where it was stopped). `make bench-solve SIZES=S,M` takes some of the sizes.
@@ -84,7 +90,7 @@ clean:
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data,deploy]'
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
@@ -92,5 +98,5 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	touch $@
 
 $(VENV)/.ready-report: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data,report]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data,deploy,report]'
 	touch $@

@@ -86,20 +86,19 @@ def _timings(plan: Plan, profile: Profile, sub_models: list[VisionTransformer]) 
     here = Device(name="here", kind=local_latency.KIND, memory_budget=2**40)
     fleet = Fleet.model_validate({"aggregator": "here", "devices": [here.model_dump()]})
     (device,) = cost.device_costs(profile, fleet)
+    table = profile.latency[local_latency.KIND][0]
+    engine: local_latency.TimingEngine = "torch" if " torch " in table.source else "onnxruntime"
+    times = local_latency.shortest_times_us(sub_models, engine)
     lines = [
-        f"Sub-models of our plan on this machine; the table was fitted with a held-out error of "
-        f"{profile.latency[local_latency.KIND][0].mape:.1%}.",
+        f"Sub-models of our plan on this machine; the table was fitted with a held-out error of {table.mape:.1%}.",
         "",
         "| device | predicted [us] | measured [us] | ratio |",
         "|---|---|---|---|",
     ]
-    for a, sub_model in zip(plan.assignments, sub_models, strict=True):
+    for a, measured in zip(plan.assignments, times, strict=True):
         at = device.at(a.embed_dim)
         assert at is not None
         predicted = at.time.compute_us(*cost.kept_counts(profile, a.kept_heads, a.kept_channel_groups))
-        shape = sub_model.shape
-        image = torch.zeros(1, shape.in_channels, shape.image_size, shape.image_size)
-        measured = local_latency.shortest_time_us(sub_model, image)
         lines.append(f"| {a.device} | {predicted} | {measured:.0f} | {predicted / measured:.2f} |")
     return lines
 

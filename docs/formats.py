@@ -75,6 +75,27 @@ _MANIFEST = {
         }
     ],
 }
+_INPUT = {
+    "shape": [3, 224, 224],
+    "dtype": "uint8",
+    "preprocessing": {"scale": 0.00392156862745098, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "resize": 256},
+}
+_TIMES = {"p10": 57_010.0, "p50": 57_080.0, "p99": 57_900.0}
+_STEP = {"predicted_us": 57_000, "measured_us": _TIMES, "held_us": 57_000}
+_REHEARSED = {
+    "device": "pi-1",
+    "num_replies": 1000,
+    "send": _STEP,
+    "compute": _STEP,
+    "returned": _STEP,
+    "latency": _STEP,
+    "network_us": _TIMES,
+    "planned_memory_bytes": 98_000_000,
+    "planned_runtime_bytes": 83_886_080,
+    "peak_bytes": 71_000_000,
+    "interpreter_bytes": 55_000_000,
+}
+_PLANNED = {"send_us": 12944, "compute_us": 57000, "return_us": 1123, "memory_bytes": 98_000_000}
 SMALL: dict[str, Schema] = {
     "goal": {
         "max_accuracy_drop": 0.05,
@@ -91,6 +112,27 @@ SMALL: dict[str, Schema] = {
             {"name": "slow air", "scale": {"bandwidth": 0.5}, "goal": {"max_accuracy_drop": 0.05}},
         ]
     },
+    "rehearsal": {
+        "fleet": "warehouse",
+        "bundle_sha256": _HASH,
+        "plan_sha256": _HASH,
+        "machine": "x86_64, Python 3.11.7, ONNX Runtime 1.31.1",
+        "links": "held",
+        "compute": "planned",
+        "num_images": 1000,
+        "deadline_us": 1_200_000,
+        "devices": [_REHEARSED],
+        "fusion": {"predicted_us": 20, "measured_us": {"p10": 18.0, "p50": 21.0, "p99": 60.0}},
+        "latency": _STEP,
+        "accuracy": 0.9,
+        "bundle_accuracy": 0.9,
+        "exported_accuracy": 0.9,
+        "num_evaluated": 1000,
+        "num_differing": 0,
+        "outages": [
+            {"device": "pi-1", "killed_before": 100, "restarted_before": 150, "num_without": 61, "back_s": 0.4}
+        ],
+    },
     "bundle": {
         "model": "digits-vit",
         "recipe": "default",
@@ -99,6 +141,35 @@ SMALL: dict[str, Schema] = {
         "teacher_sha256": _HASH,
         "devices": {"gateway": "devices/00-gateway.safetensors"},
         "sha256": {"plan.json": _HASH, "devices/00-gateway.safetensors": _HASH},
+    },
+    "deployment": {
+        "bundle": _HASH,
+        "aggregator": "gateway",
+        "classes": ["cat", "dog"],
+        "input": _INPUT,
+        "devices": [
+            {
+                "name": "pi-1",
+                "folder": "00-pi-1",
+                "features": 192,
+                "planned": _PLANNED,
+                "certificate": "00.pem",
+                "manifest_sha256": _HASH,
+            }
+        ],
+        "fusion_hidden": 128,
+        "fusion_us": 41,
+        "latency_us": 71108,
+        "accuracy": {"num_images": 270, "bundle": 0.978, "exported": 0.978},
+        "sha256": {"fusion.npz": _HASH},
+    },
+    "device-folder": {
+        "bundle": _HASH,
+        "device": "pi-1",
+        "input": _INPUT,
+        "features": 192,
+        "planned": _PLANNED,
+        "sha256": {"model.onnx": _HASH, "model.onnx.data": _HASH, "worker.pyz": _HASH, "expected.npz": _HASH},
     },
     "evaluation": {
         "num_images": 270,
@@ -225,7 +296,9 @@ def word(form: Schema, told: dict[str, str]) -> str:
     if form["type"] == "object":
         keys = form.get("propertyNames", {"type": "string"})
         names = word(keys, told) if "enum" in keys else "name"
-        return f"object: {names} → {typed(form['additionalProperties'], told)[0]}"
+        # Keys of a pattern have their values under it.
+        (values,) = form.get("patternProperties", {"": form.get("additionalProperties")}).values()
+        return f"object: {names} → {typed(values, told)[0]}"
     named = form["type"] == "string" and form.get("maxLength") == 200
     return "name" if named else {"boolean": "true or false", "string": "text"}.get(form["type"], form["type"])
 

@@ -31,7 +31,20 @@ FILE_FORMATS = {
     "bundle": FileFormat(
         "Manifest", "bundle/manifest.json", "`planner execute` writes it; `planner evaluate` checks all files by it."
     ),
+    "deployment": FileFormat(
+        "AggregatorManifest",
+        "deploy/aggregator/manifest.json",
+        "`planner export` writes it; `serve` and `deploy` check all files by it.",
+    ),
+    "device-folder": FileFormat(
+        "DeviceManifest",
+        "deploy/NN-NAME/manifest.json",
+        "`planner export` writes it; the worker checks its files by it.",
+    ),
     "evaluation": FileFormat("Evaluation", "evaluation.json", "`planner evaluate --json` prints it."),
+    "rehearsal": FileFormat(
+        "Rehearsal", "rehearsal.json", "`planner rehearse --out` writes it; `planner report --rehearsal` shows it."
+    ),
     "probes": FileFormat(
         "ProbeManifest", "probes/manifest.json", "`planner probe make` writes it; probe.py reads it on the device."
     ),

@@ -122,7 +122,8 @@ def settings(folder: Path) -> Iterator[str]:
     yield ""
     yield (
         "Peak beyond the overhead, and CPU time of one image as a ratio to ONNX Runtime's defaults in the same "
-        "process, taken in turns. Ours is `planner/runtime/session.py`; the other rows change one thing about it."
+        "process, taken in turns. Ours is `planner/runtime/device/session.py`; the other rows change one thing about "
+        "it."
     )
     yield ""
     yield "| model | settings | weights [MiB] | peak [MiB] | time |"

@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from planner.runtime.session import open_session
+from planner.runtime.device.session import open_session
 
 RUNS = 3
 ROUNDS = 15

@@ -4,12 +4,27 @@ import sys
 
 # Each module adds its commands to the application, in the order of the help.
 # isort: off
-from planner.cli import plan, scenarios, compare, page, run, model, profile, probe
+from planner.cli import plan, scenarios, compare, page, run, export, deploy, serve, rehearse, model, profile, probe
 
 # isort: on
 from planner.cli.app import app
 
-__all__ = ["app", "compare", "main", "model", "page", "plan", "probe", "profile", "run", "scenarios"]
+__all__ = [
+    "app",
+    "compare",
+    "deploy",
+    "export",
+    "main",
+    "model",
+    "page",
+    "plan",
+    "probe",
+    "profile",
+    "rehearse",
+    "run",
+    "scenarios",
+    "serve",
+]
 
 
 def main() -> None:

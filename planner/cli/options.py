@@ -41,6 +41,7 @@ Format = Annotated[
 ]
 Devices = Annotated[Path, typer.Option("--devices", "-d", help="The fleet: a devices.json.")]
 ProfileName = Annotated[str, typer.Option("--profile", "-p", help="A shipped profile's name, or a profile.json.")]
+BundleFolder = Annotated[Path, typer.Argument(help="A bundle's folder.", metavar="BUNDLE")]
 PlanFile = Annotated[Path, typer.Argument(help="A plan.json.", metavar="PLAN")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Seed = Annotated[int, typer.Option(help="Seed of all random draws.", min=0)]

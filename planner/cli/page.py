@@ -8,12 +8,13 @@ import typer
 from planner.cli import terminal
 from planner.cli.app import checked_fleet, command, refuse_folder, rows_as_shown
 from planner.cli.options import Devices, PlanFile, ProfileName, Solvers, TimeLimit
+from planner.errors import InputError
 from planner.units import format_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from planner.schema import Fleet, Plan, Profile
+    from planner.schema import Fleet, Plan, Profile, Rehearsal
     from planner.whatif import Today
     from planner.workers import Executor
 
@@ -28,6 +29,9 @@ def report(
     profile: ProfileName = "digits-vit",
     jobs: Solvers = None,
     time_limit: TimeLimit = 30,
+    rehearsal: Annotated[
+        Path | None, typer.Option(help="A rehearsal.json of the plan, to show predicted and measured side by side.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
 ) -> None:
     """Write a plan as a page of plots, to look at and to send.
@@ -36,6 +40,7 @@ def report(
     the plan again. It loads nothing from anywhere. The time limit is that of each loss and each point.
 
     Example: planner report plan.json --devices devices.json --out report.html
+             planner report plan.json --rehearsal rehearsal.json
     """
     # Imported before any work, since it fails without plotly.
     from planner.library import load_profile, read_plan
@@ -47,6 +52,7 @@ def report(
     refuse_folder(out)
     loaded, model_profile = read_plan(plan), load_profile(profile)
     fleet = checked_fleet(loaded, model_profile, devices)
+    rehearsed = None if rehearsal is None else _rehearsal_of(rehearsal, loaded)
     with make_executor(jobs) as workers:
         with terminal.status("reading today's plan"):
             seed = loaded.solver.seed
@@ -54,9 +60,18 @@ def report(
         without = _without(today, loaded, model_profile, fleet, workers)
         fronts = _fronts(today, model_profile, workers)
     with terminal.status("drawing"):
-        text = page(loaded, model_profile, fleet, without=without, fronts=fronts)
+        text = page(loaded, model_profile, fleet, without=without, fronts=fronts, rehearsal=rehearsed)
     write_text(out, text)
     typer.echo(f"{out}: page of {plan}, {format_bytes(len(text.encode()))}; open it in a browser.")
+
+
+def _rehearsal_of(path: Path, plan: "Plan") -> "Rehearsal":
+    from planner.schema import Rehearsal, read_document, sha256_of
+
+    read = read_document(path, Rehearsal)
+    if read.plan_sha256 != sha256_of(plan):
+        raise InputError(f"{path}: must be a rehearsal of this plan, got one of another.")
+    return read
 
 
 def _without(today: "Today", plan: "Plan", profile: "Profile", fleet: "Fleet", workers: "Executor") -> "pd.DataFrame":

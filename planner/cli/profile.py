@@ -70,6 +70,7 @@ def profile(
         return
     from planner.profiler.build import build_profile
     from planner.profiler.options import ProfileOptions, Stage
+    from planner.report.latency_text import latency_warnings
     from planner.report.profile_text import prediction_lines
     from planner.schema import to_json, write_document
     from planner.workers import make_executor
@@ -100,6 +101,8 @@ def profile(
         typer.echo(f"{out}: profile of {built.model}.")
     for line in prediction_lines(built):
         typer.echo(line, err=True)
+    for doubt in latency_warnings(built):
+        typer.echo(f"Warning: {doubt}", err=True)
     shutil.rmtree(work, ignore_errors=True)
 
 

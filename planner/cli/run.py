@@ -8,6 +8,7 @@ import typer
 from planner.cli import terminal
 from planner.cli.app import checked_fleet, command, print_plan
 from planner.cli.options import (
+    BundleFolder,
     Epochs,
     Jobs,
     Json,
@@ -101,7 +102,7 @@ def execute(
 
 @command
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.", metavar="BUNDLE")],
+    bundle: BundleFolder,
     devices: Annotated[
         Path | None, typer.Option("--devices", "-d", help="The fleet, to show the plan on it as well.")
     ] = None,

@@ -1,7 +1,8 @@
 """Export of a sub-model to ONNX: float32, and int8 quantised from it.
 
-The graph takes `images` (B, channels, H, W) and returns `features` (B, E); B is free. Only operators of the
-ONNX standard are in it, and attention is written out in as few of them as it takes.
+The graph takes `images` (B, channels, H, W) and returns `features` (B, E). Either images are normalised and B is free,
+or they are pixels as they are stored, which the graph normalises itself, and B is one: devices run the latter. Only
+operators of the ONNX standard are in it, and attention is written out in as few of them as it takes.
 
 Weights lie beside the graph, in `NAME.onnx.data`: ONNX Runtime maps that file and lets go of each tensor once it has
 packed it for its kernels. With weights inside the graph it would hold a second copy at its peak.
@@ -21,18 +22,30 @@ from torch import Tensor, nn
 
 from planner.errors import InputError
 from planner.network.vit import VisionTransformer
+from planner.schema import ImageInput, InputDtype
 from planner.schema.base import write_bytes
 
 INPUT, OUTPUT = "images", "features"
 
-_OPSET = 20
+OPSET, MAX_IR_VERSION = 20, 10
+
+_TORCH_DTYPES: dict[InputDtype, torch.dtype] = {
+    "uint8": torch.uint8,
+    "float16": torch.float16,
+    "float32": torch.float32,
+}
 # Smaller tensors stay in the graph: a mapped one takes a page of memory, if not two.
 _MIN_EXTERNAL_BYTES = 4096
 _PAGE_BYTES = 4096
 
 
-def export_onnx(model: VisionTransformer, path: Path) -> None:
+def export_onnx(model: VisionTransformer, path: Path, image: ImageInput | None = None) -> None:
     """Write a float32 ONNX graph that returns a network's features, and its weights to `data_path(path)`.
+
+    Args:
+        model: Network to export.
+        path: File of the graph.
+        image: Pixels that the graph takes, one image at a time; normalised images in batches of any size if None.
 
     Raises:
         InputError: If onnx and onnxscript are not installed, or a file cannot be written.
@@ -40,17 +53,23 @@ def export_onnx(model: VisionTransformer, path: Path) -> None:
     for name in ("onnx", "onnxscript"):
         _require(name)
     s = model.shape
-    # The exporter would take a batch of one for a constant.
-    images = torch.zeros(2, s.in_channels, s.image_size, s.image_size)
+    features: nn.Module
+    if image is None:
+        # The exporter would take a batch of one for a constant.
+        images = torch.zeros(2, s.in_channels, *s.image_sides)
+        features, sizes = _Features(model), ({0: torch.export.Dim("batch")},)
+    else:
+        images = torch.zeros(1, *image.shape, dtype=_TORCH_DTYPES[image.dtype])
+        features, sizes = _FeaturesOfPixels(model, image), None
     with _quiet():
         program = torch.onnx.export(
-            _Features(model).eval(),
+            features.eval(),
             (images,),
             input_names=[INPUT],
             output_names=[OUTPUT],
-            opset_version=_OPSET,
+            opset_version=OPSET,
             dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=sizes,
             custom_translation_table={torch.ops.aten.scaled_dot_product_attention.default: _attention},
             external_data=False,
             verbose=False,
@@ -76,7 +95,15 @@ def quantise_int8(source: Path, target: Path) -> None:
         # Without it, shapes stay unknown and constants unfolded.
         quant_pre_process(source, prepared)
         # The patch embedding stays as it is: older runtimes know no integer convolution, and it is no faster.
-        quantize_dynamic(prepared, quantised, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
+        # With a scale for each column: those of a sub-model refitted by least squares differ much, and with one for all
+        # of a matrix, features were two to three times as far off.
+        quantize_dynamic(
+            prepared,
+            quantised,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["MatMul", "Gemm"],
+        )
         proto = onnx.load(quantised)
     _write(proto, target)
 
@@ -98,6 +125,24 @@ class _Features(nn.Module):
         return self.model.features(images)
 
 
+class _FeaturesOfPixels(_Features):
+    """Network whose forward pass begins at pixels as they are stored, (B, ch, H, W) of any type."""
+
+    factor: Tensor  # (1, ch, 1, 1)
+    offset: Tensor  # (1, ch, 1, 1)
+
+    def __init__(self, model: VisionTransformer, image: ImageInput) -> None:
+        super().__init__(model)
+        p = image.preprocessing
+        mean, std = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (p.mean, p.std))
+        # (pixel * scale - mean) / std, with one operator less for a device to run.
+        self.register_buffer("factor", (p.scale / std).float())
+        self.register_buffer("offset", (mean / std).float())
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images.float() * self.factor - self.offset)
+
+
 def _attention(
     query: Any, key: Any, value: Any, mask: Any = None, dropout: float = 0.0, is_causal: bool = False, **_: Any
 ) -> Any:
@@ -112,6 +157,8 @@ def _attention(
 def _write(proto: Any, path: Path) -> None:
     """Write a graph and beside it its large tensors."""
     _strip(proto)
+    # Older runtimes read no newer one.
+    proto.ir_version = min(proto.ir_version, MAX_IR_VERSION)
     data = bytearray()
     for tensor in proto.graph.initializer:
         content = tensor.raw_data
@@ -134,8 +181,16 @@ def _write(proto: Any, path: Path) -> None:
 
 
 def _strip(proto: Any) -> None:
-    """Remove the origin of each node and the shapes that ONNX Runtime infers itself: most bytes of a small graph."""
+    """Remove what no runtime needs.
+
+    The origin of each node and the shapes that ONNX Runtime infers itself are most bytes of a small graph; versions of
+    operator sets that no node uses are refused by older runtimes.
+    """
     graph = proto.graph
+    used = {node.domain for node in graph.node}
+    kept = [operators for operators in proto.opset_import if operators.domain in used]
+    del proto.opset_import[:]
+    proto.opset_import.extend(kept)
     del graph.value_info[:]
     for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         part.doc_string = ""

@@ -7,6 +7,7 @@ profile can be continued. A card without weights still has costs: the importance
 to its cost.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from planner.profiler.fused_accuracy import AccuracyMeasurement
 from planner.profiler.importance_sums import UnitImportance
 from planner.profiler.options import OnStage, ProfileOptions, Stage
 from planner.profiler.recovered_loss import RecoveredLoss
-from planner.schema import ModelCard, Profile
+from planner.schema import ModelCard, Profile, is_audio
 from planner.workers import Executor, InlineExecutor
 
 OnBudget = Callable[[ProfileBudget], None]
@@ -182,14 +183,7 @@ def _profile_fields(
     for i, e in enumerate(widths):
         on_stage(Stage("count MACs, params, activations", i, len(widths)))
         entries.append(_width_fields(replace(shape, embed_dim=e), shares.rho[e]))
-    num_timed = 0
-
-    def on_timing() -> None:
-        nonlocal num_timed
-        num_timed += 1
-        on_stage(Stage("time this machine", num_timed, local_latency.num_timings()))
-
-    rows = local_latency.measure_local_latency(shape, widths, options.seed, on_timing)
+    rows = local_latency.measure_local_latency(shape, widths, options.seed, _progress(on_stage, "time this machine"))
     return {
         "model": card.model,
         "weights_sha256": card.weights_sha256 or "none",
@@ -199,7 +193,8 @@ def _profile_fields(
         "num_heads": shape.num_heads[0],
         "head_dim": shape.head_dim,
         "hidden_dim": shape.hidden_dim[0],
-        "input_bytes": shape.in_channels * shape.image_size**2 * _FLOAT_BYTES,
+        # Images are sent as they are stored: 8 bits a channel, spectrograms in float32.
+        "input_bytes": shape.in_channels * math.prod(shape.image_sides) * (_FLOAT_BYTES if is_audio(card.data) else 1),
         "feature_bytes_per_embed_dim": _FLOAT_BYTES,
         "channel_groups": shares.groups,
         "widths": entries,

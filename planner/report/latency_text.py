@@ -5,8 +5,22 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 
 from planner.report.text import align_right, make_table
-from planner.schema import LatencyRow
+from planner.schema import LatencyRow, Profile
 from planner.units import format_number, format_share, visible
+
+MAX_ERROR = 0.15
+"""Mean error of a latency table on networks that were held out, above which it comes with a warning."""
+
+
+def latency_warnings(profile: Profile) -> list[str]:
+    """Return a sentence for each latency table whose predictions are too far off."""
+    worst = {kind: max((row.mape or 0.0 for row in rows), default=0.0) for kind, rows in profile.latency.items()}
+    return [
+        f"kind {visible(kind)}: times of networks that were held out are off by {format_share(error, 1)}, more than "
+        f"{format_share(MAX_ERROR)}; measure again with nothing else running, or plan with a margin."
+        for kind, error in worst.items()
+        if error > MAX_ERROR
+    ]
 
 
 def latency_text(kind: str, rows: Sequence[LatencyRow]) -> RenderableType:

@@ -24,7 +24,10 @@ from planner.report.page_tables import (
     importance_table,
     kept_table,
     memory_table,
+    rehearsed_latencies_table,
+    rehearsed_memory_table,
     scenarios_table,
+    steps_table,
     times_table,
 )
 from planner.report.plots import (
@@ -34,13 +37,15 @@ from planner.report.plots import (
     kept_plot,
     memory_plot,
     pareto_plot,
+    rehearsal_plot,
     timeline_plot,
     what_if_plot,
 )
 from planner.report.plots.style import plotly_script, without_title
+from planner.report.rehearsal_text import rehearsal_notes
 from planner.report.reproduce import reproduction
 from planner.report.text import headline
-from planner.schema import Fleet, Plan, Profile
+from planner.schema import Fleet, Plan, Profile, Rehearsal
 from planner.units import count_noun, format_time_us, shorten, visible
 from planner.version import __version__
 
@@ -81,7 +86,13 @@ class Section:
 
 
 def page(
-    plan: Plan, profile: Profile, fleet: Fleet, *, without: pd.DataFrame | None, fronts: Sequence[pd.DataFrame]
+    plan: Plan,
+    profile: Profile,
+    fleet: Fleet,
+    *,
+    without: pd.DataFrame | None,
+    fronts: Sequence[pd.DataFrame],
+    rehearsal: Rehearsal | None = None,
 ) -> str:
     """Return a whole HTML page that loads nothing from anywhere.
 
@@ -91,12 +102,17 @@ def page(
         fleet: Fleet that the plan was made for.
         without: What-if rows, "today" first, then the loss of each device; None leaves the section out.
         fronts: Pareto frames: latency against accuracy, memory or energy.
+        rehearsal: Rehearsal of a bundle of this plan, to be shown too.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
     )
     plotly, script = plotly_script(), (_TEMPLATES / "page.js").read_text("utf-8")
-    sections = [*_plan_sections(plan, profile, fleet), *_what_if_sections(plan, without, fronts)]
+    sections = [
+        *_plan_sections(plan, profile, fleet),
+        *_rehearsal_sections(rehearsal),
+        *_what_if_sections(plan, without, fronts),
+    ]
     return environment.get_template("page.html.jinja").render(
         title=f"{visible(fleet.name)}: one image in {format_time_us(plan.latency_us)}",
         summary=(
@@ -173,6 +189,26 @@ def _idle(plan: Plan, fleet: Fleet) -> tuple[str, ...]:
     kinds = Counter(member.kind or "of no kind" for member in fleet.members if member.name in idle)
     each = ", ".join(f"{number:,} {visible(kind)}" for kind, number in kinds.most_common())
     return (f"{len(idle):,} more devices are idle: {each}.",)
+
+
+def _rehearsal_sections(rehearsal: Rehearsal | None) -> Iterator[Section]:
+    if rehearsal is None:
+        return
+    yield _section(
+        "rehearsal",
+        "Predicted and measured",
+        rehearsal_plot(rehearsal),
+        rehearsed_latencies_table(rehearsal),
+        "The wide bar is what the plan predicts, the narrow one what was measured here in a rehearsal.",
+        *rehearsal_notes(rehearsal),
+    )
+    yield Section("steps", "Every step, predicted and measured", table=steps_table(rehearsal))
+    yield Section(
+        "rehearsed-memory",
+        "Memory, planned and measured",
+        ("The peak of a worker here has this machine's interpreter and libraries in it.",),
+        table=rehearsed_memory_table(rehearsal),
+    )
 
 
 def _what_if_sections(plan: Plan, without: pd.DataFrame | None, fronts: Sequence[pd.DataFrame]) -> Iterator[Section]:

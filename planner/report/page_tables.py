@@ -10,7 +10,8 @@ import pandas as pd
 from planner.report.frames import devices_frame
 from planner.report.plan_frames import kept_frame, memory_frame, retention_frame, times_frame
 from planner.report.profile_frames import importance_frame
-from planner.schema import Fleet, Plan, Profile
+from planner.report.rehearsal_text import change_text, is_sum, memory_texts, origin_text, steps_of
+from planner.schema import Fleet, Plan, Profile, Rehearsal, Step
 from planner.units import format_bytes, format_ms, format_number, format_share, visible
 
 TableRow = dict[str, Any]
@@ -171,6 +172,34 @@ def front_table(frame: pd.DataFrame) -> TextTable:
         _Column("gap", "gap", _percent),
         _name("status"),
     )
+
+
+def steps_table(rehearsal: Rehearsal) -> TextTable:
+    """Return predicted and measured times of each step of a rehearsal."""
+    return _steps("Steps", steps_of(rehearsal), _name("step"), _name("is"))
+
+
+def rehearsed_latencies_table(rehearsal: Rehearsal) -> TextTable:
+    """Return predicted and measured latency of each device and of the whole answer."""
+    return _steps("Latencies", ((device, name, step) for device, name, step in steps_of(rehearsal) if is_sum(name)))
+
+
+def _steps(caption: str, steps: Iterable[tuple[str, str, Step]], *columns: _Column) -> TextTable:
+    rows = []
+    for device, name, step in steps:
+        row: TableRow = {"device": device, "step": name, "predicted_us": step.predicted_us}
+        if step.measured_us is not None:
+            row |= {f"{key}_us": us for key, us in step.measured_us.model_dump().items()}
+        rows.append(row | {"change": change_text(step) or None, "is": origin_text(name, step) or None})
+    times = (_time(name) for name in ("predicted", "p10", "p50", "p99"))
+    return _table(caption, rows, _name("device"), *columns[:1], *times, _Column("change", "change"), *columns[1:])
+
+
+def rehearsed_memory_table(rehearsal: Rehearsal) -> TextTable:
+    """Return planned memory and the peaks of the workers of a rehearsal."""
+    keys = ("planned", "of it runtime", "peak here", "without a model")
+    rows = [{"device": d.device} | dict(zip(keys, memory_texts(d), strict=True)) for d in rehearsal.devices]
+    return _table("Memory of each worker", rows, _name("device"), *(_Column(key, key) for key in keys))
 
 
 def _table(caption: str, rows: Iterable[TableRow], *columns: _Column) -> TextTable:

@@ -23,6 +23,8 @@ class Transfer:
 
     num_bytes: int
     alone_us: Fraction  # without any other message on the path
+    # Of it, until the first byte arrives; the rest grows with the bytes.
+    latency_us: Fraction = field(default=Fraction(0), compare=False)
     media: tuple[int, ...] = ()  # the shared media on its path
     relays: frozenset[str] = frozenset()  # the devices between the two ends
     # From the aggregator to the device, both included. Not compared: equal devices differ in its last step.
@@ -109,18 +111,19 @@ def make_router(fleet: Fleet) -> Callable[[str, int], Transfer]:
         bits = 8 * num_bytes
         if device not in reached:
             assert default is not None
-            alone_us = 1000 * rational(default.latency_ms) + bits / rational(default.bandwidth_mbps)
+            latency_us = 1000 * rational(default.latency_ms)
+            alone_us = latency_us + bits / rational(default.bandwidth_mbps)
             shared = (numbers[-1],) if default.shared else ()
-            return Transfer(num_bytes, alone_us, shared, path=(fleet.aggregator, device))
-        alone_us, path, wide = min(
+            return Transfer(num_bytes, alone_us, latency_us, shared, path=(fleet.aggregator, device))
+        alone_us, latency_us, path, wide = min(
             (
-                (1000 * ms[device] + bits / mbps, paths[device], wide)
+                (1000 * ms[device] + bits / mbps, 1000 * ms[device], paths[device], wide)
                 for mbps, ms, paths, wide in levels
                 if device in ms
             ),
             key=lambda found: found[0],
         )
-        return Transfer(num_bytes, alone_us, _media_on(path, wide), frozenset(path[1:-1]), tuple(path))
+        return Transfer(num_bytes, alone_us, latency_us, _media_on(path, wide), frozenset(path[1:-1]), tuple(path))
 
     return route
 

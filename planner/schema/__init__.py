@@ -3,10 +3,31 @@
 from planner.schema.base import Frozen, read_document, sha256_of, to_json, write_document
 from planner.schema.bundle import Manifest
 from planner.schema.card import Architecture, ModelCard, Origin, TrainingRecord, numbered_classes
-from planner.schema.data import Data, IdxFiles, ImageFolders, NpzFiles, Preprocessing, SklearnDigits, StoredPart
+from planner.schema.data import (
+    AudioArrays,
+    AudioFolders,
+    Data,
+    IdxFiles,
+    ImageFolders,
+    NpzFiles,
+    Preprocessing,
+    SklearnDigits,
+    Spectrogram,
+    StoredPart,
+    is_audio,
+)
+from planner.schema.deployment import (
+    AggregatorManifest,
+    DeployedDevice,
+    DeviceManifest,
+    ExportedAccuracy,
+    ImageInput,
+    InputDtype,
+    PlannedCosts,
+)
 from planner.schema.error_messages import did_you_mean
 from planner.schema.evaluation import Evaluation, Size
-from planner.schema.fleet import BYTES_PER_PARAM, Device, DeviceKind, Fleet, Link, LinkSpeed, Precision
+from planner.schema.fleet import BYTES_PER_PARAM, Device, DeviceKind, Engine, Fleet, Link, LinkSpeed, Precision
 from planner.schema.formats import DOCUMENTS, json_schema
 from planner.schema.goal import Goal, GoalFile, Method, Objective
 from planner.schema.plan import Assignment, FusionCost, Plan, PredictedAccuracy, SolverRun, SubModel
@@ -20,6 +41,7 @@ from planner.schema.probe import (
     ProbeTiming,
 )
 from planner.schema.profile import AccuracyModel, Importance, LatencyRow, Profile, Width
+from planner.schema.rehearsal import Outage, Percentiles, Rehearsal, RehearsedDevice, Step
 from planner.schema.scenario import TODAY, GoalChanges, Quantity, ScenarioEntry, ScenarioFile, SettingChange
 
 __all__ = [
@@ -27,12 +49,19 @@ __all__ = [
     "DOCUMENTS",
     "TODAY",
     "AccuracyModel",
+    "AggregatorManifest",
     "Architecture",
     "Assignment",
+    "AudioArrays",
+    "AudioFolders",
     "Data",
+    "DeployedDevice",
     "Device",
     "DeviceKind",
+    "DeviceManifest",
+    "Engine",
     "Evaluation",
+    "ExportedAccuracy",
     "Fleet",
     "Frozen",
     "FusionCost",
@@ -41,7 +70,9 @@ __all__ = [
     "GoalFile",
     "IdxFiles",
     "ImageFolders",
+    "ImageInput",
     "Importance",
+    "InputDtype",
     "LatencyRow",
     "Link",
     "LinkSpeed",
@@ -51,7 +82,10 @@ __all__ = [
     "NpzFiles",
     "Objective",
     "Origin",
+    "Outage",
+    "Percentiles",
     "Plan",
+    "PlannedCosts",
     "Precision",
     "PredictedAccuracy",
     "Preprocessing",
@@ -64,17 +98,22 @@ __all__ = [
     "ProbeTiming",
     "Profile",
     "Quantity",
+    "Rehearsal",
+    "RehearsedDevice",
     "ScenarioEntry",
     "ScenarioFile",
     "SettingChange",
     "Size",
     "SklearnDigits",
     "SolverRun",
+    "Spectrogram",
+    "Step",
     "StoredPart",
     "SubModel",
     "TrainingRecord",
     "Width",
     "did_you_mean",
+    "is_audio",
     "json_schema",
     "numbered_classes",
     "read_document",

@@ -1,15 +1,17 @@
 """devices.json: the devices of a fleet and the links between them."""
 
+import re
 from collections import Counter
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from planner.schema.base import Document, Frozen, bytes_rounded_down, bytes_rounded_up, size_schema
 from planner.schema.error_messages import did_you_mean
 
 Precision = Literal["float32", "float16", "int8"]
+Engine = Literal["onnxruntime", "c"]
 BYTES_PER_PARAM: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
 
 DEFAULT_RUNTIME_OVERHEAD_BYTES = 80 * 1024**2
@@ -18,6 +20,17 @@ MAX_BYTES = 2**50
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Budget = Annotated[int, Field(gt=0, le=MAX_BYTES), BeforeValidator(bytes_rounded_down), size_schema(1, MAX_BYTES)]
 Overhead = Annotated[int, Field(ge=0, le=MAX_BYTES), BeforeValidator(bytes_rounded_up), size_schema(0, MAX_BYTES)]
+
+_ADDRESS = r"^(\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\]|[^\s:\[\]]+):[0-9]{1,5}$"
+
+
+def _as_address(value: str) -> str:
+    if not re.fullmatch(_ADDRESS, value) or int(value.rpartition(":")[2]) > 65_535:
+        raise ValueError(f"must be HOST:PORT, such as 192.168.0.11:7447, got {value!r}")
+    return value
+
+
+Address = Annotated[str, Field(max_length=300, json_schema_extra={"pattern": _ADDRESS}), AfterValidator(_as_address)]
 
 
 class Device(Frozen):
@@ -43,8 +56,14 @@ class Device(Frozen):
     """Declared MAC rate [MAC/s]; it wins over the rate of the kind and over the latency table of the profile."""
     active_power_w: float | None = Field(None, gt=0)
     """Power while the device computes [W]; the kind's unless given."""
+    # Left out where it is not given, so that the hashes of older fleets stay.
+    engine: Engine | None = Field(None, exclude_if=lambda engine: engine is None)
+    """Engine that runs the sub-model: `onnxruntime`, or `c` where it does not run; the kind's unless given."""
     precision: Precision | tuple[Precision, ...] = "float32"
     """Precision of the weights; a list leaves the choice to the planner, if the profile has `precision_retention`."""
+    # Not written and so not hashed: a plan stays valid when a board gets another address.
+    address: Address | None = Field(None, exclude=True)
+    """Address of the device's worker, `host:port`; needed to serve, not to plan."""
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
@@ -57,6 +76,8 @@ class Device(Frozen):
             raise ValueError(f"precision must be one, or a list of different ones, got {list(self.precisions)}")
         if self.kind is None and self.macs_per_second is None:
             raise ValueError("a device must have a kind or its own macs_per_second, got neither")
+        if self.address is not None and self.count > 1:
+            raise ValueError(f"address must be that of one device, got {self.address!r} for {self.count} devices")
         return self
 
 
@@ -161,6 +182,8 @@ class DeviceKind(Document):
     """Memory that the runtime takes before a model is loaded [bytes]; rounded up."""
     active_power_w: float | None = Field(None, gt=0)
     """Power while the device computes [W]."""
+    engine: Engine = "onnxruntime"
+    """Engine that runs sub-models: `onnxruntime`, or `c` where ONNX Runtime does not run."""
     memory: Budget
     """Memory of the board [bytes]; the memory budget of a device is part of it."""
     preferred_multiple: int = Field(8, ge=1)

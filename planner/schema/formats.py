@@ -9,18 +9,22 @@ from planner.file_formats import FILE_FORMATS
 from planner.schema.base import SCHEMA_VERSION, Document
 from planner.schema.bundle import Manifest
 from planner.schema.card import ModelCard
+from planner.schema.deployment import AggregatorManifest, DeviceManifest
 from planner.schema.evaluation import Evaluation
 from planner.schema.fleet import DeviceKind, Fleet
 from planner.schema.goal import GoalFile
 from planner.schema.plan import Plan
 from planner.schema.probe import ProbeManifest, ProbeResult
 from planner.schema.profile import Profile
+from planner.schema.rehearsal import Rehearsal
 from planner.schema.scenario import ScenarioFile
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _CLASSES: tuple[type[Document], ...] = (
+    AggregatorManifest,
     DeviceKind,
+    DeviceManifest,
     Evaluation,
     Fleet,
     GoalFile,
@@ -30,6 +34,7 @@ _CLASSES: tuple[type[Document], ...] = (
     ProbeManifest,
     ProbeResult,
     Profile,
+    Rehearsal,
     ScenarioFile,
 )
 _BY_NAME = {document.__name__: document for document in _CLASSES}

@@ -78,6 +78,20 @@ def test_it_says_at_the_end_what_predictions_are_worth(monkeypatch: pytest.Monke
     assert result.stderr == "No trial plan was executed: goals are a min_retention, not an accuracy drop.\n"
 
 
+@pytest.mark.parametrize(("mape", "warned"), [(0.15, False), (0.151, True), (None, False)])
+def test_a_latency_table_that_is_far_off_is_doubted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mape: float | None, warned: bool
+) -> None:
+    """Above 15 percent on networks that were held out, a warning says by how much and what to do."""
+    row = {"embed_dim": 8, "fixed_us": 1, "attention_us": 1, "head_us": 1, "mlp_us": 1, "channel_us": 1, "mape": mape}
+    result, _ = measured(monkeypatch, tmp_path, found=profile(latency={"local": [row]}))
+    warning = (
+        "Warning: kind local: times of networks that were held out are off by 15.1%, more than 15%; measure "
+        "again with nothing else running, or plan with a margin."
+    )
+    assert (warning in result.stderr.splitlines()) == warned
+
+
 def test_flags_are_the_options_of_the_measurement(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What is not given is left to be chosen by the time."""
     _, options = measured(monkeypatch, tmp_path)

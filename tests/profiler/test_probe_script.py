@@ -175,7 +175,7 @@ def test_thread_counts_are_checked(folder: Path, threads: str) -> None:
 def test_it_opens_networks_as_the_runtime_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The script and the runtime open sessions with the same options."""
     onnxruntime = pytest.importorskip("onnxruntime")
-    from planner.runtime import session
+    from planner.runtime.device import session
 
     opened: list[tuple[Any, dict[str, Any]]] = []
     monkeypatch.setattr(onnxruntime, "InferenceSession", lambda path, options, **more: opened.append((options, more)))

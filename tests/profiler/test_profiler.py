@@ -36,6 +36,8 @@ def _quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local_latency, "_ROUNDS", 1)
         patch.setattr(local_latency, "_SECONDS_PER_ROUND", 0.001)
+        # Exports of all probes take longer than these profiles.
+        patch.setattr(local_latency, "timing_engine", lambda: "torch")
         yield
 
 
@@ -75,6 +77,11 @@ def stop(stage: Stage) -> None:
 def without_times(profile: Profile) -> dict[str, Any]:
     """Return the keys of a profile that do not differ from run to run."""
     return profile.model_dump(exclude={"latency"})
+
+
+def test_an_image_is_sent_in_a_byte_for_each_pixel(unbroken: Unbroken) -> None:
+    """Images of 8 x 8 grey pixels of 8 bits are 64 bytes; features are float32."""
+    assert (unbroken.profile.input_bytes, unbroken.profile.feature_bytes_per_embed_dim) == (64, 4)
 
 
 def test_an_interrupted_profile_goes_on(unbroken: Unbroken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

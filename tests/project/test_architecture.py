@@ -13,7 +13,7 @@ PACKAGE = ROOT / "planner"
 # Lower layers first; rooms of one layer do not import each other.
 LAYERS = [
     {"errors", "version", "arrays", "file_formats"},
-    {"units"},
+    {"units", "image_files"},
     {"schema"},
     {"library"},
     {"workers"},
@@ -21,7 +21,8 @@ LAYERS = [
     {"network"},
     {"profiler"},
     {"solver"},
-    {"executor", "runtime"},
+    {"executor"},
+    {"runtime"},
     {"whatif", "report"},
     {"api"},
     {"cli"},

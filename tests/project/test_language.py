@@ -20,6 +20,11 @@ SPEAK_OF_COMMANDS = {
     "planner/network/checkpoint.py": "names a whole command to call",
     "planner/profiler/device/probe_script.py": "is a command itself",
     "planner/report/reproduce.py": "writes the commands that make a plan again",
+    "planner/runtime/device/__main__.py": "is a command itself",
+    "planner/runtime/export_folders.py": "writes the command that starts a worker",
+    "planner/runtime/board_script.py": "runs the worker's command",
+    "planner/runtime/rehearsal/crew.py": "runs the worker's command",
+    "planner/runtime/rehearsal/namespaces.py": "runs other programs",
 }
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from planner.errors import InputError
 from planner.network.export import data_path, export_onnx, quantise_int8
 from planner.network.vit import Shape, VisionTransformer
 from tests.helpers.common import ROOT
@@ -17,7 +16,8 @@ from tests.helpers.plain_vit import random_images, random_model
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
-from planner.runtime.session import open_session
+from planner.runtime.device.errors import DeviceError
+from planner.runtime.device.session import open_session
 
 SHAPE = Shape(8, 2, 1, 3, embed_dim=32, head_dim=8, num_heads=(2, 0), hidden_dim=(40, 8))
 
@@ -52,14 +52,14 @@ def test_a_session_runs_int8(exported: tuple[VisionTransformer, Path], tmp_path:
 
 def test_a_missing_file_is_bad_input(tmp_path: Path) -> None:
     """The message names the file."""
-    with pytest.raises(InputError, match=r"absent\.onnx: must be an ONNX file with its weights beside it \(.+\)"):
+    with pytest.raises(DeviceError, match=r"absent\.onnx: must be an ONNX file with its weights beside it \(.+\)"):
         open_session(tmp_path / "absent.onnx")
 
 
 def test_a_damaged_file_is_bad_input(tmp_path: Path) -> None:
     """A file that is not ONNX is refused."""
     (tmp_path / "model.onnx").write_text("not ONNX")
-    with pytest.raises(InputError, match=r"model\.onnx: must be an ONNX file with its weights beside it \(.+\)"):
+    with pytest.raises(DeviceError, match=r"model\.onnx: must be an ONNX file with its weights beside it \(.+\)"):
         open_session(tmp_path / "model.onnx")
 
 
@@ -68,13 +68,13 @@ def test_missing_weights_are_bad_input(exported: tuple[VisionTransformer, Path],
     _, path = exported
     (tmp_path / "model.onnx").write_bytes(path.read_bytes())
     assert data_path(path).stat().st_size > 0
-    with pytest.raises(InputError, match=r"with its weights beside it \(.*model\.onnx\.data"):
+    with pytest.raises(DeviceError, match=r"with its weights beside it \(.*model\.onnx\.data"):
         open_session(tmp_path / "model.onnx")
 
 
 def test_a_device_needs_neither_torch_nor_pydantic() -> None:
     """Opening sessions imports ONNX Runtime and numpy, but not torch or pydantic."""
-    code = "import sys, planner.runtime.session; print(sorted({'torch', 'pydantic', 'onnx'} & set(sys.modules)))"
+    code = "import sys, planner.runtime.device.session; print(sorted({'torch', 'pydantic', 'onnx'} & set(sys.modules)))"
     root = ROOT
     done = subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

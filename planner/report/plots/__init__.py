@@ -14,6 +14,7 @@ from planner.report.plots.budgets import memory_plot
 from planner.report.plots.fleets import fleet_graph_plot
 from planner.report.plots.fronts import pareto_plot
 from planner.report.plots.maps import classes_plot, importance_plot, kept_plot
+from planner.report.plots.rehearsals import rehearsal_plot
 from planner.report.plots.times import timeline_plot
 from planner.report.plots.what_ifs import what_if_plot
 
@@ -24,6 +25,7 @@ __all__ = [
     "kept_plot",
     "memory_plot",
     "pareto_plot",
+    "rehearsal_plot",
     "timeline_plot",
     "what_if_plot",
 ]

@@ -8,15 +8,15 @@ Differences from ONNX Runtime's defaults, with reasons (docs/memory.md has the m
                          it. With reuse it stays with tensors of the same shape; the measured peak was the same.
     optimisation level   extended: the level above arranges tensors for one make of processor.
 Weights are packed for the kernels, as by default: a run without packing takes some 10 % longer and saves little.
-
-Imports nothing but ONNX Runtime, so that a device needs no more.
 """
+
+from __future__ import annotations
 
 from pathlib import Path
 
 import onnxruntime
 
-from planner.errors import InputError
+from .errors import DeviceError
 
 
 def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
@@ -27,7 +27,7 @@ def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
         threads: Number of threads for one image.
 
     Raises:
-        InputError: If the file or its weights are missing or damaged.
+        DeviceError: If the file or its weights are missing or damaged.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -37,9 +37,9 @@ def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     try:
         return onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=["BiasGeluFusion"]
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=["BiasGeluFusion"]
         )
     # ONNX Runtime's exceptions have no common base but Exception.
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{path}: must be an ONNX file with its weights beside it ({reason}).") from None
+        raise DeviceError(f"{path}: must be an ONNX file with its weights beside it ({reason}).") from None

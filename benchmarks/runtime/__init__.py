@@ -1,0 +1,1 @@
+"""Speed of the runtime: what frames, workers and aggregator cost by themselves, without a model."""

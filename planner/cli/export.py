@@ -1,0 +1,51 @@
+"""Command that exports a bundle to folders that devices can run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from planner.cli import terminal
+from planner.cli.app import command
+from planner.cli.options import BundleFolder, Devices
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+
+@command
+def export(
+    bundle: BundleFolder,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make, for all devices.")],
+    devices: Devices = Path("devices.json"),
+    stand_in: Annotated[
+        bool,
+        typer.Option(
+            "--stand-in", help="For a rehearsal here: ONNX Runtime stands in on devices that it does not run on."
+        ),
+    ] = False,
+) -> None:
+    """Write a folder for each device, ready to run.
+
+    Each holds the sub-model, a worker of one file (Python, numpy and onnxruntime; no torch), and expected answers. What
+    is exported is compared with torch on the test part, and its accuracy is measured.
+
+    Example: planner export bundle/ --devices devices.json --out deploy/
+    """
+    from planner.library import load_fleet
+    from planner.report.export_text import export_text
+    from planner.runtime.export import export_bundle
+
+    terminal.one_thread()
+    fleet = load_fleet(devices)
+    with terminal.progress() as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def on_progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what)
+            progress.update(tasks[what], completed=done, total=total)
+
+        exported = export_bundle(bundle, fleet, out, stand_in=stand_in, on_progress=on_progress)
+    terminal.console().print(export_text(exported))
+    typer.echo(f"{out}: folders of {len(exported.precisions)} devices and of the aggregator.")

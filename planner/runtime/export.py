@@ -1,0 +1,133 @@
+"""Export of a bundle to a deployment: a folder for each used device, and one for the aggregator.
+
+A deployment is complete or not there: it gets its name last.
+"""
+
+import hashlib
+import math
+import shutil
+from pathlib import Path
+
+from planner.errors import InputError, setting
+from planner.executor.bundle import MANIFEST, Bundle, read_bundle
+from planner.rules.check import check
+from planner.rules.engine import engine_of
+from planner.runtime.export_folders import Exported, ExportJob, OnProgress, write_folders
+from planner.schema import Assignment, Fleet, ImageInput, InputDtype, ModelCard, Precision, Profile, is_audio
+from planner.schema.deployment import BYTES_PER_VALUE
+
+
+def export_bundle(
+    bundle: Path,
+    fleet: Fleet,
+    out: Path,
+    *,
+    stand_in: bool = False,
+    on_progress: OnProgress = lambda what, done, total: None,
+) -> Exported:
+    """Write the deployment of a bundle, whole or not at all.
+
+    Args:
+        bundle: Folder of the bundle.
+        fleet: Fleet that the bundle's plan is for.
+        out: Folder to write: a new one, or an empty one.
+        stand_in: True if ONNX Runtime stands in on devices that it does not run on: for a rehearsal on this machine.
+        on_progress: Called with what is done, and how much of it.
+
+    Raises:
+        InputError: If the bundle is not valid or not for this fleet, a device cannot run ONNX Runtime or has float16
+            weights, a package is not installed, or the folder is in use or cannot be written.
+        PlannerError: If an exported sub-model does not answer as torch does.
+    """
+    _refuse_used(out)
+    read = read_bundle(bundle)
+    if problems := check(read.plan, read.profile, fleet):
+        raise InputError(f"{bundle}: must be a bundle for this fleet: {problems[0]}.")
+    foreign = _without_onnxruntime(read, fleet)
+    if foreign and not stand_in:
+        raise InputError(
+            f"ONNX Runtime does not run on {', '.join(foreign.values())}: plan again without "
+            f"({setting('leave_out', next(iter(foreign)))}), or export for a rehearsal on this machine "
+            f"({setting('stand_in')})."
+        )
+    precisions = tuple(_precision(a, fleet) for a in read.plan.assignments)
+    image = image_input(read.card, read.profile)
+    part = out.with_name(f".{out.name}.part")
+    # What an export that was killed has left.
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        _make_folder(part)
+        sha256 = hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest()
+        job = ExportJob(read, sha256, image, precisions, frozenset(foreign), part)
+        exported = write_folders(job, on_progress)
+        _rename(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return exported
+
+
+def image_input(card: ModelCard, profile: Profile) -> ImageInput:
+    """Return the image as it is sent to devices: values of the size that the profile counts, as the card stores them.
+
+    Raises:
+        InputError: If the profile's `input_bytes` is no whole number of bytes for each value.
+    """
+    assert card.preprocessing is not None
+    a = card.architecture
+    shape = (a.in_channels, *a.image_sides)
+    num_values = math.prod(shape)
+    # Spectrograms are no whole numbers.
+    dtypes = [dtype for dtype in BYTES_PER_VALUE if dtype != "uint8" or not is_audio(card.data)]
+    by_bytes: dict[int, InputDtype] = {BYTES_PER_VALUE[dtype] * num_values: dtype for dtype in dtypes}
+    if profile.input_bytes not in by_bytes:
+        allowed = " or ".join(f"{size} ({dtype})" for size, dtype in by_bytes.items())
+        raise InputError(
+            f"The profile's input_bytes must be {allowed} for images of {' x '.join(map(str, shape))}, "
+            f"got {profile.input_bytes}; profile the model again."
+        )
+    return ImageInput(shape=shape, dtype=by_bytes[profile.input_bytes], preprocessing=card.preprocessing)
+
+
+def _refuse_used(out: Path) -> None:
+    if not out.name:
+        raise InputError(f"{setting('out')} must be a folder with a name, got {str(out)!r}.")
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise InputError(f"{out}: must be a new or empty folder, got a file or a link.")
+    if out.is_dir() and (names_inside := sorted(path.name for path in out.iterdir())):
+        raise InputError(f"{out}: must be a new or empty folder, got one that holds {names_inside[0]!r}.")
+
+
+def _without_onnxruntime(bundle: Bundle, fleet: Fleet) -> dict[str, str]:
+    """Return the used devices that ONNX Runtime does not run on, each with its kind, for messages."""
+    used = {a.device for a in bundle.plan.assignments}
+    return {
+        member.name: f"{member.name} ({member.kind})" if member.kind else member.name
+        for member in fleet.members
+        if member.name in used and engine_of(member) != "onnxruntime"
+    }
+
+
+def _precision(a: Assignment, fleet: Fleet) -> Precision:
+    """Return the precision of a planned sub-model, which ONNX Runtime must be able to keep within its memory."""
+    device = next(member for member in fleet.members if member.name == a.device)
+    precision = a.precision or device.precisions[0]
+    if precision == "float16":
+        raise InputError(
+            f"{a.device}: the precision must be float32 or int8, got float16: ONNX Runtime computes in float32 on a "
+            "processor and would unpack the weights to twice the memory that was planned; plan another precision."
+        )
+    return precision
+
+
+def _make_folder(part: Path) -> None:
+    try:
+        part.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{part}: cannot be written ({error.strerror}).") from None
+
+
+def _rename(part: Path, out: Path) -> None:
+    try:
+        part.rename(out)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}).") from None

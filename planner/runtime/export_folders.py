@@ -1,0 +1,220 @@
+"""Folders of a deployment: what each device gets, and what the aggregator gets.
+
+The layout is that of `planner.runtime.deployment`; in every folder the manifest is written last.
+
+Legend: ch channels, H height, W width, F features of a device.
+"""
+
+import hashlib
+import io
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from planner.errors import InputError
+from planner.executor.bundle import Bundle, sub_model_file
+from planner.network import data
+from planner.network.export import data_path, export_onnx, quantise_int8
+from planner.network.fusion import Fusion
+from planner.network.vit import VisionTransformer
+from planner.runtime import deployment as names
+from planner.runtime.certificates import Certificate, make_certificate
+from planner.runtime.device.names import CERTIFICATE, EXPECTED, KEY, MANIFEST, TOKEN
+from planner.runtime.export_check import Comparison, compare, features_of, sent_values
+from planner.runtime.worker_archive import worker_archive
+from planner.schema import (
+    AggregatorManifest,
+    Assignment,
+    DeployedDevice,
+    DeviceManifest,
+    ImageInput,
+    PlannedCosts,
+    Precision,
+    to_json,
+)
+from planner.schema.base import write_bytes, write_text
+
+OnProgress = Callable[[str, int, int], None]
+
+_NUM_EXPECTED = 4
+_SECRET_BYTES = 32
+_RUN = f"""#!/bin/sh
+# Starts the worker of this folder: sh run.sh [--listen HOST:PORT] [--self-test]
+# With the virtual environment beside the folder, if there is one; or PYTHON=/usr/bin/python3 sh run.sh
+folder=$(dirname "$0")
+if test -x "$folder/../venv/bin/python3"; then python=$folder/../venv/bin/python3; else python=python3; fi
+exec "${{PYTHON:-$python}}" "$folder/{names.WORKER}" "$folder" "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Deployment that was written, with what was measured of it.
+
+    Attributes:
+        manifest: Manifest of the aggregator.
+        precisions: Precision of each device's sub-model, in the plan's order.
+        comparison: Exported sub-models beside torch's, on the test part.
+    """
+
+    manifest: AggregatorManifest
+    precisions: tuple[Precision, ...]
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """All that the folders of a deployment are made from."""
+
+    bundle: Bundle
+    bundle_sha256: str
+    image: ImageInput
+    precisions: tuple[Precision, ...]
+    stand_ins: frozenset[str]
+    part: Path  # where the deployment is written until it is whole
+
+    def folder(self, position: int) -> Path:
+        """Return the folder of a device: its position in the plan, and as much of its name as a path may hold."""
+        return self.part / Path(sub_model_file(position, self.bundle.plan.assignments[position].device)).stem
+
+
+def write_folders(job: ExportJob, on_progress: OnProgress) -> Exported:
+    """Write all folders of a deployment."""
+    plan = job.bundle.plan
+    token, archive = secrets.token_hex(_SECRET_BYTES), worker_archive()
+    certificates = [make_certificate() for _ in plan.assignments]
+    for i, network in enumerate(job.bundle.sub_models):
+        on_progress("export sub-models", i, len(plan.assignments))
+        _write_network(network, job.precisions[i], job.image, job.folder(i) / names.MODEL)
+    on_progress("export sub-models", len(plan.assignments), len(plan.assignments))
+    graphs = [job.folder(i) / names.MODEL for i in range(len(plan.assignments))]
+    comparison = compare(
+        job.bundle,
+        graphs,
+        job.image,
+        job.precisions,
+        lambda done, total: on_progress("compare with torch", done, total),
+    )
+    expected_images = _expected_images(job)
+    for i, certificate in enumerate(certificates):
+        expected = {"images": expected_images, "features": features_of(graphs[i], expected_images)}
+        _write_device(job, i, archive, expected)
+        _write_secrets(job.folder(i), token, certificate)
+    return Exported(_write_aggregator(job, token, certificates, comparison), job.precisions, comparison)
+
+
+def _write_network(network: VisionTransformer, precision: Precision, image: ImageInput, path: Path) -> None:
+    """Export a sub-model at the planned precision."""
+    if precision == "float32":
+        export_onnx(network, path, image)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, names.MODEL)
+        export_onnx(network, source, image)
+        quantise_int8(source, path)
+    assert data_path(path).name == names.WEIGHTS
+
+
+def _expected_images(job: ExportJob) -> np.ndarray[Any, Any]:
+    """Return some images of the test part, as they are sent, (4, ch, H, W)."""
+    test, _ = data.load_test(job.bundle.card)
+    chosen = np.linspace(0, len(test) - 1, _NUM_EXPECTED).round().astype(np.int64)
+    return sent_values(test.images, chosen, job.image)
+
+
+def _write_device(job: ExportJob, position: int, archive: bytes, expected: dict[str, Any]) -> None:
+    """Write what a device's folder holds beside its network and its secrets, the manifest last."""
+    folder, a = job.folder(position), job.bundle.plan.assignments[position]
+    write_bytes(folder / names.WORKER, archive)
+    write_bytes(folder / EXPECTED, _npz(expected))
+    write_text(folder / names.RUN, _RUN)
+    hashed = (names.MODEL, names.WEIGHTS, names.WORKER, EXPECTED, names.RUN)
+    manifest = DeviceManifest(
+        bundle=job.bundle_sha256,
+        device=a.device,
+        stand_in=a.device in job.stand_ins,
+        model=names.MODEL,
+        precision=job.precisions[position],
+        input=job.image,
+        features=a.embed_dim,
+        planned=_planned(a),
+        sha256={name: _sha256(folder / name) for name in hashed},
+    )
+    write_text(folder / MANIFEST, to_json(manifest))
+
+
+def _write_secrets(folder: Path, token: str, certificate: Certificate) -> None:
+    _write_secret(folder / TOKEN, f"{token}\n".encode())
+    _write_secret(folder / KEY, certificate.key)
+    write_bytes(folder / CERTIFICATE, certificate.certificate)
+
+
+def _write_aggregator(
+    job: ExportJob, token: str, certificates: Sequence[Certificate], comparison: Comparison
+) -> AggregatorManifest:
+    """Write the aggregator's folder, the manifest last."""
+    folder, plan = job.part / names.AGGREGATOR, job.bundle.plan
+    write_bytes(folder / names.FUSION, _npz(_fusion_arrays(job.bundle.fusion)))
+    _write_secret(folder / TOKEN, f"{token}\n".encode())
+    devices = []
+    for i, (a, certificate) in enumerate(zip(plan.assignments, certificates, strict=True)):
+        pinned = f"{i:02d}.pem"
+        write_bytes(folder / names.CERTIFICATES / pinned, certificate.certificate)
+        device = DeployedDevice(
+            name=a.device,
+            folder=job.folder(i).name,
+            features=a.embed_dim,
+            stand_in=a.device in job.stand_ins,
+            planned=_planned(a),
+            certificate=pinned,
+            manifest_sha256=_sha256(job.folder(i) / MANIFEST),
+        )
+        devices.append(device)
+    manifest = AggregatorManifest(
+        bundle=job.bundle_sha256,
+        aggregator=plan.fusion.device,
+        classes=job.bundle.profile.classes,
+        input=job.image,
+        devices=tuple(devices),
+        fusion_hidden=job.bundle.profile.fusion_hidden,
+        fusion_us=plan.fusion.latency_us,
+        latency_us=plan.latency_us,
+        accuracy=comparison.accuracy,
+        sha256={names.FUSION: _sha256(folder / names.FUSION)},
+    )
+    write_text(folder / MANIFEST, to_json(manifest))
+    return manifest
+
+
+def _planned(a: Assignment) -> PlannedCosts:
+    return PlannedCosts(send_us=a.send_us, compute_us=a.compute_us, return_us=a.return_us, memory_bytes=a.memory_bytes)
+
+
+def _fusion_arrays(fusion: Fusion) -> dict[str, Any]:
+    return {name: tensor.numpy().astype(np.float32) for name, tensor in fusion.state_dict().items()}
+
+
+def _npz(arrays: dict[str, Any]) -> bytes:
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    return content.getvalue()
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    """Write a file that only its owner may read, at no moment anybody else."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}).") from None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,105 @@
+"""Rehearsal of a bundle: the whole fleet on this machine, predicted beside measured.
+
+Real worker processes answer real frames. What this machine cannot be, the links and the processors of the fleet, is
+held to the plan by waiting: a worker computes, then sleeps until the planned moment.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from planner.errors import InputError, PlannerError
+from planner.executor.bundle import Bundle, read_bundle
+from planner.network import data
+from planner.runtime.aggregator import Aggregator
+from planner.runtime.deployment import read_deployment
+from planner.runtime.export import export_bundle
+from planner.runtime.export_check import sent_values
+from planner.runtime.rehearsal.crew import Crew
+from planner.runtime.rehearsal.namespaces import Namespaces
+from planner.runtime.rehearsal.outages import Outages, parse_kills
+from planner.runtime.rehearsal.paths import paths_of
+from planner.runtime.rehearsal.predicted import Expectation, expectations
+from planner.runtime.rehearsal.result import rehearsal_of
+from planner.runtime.rehearsal.stage import RehearsalOptions, Stage, load_average
+from planner.runtime.rehearsal.tally import Tally
+from planner.schema import Fleet, Rehearsal
+
+OnProgress = Callable[[str, float, float], None]
+
+# Answers before the first that counts: they fill caches.
+_WARM_UP = 5
+_CONNECT_S = 60.0
+# Images go on until devices that were taken away are back, for so long.
+_MAX_AWAY_S = 30.0
+
+
+def rehearse(
+    path: Path,
+    fleet: Fleet,
+    options: RehearsalOptions = RehearsalOptions(),  # noqa: B008
+    on_progress: OnProgress = lambda *_: None,
+) -> Rehearsal:
+    """Run a bundle on an emulated fleet, and return predicted beside measured.
+
+    Args:
+        path: Folder of the bundle.
+        fleet: Fleet that its plan is valid for.
+        options: Links, compute, images, and devices to take away.
+        on_progress: Called with what is done, how much of it, and of how much.
+
+    Raises:
+        InputError: If an option is out of range, the test part cannot be read, or namespaces cannot be made.
+        PlannerError: If a worker does not start.
+    """
+    load = load_average()
+    bundle = read_bundle(path)
+    test, _ = data.load_test(bundle.card)
+    num_images = len(test) if options.num_images is None else options.num_images
+    if num_images < 1:
+        raise InputError(f"must be at least 1, got {num_images}.", field="num_images")
+    outages = Outages(parse_kills(options.kills, [a.device for a in bundle.plan.assignments]), num_images)
+    with ExitStack() as ended:
+        network = ended.enter_context(Namespaces(fleet, bundle.profile, bundle.plan)) if options.namespaces else None
+        work = Path(ended.enter_context(tempfile.TemporaryDirectory(prefix="rehearsal-")))
+        # ONNX Runtime stands in for any engine that this machine does not have.
+        export_bundle(path, fleet, work / "deploy", stand_in=True, on_progress=on_progress)
+        expected = _expected(bundle, fleet, options)
+        stage = Stage(bundle, fleet, test, options, expected, read_deployment(work / "deploy"), load)
+        crew = ended.enter_context(Crew(stage.deployment, expected, work, network))
+        tally = _answers(stage, crew, outages, num_images, on_progress)
+        crew.note_peaks()
+        return rehearsal_of(stage, crew, tally, outages)
+
+
+def _expected(bundle: Bundle, fleet: Fleet, options: RehearsalOptions) -> dict[str, Expectation]:
+    plan, profile, latencies = bundle.plan, bundle.profile, None
+    if options.namespaces:
+        latencies = {name: path.latencies_us for name, path in paths_of(fleet, profile, plan).items()}
+    return expectations(plan, profile, measured_compute=options.measured_compute, link_latency_us=latencies)
+
+
+def _answers(stage: Stage, crew: Crew, outages: Outages, num_images: int, on_progress: OnProgress) -> Tally:
+    """Answer images of the test part, one after the other, until all devices that were taken away are back."""
+    tally, images, image = Tally(), stage.test.images, stage.deployment.manifest.input
+    with Aggregator(stage.deployment, crew.addresses, deadline_us=stage.deadline_us) as aggregator:
+        if missing := aggregator.connect(_CONNECT_S):
+            raise PlannerError(f"worker {missing[0]!r} must answer within {_CONNECT_S:.0f} s, it does not.")
+        for _ in range(_WARM_UP):
+            aggregator.answer(sent_values(images, [0], image)[0])
+        until = None
+        while len(tally) < num_images or not outages.are_over:
+            if len(tally) >= num_images:
+                until = until or time.monotonic() + _MAX_AWAY_S
+                if time.monotonic() > until:
+                    break
+            index = len(tally) % len(stage.test)
+            sent = sent_values(images, [index], image)[0]
+            outages.before(len(tally) + 1, crew)
+            answer = aggregator.answer(sent)
+            outages.after(answer.missing)
+            tally.add(index, answer)
+            on_progress("answer", min(len(tally), num_images), num_images)
+    return tally

@@ -1,0 +1,52 @@
+"""`planner export` and `planner deploy`: what they print and what they refuse."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.command_line import planner, refused
+from tests.helpers.deployments import linux_boards, make_small_bundle
+
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with its fleet, and the same for boards without ONNX Runtime."""
+    folder = tmp_path_factory.mktemp("cli")
+    for name, engine in (("", "onnxruntime"), ("bare", "c")):
+        (folder / name).mkdir(exist_ok=True)
+        small = make_small_bundle(folder / name, linux_boards("float32", "int8", "float32", engine=engine))
+        (folder / name / "devices.json").write_text(small.fleet.model_dump_json())
+    return folder
+
+
+def test_export_says_what_it_measured(folder: Path) -> None:
+    """A row for each device, the accuracy beside torch's, and the folder; a folder in use is refused."""
+    result = planner("export", "bundle", "--out", "deploy", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].strip() == "Exported for images of 64 bytes (uint8, 1 x 8 x 8)"
+    rows = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in lines if line.startswith("│")]
+    assert [row[:3] for row in rows] == [["a", "00-a", "float32"], ["b", "01-b", "int8"], ["c", "02-c", "float32"]]
+    assert float(rows[1][3]) > 1e-4 > float(rows[0][3])
+    said = " ".join(" ".join(lines[-3:]).split())
+    assert "Accuracy on the 25 test images: " in said
+    assert " in torch, float32; another answer on " in said
+    assert lines[-1] == "deploy: folders of 3 devices and of the aggregator."
+    refused(planner("export", "bundle", "--out", "deploy", cwd=folder), "must be a new or empty folder, got one that")
+    refused(planner("deploy", "deploy", "--to", "d=pi@x", cwd=folder), "--to must name a device of the deployment")
+    refused(planner("deploy", "deploy", "--to", "a=x", "--listen", "7447", cwd=folder), "--listen must be HOST:PORT")
+
+
+def test_boards_without_onnx_runtime_are_exported_for_rehearsals_alone(folder: Path) -> None:
+    """The sentence names the devices and the flag; with the flag they are exported, and not deployed."""
+    bare = folder / "bare"
+    said = "ONNX Runtime does not run on a, b, c: plan again without (--leave-out a), or export for a rehearsal"
+    refused(planner("export", "bundle", "--out", "deploy", cwd=bare), said, "(--stand-in)")
+    assert not (bare / "deploy").exists()
+    result = planner("export", "bundle", "--out", "deploy", "--stand-in", cwd=bare)
+    assert result.returncode == 0, result.stderr
+    assert "ONNX Runtime stands in on 3 devices that it does not run on." in result.stdout
+    refused(planner("deploy", "deploy", "--to", "a=pi@x", cwd=bare), "a: was exported for a rehearsal")
