@@ -216,7 +216,7 @@ class AudioFolders(_Files):
 class AudioArrays(_Files):
     """Source: NumPy archives, samples N x T of int16 or float32 (from -1 to 1), labels N of integers.
 
-    Shorter clips end in zeros.
+    Shorter clips have zeros behind them.
     """
 
     train_paths = ("train",)

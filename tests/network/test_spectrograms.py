@@ -152,6 +152,16 @@ def test_arrays_of_samples_are_read(tmp_path: Path, dtype: type) -> None:
         torch.testing.assert_close(image[0].double(), expected, rtol=0, atol=0.05)
 
 
+def test_zeros_behind_a_clip_are_no_part_of_it(tmp_path: Path) -> None:
+    """Of an array whose rows are longer than the frames, a short clip is heard from its beginning."""
+    clip = noise(SMALL.num_samples)
+    rows = np.zeros((4, 3 * SMALL.num_samples), np.float32)
+    rows[:, : len(clip)] = clip
+    np.savez(tmp_path / "train.npz", samples=rows, labels=np.arange(4) % 2)
+    image = data.load(card_of(tmp_path, ARRAYS), "train").tensor()[0, 0]
+    torch.testing.assert_close(image.double(), (torch.from_numpy(log_mel(clip, SMALL)) + 3) / 2, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("samples", "message"),
     [

@@ -95,7 +95,7 @@ def _mel(hertz: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class ClipArray:
-    """Clips in memory, (N, T), as spectrograms."""
+    """Clips in memory, (N, T), as spectrograms; zeros at the end of a clip are no part of it."""
 
     source: Path
     clips: NDArray[np.int16] | NDArray[np.float32]
@@ -107,7 +107,7 @@ class ClipArray:
     def read(self, indices: Sequence[int]) -> Iterator[tuple[Path, Tensor]]:
         """Yield one spectrogram at a time, (1, 1, M, F)."""
         for i in indices:
-            yield self.source, _image(_as_floats(self.clips[i]), self.plan)
+            yield self.source, _image(_as_floats(np.trim_zeros(self.clips[i], "b")), self.plan)
 
 
 @dataclass(frozen=True)
