@@ -131,9 +131,10 @@ def _kills(folder: Path, options: argparse.Namespace) -> str:
     k = endurance.kill_again_and_again(demo, fleet)
     return (
         f"## A device killed every hundred images\n\n{k.num_images:,} images, {k.num_kills} kills: {k.num_lost} "
-        f"answers lost, {k.num_without:,} without a device; the slowest took {k.worst_us / 1000:.1f} ms, with a deadline of "
-        f"{k.deadline_us / 1000:.0f} ms. A device was back {max(k.back_s, default=0):.2f} s after its worker listened "
-        f"again at the latest, {statistics.median(k.back_s or [0]):.2f} s at the median ({len(k.back_s)} returns).\n"
+        f"answers lost, {k.num_without:,} without a device; the slowest took {k.worst_us / 1000:.1f} ms, with a "
+        f"deadline of {k.deadline_us / 1000:.0f} ms. A device was back {max(k.back_s, default=0):.2f} s after its "
+        f"worker listened again at the latest, {statistics.median(k.back_s or [0]):.2f} s at the median "
+        f"({len(k.back_s)} returns).\n"
     )
 
 
