@@ -26,7 +26,7 @@ def deploy(
 
     Example: planner deploy deploy/ --to gateway=pi@10.0.0.2,pi-1=pi@10.0.0.3
     """
-    from planner.runtime.deploy import check_listen, parse_targets, roll_back
+    from planner.runtime.deploy import check_listen, parse_targets, roll_back_to_previous
     from planner.runtime.deploy import deploy as deploy_to
     from planner.runtime.deployment import read_deployment
     from planner.units import visible
@@ -36,5 +36,5 @@ def deploy(
     for target in targets:
         name, where = visible(target.device.manifest.device), visible(target.destination)
         typer.echo(f"{name}: {'going back' if rollback else 'copying'} on {where} ...", err=True)
-        started = roll_back(target, listen) if rollback else deploy_to(target, listen)
+        started = roll_back_to_previous(target, listen) if rollback else deploy_to(target, listen)
         typer.echo(f"{name}: the worker listens on {started.listening}; it runs {where}:bundles/{started.folder}.")

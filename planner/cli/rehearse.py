@@ -18,7 +18,7 @@ from planner.cli.options import Devices, Json
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from planner.runtime.rehearsal.rehearse import OnProgress
+    from planner.runtime.rehearsal.rehearse import OnRehearsal
 
 
 class ComputeName(str, Enum):
@@ -79,7 +79,7 @@ def rehearse(
 
 
 @contextmanager
-def _progress() -> "Iterator[OnProgress]":
+def _progress() -> "Iterator[OnRehearsal]":
     with terminal.progress() as bars:
         tasks: dict[str, TaskID] = {}
 

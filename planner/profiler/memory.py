@@ -1,8 +1,8 @@
 """Peak memory of a sub-model in ONNX Runtime, beyond its weights: a closed form.
 
 For models of ViT-Tiny's size and up it was never below the measured peak (docs/memory.md). It holds for the files of
-`planner.network.export` in a session of `planner.runtime.device.session`: one image, float32, one thread. There a tensor
-lives from the operator that makes it to the last one that reads it, weights are held once, and the peak is
+`planner.network.export` in a session of `planner.runtime.device.session`: one image, float32, one thread. There a
+tensor lives from the operator that makes it to the last one that reads it, weights are held once, and the peak is
 
     weights + image + padding + ARENA x (maximum of bytes in tensors alive at once)
 

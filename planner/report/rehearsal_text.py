@@ -24,7 +24,7 @@ _HELD = {
 def rehearsal_text(rehearsal: Rehearsal) -> RenderableType:
     """Return a rehearsal as a headline, a table of times, one of memory, and notes."""
     return Group(
-        Text(headline(rehearsal), style="bold"),
+        Text(rehearsal_headline(rehearsal), style="bold"),
         Text(held_text(rehearsal)),
         "",
         _times_table(rehearsal),
@@ -34,7 +34,7 @@ def rehearsal_text(rehearsal: Rehearsal) -> RenderableType:
     )
 
 
-def headline(rehearsal: Rehearsal) -> str:
+def rehearsal_headline(rehearsal: Rehearsal) -> str:
     """Return predicted and measured latency in one line."""
     predicted, measured = rehearsal.latency.predicted_us, rehearsal.latency.measured_us
     expected = "nothing predicted" if predicted is None else f"predicted {format_time_us(predicted)}"

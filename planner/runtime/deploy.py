@@ -90,7 +90,7 @@ def deploy(target: Target, listen: str) -> Started:
     return _run(target, command, _tar({f"{folder}/{file}": content for file, content in files.items()}))
 
 
-def roll_back(target: Target, listen: str) -> Started:
+def roll_back_to_previous(target: Target, listen: str) -> Started:
     """Let the board's worker run the folder before the current one.
 
     Raises:

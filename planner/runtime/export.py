@@ -12,7 +12,7 @@ from planner.errors import InputError, setting
 from planner.executor.bundle import MANIFEST, Bundle, read_bundle
 from planner.rules.check import check
 from planner.rules.engine import engine_of
-from planner.runtime.export_folders import Exported, ExportJob, OnProgress, write_folders
+from planner.runtime.export_folders import Exported, ExportJob, OnExport, write_folders
 from planner.schema import Assignment, Fleet, ImageInput, InputDtype, ModelCard, Precision, Profile, is_audio
 from planner.schema.deployment import BYTES_PER_VALUE
 
@@ -23,7 +23,7 @@ def export_bundle(
     out: Path,
     *,
     stand_in: bool = False,
-    on_progress: OnProgress = lambda what, done, total: None,
+    on_progress: OnExport = lambda what, done, total: None,
 ) -> Exported:
     """Write the deployment of a bundle, whole or not at all.
 

@@ -31,7 +31,7 @@ from planner.schema import ExportedAccuracy, ImageInput, Precision
 MAX_FEATURE_ERROR = 1e-4
 _BATCH_SIZE = 64
 
-OnProgress = Callable[[int, int], None]
+OnCompared = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def sent_values(images: Images, index: Any, image: ImageInput) -> NDArray[Any]:
     return np.asarray(values, dtype=DTYPES[image.dtype])
 
 
-def features_of(path: Path, images: NDArray[Any]) -> NDArray[np.float32]:
+def onnx_features(path: Path, images: NDArray[Any]) -> NDArray[np.float32]:
     """Return the features (B, F) that an exported graph gives for images as sent, one at a time."""
     session = open_session(path)
     rows = [session.run(None, {INPUT: images[i : i + 1]})[0] for i in range(len(images))]
@@ -67,7 +67,7 @@ def features_of(path: Path, images: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def compare(
-    bundle: Bundle, graphs: Sequence[Path], image: ImageInput, precisions: Sequence[Precision], on_progress: OnProgress
+    bundle: Bundle, graphs: Sequence[Path], image: ImageInput, precisions: Sequence[Precision], on_progress: OnCompared
 ) -> Comparison:
     """Measure exported sub-models on the test part, beside torch's.
 
@@ -109,7 +109,7 @@ def compare(
 
 
 def _joined_features(
-    bundle: Bundle, graphs: Sequence[Path], test: Samples, image: ImageInput, on_progress: OnProgress
+    bundle: Bundle, graphs: Sequence[Path], test: Samples, image: ImageInput, on_progress: OnCompared
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the features (B, F) of all devices side by side, as exported and as torch gives them."""
     sessions = [open_session(path) for path in graphs]

@@ -26,7 +26,7 @@ from planner.network.vit import VisionTransformer
 from planner.runtime import deployment as names
 from planner.runtime.certificates import Certificate, make_certificate
 from planner.runtime.device.names import CERTIFICATE, EXPECTED, KEY, MANIFEST, TOKEN
-from planner.runtime.export_check import Comparison, compare, features_of, sent_values
+from planner.runtime.export_check import Comparison, compare, onnx_features, sent_values
 from planner.runtime.worker_archive import worker_archive
 from planner.schema import (
     AggregatorManifest,
@@ -40,7 +40,7 @@ from planner.schema import (
 )
 from planner.schema.base import write_bytes, write_text
 
-OnProgress = Callable[[str, int, int], None]
+OnExport = Callable[[str, int, int], None]
 
 _NUM_EXPECTED = 4
 _SECRET_BYTES = 32
@@ -84,7 +84,7 @@ class ExportJob:
         return self.part / Path(sub_model_file(position, self.bundle.plan.assignments[position].device)).stem
 
 
-def write_folders(job: ExportJob, on_progress: OnProgress) -> Exported:
+def write_folders(job: ExportJob, on_progress: OnExport) -> Exported:
     """Write all folders of a deployment."""
     plan = job.bundle.plan
     token, archive = secrets.token_hex(_SECRET_BYTES), worker_archive()
@@ -103,7 +103,7 @@ def write_folders(job: ExportJob, on_progress: OnProgress) -> Exported:
     )
     expected_images = _expected_images(job)
     for i, certificate in enumerate(certificates):
-        expected = {"images": expected_images, "features": features_of(graphs[i], expected_images)}
+        expected = {"images": expected_images, "features": onnx_features(graphs[i], expected_images)}
         _write_device(job, i, archive, expected)
         _write_secrets(job.folder(i), token, certificate)
     return Exported(_write_aggregator(job, token, certificates, comparison), job.precisions, comparison)

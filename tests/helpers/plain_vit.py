@@ -115,7 +115,8 @@ def plain_pooled(
         y: Tensor = (standard * w[f"{name}.weight"] + w[f"{name}.bias"]) * kept
         return y
 
-    x: Tensor = _patches(images.double(), *height_and_width(shape.patch_size)) @ w["patch_embed.proj.weight"].flatten(1).T
+    patches: Tensor = _patches(images.double(), *height_and_width(shape.patch_size))
+    x: Tensor = patches @ w["patch_embed.proj.weight"].flatten(1).T
     x = x + w["patch_embed.proj.bias"]  # (B, N - 1, E)
     prefix = [w[name].repeat(len(x), 1, 1) for name in ("cls_token", "dist_token", "reg_token") if name in w]
     x = (torch.cat([*prefix, x], dim=1) + w["pos_embed"]) * kept  # (B, N, E)

@@ -138,7 +138,11 @@ def test_a_card_that_does_not_hold_together_is_refused(tmp_path: Path, changes: 
 @pytest.mark.parametrize(
     ("data", "preprocessing", "message"),
     [
-        ({"source": "mnist"}, {}, r"data\.source must be one of 'sklearn-digits', 'idx', 'npz', 'folder', got 'mnist'"),
+        (
+            {"source": "mnist"},
+            {},
+            r"data\.source must be one of 'sklearn-digits', 'idx', 'npz', 'folder', .*'audio-npz', got 'mnist'",
+        ),
         ({"train": "a"}, {}, r"data\.source is missing"),
         (IDX, {}, "data must have either test_images and test_labels or test_share and split_seed, got neither"),
         (IDX | SPLIT | {"test_images": "c", "test_labels": "d"}, {}, "test_share and split_seed, got both"),

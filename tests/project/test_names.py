@@ -10,11 +10,13 @@ from tests.helpers.common import ROOT
 # Names that stand in several files because they are the same operation at another level.
 SAME_THING = {
     "check": "the command, and the check of a plan that it prints",
+    "deploy": "the command, and the function that it calls for each board",
     "diff": "the command, and the function of `import planner`",
     "main": "entry point of a program: `planner`, and the script that runs alone on a device",
     "next_best": "the function of `import planner`, and the analysis that it calls",
     "open_session": "the runtime's, and its copy in the script that runs alone on a device, which a test compares",
     "pareto": "the command, the function of `import planner`, and the analysis that both call",
+    "rehearse": "the command, and the function that it calls",
     "solve": "the command, the function of `import planner`, and the solver that both call",
     "what_if": "the command, and the function of `import planner`",
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.helpers.common import ROOT
 
+SHORTER = {"planner execute": " --epochs 1", "planner rehearse": " --images 10"}
 README = (ROOT / "README.md").read_text()
 
 
@@ -17,14 +18,14 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_steps_run(tmp_path: Path) -> None:
-    """The step-by-step commands run in a folder that has only the examples, trained for one epoch."""
+    """The step-by-step commands run in a folder that has only the examples, with one epoch and few images."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     steps = next(block for block in blocks("sh") if "planner solve" in block)
     commands = [line for line in steps.splitlines() if line.startswith("planner ")]
-    assert len(commands) == 4
+    assert len(commands) == 5
     for line in commands:
-        short = line + (" --epochs 1" if line.startswith("planner execute") else "")
+        short = line + next((more for name, more in SHORTER.items() if line.startswith(name)), "")
         result = subprocess.run(short.split(), cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert result.returncode == 0, f"{short}: {result.stderr}"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from planner.errors import InputError, PlannerError
-from planner.runtime.deploy import deploy, parse_targets, roll_back
+from planner.runtime.deploy import deploy, parse_targets, roll_back_to_previous
 from planner.runtime.deployment import read_deployment
 from planner.runtime.export import export_bundle
 from planner.runtime.export_folders import Exported
@@ -88,7 +88,7 @@ def test_addresses_are_plain(exported: tuple[Exported, Path], listen: str) -> No
     with pytest.raises(InputError, match=r"`listen` must be HOST:PORT"):
         deploy(target, listen)
     with pytest.raises(InputError, match=r"`listen` must be HOST:PORT"):
-        roll_back(target, listen)
+        roll_back_to_previous(target, listen)
 
 
 def test_a_board_gets_its_folder_and_its_worker(
@@ -109,7 +109,7 @@ def test_a_board_gets_its_folder_and_its_worker(
         assert (there / path.name).read_bytes() == path.read_bytes()
         assert stat.S_IMODE((there / path.name).stat().st_mode) == 0o600
     with pytest.raises(PlannerError, match=r"^a \(board\): there is no earlier bundle to go back to\.$"):
-        roll_back(target, ANY_PORT)
+        roll_back_to_previous(target, ANY_PORT)
     assert is_running(first_worker)
 
     # The same bundle, exported again: other secrets, another folder.
@@ -121,7 +121,7 @@ def test_a_board_gets_its_folder_and_its_worker(
     assert not is_running(first_worker)
     assert first_bytes(second.listening)[4:] == b"\x01VITP"
 
-    back = roll_back(target, ANY_PORT)
+    back = roll_back_to_previous(target, ANY_PORT)
     assert (board.folder_of("current"), board.folder_of("previous")) == (first, second.folder)
     assert first_bytes(back.listening)[4:] == b"\x01VITP"
     # The same folder once more is restarted, and is not its own predecessor.

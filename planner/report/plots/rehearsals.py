@@ -14,7 +14,7 @@ from planner.report.plots.style import (
     omission_note,
     rows_axis,
 )
-from planner.report.rehearsal_text import change_text, headline, held_text
+from planner.report.rehearsal_text import change_text, held_text, rehearsal_headline
 from planner.schema import Rehearsal, Step
 from planner.units import format_time_us
 
@@ -60,7 +60,7 @@ def rehearsal_plot(rehearsal: Rehearsal) -> go.Figure:
     )
     return make_figure(
         [planned, medians],
-        headline(rehearsal),
+        rehearsal_headline(rehearsal),
         note=f"{held_text(rehearsal)} {omission_note(len(rows) - 1, len(devices), 'slowest')}".strip(),
         plot_height=70 + len(rows) * (46 if detailed else 24),
         above=30,

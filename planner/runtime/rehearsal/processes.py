@@ -96,7 +96,7 @@ class WorkerProcess:
 
     def note_peak(self) -> None:
         """Remember the peak resident memory so far, where the system tells it."""
-        self.peak_bytes = peak_bytes(self.pid) or self.peak_bytes
+        self.peak_bytes = peak_of_process(self.pid) or self.peak_bytes
 
     def kill(self) -> None:
         """End the process at once, whatever it is doing, as a board does whose power is gone."""
@@ -112,7 +112,7 @@ class WorkerProcess:
         return lines[-1][:_MAX_SHOWN] if lines else "it said nothing"
 
 
-def peak_bytes(pid: int) -> int | None:
+def peak_of_process(pid: int) -> int | None:
     """Return the peak resident memory (VmHWM) of a running process [bytes], where the system tells it."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()

@@ -22,12 +22,12 @@ from planner.runtime.rehearsal.namespaces import Namespaces
 from planner.runtime.rehearsal.outages import Outages, parse_kills
 from planner.runtime.rehearsal.paths import paths_of
 from planner.runtime.rehearsal.predicted import Expectation, expectations
+from planner.runtime.rehearsal.prepared import PreparedRehearsal, RehearsalOptions, load_average
 from planner.runtime.rehearsal.result import rehearsal_of
-from planner.runtime.rehearsal.stage import RehearsalOptions, Stage, load_average
 from planner.runtime.rehearsal.tally import Tally
 from planner.schema import Fleet, Rehearsal
 
-OnProgress = Callable[[str, float, float], None]
+OnRehearsal = Callable[[str, float, float], None]
 
 # Answers before the first that counts: they fill caches.
 _WARM_UP = 5
@@ -40,7 +40,7 @@ def rehearse(
     path: Path,
     fleet: Fleet,
     options: RehearsalOptions = RehearsalOptions(),  # noqa: B008
-    on_progress: OnProgress = lambda *_: None,
+    on_progress: OnRehearsal = lambda *_: None,
 ) -> Rehearsal:
     """Run a bundle on an emulated fleet, and return predicted beside measured.
 
@@ -67,7 +67,7 @@ def rehearse(
         # ONNX Runtime stands in for any engine that this machine does not have.
         export_bundle(path, fleet, work / "deploy", stand_in=True, on_progress=on_progress)
         expected = _expected(bundle, fleet, options)
-        stage = Stage(bundle, fleet, test, options, expected, read_deployment(work / "deploy"), load)
+        stage = PreparedRehearsal(bundle, fleet, test, options, expected, read_deployment(work / "deploy"), load)
         crew = ended.enter_context(Crew(stage.deployment, expected, work, network))
         tally = _answers(stage, crew, outages, num_images, on_progress)
         crew.note_peaks()
@@ -81,7 +81,9 @@ def _expected(bundle: Bundle, fleet: Fleet, options: RehearsalOptions) -> dict[s
     return expectations(plan, profile, measured_compute=options.measured_compute, link_latency_us=latencies)
 
 
-def _answers(stage: Stage, crew: Crew, outages: Outages, num_images: int, on_progress: OnProgress) -> Tally:
+def _answers(
+    stage: PreparedRehearsal, crew: Crew, outages: Outages, num_images: int, on_progress: OnRehearsal
+) -> Tally:
     """Answer images of the test part, one after the other, until all devices that were taken away are back."""
     tally, images, image = Tally(), stage.test.images, stage.deployment.manifest.input
     with Aggregator(stage.deployment, crew.addresses, deadline_us=stage.deadline_us) as aggregator:

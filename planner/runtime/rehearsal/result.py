@@ -12,14 +12,14 @@ from planner.runtime.rehearsal.crew import Crew
 from planner.runtime.rehearsal.outages import Outages
 from planner.runtime.rehearsal.paths import paths_of
 from planner.runtime.rehearsal.predicted import Expectation, whole_us
+from planner.runtime.rehearsal.prepared import PreparedRehearsal
 from planner.runtime.rehearsal.processes import interpreter_bytes
-from planner.runtime.rehearsal.stage import Stage
 from planner.runtime.rehearsal.tally import Tally
 from planner.runtime.rehearsal.timings import StepTimes, percentiles, read_marks
 from planner.schema import Rehearsal, RehearsedDevice, Step, sha256_of
 
 
-def rehearsal_of(stage: Stage, crew: Crew, tally: Tally, outages: Outages) -> Rehearsal:
+def rehearsal_of(stage: PreparedRehearsal, crew: Crew, tally: Tally, outages: Outages) -> Rehearsal:
     """Return a rehearsal's numbers, while the files of its workers are still there."""
     plan, options, manifest = stage.bundle.plan, stage.options, stage.deployment.manifest
     answers = BundleAnswers(stage.bundle, stage.test)
@@ -61,7 +61,7 @@ def machine() -> str:
     return f"{platform.machine()}, Python {platform.python_version()}, ONNX Runtime {version('onnxruntime')}"
 
 
-def _devices(stage: Stage, crew: Crew, tally: Tally) -> tuple[RehearsedDevice, ...]:
+def _devices(stage: PreparedRehearsal, crew: Crew, tally: Tally) -> tuple[RehearsedDevice, ...]:
     interpreter = interpreter_bytes(stage.deployment.devices[0].path / WORKER)
     overheads = {c.name: c.runtime_overhead_bytes for c in device_costs(stage.bundle.profile, stage.fleet)}
     found = []

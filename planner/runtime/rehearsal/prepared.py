@@ -32,7 +32,7 @@ class RehearsalOptions:
 
 
 @dataclass(frozen=True)
-class Stage:
+class PreparedRehearsal:
     """Bundle, fleet and images of a rehearsal, and what is expected of each device."""
 
     bundle: Bundle
