@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.solve import direct
-from benchmarks.solve.instances import GOAL, Size, instance
+from benchmarks.solve.instances import Size, goal, instance
 from planner.errors import PlannerError
 from planner.schema import Fleet, Goal, Plan, Profile
 from planner.solver import SolveOptions, solve
@@ -30,17 +30,19 @@ _TOLERANCE = 0.005
 def main(job_file: str, out_file: str) -> None:
     """Run one job and write its result."""
     job = json.loads(Path(job_file).read_text())
-    profile, fleet = instance(Size(**job["size"]))
+    size = Size(**job["size"])
+    profile, fleet = instance(size)
+    aim = goal(size)
     before_mb = _peak_mb()
     method, seed, limit_s = job["method"], job["seed"], job["time_limit_s"]
     if method == "planner":
-        result = _planned(profile, fleet, GOAL, seed, limit_s)
+        result = _planned(profile, fleet, aim, seed, limit_s)
     elif method in DIRECT:
-        result = _direct(DIRECT[method](profile, fleet, GOAL, time_limit_s=limit_s))
+        result = _direct(DIRECT[method](profile, fleet, aim, time_limit_s=limit_s))
     elif method.endswith(PRESSED):
-        result = _pressed(profile, fleet, method.removesuffix(PRESSED), seed, limit_s)
+        result = _pressed(profile, fleet, _changed(aim, method=method.removesuffix(PRESSED)), seed, limit_s)
     else:
-        result = _planned(profile, fleet, _goal(method=method), seed, limit_s)
+        result = _planned(profile, fleet, _changed(aim, method=method), seed, limit_s)
     result |= {"peak_mb": _peak_mb(), "peak_mb_before": before_mb}
     Path(out_file).write_text(json.dumps(result))
 
@@ -51,8 +53,8 @@ DIRECT: dict[str, Callable[..., direct.DirectResult]] = {
 }
 
 
-def _goal(**changes: Any) -> Goal:
-    return Goal.model_validate(GOAL.model_dump() | changes)
+def _changed(aim: Goal, **changes: Any) -> Goal:
+    return Goal.model_validate(aim.model_dump() | changes)
 
 
 def _planned(profile: Profile, fleet: Fleet, goal: Goal, seed: int, limit_s: float) -> Result:
@@ -71,10 +73,10 @@ def _planned(profile: Profile, fleet: Fleet, goal: Goal, seed: int, limit_s: flo
     return _result(plan) | {"seconds": time.monotonic() - started, "events": events}
 
 
-def _pressed(profile: Profile, fleet: Fleet, method: str, seed: int, limit_s: float) -> Result:
+def _pressed(profile: Profile, fleet: Fleet, aim: Goal, seed: int, limit_s: float) -> Result:
     """Run a baseline at ever lower latency limits, by bisection, and return the fastest of its plans."""
     deadline = time.monotonic() + limit_s
-    best = _planned(profile, fleet, _goal(method=method), seed, limit_s)
+    best = _planned(profile, fleet, aim, seed, limit_s)
     low_us = 0
     seconds = best["seconds"]
     while best["status"] != "no plan" and best["latency_us"] - low_us > _TOLERANCE * best["latency_us"]:
@@ -83,7 +85,7 @@ def _pressed(profile: Profile, fleet: Fleet, method: str, seed: int, limit_s: fl
             break
         # Bisection between the highest limit without a plan and the fastest plan so far.
         limit_us = (low_us + best["latency_us"]) // 2
-        result = _planned(profile, fleet, _goal(method=method, max_latency_ms=limit_us / 1000), seed, limit_s)
+        result = _planned(profile, fleet, _changed(aim, max_latency_ms=limit_us / 1000), seed, limit_s)
         seconds += result["seconds"]
         if result["status"] == "no plan":
             low_us = limit_us

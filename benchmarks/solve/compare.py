@@ -116,10 +116,11 @@ def page(comparisons: Sequence[Comparison], plot: Path | None) -> str:
         "Instances are named classes x devices: a ViT-Base (336 heads and channel groups) whose importance has the "
         "shape of the shipped digits profile's, over 3 to 5 kinds of devices (20 for 1000x1000) whose speeds spread "
         "over a factor of 8 and whose memory binds; `digits` is the demo. Roomy twins have so much memory that the "
-        "baselines find plans too. The retention floor is the same everywhere. See "
+        "baselines find plans too, and some classes are in strong clusters, at the floors in their names. See "
         "`benchmarks/solve/instances.py`.",
         "",
-        f"- **planner** is `solve --min-retention {MIN_RETENTION:g}` with a time limit: {'; '.join(limited)}.",
+        f"- **planner** is `solve --min-retention {MIN_RETENTION:g}`, unless a name says another floor, within "
+        f"{'; '.join(limited)}.",
         "- **CP-SAT** (8 workers) and **HiGHS** are given the whole problem as one model, "
         f"{DIRECT_LIMIT_S:g} s of solving beside the time to build it (`benchmarks/solve/formulation.py`).",
         f"- **random-equal**, **greedy** and **memory-proportional** are the baselines, {NUM_SEEDS} seeds each: the "

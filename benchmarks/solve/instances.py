@@ -3,10 +3,11 @@
 Realistic are MACs and parameters (the closed form of a ViT-Base at 224 px), and the distribution of the importance,
 which resembles that of the shipped digits profile: heads are similar (lognormal, sd 0.5), a few channel groups matter
 most (sd 1.6), either half has about half of the importance, and classes differ by cluster (sd 0.25) and individually
-(sd 0.25). Invented are the devices. Their speeds vary by a factor of 8, their budgets hold 25 to 60 % of the whole
-model; the fastest kinds have the smallest, so that memory is binding somewhere, the others any. Where so little memory
-could not hold all classes together, all budgets are raised by one factor. Roomy twins of some instances have so much
-memory that the baselines find plans too.
+(sd 0.25). Where classes are in strong clusters, these are 0.8 and 0.4, a cluster for every ten classes: devices then
+gain from classes alike. Invented are the devices. Their speeds vary by a factor of 8, their budgets hold 25 to 60 % of
+the whole model; the fastest kinds have the smallest, so that memory is binding somewhere, the others any. Where so
+little memory could not hold all classes together, all budgets are raised by one factor. Roomy twins of some instances
+have so much memory that the baselines find plans too.
 
     python -m benchmarks.solve.describe    # prints statistics of the instances
 
@@ -32,7 +33,6 @@ NORM_MACS_PER_ELEMENT = 5
 RUNTIME_OVERHEAD_BYTES = 80 * 1024**2
 # Retention floor of all classes.
 MIN_RETENTION = 0.7
-GOAL = Goal(min_retention=MIN_RETENTION)
 # The fleet's memory suffices for more classes than there are, since subsets do not divide evenly.
 MEMORY_SLACK = 1.4
 _CLASS_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
@@ -51,6 +51,10 @@ class Size:
     # Share of the whole model that the devices' memory holds; the fastest have the smallest.
     min_memory: float = 0.25
     max_memory: float = 0.6
+    # Standard deviations of the logarithm of importance, by cluster and by class.
+    cluster_sd: float = 0.25
+    class_sd: float = 0.25
+    min_retention: float = MIN_RETENTION
     # Of the first ten seeds, the one whose classes correlate most like those of digits (0.89 and 0.88).
     seed: int = 9
 
@@ -67,14 +71,34 @@ def _twins(num_classes: int, num_devices: int, num_kinds: int, min_memory: float
 
 
 DIGITS = Size("digits", 10, 6, 4)
+
+
+def _clustered(size: Size) -> tuple[Size, ...]:
+    """Return a size whose classes are in strong clusters, at two floors."""
+    strong = replace(size, cluster_sd=0.8, class_sd=0.4)
+    return tuple(
+        replace(strong, name=f"{size.name} clusters at {floor:g}", min_retention=floor) for floor in (0.6, 0.75)
+    )
+
+
 SIZES: dict[str, tuple[Size, ...]] = {
     "S": (DIGITS, Size("10x4", 10, 4, 3), *_twins(10, 10, 4), Size("12x8", 12, 8, 4)),
-    "M": (Size("100x10", 100, 10, 4), *_twins(100, 50, 5)),
+    "M": (
+        Size("100x10", 100, 10, 4),
+        *_twins(100, 50, 5),
+        *_clustered(Size("100x10", 100, 10, 4)),
+        *_clustered(Size("100x50", 100, 50, 5)),
+    ),
     "L": _twins(1000, 100, 5, min_memory=1.0),
     "XL": _twins(1000, 1000, 20),
     # For testing the benchmark itself.
     "tiny": (Size("4x3", 4, 3, 2, num_heads=2, num_groups=2),),
 }
+
+
+def goal(size: Size) -> Goal:
+    """Return the goal of a size."""
+    return Goal(min_retention=size.min_retention)
 
 
 def instance(size: Size) -> tuple[Profile, Fleet]:
@@ -190,8 +214,9 @@ def _importance(size: Size, rng: np.random.Generator) -> Floats:
     groups = units.lognormal(0, 1.6, (DEPTH, size.num_groups))
     base = np.concatenate([heads / heads.sum(), groups / groups.sum()], axis=1)
     clusters = rng.integers(0, max(2, size.num_classes // 10), size.num_classes)
-    cluster_factors = rng.lognormal(0, 0.25, (clusters.max() + 1, *base.shape))
-    shares: Floats = base * cluster_factors[clusters] * rng.lognormal(0, 0.25, (size.num_classes, *base.shape))
+    cluster_factors = rng.lognormal(0, size.cluster_sd, (clusters.max() + 1, *base.shape))
+    of_class = rng.lognormal(0, size.class_sd, (size.num_classes, *base.shape))
+    shares: Floats = base * cluster_factors[clusters] * of_class
     return np.asarray((shares / shares.sum(axis=(1, 2), keepdims=True)).round(9), dtype=np.float64)
 
 

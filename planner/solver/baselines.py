@@ -10,7 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
-from planner.errors import InfeasibleError, setting
+from planner.errors import InfeasibleError, TimeLimitError, setting
+from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import NEVER, Instance
 from planner.solver.problem.option import Option, PlacedSubModel
 
@@ -18,11 +19,12 @@ from planner.solver.problem.option import Option, PlacedSubModel
 _STEPS = 32
 
 
-def random_equal(instance: Instance, seed: int) -> tuple[PlacedSubModel, ...]:
+def random_equal(instance: Instance, seed: int, clock: Clock) -> tuple[PlacedSubModel, ...]:
     """Place shuffled near-equal class subsets with one pruning ratio for all: the largest sub-models that fit.
 
     Raises:
         InfeasibleError: If at no ratio every device holds its sub-model with the floors met.
+        TimeLimitError: If that was not known in time.
 
     Source:
         DeViT, arXiv 2309.05015: labels shuffled, cut into near-equal parts, equal devices.
@@ -34,7 +36,7 @@ def random_equal(instance: Instance, seed: int) -> tuple[PlacedSubModel, ...]:
     shrinks = [_Shrink(instance, subset) for subset in subsets]
     for step in range(_STEPS, -1, -1):
         placed = [PlacedSubModel(options[d], s.classes, s.kept(step)) for d, s in zip(devices, shrinks, strict=True)]
-        if all(_holds(instance, p, len(subsets)) for p in placed):
+        if all(_holds(instance, p, len(subsets), clock) for p in placed):
             return tuple(placed)
     raise InfeasibleError(
         "No plan by random-equal: at no common pruning ratio does every device hold its sub-model, in "
@@ -42,11 +44,12 @@ def random_equal(instance: Instance, seed: int) -> tuple[PlacedSubModel, ...]:
     )
 
 
-def greedy(instance: Instance, seed: int) -> tuple[PlacedSubModel, ...]:
+def greedy(instance: Instance, seed: int, clock: Clock) -> tuple[PlacedSubModel, ...]:
     """Prune each near-equal class subset until some free device holds it, and place it on the fastest such.
 
     Raises:
         InfeasibleError: If a subset reaches its floors before any free device holds it.
+        TimeLimitError: If that was not known in time.
 
     Source:
         ED-ViT, arXiv 2410.11650, and EC-SNN (IJCAI 2024): random subsets whose sizes differ by at
@@ -60,7 +63,7 @@ def greedy(instance: Instance, seed: int) -> tuple[PlacedSubModel, ...]:
         shrink = _Shrink(instance, subset)
         for step in range(_STEPS, -1, -1):
             tries = [PlacedSubModel(option, subset, shrink.kept(step)) for option in free]
-            holding = [p for p in tries if _holds(instance, p, len(subsets))]
+            holding = [p for p in tries if _holds(instance, p, len(subsets), clock)]
             if holding:
                 break
         else:
@@ -75,11 +78,12 @@ def greedy(instance: Instance, seed: int) -> tuple[PlacedSubModel, ...]:
     return tuple(placed)
 
 
-def memory_proportional(instance: Instance, seed: int) -> tuple[PlacedSubModel, ...]:
+def memory_proportional(instance: Instance, seed: int, clock: Clock) -> tuple[PlacedSubModel, ...]:
     """Give each device classes in proportion to its free memory, and the largest sub-model of them that fits.
 
     Raises:
         InfeasibleError: If a device does not hold its share with the floors met.
+        TimeLimitError: If that was not known in time.
     """
     options = _full_width(instance)
     free = np.array([max(0, option.free_grains / option.costs.grains_per_byte) for option in options])
@@ -93,7 +97,7 @@ def memory_proportional(instance: Instance, seed: int) -> tuple[PlacedSubModel, 
     for option, subset in used:
         shrink = _Shrink(instance, subset)
         tries = (PlacedSubModel(option, subset, shrink.kept(step)) for step in range(_STEPS, -1, -1))
-        holding = next((p for p in tries if _holds(instance, p, len(used))), None)
+        holding = next((p for p in tries if _holds(instance, p, len(used), clock)), None)
         if holding is None:
             raise InfeasibleError(
                 f"No plan by memory-proportional: {option.device.name} does not hold its {len(subset)} classes, in "
@@ -148,8 +152,13 @@ def _near_equal(instance: Instance, num_devices: int, rng: np.random.Generator) 
     return [tuple(sorted(part.tolist())) for part in parts]
 
 
-def _holds(instance: Instance, p: PlacedSubModel, num_used: int) -> bool:
+def _holds(instance: Instance, p: PlacedSubModel, num_used: int, clock: Clock) -> bool:
     """Say whether a device holds a sub-model: in memory, with its floors and in time."""
+    if clock.expired():
+        raise TimeLimitError(
+            f"No plan by {instance.goal.method} within {clock.seconds:g} s. Raise {setting('time_limit_s')}, "
+            f"or use {setting('method', 'exact')}."
+        )
     return instance.can_serve(p.option, p.classes, p.kept) and _in_time(instance, p, num_used)
 
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from planner.errors import InfeasibleError, PlannerError, setting
+from planner.errors import InfeasibleError, PlannerError, TimeLimitError, setting
 from planner.rules.accuracy import fleet_retention, stays_within
 from planner.rules.floors import accuracy_model_of
 from planner.schema import Plan
@@ -159,7 +159,7 @@ class _FloorSearch:
         while len(self._attempts) < _MAX_ATTEMPTS and high - low > _PRECISION and not self._clock.expired():
             if kept is not None and kept.loss >= _ENOUGH * (self._instance.goal.accuracy_drop or 0.0):
                 break
-            found = self._attempt(max(middle, low))
+            found = self._attempt(max(middle, low), kept)
             if found.keeps:
                 kept, high = min(found, kept or found, key=_Attempt.rank), middle
             elif found.plan is None:
@@ -235,21 +235,31 @@ class _FloorSearch:
         found = _finished(instance, proven.outcome, solution)
         return min(found, proven, key=_Attempt.rank)
 
-    def _attempt(self, log_odds: float) -> _Attempt:
+    def _attempt(self, log_odds: float, kept: _Attempt | None = None) -> _Attempt:
+        """Return the attempt at a floor, no slower than the one that is to be bettered, if there is one."""
         # An attempt needs no proof; the one that counts is the last.
         clock = self._clock.counted(_ATTEMPT_SHARE * self._clock.seconds)
-        return self._attempt_at(share_of(log_odds), clock)
+        below_us = NEVER if kept is None or kept.plan is None else kept.plan.latency_us
+        return self._attempt_at(share_of(log_odds), clock, _STRETCHES, below_us)
 
-    def _attempt_at(self, floor: float, clock: Clock) -> _Attempt:
-        of = self._instance
-        instance = _with_floor(of, floor)
-        may_stretch = of.goal.objective == "latency" and not of.goal.leave_idle
-        outcome, solutions = search_at_floors(instance, clock, self._options, _STRETCHES if may_stretch else (0.0,))
-        found = [_finished(instance, outcome, solution) for solution in solutions]
-        if solutions:
-            self._options = replace(self._options, warm_start=solutions[0].warm_start)
-        # The best that keeps the drop, or else the most accurate.
-        best = min(found, key=_Attempt.rank, default=_Attempt(instance, outcome, None, None, False))
+    def _attempt_at(
+        self, floor: float, clock: Clock, stretches: Sequence[float] = (0.0,), below_us: int = NEVER
+    ) -> _Attempt:
+        goal = self._instance.goal
+        instance = _with_floor(self._instance, floor)
+        outcome, solutions = search_at_floors(instance, clock, self._options, stretches)
+        least_us = NEVER if outcome.placed is None else instance.fleet_latency_us(outcome.placed)
+        may_stretch = goal.objective == "latency" and not goal.leave_idle
+        best = _Attempt(instance, outcome, None, None, False)
+        for stretch in stretches:
+            # The first that keeps the drop, or else the most accurate: others are slower.
+            if best.keeps or (stretch and (not may_stretch or (1 + stretch) * least_us >= below_us)):
+                break
+            solution = next(solutions, None)
+            if solution is None:
+                break
+            best = min(_finished(instance, outcome, solution), best, key=_Attempt.rank)
+            self._options = replace(self._options, warm_start=solution.warm_start)
         self._attempts.append(best)
         return best
 
@@ -260,11 +270,18 @@ class _FloorSearch:
             # At the lowest floors, what stands in the way is least.
             lowest = min(self._attempts, key=lambda attempt: attempt.instance.retention_floor or 0.0)
             return no_plan_error(lowest.instance, lowest.outcome, self._clock, self._options)
+        drop = self._instance.goal.accuracy_drop or 0.0
+        smallest = math.ceil(best.loss * 1000) / 1000
+        if self._clock.expired():
+            return TimeLimitError(
+                f"No plan that is predicted to lose at most {format_points(drop)} was found within "
+                f"{self._clock.seconds:g} s (not proven impossible): the most accurate one so far is "
+                f"{predicted_to_lose(best.plan)}. Raise {setting('time_limit_s')}, or take "
+                f"{setting('max_accuracy_drop', f'{smallest:g}')}."
+            )
         # The first attempt was at floors that keep the drop for certain, so what makes a plan possible there works.
         certain = self._attempts[0]
         reason = no_plan_error(certain.instance, certain.outcome, self._clock, self._options)
-        drop = self._instance.goal.accuracy_drop or 0.0
-        smallest = math.ceil(best.loss * 1000) / 1000
         return InfeasibleError(
             f"No plan is predicted to lose at most {format_points(drop)}: the most accurate one found is "
             f"{predicted_to_lose(best.plan)}, so {setting('max_accuracy_drop', f'{smallest:g}')} has a plan. "

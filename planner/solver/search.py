@@ -1,8 +1,8 @@
-"""Searches of one instance: exact for few classes, else by the large method."""
+"""Searches of one instance: exact for few classes, else by the large method; between, both in turn."""
 
 from dataclasses import replace
 
-from planner.solver.exact.benders import MAX_EXACT_CLASSES, search_exact
+from planner.solver.exact.benders import search_exact
 from planner.solver.exact.subset_costs import SubsetCosts
 from planner.solver.exact.warm_start import NO_WARM_START, WarmStart
 from planner.solver.large.search import search_large
@@ -10,14 +10,20 @@ from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import NEVER, Instance
 from planner.solver.problem.search import SearchRequest, SearchResult
 
+# Up to so many classes the exact method is as quick as any. Up to so many, it begins if there is this much time [s], of
+# which it gets a share. Of still more, there are too many subsets.
+_QUICK_CLASSES, MAX_EXACT_CLASSES = 12, 16
+_LEAST_S, _SHARE = 5.0, 0.7
+
 
 class InstanceSearch:
     """Searches of one instance, which share the bounds that they prove."""
 
     def __init__(self, instance: Instance, clock: Clock, warm_start: WarmStart = NO_WARM_START) -> None:
         self.instance, self._clock, self._warm_start = instance, clock, warm_start
-        small = instance.num_classes <= MAX_EXACT_CLASSES and instance.options
-        self.subset_costs = SubsetCosts(instance, warm_start) if small else None
+        self._is_quick = instance.num_classes <= _QUICK_CLASSES
+        by_subsets = self._is_quick or (instance.num_classes <= MAX_EXACT_CLASSES and clock.left() >= _LEAST_S)
+        self.subset_costs = SubsetCosts(instance, warm_start) if by_subsets and instance.options else None
 
     @property
     def warm_start(self) -> WarmStart:
@@ -30,11 +36,28 @@ class InstanceSearch:
             return SearchResult(None, None)
         if self.subset_costs is None:
             return search_large(self.instance, request, self._clock)
-        result = search_exact(self.subset_costs, request, self._clock)
-        if result.placed is not None or result.bound is None or result.bound >= request.give_up:
-            return result
-        # Out of time before any plan: one that the large method finds quickly is better than none.
-        any_plan = search_large(self.instance, replace(request, enough=NEVER - 1), self._clock.grace())
-        if any_plan.placed is None or any_plan.bound is None:
-            return result
-        return SearchResult(any_plan.placed, max(result.bound, any_plan.bound))
+        clock = self._clock if self._is_quick else self._clock.part(_SHARE * self._clock.left())
+        found = search_exact(self.subset_costs, request, clock)
+        if _is_settled(found, request):
+            return found
+        if not self._is_quick and not self._clock.expired():
+            return self._better(found, replace(request, earlier=found.placed or request.earlier), self._clock)
+        if found.placed is None:
+            # Out of time before any plan: one that the large method finds quickly is better than none.
+            return self._better(found, replace(request, enough=NEVER - 1), self._clock.grace())
+        return found
+
+    def _better(self, found: SearchResult, request: SearchRequest, clock: Clock) -> SearchResult:
+        """Return the better of a result and that of the large method, with the higher bound."""
+        other = search_large(self.instance, request, clock)
+        if other.bound is None or found.bound is None:
+            return SearchResult(None, None)
+        plans = [result.placed for result in (found, other) if result.placed is not None]
+        return SearchResult(min(plans, key=request.objective.value_of, default=None), max(found.bound, other.bound))
+
+
+def _is_settled(found: SearchResult, request: SearchRequest) -> bool:
+    """Return whether a request is answered."""
+    if found.bound is None or found.bound >= request.give_up:
+        return True
+    return found.placed is not None and request.objective.value_of(found.placed) <= max(request.enough, found.bound)

@@ -50,10 +50,10 @@ def solve_and_learn(
     began = time.monotonic()
     goal = goal or Goal()
     instance = build_instance(profile, fleet, goal)
+    clock = Clock(options.time_limit_s, options.deterministic)
     if goal.method != "exact":
-        solution = _solve_by_baseline(instance, options)
+        solution = interruptible(lambda: _solve_by_baseline(instance, options, clock), clock)
     else:
-        clock = Clock(options.time_limit_s, options.deterministic)
         search = solve_for_drop if goal.accuracy_drop is not None and goal.objective != "accuracy" else solve_at_floors
         solution = interruptible(lambda: search(instance, clock, options), clock)
         if goal.objective == "accuracy" and goal.accuracy_drop is not None and not keeps_drop(solution):
@@ -70,7 +70,7 @@ def solve_and_learn(
     return plan, solution.warm_start
 
 
-def _solve_by_baseline(instance: Instance, options: SolveOptions) -> Solution:
+def _solve_by_baseline(instance: Instance, options: SolveOptions, clock: Clock) -> Solution:
     goal = instance.goal
     unknown = [key for key in ("pin", "forbid", "together", "apart", "survive", "max_energy_mj") if getattr(goal, key)]
     unknown += ["objective"] * (goal.objective != "latency")
@@ -78,7 +78,7 @@ def _solve_by_baseline(instance: Instance, options: SolveOptions) -> Solution:
         raise InputError(f"method {goal.method!r} knows nothing of {unknown[0]!r}: use the exact method.")
     if not instance.options:
         raise InfeasibleError("No plan: every device is left out.")
-    placed = BASELINES[goal.method](instance, options.seed)
+    placed = BASELINES[goal.method](instance, options.seed, clock)
     bound = latency_bound_us(instance) or 0
     solution = Solution(instance, by_device(instance, placed, {}), bound, options.warm_start)
     if goal.accuracy_drop is not None and not keeps_drop(solution):

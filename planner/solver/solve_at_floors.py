@@ -1,6 +1,6 @@
 """Solve with given floors: the best plan for the objective, and then the most accuracy from what is left over."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from planner.solver.infeasible.no_plan import no_plan_error
 from planner.solver.optimise import SearchOutcome, optimise
@@ -28,15 +28,17 @@ def solve_at_floors(instance: Instance, clock: Clock, options: SolveOptions) -> 
         TimeLimitError: If no plan was found in time, though one may exist.
     """
     outcome, solutions = search_at_floors(instance, clock, options)
-    if not solutions or breaks_limit(instance, outcome):
+    if outcome.placed is None or breaks_limit(instance, outcome):
         raise no_plan_error(instance, outcome, clock, options)
-    return solutions[0]
+    return next(solutions)
 
 
 def search_at_floors(
     instance: Instance, clock: Clock, options: SolveOptions, stretches: Sequence[float] = (0.0,)
-) -> tuple[SearchOutcome, list[Solution]]:
-    """Return what a search found, and the finished plan if there is one, perhaps beyond the latency limit.
+) -> tuple[SearchOutcome, Iterator[Solution]]:
+    """Return what a search found, and the plan if there is one, perhaps beyond the latency limit.
+
+    The plan is finished when it is asked for, once for each stretch.
 
     Args:
         instance: Problem, with its floors.
@@ -46,23 +48,33 @@ def search_at_floors(
     """
     earlier = {} if options.start is None else placement_of_plan(instance, options.start)
     outcome = optimise(instance, clock, options.progress, tuple(earlier.values()), options.warm_start)
+    return outcome, _finished(instance, outcome, earlier, clock, options, stretches)
+
+
+def _finished(
+    instance: Instance,
+    outcome: SearchOutcome,
+    earlier: ByDevice,
+    clock: Clock,
+    options: SolveOptions,
+    stretches: Sequence[float],
+) -> Iterator[Solution]:
+    """Yield the finished plan of a search for each stretch; nothing where there is no plan."""
     if outcome.placed is None or outcome.bound is None:
-        return outcome, []
-    placement = by_device(outcome.instance, outcome.placed, earlier)
+        return
+    placement: ByDevice = by_device(outcome.instance, outcome.placed, earlier)
     stays: list[PlacedSubModel] = []
     # Plans at raised floors are not compared with an earlier plan: their options are others.
     if earlier and outcome.subset_costs is not None and outcome.instance is instance:
         objective = ObjectiveFunction(instance, instance.goal.objective)
         placement = stay_near(instance, outcome.placed, earlier, outcome.subset_costs, objective, clock)
         stays = [p for name, p in placement.items() if earlier.get(name) == p]
-    grace = clock.grace() if clock.expired() else clock
+    rest = clock.rest()
     warm_start = options.warm_start if outcome.subset_costs is None else outcome.subset_costs.warm_start()
-    solutions = []
     for stretch in stretches:
-        richer = use_slack(outcome.instance, list(placement.values()), grace, stays, stretch)
+        richer = use_slack(outcome.instance, list(placement.values()), rest, stays, stretch)
         by_name = _renamed(outcome, placement, richer, earlier)
-        solutions.append(Solution(outcome.instance, by_name, outcome.bound, warm_start))
-    return outcome, solutions
+        yield Solution(outcome.instance, by_name, outcome.bound, warm_start)
 
 
 def breaks_limit(instance: Instance, outcome: SearchOutcome) -> bool:

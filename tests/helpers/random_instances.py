@@ -236,7 +236,7 @@ def _random_demands(rng: np.random.Generator, names: list[str], classes: list[st
         goal["forbid"] = {name: some(names, 1, 1) for name in some(classes, 1, 2)}
     if len(classes) > 2 and rng.random() < 0.25:
         goal["together"] = [some(classes, 2, 3) for _ in range(rng.integers(1, 3))]
-    if rng.random() < 0.2:
+    if rng.random() < 0.2 and len(classes) > 1:
         goal["apart"] = [some(classes, 2, 2)]
     if len(names) > 1 and rng.random() < 0.2:
         goal["leave_out"] = some(names, 1, 1)

@@ -9,6 +9,7 @@ from planner.solver.baselines import greedy
 from planner.solver.exact.warm_start import NO_WARM_START
 from planner.solver.plan import Solution, plan_of
 from planner.solver.problem.build import build_instance
+from planner.solver.problem.clock import Clock
 from planner.solver.problem.option import PlacedSubModel
 from planner.solver.problem.placement import by_device, is_plan
 from tests.helpers.goals import floored
@@ -43,7 +44,7 @@ def test_placements_by_a_baseline_pass_the_check() -> None:
     of = random_profile(2, num_classes=8, num_groups=8)
     on = roomy(random_fleet(of, 2, num_devices=5))
     instance = build_instance(of, on, floored())
-    placement = by_device(instance, greedy(instance, seed=3), {})
+    placement = by_device(instance, greedy(instance, 3, Clock(60)), {})
     plan = plan_of(Solution(instance, placement, 5, NO_WARM_START), seed=3, seconds=0.0)
     assert check(plan, of, on) == []
     order = [member.name for member in on.members]

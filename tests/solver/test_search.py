@@ -41,19 +41,64 @@ def test_few_classes_are_searched_exactly() -> None:
     assert found >= 5
 
 
-@pytest.mark.parametrize("num_classes", [12, 13])
-def test_the_method_follows_the_number_of_classes(num_classes: int) -> None:
-    """Up to a dozen classes there are costs of subsets; beyond, the large method has a plan and a bound."""
+@pytest.mark.parametrize(
+    ("num_classes", "seconds", "by_subsets"), [(12, 0.0, True), (13, 2.0, False), (16, 30.0, True), (17, 30.0, False)]
+)
+def test_the_method_follows_the_number_of_classes(num_classes: int, seconds: float, by_subsets: bool) -> None:
+    """Up to a dozen classes there are costs of subsets, up to sixteen if there is time; there is always a plan."""
     of = random_profile(1, num_classes=num_classes, num_groups=4)
     instance = build_instance(of, roomy(random_fleet(of, 1, num_devices=2)), floored())
-    search = InstanceSearch(instance, Clock(2.0, deterministic=True))
-    assert (search.subset_costs is not None) == (num_classes == 12)
+    search = InstanceSearch(instance, Clock(seconds, deterministic=True))
+    assert (search.subset_costs is not None) == by_subsets
+    if seconds == 0:
+        return
     result = search.run(SearchRequest(ObjectiveFunction(instance)))
     assert result.placed is not None
     assert is_plan(instance, result.placed)
     assert result.bound is not None
     assert result.bound <= instance.fleet_latency_us(result.placed)
-    assert (search.warm_start == NO_WARM_START) == (num_classes == 13)
+    assert (search.warm_start == NO_WARM_START) == (not by_subsets)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_same_classes_twice_cost_the_same(seed: int) -> None:
+    """Twelve classes have the plan that they have beside copies of some of them, whichever method finds it."""
+    drawn = random_profile(seed, num_classes=12, num_groups=4)
+    fleet = random_fleet(drawn, seed, num_devices=3, tightness=1.2)
+    least = []
+    for copies in (0, 1, 2):
+        data = drawn.model_dump(mode="json") | {"fusion_hidden": 1}
+        data["classes"] += [f"copy {c}" for c in range(copies)]
+        for rows in [*data["importance"].values(), *(width["embed_retention"] for width in data["widths"])]:
+            rows += rows[:copies]
+        instance = build_instance(type(drawn).model_validate(data), fleet, floored())
+        result = InstanceSearch(instance, Clock(60)).run(SearchRequest(ObjectiveFunction(instance)))
+        if result.placed is None:
+            least.append(NEVER)
+            continue
+        assert result.bound == instance.fleet_latency_us(result.placed)
+        least.append(instance.slowest_us(result.placed))
+    assert least[0] == least[1] == least[2] < NEVER
+
+
+def test_between_the_methods_the_rest_of_the_time_is_the_large_method_s() -> None:
+    """What the exact method leaves open, the large method may better; no bound is lost."""
+    of = random_profile(3, num_classes=14, num_groups=8)
+    instance = build_instance(of, random_fleet(of, 3, num_devices=6, tightness=0.5), floored())
+    proven = InstanceSearch(instance, Clock(60)).run(SearchRequest(ObjectiveFunction(instance)))
+    assert proven.placed is not None
+    assert proven.bound == instance.fleet_latency_us(proven.placed)
+    clock = Clock(5.0, deterministic=True)
+    search = InstanceSearch(instance, clock)
+    assert search.subset_costs is not None
+    # Nearly all is gone before the exact method can begin.
+    clock.spend(4.9)
+    result = search.run(SearchRequest(ObjectiveFunction(instance)))
+    assert result.bound is not None
+    assert result.bound <= proven.bound
+    if result.placed is not None:
+        assert is_plan(instance, result.placed)
+        assert instance.fleet_latency_us(result.placed) >= proven.bound
 
 
 def test_out_of_time_the_large_method_finds_some_plan() -> None:

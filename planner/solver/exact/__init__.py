@@ -1,1 +1,1 @@
-"""Exact method for up to a dozen classes: logic-based Benders decomposition."""
+"""Exact method for up to sixteen classes: logic-based Benders decomposition."""

@@ -1,4 +1,4 @@
-"""Best plan for up to a dozen classes, with a proof, by logic-based Benders decomposition.
+"""Best plan for few classes, with a proof, by logic-based Benders decomposition.
 
 t(o, S), the least compute time of a sub-model for class subset S on option o, is a small but hard problem, and there
 are 2^C of them for each option. Few matter. So each starts with a cheap lower bound, and only those that the
@@ -8,7 +8,8 @@ assignment wants to use are solved:
    the objective.
 2. The subproblem of each column that the assignment uses and that nobody has built yet is solved (`sub_model_costs`):
    first by linear relaxation, then exactly. The bound that results is a cut, valid for every superset of S too, since
-   more classes never need less (a strengthened Benders cut).
+   more classes never need less (a strengthened Benders cut). So before it is added, classes are left out of S for as
+   long as the others alone cost as much.
 3. When every sub-model of the master's assignment is as fast as the master assumed, that assignment is a plan, and its
    objective is its own bound: optimal. Until then, return to step 1.
 
@@ -27,14 +28,12 @@ from planner.solver.problem.placement import is_plan, is_valid
 from planner.solver.problem.search import SearchRequest, SearchResult
 from planner.solver.problem.subsets import mask_of
 
-MAX_EXACT_CLASSES = 12
-
 
 def search_exact(subset_costs: SubsetCosts, request: SearchRequest, clock: Clock) -> SearchResult:
     """Find the best assignment and prove it, or come as far as the clock allows.
 
     Args:
-        subset_costs: Bounds of an instance with at most `MAX_EXACT_CLASSES` classes; the search raises them.
+        subset_costs: Bounds of an instance's class subsets; the search raises them.
         request: Objective, start and end.
         clock: Time for it.
     """
@@ -51,7 +50,8 @@ def search_exact(subset_costs: SubsetCosts, request: SearchRequest, clock: Clock
                 request.progress(value, value)
                 return SearchResult(best, value)
             bound = max(bound, assignment.value)
-            _solve_subproblems(subset_costs, assignment, clock, prune=best is not None)
+            below = value if objective.name == "latency" else NEVER
+            _solve_subproblems(subset_costs, assignment, below, clock, prune=best is not None)
             if all(column in subset_costs.kept for column in assignment.columns):
                 placed = best_sub_models(subset_costs, assignment.columns)
                 if objective.value_of(placed) < value:
@@ -79,15 +79,29 @@ def _begin(subset_costs: SubsetCosts, request: SearchRequest) -> tuple[int, tupl
     return value, earlier if value < NEVER else None
 
 
-def _solve_subproblems(subset_costs: SubsetCosts, assignment: OptimisticAssignment, clock: Clock, prune: bool) -> None:
-    """Solve the columns of an assignment that are not known to be as fast as it assumes."""
+def _solve_subproblems(
+    subset_costs: SubsetCosts, assignment: OptimisticAssignment, below: int, clock: Clock, prune: bool
+) -> None:
+    """Solve the columns of an assignment that are not known to be as fast as it assumes.
+
+    Args:
+        subset_costs: Bounds, which are raised.
+        assignment: Assignment at the bounds so far.
+        below: Latency [us] of the best plan so far; slower ones are all alike.
+        clock: Time for it.
+        prune: Whether one column that is too slow is enough.
+    """
     limits = zip(assignment.columns, assignment.max_compute_us, strict=True)
     unsolved = [(column, us) for column, us in limits if subset_costs.upper_bound[column.option, column.mask] > us]
     for column, max_us in unsolved:
-        subset_costs.solve(column, clock, max_us)
+        too_slow_us = min(NEVER, max_us + below - assignment.value)
+        subset_costs.solve(column, clock, max_us, too_slow_us)
         # One column that is too slow refutes the assignment, whatever the others are; a first plan needs them all.
-        if prune and subset_costs.lower_bound[column.option, column.mask] > max_us:
-            break
+        cost = int(subset_costs.lower_bound[column.option, column.mask])
+        if cost > max_us:
+            subset_costs.generalise(column, min(cost, too_slow_us), clock)
+            if prune:
+                break
 
 
 def best_sub_models(subset_costs: SubsetCosts, columns: list[Column]) -> tuple[PlacedSubModel, ...]:

@@ -19,8 +19,8 @@ import numpy as np
 from ortools.linear_solver import pywraplp
 
 from planner.arrays import Floats, Ints
-from planner.solver.exact.assignment import cover
 from planner.solver.exact.subset_costs import LP_S, SubsetCosts
+from planner.solver.problem.assignment import cover
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.column import Column
 from planner.solver.problem.covering import cover_rows, group_rows, resource_rows

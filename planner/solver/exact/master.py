@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.arrays import Ints
-from planner.solver.exact.assignment import cover
 from planner.solver.exact.column_generation import cheapest_cover
 from planner.solver.exact.subset_costs import SubsetCosts
 from planner.solver.exact.subset_dp import SubsetDP
+from planner.solver.problem.assignment import cover
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.column import Column
 from planner.solver.problem.instance import DEVICES, EMBED_DIMS, MEDIA, NEVER

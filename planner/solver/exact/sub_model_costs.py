@@ -1,4 +1,4 @@
-"""Compute time [us] of sub-models by option and class subset: bounded by relaxation, solved by CP-SAT.
+"""Compute time [us] of sub-models by option and class subset: bounded by relaxation, solved by branching.
 
 Latency and energy both follow from it.
 """
@@ -7,7 +7,7 @@ import numpy as np
 
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import NEVER, Instance
-from planner.solver.submodels import knapsack
+from planner.solver.submodels.by_counts import CheapestSubModels
 from planner.solver.submodels.knapsack import SubModelResult
 from planner.solver.submodels.relaxation import LinearBound, Relaxation
 
@@ -18,6 +18,7 @@ class SubModelCosts:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._relaxations: dict[tuple[int, bool], Relaxation] = {}
+        self._cheapest: dict[int, CheapestSubModels] = {}
 
     def bound(self, option: int, classes: tuple[int, ...]) -> LinearBound | None:
         """Return a bound for these classes and others like them; None if the option cannot serve them."""
@@ -38,9 +39,13 @@ class SubModelCosts:
             self._relaxations[key] = Relaxation(self._instance, self._instance.options[option], of_memory)
         return self._relaxations[key]
 
-    def solve(self, option: int, classes: tuple[int, ...], clock: Clock, enough: int) -> SubModelResult:
-        """Return the least cost of any sub-model for these classes, or any that is at most `enough`."""
-        return knapsack.cheapest(self._instance, self._instance.options[option], classes, clock, enough_us=enough)
+    def solve(
+        self, option: int, classes: tuple[int, ...], clock: Clock, enough: int, beyond: int = NEVER
+    ) -> SubModelResult:
+        """Return the least cost of a sub-model for these classes; what is at most `enough` or `beyond` will do."""
+        if option not in self._cheapest:
+            self._cheapest[option] = CheapestSubModels(self._instance, self._instance.options[option])
+        return self._cheapest[option].cheapest(classes, clock, enough, beyond)
 
     def of(self, option: int, kept: tuple[int, ...]) -> int:
         """Return the cost of a sub-model."""

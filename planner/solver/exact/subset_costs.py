@@ -1,6 +1,6 @@
 """Bounds on t(o, S), the least cost of a sub-model for class subset S on option o, for all subsets.
 
-For up to a dozen classes, every subset has a row: a proven lower bound, and the best sub-model built so far (an upper
+For up to sixteen classes, every subset has a row: a proven lower bound, and the best sub-model built so far (an upper
 bound). Both are filled lazily. A bound that is proven for one subset is one for its supersets too, since more classes
 never need less; a dual cut also bounds other subsets. A warm start brings what earlier searches proved.
 """
@@ -14,7 +14,7 @@ from planner.solver.problem.clock import Clock
 from planner.solver.problem.column import Column
 from planner.solver.problem.instance import NEVER, Instance
 from planner.solver.problem.option import Option
-from planner.solver.problem.subsets import classes_of, halves_by_class
+from planner.solver.problem.subsets import classes_of, halves_by_class, mask_of
 from planner.solver.submodels.relaxation import DualCut
 
 # Rough time of a linear relaxation [s], where work is counted.
@@ -116,12 +116,41 @@ class SubsetCosts:
         """Return whether the column's own relaxation was solved."""
         return bool(self._relaxed[column.option, column.mask])
 
-    def solve(self, column: Column, clock: Clock, enough: int = 0) -> None:
-        """Build the column's cheapest sub-model, or one that is cheap enough, or prove that there is none."""
-        result = self._costs.solve(column.option, column.classes, clock, enough)
+    def solve(self, column: Column, clock: Clock, enough: int = 0, beyond: int = NEVER) -> None:
+        """Build the column's cheapest sub-model, or prove that there is none.
+
+        Args:
+            column: Column.
+            clock: Time for it.
+            enough: Any sub-model is good enough that costs at most so much.
+            beyond: No sub-model is of interest once it is proven that none costs less.
+        """
+        result = self._costs.solve(column.option, column.classes, clock, enough, beyond)
         self._prove(column, NEVER if result.bound is None else result.bound)
         if result.kept is not None:
             self.add(column, result.kept)
+
+    def generalise(self, column: Column, at_least: int, clock: Clock) -> None:
+        """Look for few of a column's classes that cost at least so much by themselves: they bound all that hold them.
+
+        A deletion filter (Chinneck and Dravnieks), which begins with the classes that have a price in the relaxation.
+        """
+        relaxed = self._costs.bound(column.option, column.classes)
+        priced = () if relaxed is None else relaxed.binding
+        core = column.mask
+        if priced and self._costs_at_least(column.option, mask_of(priced), at_least, clock):
+            core = mask_of(priced)
+        for c in sorted(classes_of(core), key=lambda c: c in priced):
+            fewer = core & ~(1 << c)
+            if fewer and self._costs_at_least(column.option, fewer, at_least, clock):
+                core = fewer
+
+    def _costs_at_least(self, option: int, mask: int, at_least: int, clock: Clock) -> bool:
+        """Return whether a class subset is proven to cost at least so much, whatever the demands allow."""
+        column = Column(option, mask)
+        if self._proofs[option].get(mask, 0) < at_least <= self.upper_bound[option, mask] and not clock.expired():
+            self.solve(column, clock, at_least - 1, at_least)
+        return self._proofs[option].get(mask, 0) >= at_least
 
     def add(self, column: Column, kept: tuple[int, ...]) -> None:
         """Add a sub-model that meets the column's floors and budget."""

@@ -81,9 +81,12 @@ class SubsetDP:
         return self._least(self._by_device(self._subset_costs.lower_bound + paths_us[:, None]), np.maximum, clock)
 
     def embed_dims(self, limits: Ints, clock: Clock) -> int:
-        """Return the least embed dims of assignments that compute within limits [us] of each option, (O,)."""
-        weights = self._by_device(self._weights(limits))
-        return min(NEVER, self._least(weights, np.add, clock) // _PER_EMBED_DIM)
+        """Return the least embed dims of assignments that compute within limits [us] of each option, (O,).
+
+        `NEVER` if there is none.
+        """
+        least = self._least(self._by_device(self._weights(limits)), np.add, clock)
+        return NEVER if least >= NEVER else least // _PER_EMBED_DIM
 
     def columns(self, limits: Ints, clock: Clock) -> list[Column]:
         """Return the assignment of least embed dims within limits, of which there must be one; built columns first."""

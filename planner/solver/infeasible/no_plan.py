@@ -13,12 +13,12 @@ def no_plan_error(instance: Instance, outcome: SearchOutcome, clock: Clock, opti
     limit_us = instance.goal.max_latency_us
     known = options.warm_start if outcome.subset_costs is None else outcome.subset_costs.warm_start()
     if outcome.bound is None:
-        return InfeasibleError(explain_infeasible(instance, clock.again(), known, options.advice))
+        return InfeasibleError(explain_infeasible(instance, clock.rest(), known, options.advice))
     by_latency = instance.goal.objective in ("latency", "accuracy")
     if limit_us is not None and by_latency and outcome.bound > limit_us:
         best = outcome.placed
         return InfeasibleError(
-            explain_too_slow(instance, int(outcome.bound), best, clock.again(), known, options.advice)
+            explain_too_slow(instance, int(outcome.bound), best, clock.rest(), known, options.advice)
         )
     more_time = setting("time_limit_s")
     if outcome.placed is None:

@@ -1,1 +1,1 @@
-"""Method for many classes: relaxation, construction and local search."""
+"""Method for many classes: bounds by prices, covering by class sets, construction and local search."""

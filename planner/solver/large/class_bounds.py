@@ -62,15 +62,22 @@ class ClassBounds:
         ]
         return max(times, default=-1)
 
-    def slowest_us(self, clock: Clock) -> int | None:
+    def slowest_us(self, clock: Clock, known_us: int = 0) -> int | None:
         """Return a bound on the slowest device's latency [us]; None if the fleet cannot hold all classes.
 
         Out of time, it is a lower one.
+
+        Args:
+            clock: Time for it.
+            known_us: Bound that is known already [us].
         """
         # Within `slow` there is an assignment, within `fast` there is none.
-        fast, slow = -1, self.longest_us
+        fast, slow = known_us - 1, self.longest_us
         if slow < 0 or self.relaxed(slow, "latency") is None:
             return None
+        clock.spend(_LP_S)
+        if known_us > 0 and self.relaxed(known_us, "latency") is not None:
+            return known_us
         while slow - fast > max(1, _PRECISION * slow) and not clock.expired():
             clock.spend(_LP_S)
             middle = (fast + slow) // 2

@@ -55,9 +55,11 @@ def construct(
     free = {g: [d for d in devices if fleet.groups[d] == g] for g in set(sequence)}
     for g in sequence:
         if free[g] and not clock.expired():
-            _take(loads, free[g].pop(0), atoms, target_us)
+            _take(loads, free[g].pop(0), atoms, target_us, clock)
     for device in [d for rest in free.values() for d in rest]:
-        _take(loads, device, atoms, target_us)
+        if clock.expired():
+            break
+        _take(loads, device, atoms, target_us, clock)
     if (loads.left > 0).sum() > max(3, _LEFT_OVER * len(loads.left)) and not at_any_cost:
         return False
     return place_rest(loads, devices, clock)
@@ -107,7 +109,7 @@ def _closed(loads: Loads, classes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted({c for a in loads.atoms(classes) for c in loads.fleet.atoms[a]}))
 
 
-def _take(loads: Loads, device: int, atoms: Sequence[int], target_us: int) -> None:
+def _take(loads: Loads, device: int, atoms: Sequence[int], target_us: int, clock: Clock) -> None:
     """Give a device as many atoms as it has time for, in order."""
     possible: list[int] = []
     for a in atoms:
@@ -115,15 +117,19 @@ def _take(loads: Loads, device: int, atoms: Sequence[int], target_us: int) -> No
             possible.append(a)
     if not possible:
         return
-    fits, fails, count = 0, len(possible) + 1, loads.guess(device, possible, target_us)
-    while fails - fits > 1:
+    # About as many as the class alone would allow, then by doubled steps away from the guess, then between.
+    fits, fails, count, step = 0, len(possible) + 1, loads.guess(device, possible, target_us), 1
+    while fails - fits > 1 and not clock.expired():
         count = min(fails - 1, max(fits + 1, count))
         taken = {c for a in possible[:count] for c in loads.fleet.atoms[a]}
         wanted = tuple(sorted({*loads.classes[device], *taken}))
         if loads.latencies([(device, wanted)])[0] <= target_us:
-            fits, count = count, count + 1
+            fits, count = count, count + step
         else:
-            fails, count = count, count - 1
+            fails, count = count, count - step
+        step *= 2
+        if fits and fails <= len(possible):
+            count = (fits + fails) // 2
     if fits:
         taken = {c for a in possible[:fits] for c in loads.fleet.atoms[a]}
         loads.set(device, tuple(sorted({*loads.classes[device], *taken})))

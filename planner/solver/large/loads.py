@@ -53,7 +53,8 @@ class FleetData:
 
     def may_join(self, atom: int, classes: tuple[int, ...]) -> bool:
         """Return whether an atom may be on a device beside these classes."""
-        return self.instance.keeps_apart({*classes, *self.atoms[atom]})
+        # Asked for thousands of classes at a time.
+        return not self.instance.apart or self.instance.keeps_apart({*classes, *self.atoms[atom]})
 
     def need(self, group: int, num_classes: int) -> Floats:
         """Return the importance each class needs on a group's first option, (C,)."""

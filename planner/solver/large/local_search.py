@@ -15,7 +15,6 @@ from planner.solver.large.construct import place_rest
 from planner.solver.large.loads import Loads
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import NEVER
-from planner.solver.submodels import knapsack
 
 # Changes that are built for each pair of devices.
 _MOVES, _SWAPS = 4, 14
@@ -52,7 +51,7 @@ def local_search(loads: Loads, devices: list[int], clock: Clock, enough_us: int 
         if exchange is not None:
             _apply(loads, exchange)
             idle = 0
-        elif one == slowest and _exactly(loads, slowest, exact, clock):
+        elif one == slowest and _exactly(loads, slowest, exact):
             idle = 0
         if loads.latency_us.max() < slowest_us:
             slowest_us = int(loads.latency_us.max())
@@ -148,7 +147,7 @@ def _may_swap(loads: Loads, one: int, mine: int, other: int, theirs: int) -> boo
     return _may_move(loads, one, mine, other, atoms[theirs]) and _may_move(loads, other, theirs, one, atoms[mine])
 
 
-def _exactly(loads: Loads, device: int, done: set[tuple[int, tuple[int, ...]]], clock: Clock) -> bool:
+def _exactly(loads: Loads, device: int, done: set[tuple[int, tuple[int, ...]]]) -> bool:
     """Build a device's cheapest sub-model exactly; return whether it became faster."""
     fleet, cache = loads.fleet, loads.cache
     group, classes = fleet.groups[device], loads.classes[device]
@@ -156,13 +155,10 @@ def _exactly(loads: Loads, device: int, done: set[tuple[int, tuple[int, ...]]], 
         return False
     done.add((group, classes))
     before = int(loads.latency_us[device])
-    option = cache.known[group, classes].option
-    if option < 0 or before >= NEVER:
+    if before >= NEVER:
         return False
-    answer = knapsack.cheapest(fleet.instance, fleet.instance.options[option], classes, clock, _EXACT_S)
-    if answer.kept is not None:
-        cache.improve(group, classes, option, answer.kept)
-        loads.set(device, classes)
+    cache.polish(cache.known[group, classes].option, classes, _EXACT_S)
+    loads.set(device, classes)
     return int(loads.latency_us[device]) < before
 
 

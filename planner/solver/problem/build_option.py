@@ -140,7 +140,7 @@ def needs_of(share: Sequence[float], floors: Floats) -> Ints:
     """
     # Half of the tolerance of the check: what is accepted here is accepted there.
     least = floors - RETENTION_TOLERANCE / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         shares = np.minimum(2.0, np.where(least > 0, least / np.array(share), 0.0))
     needs: Ints = np.ceil(shares * IMPORTANCE_SCALE).astype(np.int64)
     return np.repeat(needs[:, None], len(needs), axis=1)

@@ -50,13 +50,14 @@ class Clock:
     deterministic: bool = False
     _shared: _Shared = field(default_factory=_Shared)
     _within: "Clock | None" = None
+    _grace: "Clock | None" = None
 
     def __post_init__(self) -> None:
         self._end = self._now() + self.seconds
 
     def part(self, seconds: float) -> "Clock":
         """Return a clock for a part of the search: it ends with this one, or earlier."""
-        return Clock(max(0.0, min(seconds, self.left())), self.deterministic, self._shared)
+        return Clock(max(0.0, min(seconds, self.left())), self.deterministic, self._shared, self._within)
 
     def counted(self, work_s: float) -> "Clock":
         """Return a clock of so much counted work: what is found by then does not depend on how busy the machine is.
@@ -65,13 +66,23 @@ class Clock:
         """
         return Clock(work_s, True, self._shared, self)
 
-    def again(self) -> "Clock":
-        """Return a clock with as much time once more; what stops this one stops it too."""
-        return Clock(self.seconds, self.deterministic, self._shared)
-
     def grace(self) -> "Clock":
-        """Return a clock for what must be done when time is over: a tenth of it, or a second if that was granted."""
-        return self.again().part(max(_MIN_GRACE_S, _SHARE_OF_GRACE * self.seconds))
+        """Return a clock for what must be done when time is over: a tenth of it, or a second if that was granted.
+
+        There is one grace, which begins when it is first asked for. What stops this clock stops it too.
+        """
+        if self._grace is None:
+            within = None if self._within is None else self._within.rest()
+            self._grace = Clock(self._grace_s, self.deterministic, self._shared, within)
+        return self._grace
+
+    def rest(self) -> "Clock":
+        """Return a clock for what is done at last: the time that is left, or the grace if that is more."""
+        return self if self._grace is None and self.left() >= self._grace_s else self.grace()
+
+    @property
+    def _grace_s(self) -> float:
+        return min(self.seconds, max(_MIN_GRACE_S, _SHARE_OF_GRACE * self.seconds))
 
     def left(self) -> float:
         """Return the seconds that are left."""
@@ -114,6 +125,9 @@ class Clock:
         solver.parameters.catch_sigint_signal = False
         if self.deterministic:
             solver.parameters.max_deterministic_time = seconds
+            if self._within is not None:
+                # What counts little may take long.
+                solver.parameters.max_time_in_seconds = max(_MIN_S, self._within.left())
         else:
             solver.parameters.max_time_in_seconds = seconds
         self._shared.running = solver

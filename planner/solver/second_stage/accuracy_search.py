@@ -29,6 +29,8 @@ _ROUNDS = 5
 _EVEN_RETENTION = 0.5
 # Weight of the loss without a device beside that with all.
 _NEGLIGIBLE = 1e-5
+# Of more devices than these, one more or less hardly matters, and to compare takes long.
+_MAX_COMPARED = 64
 
 
 class AccuracySearch:
@@ -57,6 +59,8 @@ class AccuracySearch:
 
     def _loss(self, rows: Floats) -> float:
         """Return the predicted loss; of equal losses, that is lower whose worst loss without a device is lower."""
+        if len(rows) > _MAX_COMPARED:
+            return float(class_losses(self.model, rows) @ self.share)
         without = [class_losses(self.model, np.delete(rows, d, axis=0)) @ self.share for d in range(len(rows))]
         worst = max(without) if len(rows) > 1 else 1.0
         return float(class_losses(self.model, rows) @ self.share) + _NEGLIGIBLE * float(worst)

@@ -13,6 +13,7 @@ Source:
     Exchanges near the price: the core of Balas and Zemel, doi:10.1287/opre.28.5.1130.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -68,6 +69,8 @@ class _Filling:
         self.always = np.zeros(len(units), dtype=bool)
         self.always[list(units.always_kept)] = True
         self.density = values / np.maximum(1, costs.unit_ticks)
+        self._worths: list[float] = values.tolist()
+        self._unit_ticks: list[int] = costs.unit_ticks.tolist()
 
     def in_memory(self, kept: Bools) -> bool:
         """Return whether kept units are within the memory."""
@@ -122,15 +125,34 @@ class _Filling:
         for u in out:
             rest = kept.copy()
             rest[u] = False
+            worth_of_rest, free_ticks = float(self.values @ rest), _Room(self, rest).ticks
             # By density, and with each of the valuable ones first.
             for first in [None, *left]:
+                if worth_of_rest + self._most_worth(left, first, free_ticks) <= highest:
+                    continue
                 order = left if first is None else [first, *left]
                 added = list(_Room(self, rest).taken(order))
-                worth = float(self.values @ rest) + float(self.values[added].sum())
+                worth = worth_of_rest + float(self.values[added].sum())
                 if worth > highest:
                     best, highest = rest.copy(), worth
                     best[added] = True
         return best
+
+    def _most_worth(self, order: Sequence[int], first: int | None, free_ticks: int) -> float:
+        """Return at least what units add within a time, the densest first: the last one in part, and no charges."""
+        worth: float = 0.0
+        if first is not None:
+            worth, free_ticks = self._worths[first], free_ticks - self._unit_ticks[first]
+        if free_ticks < 0:
+            return -math.inf
+        for u in order:
+            if u == first:
+                continue
+            if self._unit_ticks[u] > free_ticks:
+                # Above by rounding rather than below.
+                return (worth + self._worths[u] * free_ticks / self._unit_ticks[u]) * (1 + 1e-12)
+            worth, free_ticks = worth + self._worths[u], free_ticks - self._unit_ticks[u]
+        return worth * (1 + 1e-12)
 
 
 class _Room:
@@ -141,8 +163,8 @@ class _Room:
         self._costs = costs
         counts = kept @ costs.member
         self._charges = np.where(counts > 0, 0, costs.charges).tolist()
-        self._ticks = filling.max_ticks - costs.fixed_ticks - int(kept @ costs.unit_ticks)
-        self._ticks -= int((counts > 0) @ costs.charges)
+        self.ticks = filling.max_ticks - costs.fixed_ticks - int(kept @ costs.unit_ticks)
+        self.ticks -= int((counts > 0) @ costs.charges)
         self._grains = filling.max_grains - int(kept @ costs.unit_grains)
         self._peaks = np.rint(kept @ costs.peaks).astype(np.int64).tolist()
 
@@ -156,10 +178,10 @@ class _Room:
             more_ticks = unit_ticks + sum(self._charges[p] for p, _ in sets_of[u])
             peak = max((self._peaks[p] + a for p, a in sets_of[u]), default=0)
             peak = max(highest, peak)
-            if u in done or more_ticks > self._ticks or unit_grains + peak > self._grains:
+            if u in done or more_ticks > self.ticks or unit_grains + peak > self._grains:
                 continue
             done.add(u)
-            self._ticks, self._grains, highest = self._ticks - more_ticks, self._grains - unit_grains, peak
+            self.ticks, self._grains, highest = self.ticks - more_ticks, self._grains - unit_grains, peak
             for p, a in sets_of[u]:
                 self._charges[p] = 0
                 self._peaks[p] += a

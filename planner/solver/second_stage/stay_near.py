@@ -1,4 +1,4 @@
-"""Staying near an earlier plan: of plans as good as the best, the one of the columns at hand that moves least.
+"""Staying near an earlier plan: of plans as good as the best, the one that moves least.
 
 Moves are what must be sent: first the classes new to a device, then the devices whose sub-model changes at all. It is
 a lexicographic second objective, the first one held as a constraint.
@@ -6,31 +6,35 @@ a lexicographic second objective, the first one held as a constraint.
 Variables
     x_di   device d gets column i                            binary
 
-Constraints: (1) and (3) of `problem.covering`, where no resource is used more than by the best plan; each device gets
-at most one column. Columns are those that are no worse than the best plan: the largest class subsets, the device's
-earlier subset, and the intersections of both.
+Constraints: (1) and (3) of `problem.covering`, where media are used no more than by the best plan and the fusion takes
+no longer; each device gets
+at most one column. Columns are those that are no worse than the best plan and to which no class of the device's earlier
+subset could be added: to keep a class where it is moves nothing.
 
 Objective: least sum_di x_di (2 |classes new to d| + [sub-model of d changes]).
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
 from ortools.sat.python import cp_model
 
 from planner.arrays import Ints
-from planner.solver.exact.assignment import relaxing_solver
 from planner.solver.exact.subset_costs import SubsetCosts
+from planner.solver.problem.assignment import relaxing_solver
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.column import Column
 from planner.solver.problem.covering import cover_rows, resource_rows
-from planner.solver.problem.instance import EMBED_DIMS, NEVER, Instance
+from planner.solver.problem.instance import DEVICES, EMBED_DIMS, NEVER, Instance
 from planner.solver.problem.objective import ObjectiveFunction
 from planner.solver.problem.option import PlacedSubModel
 from planner.solver.problem.placement import ByDevice, by_device, is_valid, move_cost
-from planner.solver.problem.subsets import mask_of
+from planner.solver.problem.subsets import classes_of, mask_of
 
-_MAX_ROUNDS = 50
+_MAX_ROUNDS = 200
+# With more columns than this, one round takes too long.
+_MAX_COLUMNS = 20_000
 
 
 def stay_near(
@@ -51,7 +55,7 @@ def stay_near(
         objective: Objective function that decided the best.
         clock: Time for it; out of time, the best placement is kept.
     """
-    max_use = instance.used(p.option for p in best)
+    max_use = _max_use(instance, best, objective)
     bottleneck_us = instance.slowest_us(best)
     if objective.name == "energy" and objective.limit_us < NEVER:
         bottleneck_us = objective.limit_us - instance.fusion_us(int(max_use[EMBED_DIMS]))
@@ -63,7 +67,7 @@ def stay_near(
     fallback = by_device(instance, best, earlier)
     try:
         for _ in range(_MAX_ROUNDS):
-            columns = _least_moves(subset_costs, earlier, limits, max_use, energy, clock)
+            columns = _least_moves(subset_costs, earlier, fallback, limits, max_use, energy, clock)
             if columns is None:
                 return fallback
             unbuilt = [i for i in columns.values() if subset_costs.upper_bound[i.option, i.mask] > limits[i.option]]
@@ -79,12 +83,38 @@ def stay_near(
                     for name, i in columns.items()
                 }
             for i in unbuilt:
-                subset_costs.solve(i, clock)
+                _build(subset_costs, i, int(limits[i.option]), clock, exactly=energy is not None)
             if clock.expired():
                 break
     except TimeoutError:
         pass
     return fallback
+
+
+def _max_use(instance: Instance, best: Sequence[PlacedSubModel], objective: ObjectiveFunction) -> Ints:
+    """Return the most that a plan as good as the best may use of each resource, (R,)."""
+    max_use = instance.used(p.option for p in best)
+    if objective.name in ("latency", "accuracy"):
+        # Embed dims that make the fusion no slower are free.
+        all_dims = sum(
+            len(group.names) * max((o.embed_dim for o in instance.options if o.group == g), default=0)
+            for g, group in enumerate(instance.groups)
+        )
+        fusion_us = instance.fusion_us(int(max_use[EMBED_DIMS]))
+        max_use[EMBED_DIMS] = bisect_right(range(all_dims + 1), fusion_us, key=instance.fusion_us) - 1
+        if not instance.goal.leave_idle:
+            max_use[DEVICES] = NEVER
+    return max_use
+
+
+def _build(subset_costs: SubsetCosts, i: Column, limit_us: int, clock: Clock, exactly: bool) -> None:
+    """Build a column's sub-model within a time, or prove that neither it nor others like it have one."""
+    if exactly:
+        subset_costs.solve(i, clock)
+        return
+    subset_costs.solve(i, clock, limit_us, limit_us + 1)
+    if subset_costs.lower_bound[i.option, i.mask] > limit_us:
+        subset_costs.generalise(i, limit_us + 1, clock)
 
 
 def _cost(instance: Instance, i: Column, before: PlacedSubModel | None) -> int:
@@ -109,25 +139,48 @@ def _in_time(instance: Instance, p: PlacedSubModel, limit_us: int) -> bool:
     return is_valid(instance, p) and instance.compute_us(p.option, p.kept) <= limit_us
 
 
+def _candidates(subset_costs: SubsetCosts, o: int, old: int, limit_us: int, most_new: int, largest: bool) -> list[int]:
+    """Return the class subsets that a device with an earlier subset may get.
+
+    Args:
+        subset_costs: Bounds of class subsets.
+        o: Option of the device.
+        old: Its earlier classes.
+        limit_us: Most compute time [us].
+        most_new: Most classes that may be new to it.
+        largest: Leave out those to which one of the earlier classes could be added.
+    """
+    masks, fast = subset_costs.masks, subset_costs.lower_bound[o] <= limit_us
+    chosen = fast & (masks > 0) & (subset_costs.sizes[masks & ~old] <= most_new)
+    for c in classes_of(old) if largest else ():
+        chosen &= (masks >> c & 1 > 0) | ~fast[masks | 1 << c]
+    return [int(mask) for mask in np.flatnonzero(chosen)]
+
+
 def _least_moves(
-    subset_costs: SubsetCosts, earlier: ByDevice, limits: Ints, max_use: Ints, energy: int | None, clock: Clock
+    subset_costs: SubsetCosts,
+    earlier: ByDevice,
+    known: ByDevice,
+    limits: Ints,
+    max_use: Ints,
+    energy: int | None,
+    clock: Clock,
 ) -> dict[str, Column] | None:
-    """Return the column of each device; None if there is no such choice at these lower bounds."""
+    """Return the column of each device; None if no choice at these lower bounds moves less than a known placement."""
     instance = subset_costs.instance
     model = cp_model.CpModel()
-    by_option: dict[int, list[int]] = {}
-    for i in subset_costs.largest_within(limits, clock):
-        by_option.setdefault(i.option, []).append(i.mask)
+    subset_costs.largest_within(limits, clock)
+    options = {option: o for o, option in enumerate(instance.options)}
+    most = sum(_cost(instance, Column(options[p.option], mask_of(p.classes)), earlier.get(n)) for n, p in known.items())
     x: list[tuple[cp_model.IntVar, str, Column]] = []
     for o, option in enumerate(instance.options):
-        group = instance.groups[option.group]
-        for name in group.names:
+        for name in instance.groups[option.group].names:
             before = earlier.get(name)
             old = 0 if before is None else mask_of(before.classes)
-            masks = {m for mask in by_option.get(o, []) for m in (mask, mask & old)} | {old}
-            masks |= {i.mask for i in subset_costs.kept if i.option == o}
-            fast = [m for m in sorted(masks) if m and subset_costs.lower_bound[o, m] <= limits[o]]
-            x += [(model.new_bool_var(""), name, Column(o, m)) for m in fast]
+            masks = _candidates(subset_costs, o, old, int(limits[o]), most // 2, largest=energy is None)
+            x += [(model.new_bool_var(""), name, Column(o, mask)) for mask in masks]
+            if len(x) > _MAX_COLUMNS:
+                return None
     for row in cover_rows(instance.survival_rules, instance.num_classes):
         serving = [v for v, _, i in x if i.mask >> row.class_index & 1 and row.counts(instance.options[i.option].group)]
         model.add(sum(serving) >= row.min_devices)

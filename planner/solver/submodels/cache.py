@@ -10,12 +10,16 @@ import numpy as np
 
 from planner.arrays import Bools
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import NEVER, Instance
+from planner.solver.problem.instance import IMPORTANCE_SCALE, NEVER, Instance
 from planner.solver.problem.option import PlacedSubModel
+from planner.solver.submodels import knapsack
 from planner.solver.submodels.lagrangian import LagrangianHeuristic
+from planner.solver.submodels.relaxation import Relaxation
 
 # Rough time of building one sub-model [s], where work is counted.
 _BUILD_S = 5e-4
+# Likewise of a relaxation.
+_RELAXATION_S = 4e-3
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class SubModelCache:
         self.instance, self._clock = instance, clock
         self._heuristics = [LagrangianHeuristic(instance, option) for option in instance.options]
         self.known: dict[tuple[int, tuple[int, ...]], CachedSubModel] = {}
+        self._relaxations: dict[int, Relaxation] = {}
+        self._polished: set[tuple[int, tuple[int, ...]]] = set()
 
     def sub_models(self, wanted: Sequence[tuple[int, tuple[int, ...]]]) -> list[CachedSubModel]:
         """Return the best sub-model for each (group, classes)."""
@@ -56,6 +62,27 @@ class SubModelCache:
                 if key not in self.known or latency_us < self.known[key].latency_us:
                     self.known[key] = CachedSubModel(latency_us, o, kept.tobytes(), fullness)
         return [self.known[key] if key[1] else _IDLE for key in wanted]
+
+    def polish(self, o: int, classes: tuple[int, ...], max_s: float) -> None:
+        """Look for a better sub-model near the relaxation by an exact search, which takes off the last percents.
+
+        Args:
+            o: Option, by its index.
+            classes: Class subset.
+            max_s: Time limit [s].
+        """
+        if (o, classes) in self._polished:
+            return
+        self._polished.add((o, classes))
+        option = self.instance.options[o]
+        if o not in self._relaxations:
+            self._relaxations[o] = Relaxation(self.instance, option)
+        self._clock.spend(_RELAXATION_S)
+        relaxed = self._relaxations[o].relaxed(classes, option.need[:, len(classes) - 1] / IMPORTANCE_SCALE)
+        if relaxed is not None:
+            kept = knapsack.cheapest_near(self.instance, option, classes, relaxed, self._clock, max_s)
+            if kept is not None:
+                self.improve(option.group, classes, o, kept)
 
     def improve(self, group: int, classes: tuple[int, ...], option: int, kept: Iterable[int]) -> None:
         """Add a sub-model that was built elsewhere, if it is better than the known one."""

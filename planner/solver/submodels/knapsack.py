@@ -19,18 +19,27 @@ Constraints
 
     (6) y_u = 1                                             for the anchor head, whose t_u and m_u are 0
 
-Objective: least T (`cheapest`) or least memory (`smallest`). For the relaxation see `relaxation`.
+Objective: least T (`cheapest`), least memory (`smallest`) or none, with the numbers of units and charges of each cost
+given (`with_counts`). For the relaxation see `relaxation`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from ortools.sat.python import cp_model
 
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import Instance
+from planner.solver.problem.instance import NEVER, Instance
 from planner.solver.problem.option import Option
+from planner.solver.submodels.relaxation import RelaxedSubModel
+
+# A unit is kept in part if it is this far from being kept and from being removed.
+_PART = 1e-6
+
+# Numbers of kept units by their ticks, and of unit sets in use by their charges.
+KeptCounts = tuple[Mapping[int, int], Mapping[int, int]]
 
 
 @dataclass(frozen=True)
@@ -48,14 +57,90 @@ def cheapest(
     clock: Clock,
     max_s: float = math.inf,
     enough_us: int = 0,
+    within_us: tuple[int, int] = (0, NEVER),
 ) -> SubModelResult:
-    """Return the least compute time [us] of a sub-model for these classes, or any that is at most `enough_us`."""
+    """Return the least compute time [us] of a sub-model for these classes, or any that is at most `enough_us`.
+
+    Args:
+        instance: Problem.
+        option: Device, embed dim and precision.
+        classes: Class subset.
+        clock: Time for it.
+        max_s: Most of it [s].
+        enough_us: Time that is good enough [us].
+        within_us: Times that are looked at [us]: from the first to below the second.
+    """
     model = _Model(instance, option, classes)
     ticks_per_us = option.costs.ticks_per_us
-    time_us = model.cp.new_int_var(0, math.ceil(option.costs.max_ticks / ticks_per_us), "T")
+    low, high = within_us[0], min(math.ceil(option.costs.max_ticks / ticks_per_us), within_us[1] - 1)
+    if low > high:
+        return SubModelResult(None, None)
+    time_us = model.cp.new_int_var(low, high, "T")
     model.cp.add(ticks_per_us * time_us >= model.ticks)  # (5)
     model.cp.minimize(time_us)
     return model.solve(clock, max_s, enough_us)
+
+
+def with_counts(
+    instance: Instance, option: Option, classes: Sequence[int], counts: KeptCounts, clock: Clock
+) -> SubModelResult:
+    """Return any sub-model for these classes with given counts; its bound is 0, whatever it takes.
+
+    Args:
+        instance: Problem.
+        option: Device, embed dim and precision.
+        classes: Class subset.
+        counts: How many units of each number of ticks are kept, and how many sets of each charge have some.
+        clock: Time for it.
+    """
+    model = _Model(instance, option, classes)
+    costs, (units, charges) = option.costs, counts
+    for ticks, members in alike(costs.unit_ticks.tolist()).items():
+        model.cp.add(sum(model.y[u] for u in members) == units[ticks])
+    for ticks, members in alike(costs.charges.tolist()).items():
+        model.cp.add(sum(model.charged[p] for p in members if p in model.charged) == charges[ticks])
+    return model.solve(clock)
+
+
+def alike(costs: Sequence[int]) -> dict[int, list[int]]:
+    """Return the positions of each cost that is not zero."""
+    found: dict[int, list[int]] = {}
+    for i, cost in enumerate(costs):
+        if cost:
+            found.setdefault(cost, []).append(i)
+    return found
+
+
+def cheapest_near(
+    instance: Instance,
+    option: Option,
+    classes: Sequence[int],
+    relaxed: RelaxedSubModel,
+    clock: Clock,
+    max_s: float,
+    core: int = 64,
+) -> tuple[int, ...] | None:
+    """Return the best sub-model near a relaxed one, or None if none is found: only a core of units is open.
+
+    The core are the units whose reduced cost is nearest to zero, with those kept in part; all others stay as they are
+    in the relaxed sub-model. Source: Balas and Zemel, doi:10.1287/opre.28.5.1130.
+
+    Args:
+        instance: Problem.
+        option: Option.
+        classes: Class subset.
+        relaxed: Relaxed sub-model for these classes.
+        clock: Time for it.
+        max_s: Time limit [s].
+        core: Number of open units.
+    """
+    in_part = (relaxed.kept > _PART) & (relaxed.kept < 1 - _PART)
+    order = np.argsort(np.where(in_part, -1.0, np.abs(relaxed.reduced_costs)), kind="stable")
+    model = _Model(instance, option, classes)
+    for u in order[core:].tolist():
+        model.cp.add(model.y[u] == int(relaxed.kept[u] > 0.5))
+    model.cp.minimize(model.ticks)
+    return model.solve(clock, max_s).kept
 
 
 def smallest(instance: Instance, option: Option, classes: Sequence[int], clock: Clock) -> SubModelResult:
@@ -83,11 +168,12 @@ class _Model:
         if within_budget:
             cp.add(self.grains <= option.free_grains)  # (2)
         self.ticks: cp_model.LinearExprT = costs.fixed_ticks + _weighted(costs.unit_ticks.tolist(), self.y)
-        for unit_set in costs.unit_sets:
+        self.charged: dict[int, cp_model.IntVar] = {}
+        for p, unit_set in enumerate(costs.unit_sets):
             members = [self.y[u] for u in unit_set.members.tolist()]
             cp.add(activations >= _weighted(unit_set.peak_grains.tolist(), members))  # (3)
             if unit_set.charge_ticks and members:
-                is_charged = cp.new_bool_var("")
+                self.charged[p] = is_charged = cp.new_bool_var("")
                 cp.add_max_equality(is_charged, members)  # (4)
                 self.ticks += unit_set.charge_ticks * is_charged
 

@@ -134,7 +134,8 @@ class LagrangianHeuristic:
             if has_charges:
                 by_set = np.maximum(gain, 0) @ member
                 share = np.clip((by_set / np.maximum(charges, 1e-9) - 1) / blur + 0.5, 0, 1)
-                charged = np.where(charges > 0, share, 1.0) @ member.T
+                # Of several sets of one unit, each must be charged.
+                charged = np.clip(1 - np.where(charges > 0, 1 - share, 0.0) @ member.T, 0, 1)
                 keep *= charged
                 is_charged = charged > 0.5
             keep[:, self._always_kept] = 1.0

@@ -19,6 +19,10 @@ from planner.solver.problem.instance import IMPORTANCE_SCALE, Instance
 from planner.solver.problem.option import Option
 
 _NO_PRICE = 1e-9
+# Floors that are added to the model at once, or their share of those that may be.
+_ROWS_AT_ONCE = 12
+# Price of memory beyond an elastic budget: of as much as the whole model has, in times of the whole model.
+_EXCESS_PRICE = 1e3
 
 
 @dataclass(frozen=True)
@@ -45,21 +49,38 @@ class LinearBound:
     cut: DualCut | None  # None where the relaxation was not solved to the end
 
 
+@dataclass(frozen=True)
+class RelaxedSubModel:
+    """Optimal solution of the relaxation, units kept in part, and its dual solution."""
+
+    value: float  # compute time [us] or memory [grains]; -inf where the solver failed
+    kept: Floats  # (U,)
+    reduced_costs: Floats  # (U,)
+    prices: dict[int, float]  # of the floors that bind, by class
+    per_grain: float  # of memory, not below 0
+    peak_prices: Floats  # of the activations of each unit set, (P,)
+
+
 class Relaxation:
     """Relaxation for one option as a warm model: only the needs change between subsets.
 
-    Its value is compute time [us] or, with `of_memory`, memory [grains] without a budget.
+    Its value is compute time [us] or, with `of_memory`, memory [grains] without a budget. With `elastic_memory`, what
+    exceeds the budget has a price instead of a limit. Within the budget that is the same problem; beyond it, the value
+    is very large, and there is a dual solution.
     """
 
-    def __init__(self, instance: Instance, option: Option, of_memory: bool = False) -> None:
+    def __init__(
+        self, instance: Instance, option: Option, of_memory: bool = False, elastic_memory: bool = False
+    ) -> None:
         costs = option.costs
         lp = pywraplp.Solver.CreateSolver("GLOP")
         self._option, self._lp, self._of_memory = option, lp, of_memory
         always_kept = instance.units.always_kept
         self._y = [lp.NumVar(1 if u in always_kept else 0, 1, "") for u in range(len(instance.units))]  # (6)
         activations = lp.NumVar(0, lp.infinity(), "")
-        charged = [lp.NumVar(0, 1, "") for _ in costs.unit_sets]
-        self._floors = [self._importance_row(shares) for shares in instance.units.shares]  # (1)
+        self._charged = charged = [lp.NumVar(0, 1, "") for _ in costs.unit_sets]
+        # (1), each when it first matters: most classes of many are kept by what others need.
+        self._shares, self._floors = instance.units.shares, dict[int, pywraplp.Constraint]()
         scale = max(1, abs(option.free_grains))
         self._memory_scale = scale
         self._memory = memory = lp.Constraint(
@@ -67,12 +88,17 @@ class Relaxation:
         )  # (2)
         memory.SetCoefficient(activations, 1 / scale)
         objective = lp.Objective()
+        if elastic_memory:
+            excess = lp.NumVar(0, lp.infinity(), "")  # in budgets
+            memory.SetCoefficient(excess, -1)
+            per_grain = costs.max_ticks / costs.ticks_per_us / max(1, int(costs.unit_grains.sum()))
+            objective.SetCoefficient(excess, _EXCESS_PRICE * per_grain * scale)
         cost = costs.unit_grains if of_memory else costs.unit_ticks / costs.ticks_per_us
         for u, y in enumerate(self._y):
             memory.SetCoefficient(y, int(costs.unit_grains[u]) / scale)
             objective.SetCoefficient(y, float(cost[u]))
-        for unit_set, is_charged in zip(costs.unit_sets, charged, strict=True):
-            peak = lp.Constraint(0, lp.infinity())  # (3)
+        self._peaks = [lp.Constraint(0, lp.infinity()) for _ in costs.unit_sets]  # (3)
+        for unit_set, is_charged, peak in zip(costs.unit_sets, charged, self._peaks, strict=True):
             peak.SetCoefficient(activations, 1)
             for u, grains in zip(unit_set.members.tolist(), unit_set.peak_grains.tolist(), strict=True):
                 peak.SetCoefficient(self._y[u], -grains)
@@ -86,25 +112,64 @@ class Relaxation:
             objective.SetOffset(costs.fixed_ticks / costs.ticks_per_us)
         objective.SetMinimization()
 
-    def _importance_row(self, shares: Floats) -> pywraplp.Constraint:
-        row = self._lp.Constraint(-self._lp.infinity(), self._lp.infinity())
-        for y, share in zip(self._y, shares.tolist(), strict=True):
-            row.SetCoefficient(y, share)
-        return row
+    def relaxed(self, classes: Sequence[int], needs: Floats) -> RelaxedSubModel | None:
+        """Return the relaxed sub-model for these classes; None if there is none.
+
+        Args:
+            classes: Class subset.
+            needs: Need of each class of the model, (C,).
+        """
+        status = self._solve(classes, needs)
+        if status == pywraplp.Solver.INFEASIBLE:
+            return None
+        if status != pywraplp.Solver.OPTIMAL:
+            return RelaxedSubModel(-np.inf, self._kept(), np.zeros(len(self._y)), {}, 0.0, np.zeros(len(self._peaks)))
+        return RelaxedSubModel(
+            value=self._lp.Objective().Value(),
+            kept=self._kept(),
+            reduced_costs=np.array([y.reduced_cost() for y in self._y]),
+            prices=self._prices(classes),
+            per_grain=max(0.0, -self._memory.dual_value()) / self._memory_scale,
+            peak_prices=np.array([max(0.0, peak.dual_value()) for peak in self._peaks]),
+        )
+
+    def _solve(self, classes: Sequence[int], needs: Floats) -> int:
+        chosen, of = set(classes), np.array(classes, dtype=np.int64)
+        for c, row in self._floors.items():
+            row.SetLb(float(needs[c]) if c in chosen else -self._lp.infinity())
+        while True:
+            status = int(self._lp.Solve())
+            if status != pywraplp.Solver.OPTIMAL or not len(of):
+                return status
+            lacking = needs[of] - self._shares[of] @ self._kept()
+            worst = of[np.argsort(-lacking, kind="stable")[: max(_ROWS_AT_ONCE, len(of) // _ROWS_AT_ONCE)]]
+            lacking_of = dict(zip(of.tolist(), lacking.tolist(), strict=True))
+            new = [c for c in worst.tolist() if lacking_of[c] > 0 and c not in self._floors]
+            if not new:
+                return status
+            for c in new:
+                row = self._floors[c] = self._lp.Constraint(float(needs[c]), self._lp.infinity())
+                for y, share in zip(self._y, self._shares[c].tolist(), strict=True):
+                    row.SetCoefficient(y, share)
+
+    def _kept(self) -> Floats:
+        return np.array([y.solution_value() for y in self._y])
+
+    def _prices(self, classes: Sequence[int]) -> dict[int, float]:
+        """Return the prices of the floors that bind."""
+        prices = {c: self._floors[c].dual_value() for c in classes if c in self._floors}
+        return {c: price for c, price in prices.items() if price > _NO_PRICE}
 
     def bound(self, classes: Sequence[int]) -> LinearBound | None:
         """Return a bound on the value of any sub-model for these classes; None if there is none."""
         needs = self._option.need[:, len(classes) - 1] / IMPORTANCE_SCALE
-        chosen = set(classes)
-        for c, row in enumerate(self._floors):
-            row.SetLb(float(needs[c]) if c in chosen else -self._lp.infinity())
-        status = self._lp.Solve()
+        status = self._solve(classes, needs)
         if status == pywraplp.Solver.INFEASIBLE:
             return None
         if status != pywraplp.Solver.OPTIMAL:
             return LinearBound((), np.zeros(len(needs), dtype=np.int64), None)
-        prices = {c: self._floors[c].dual_value() for c in classes}
-        binding = tuple(c for c, price in prices.items() if price > _NO_PRICE)
+        prices = self._prices(classes)
+        binding = tuple(prices)
         # The prices stay dual feasible at other needs, so the bound is linear in the needs.
         now = self._option.need[binding, len(classes) - 1]
         dearer = (self._option.need[binding, :].T - now) / IMPORTANCE_SCALE  # (C, binding)
@@ -112,7 +177,7 @@ class Relaxation:
         value = self._lp.Objective().Value()
         per_grain = min(0.0, self._memory.dual_value()) / self._memory_scale
         cut = DualCut(
-            prices=tuple(prices[c] if c in binding else 0.0 for c in range(len(needs))),
+            prices=tuple(prices.get(c, 0.0) for c in range(len(needs))),
             per_grain=per_grain,
             constant=value - float(binding_prices @ (now / IMPORTANCE_SCALE)) - per_grain * self._option.free_grains,
             of_memory=self._of_memory,

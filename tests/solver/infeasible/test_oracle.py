@@ -7,7 +7,7 @@ from planner.solver.problem.build import build_instance
 from planner.solver.problem.clock import Clock
 from tests.helpers.goals import floored
 from tests.helpers.random_instances import random_fleet, random_profile
-from tests.helpers.solver_instances import best_of
+from tests.helpers.solver_instances import DIGITS, best_of
 from tests.helpers.varied_instances import VARIED, varied, varied_instance
 
 
@@ -48,8 +48,8 @@ def test_limits_count_as_well() -> None:
 
 def test_out_of_time_it_is_not_sure() -> None:
     """A question without an answer in time is answered with None, and remembered."""
-    profile = random_profile(1, num_classes=6, num_groups=8)
-    instance = build_instance(profile, random_fleet(profile, 1, tightness=0.3), floored(survive=1))
+    profile = random_profile(1, num_classes=10, **DIGITS)
+    instance = build_instance(profile, random_fleet(profile, 1, num_devices=4, tightness=0.3), floored(survive=1))
     oracle = FeasibilityOracle(Clock(0), NO_WARM_START)
     assert oracle.has_plan(instance) is None
     assert not oracle.sure

@@ -68,20 +68,47 @@ def test_a_part_ends_with_the_whole_or_earlier(fake: FakeTime) -> None:
 
 @pytest.mark.parametrize(("seconds", "grace_s"), [(0.0, 0.0), (0.5, 0.5), (5.0, 1.0), (10.0, 1.0), (60.0, 6.0)])
 def test_more_time_after_the_end(fake: FakeTime, seconds: float, grace_s: float) -> None:
-    """`again` gives the time once more; the grace is a tenth of it or a second, never more than the time itself."""
+    """The grace is a tenth of the time or a second, never more than the time itself, and there is only one."""
     clock = Clock(seconds)
     fake.now_s += seconds + 1
     assert clock.expired()
-    assert clock.again().left() == seconds
     assert clock.grace().left() == pytest.approx(grace_s)
+    fake.now_s += grace_s / 2
+    assert clock.grace().left() == pytest.approx(grace_s / 2)
+    assert clock.rest().left() == pytest.approx(grace_s / 2)
+
+
+def test_the_rest_is_what_is_left_or_the_grace(fake: FakeTime) -> None:
+    """Whatever is done at last ends a tenth after the limit, or sooner."""
+    clock = Clock(20)
+    fake.now_s += 5
+    assert clock.rest().left() == 15
+    fake.now_s += 14
+    assert clock.rest().left() == 2
+    fake.now_s += 1
+    assert clock.rest().left() == 1
+
+
+def test_counted_work_ends_with_the_seconds_around_it(fake: FakeTime) -> None:
+    """Parts, and the grace, of counted work end with the clock that it was granted by, at the latest in its grace."""
+    clock = Clock(20)
+    counted = clock.counted(4)
+    part = counted.part(3)
+    fake.now_s += 18
+    assert (counted.left(), part.left()) == (2, 2)
+    fake.now_s += 2
+    assert (counted.left(), part.left()) == (0, 0)
+    assert counted.grace().left() == 1
+    fake.now_s += 2
+    assert counted.grace().left() == 0
 
 
 def test_stopping_ends_all_that_belongs_together(fake: FakeTime) -> None:
     """A stopped clock ends its parts, and what is made of it later."""
     clock = Clock(10)
-    part, again, other = clock.part(5), clock.again(), Clock(10)
+    part, grace, other = clock.part(5), clock.grace(), Clock(10)
     part.stop()
-    assert [c.left() for c in (clock, part, again, clock.grace())] == [0, 0, 0, 0]
+    assert [c.left() for c in (clock, part, grace, clock.rest())] == [0, 0, 0, 0]
     assert other.left() == 10
 
 

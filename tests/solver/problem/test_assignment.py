@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from planner.arrays import Ints
-from planner.solver.exact.assignment import cover
+from planner.solver.problem.assignment import cover
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.column import Column
 from planner.solver.problem.instance import DEVICES, EMBED_DIMS, NEVER, Instance

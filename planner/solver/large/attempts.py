@@ -1,0 +1,173 @@
+"""Attempts to make a plan for many classes, and the best plan so far."""
+
+from collections.abc import Iterator, Sequence
+
+from planner.solver.large.class_bounds import ClassBounds
+from planner.solver.large.construct import construct, num_served
+from planner.solver.large.interval_dp import IntervalDP
+from planner.solver.large.loads import FleetData, Loads
+from planner.solver.large.local_search import close_devices, local_search
+from planner.solver.large.set_cover import ClassSet
+from planner.solver.problem.clock import Clock
+from planner.solver.problem.instance import EMBED_DIMS, NEVER, Instance
+from planner.solver.problem.objective import ObjectiveFunction
+from planner.solver.problem.option import PlacedSubModel
+from planner.solver.problem.placement import is_plan
+from planner.solver.submodels.cache import SubModelCache
+
+# Targets rise by these steps until one works, and then are bisected to this share.
+_FIRST_STEP, _GROWTH, _PRECISION = 0.004, 1.7, 0.003
+# Target of the first plan, in bounds.
+_ROOMY = 1.3
+# Share of the time that targets may take.
+_SHARE_OF_TARGETS = 0.15
+# Time limit of the sub-model of one device that is too slow [s].
+_POLISH_S = 1.0
+
+
+class Attempts:
+    """Attempts to make a plan, and the best of them."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        bounds: ClassBounds,
+        intervals: IntervalDP,
+        objective: ObjectiveFunction,
+        clock: Clock,
+        max_devices: int,
+    ) -> None:
+        self._instance, self._bounds, self._intervals, self._objective = instance, bounds, intervals, objective
+        self.clock, self._max_devices = clock, max_devices
+        self._fleet, self._cache = FleetData(instance, bounds), SubModelCache(instance, clock)
+        self.best: tuple[PlacedSubModel, ...] | None = None
+        self.value = NEVER
+        self._loads: Loads | None = None
+
+    def warm_up(self, earlier: tuple[PlacedSubModel, ...]) -> None:
+        """Begin with the sub-models of an earlier plan; together they may still be one."""
+        options = {option: o for o, option in enumerate(self._instance.options)}
+        for p in earlier:
+            if self._instance.can_serve(p.option, p.classes, p.kept):
+                self._cache.improve(p.option.group, p.classes, options[p.option], p.kept)
+        loads = self._empty()
+        free = {g: [d for d, h in enumerate(loads.fleet.groups) if h == g] for g in set(loads.fleet.groups)}
+        for p in earlier:
+            if free[p.option.group] and self._instance.allows(p.option.group, p.classes):
+                device = free[p.option.group].pop()
+                lost = [a for a in loads.atoms(p.classes) if not loads.may_take(device, a)]
+                loads.set(device, tuple(c for c in p.classes if loads.fleet.atom_of[c] not in lost))
+        if earlier and construct(loads, [], [], self._devices(), 0, self.clock, at_any_cost=True):
+            self._keep(loads)
+
+    @property
+    def slowest_us(self) -> int:
+        """Latency [us] of the slowest device of the best plan, or of any device where there is none."""
+        return self._bounds.longest_us if self._loads is None else int(self._loads.latency_us.max())
+
+    def cover(self, chosen: Sequence[ClassSet], target_us: int) -> bool:
+        """Make a plan of class sets, whatever they leave over, and return whether it is within the target."""
+        loads = self._empty()
+        free = {g: [d for d, h in enumerate(loads.fleet.groups) if h == g] for g in set(loads.fleet.groups)}
+        for column in sorted(chosen, key=lambda column: -len(column.classes)):
+            device = free[self._instance.options[column.option].group].pop(0)
+            # What enough devices serve already is left out.
+            wanted = [a for a in loads.atoms(column.classes) if loads.left[a] > 0 and loads.may_take(device, a)]
+            classes = {c for a in wanted for c in loads.fleet.atoms[a]} | set(loads.fleet.pinned[device])
+            loads.set(device, tuple(sorted(classes)))
+            if loads.latency_us[device] > target_us and not self.clock.expired():
+                self._cache.polish(column.option, loads.classes[device], _POLISH_S)
+                loads.set(device, loads.classes[device])
+        if not construct(loads, [], [], self._devices(), target_us, self.clock, at_any_cost=True):
+            return False
+        self._keep(loads)
+        return int(loads.latency_us.max()) <= target_us
+
+    def improved(self, enough: int, clock: Clock) -> Iterator[None]:
+        """Search locally from the best plan, and yield whenever a better one was found."""
+        if self._loads is None:
+            return
+        copy = self._loads.copy()
+        fusion_us = self._instance.fusion_us(self._embed_dims(copy))
+        for _ in local_search(copy, self._devices(), clock, enough - fusion_us):
+            self._keep(copy)
+            yield
+        self._keep(copy)
+        yield
+
+    def first(self, slowest_us: int) -> None:
+        """Make a plan of all classes on one device, or else with whatever does not fit placed at any cost."""
+        everything = tuple(range(self._instance.num_classes))
+        for o in range(len(self._instance.options)):
+            self.cover([ClassSet(o, everything)], NEVER)
+        for target in (round(_ROOMY * slowest_us), self._bounds.longest_us):
+            if self.best is None:
+                self._attempt(target, at_any_cost=True)
+
+    def constructed(self, slowest_us: int) -> Iterator[None]:
+        """Construct plans for falling targets, and yield whenever a better one may have been found."""
+        clock = self.clock.part(self.clock.left() * _SHARE_OF_TARGETS)
+        if self._objective.name != "latency":
+            # Less time for each means more devices, and smaller floors on each.
+            target = min(self._objective.limit_us, self._bounds.longest_us)
+            while target >= max(1, slowest_us) and not clock.expired():
+                self._attempt(target)
+                yield
+                target = target * 2 // 3 if self._objective.name == "energy" else -1
+            return
+        # Steps of at least 1 us: the bound may be 0.
+        failed, step = slowest_us - 1, max(1.0, _FIRST_STEP * slowest_us)
+        target = slowest_us + round(step)
+        # Targets slower than a plan at hand are of no interest.
+        while not self._attempt(target) and target < min(self._bounds.longest_us, self.value) and not clock.expired():
+            failed, step = target, step * _GROWTH
+            target = slowest_us + round(step)
+            yield
+        while target - failed > max(1, _PRECISION * target) and not clock.expired():
+            yield
+            middle = (failed + target) // 2
+            failed, target = (failed, middle) if self._attempt(middle) else (middle, target)
+        yield
+
+    def _attempt(self, target_us: int, at_any_cost: bool = False) -> bool:
+        """Try to make a plan whose slowest device is within the target; return whether it was made."""
+        loads = self._empty()
+        by_group = {g: loads.extra_us[d] for d, g in enumerate(loads.fleet.groups)}
+        extra_us = [by_group[g] for g in range(len(self._instance.groups))]
+        order, counts = self._intervals.order, self._bounds.served(target_us)
+        if not at_any_cost:
+            counts = num_served(self._cache, order, counts, target_us, extra_us, self.clock)
+        sequence = self._intervals.sequence(counts, target_us)
+        if sequence is None and not at_any_cost:
+            return False
+        devices = self._devices()
+        if not construct(loads, order.tolist(), sequence or [], devices, target_us, self.clock, at_any_cost):
+            return False
+        if self._objective.name != "latency" or self._objective.with_energy:
+            close_devices(loads, devices, target_us, self._objective.with_energy, self.clock)
+        self._keep(loads)
+        return int(loads.latency_us.max()) <= target_us
+
+    def _keep(self, loads: Loads) -> None:
+        if int(loads.latency_us.max()) >= NEVER or sum(map(bool, loads.classes)) > self._max_devices:
+            return
+        placed = loads.placed()
+        if not placed or not is_plan(self._instance, placed):
+            return
+        value = self._objective.value_of(placed)
+        if value < self.value:
+            self.best, self.value, self._loads = placed, value, loads.copy()
+
+    def _devices(self) -> list[int]:
+        return list(range(len(self._fleet.groups)))
+
+    def _empty(self) -> Loads:
+        """Return empty loads, where every device waits as if all were used."""
+        instance, fleet = self._instance, self._fleet
+        first = {option.group: option for option in reversed(instance.options)}
+        used = instance.used(first[g] for g in fleet.groups)
+        waits = {g: instance.path_us(option, used) - option.alone_us for g, option in first.items()}
+        return Loads(fleet, self._cache, [waits[g] for g in fleet.groups])
+
+    def _embed_dims(self, loads: Loads) -> int:
+        return int(self._instance.used(p.option for p in loads.placed())[EMBED_DIMS])
