@@ -141,46 +141,41 @@ class IdxFiles(_Files):
     """File of the test part's labels."""
 
 
-class NpzFiles(_Files):
-    """Source: NumPy archives, images N x H x W or N x H x W x channels of uint8, labels N of integers."""
+class _PathOfEachPart(_Files):
+    """Base of sources with one file, or one folder, for each part."""
 
     train_paths = ("train",)
     validation_paths = ("validation",)
     test_paths = ("test",)
 
+    train: FilePath
+    """File or folder of the training part."""
+    validation: FilePath | None = None
+    """That of a validation part, which calibrates predictions; half of the test part unless given."""
+    test: FilePath | None = None
+    """That of the test part."""
+
+
+class NpzFiles(_PathOfEachPart):
+    """Source: NumPy archives, images N x H x W or N x H x W x channels of uint8, labels N of integers."""
+
     source: Literal["npz"]
     """Kind of source."""
-    train: FilePath
-    """File of the training part."""
-    validation: FilePath | None = None
-    """File of a validation part, which calibrates predictions; half of the test part unless given."""
-    test: FilePath | None = None
-    """File of the test part."""
     images_key: str = "images"
     """Name of the array of images."""
     labels_key: str = "labels"
     """Name of the array of labels."""
 
 
-class ImageFolders(_Files):
+class ImageFolders(_PathOfEachPart):
     """Source: a folder for each part, and in it a folder of image files for each class.
 
     The folders have the names of the card's classes; if the classes are only numbered, the sorted names of the
     training part's folders stand for them.
     """
 
-    train_paths = ("train",)
-    validation_paths = ("validation",)
-    test_paths = ("test",)
-
     source: Literal["folder"]
     """Kind of source."""
-    train: FilePath
-    """Folder of the training part."""
-    validation: FilePath | None = None
-    """Folder of a validation part, which calibrates predictions; half of the test part unless given."""
-    test: FilePath | None = None
-    """Folder of the test part."""
 
 
 class Spectrogram(Frozen):
@@ -194,43 +189,23 @@ class Spectrogram(Frozen):
     """Time from one frame to the next [ms]; all of the image's width together should hold a whole clip."""
 
 
-class AudioFolders(_Files):
+class AudioFolders(_PathOfEachPart):
     """Source: a folder for each part, and in it a folder of .wav files for each class; see `folder` for their names."""
-
-    train_paths = ("train",)
-    validation_paths = ("validation",)
-    test_paths = ("test",)
 
     source: Literal["audio-folder"]
     """Kind of source."""
-    train: FilePath
-    """Folder of the training part."""
-    validation: FilePath | None = None
-    """Folder of a validation part, which calibrates predictions; half of the test part unless given."""
-    test: FilePath | None = None
-    """Folder of the test part."""
     spectrogram: Spectrogram
     """Spectrograms that are made of the sounds."""
 
 
-class AudioArrays(_Files):
+class AudioArrays(_PathOfEachPart):
     """Source: NumPy archives, samples N x T of int16 or float32 (from -1 to 1), labels N of integers.
 
     Shorter clips have zeros behind them.
     """
 
-    train_paths = ("train",)
-    validation_paths = ("validation",)
-    test_paths = ("test",)
-
     source: Literal["audio-npz"]
     """Kind of source."""
-    train: FilePath
-    """File of the training part."""
-    validation: FilePath | None = None
-    """File of a validation part, which calibrates predictions; half of the test part unless given."""
-    test: FilePath | None = None
-    """File of the test part."""
     samples_key: str = "samples"
     """Name of the array of samples."""
     labels_key: str = "labels"
