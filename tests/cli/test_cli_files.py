@@ -75,7 +75,7 @@ def test_unknown_profile_names_the_nearest() -> None:
 
 def test_plan_for_another_profile(plan_file: Path, tmp_path: Path) -> None:
     """A plan made from another profile is neither executed nor valid."""
-    profile = json.loads((ROOT / "profiles" / "digits-vit.json").read_text()) | {"input_bytes": 64}
+    profile = json.loads((ROOT / "profiles" / "digits-vit.json").read_text()) | {"input_bytes": 128}
     path = tmp_path / "profile.json"
     path.write_text(json.dumps(profile))
     out = tmp_path / "bundle"

@@ -64,7 +64,9 @@ def test_every_point_is_a_solve_and_none_is_beaten(seed: int, against: Against) 
         assert (point.status == "optimal") == (point.bound_us == point.latency_us)
         if against == "accuracy":
             assert plan.predicted_accuracy is not None
-            assert point.value == plan.predicted_accuracy.accuracy
+            whole = plan.predicted_accuracy.accuracy + plan.predicted_accuracy.loss
+            # Near to today's plan, it may be another plan of this latency; it keeps the drop as well.
+            assert 0 <= whole - point.value <= point.limit + 1e-6
         if against == "memory":
             assert point.value == sum(int(member.memory_budget * point.limit) for member in fleet.members)
     paid = -front["value"] if against == "accuracy" else front["value"]
