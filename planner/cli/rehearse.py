@@ -13,7 +13,7 @@ import typer
 
 from planner.cli import terminal
 from planner.cli.app import checked_fleet, command, refuse_folder
-from planner.cli.options import Devices, Json
+from planner.cli.options import BundleFolder, Devices, Json
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -30,7 +30,7 @@ class ComputeName(str, Enum):
 
 @command
 def rehearse(
-    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.", metavar="BUNDLE")],
+    bundle: BundleFolder,
     devices: Devices = Path("devices.json"),
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the rehearsal here.")] = None,
     num_images: Annotated[

@@ -44,7 +44,7 @@ _LAYER_NORM_EPS = {"timm": 1e-6, "torchvision": 1e-6, "huggingface": 1e-12}
 _USUAL_HEAD_DIM = 64
 _NUM_NAMES_SHOWN = 3
 # A small network that has every parameter that a map may name.
-_EVERY_PARAMETER = Shape(4, 2, 1, 2, 4, 2, (2, 2), (4, 4), distilled=True, num_registers=1)
+_EVERY_PARAMETER = Shape(4, 2, 1, 2, 4, 2, (2, 2), (4, 4), distilled=True, num_registers=1, norm_before_blocks=True)
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,8 @@ def import_checkpoint(
     rewritten = rewrite(source, renamed.tensors, renamed.names)
     shapes = TensorShapes(source, rewritten.tensors, renamed.names)
     num_classes = shapes.of("head.weight", 2)[0]
+    if None not in (renamed.num_heads, num_heads) and renamed.num_heads != num_heads:
+        raise InputError(f"must be {renamed.num_heads}, as the arrays' shapes say, got {num_heads}.", field="num_heads")
     num_heads = _agreed(config, "num_heads", renamed.num_heads if num_heads is None else num_heads)
     stated_eps, stated_activation = (
         _agreed(config, key, given) for key, given in (("layer_norm_eps", layer_norm_eps), ("activation", activation))

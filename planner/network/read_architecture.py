@@ -72,6 +72,8 @@ def read_architecture(
             f"({shapes.name('head_dist.weight')}): a model with two tokens and one head layer cannot be run."
         )
     registers = shapes.of("reg_token", 3)[1] if shapes.has("reg_token") else 0
+    # A norm of the one token that is read is the same before and behind its choice.
+    norm_after_pooling = norm_after_pooling and pooling != "class_token"
     if norm_after_pooling or not class_token:
         pooling = "mean"
     return {

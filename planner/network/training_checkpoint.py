@@ -71,22 +71,24 @@ def _kind(value: Tensor) -> str:
 def _unwrapped(path: Path, values: Mapping[Any, Any], ema: bool | None) -> tuple[Mapping[Any, Any], list[str]]:
     """Return the innermost mapping of names to tensors under the keys of trainings, and what was chosen."""
     notes: list[str] = []
+    is_average = False
     for _ in range(_MAX_DEPTH):
         averaged, trained = _under(values, _AVERAGED), _under(values, _TRAINED)
+        chosen, left = (averaged, trained) if ema is not False else (trained, averaged)
         if averaged is None and trained is None:
             break
-        if averaged is not None and trained is not None:
-            chosen = averaged if ema is not False else trained
-            left = trained if chosen == averaged else averaged
-            notes.append(f"The tensors are those of {chosen!r}; those of {left!r} were left.")
-            ema = ema if ema is not None else True
-        else:
-            chosen = averaged or trained or ""
-        if ema and averaged is not None:
-            notes = notes or [f"The tensors are those of {chosen!r}, a moving average."]
+        if chosen is None:
+            chosen, left = left, None
+        assert chosen is not None
+        is_average |= chosen == averaged
+        if averaged is not None:
+            others = "" if left is None else f"; those of {left!r} were left"
+            notes.append(f"The tensors are those of {chosen!r}{others}.")
         values = values[chosen]
-    if ema and not notes:
+    if ema is True and not is_average:
         raise InputError(f"{path}: must hold a moving average of the weights for {setting('ema')}, got none.")
+    if ema is False and is_average:
+        raise InputError(f"{path}: must hold the weights as trained, got their moving average alone.")
     return values, notes
 
 

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
+from planner.network.checkpoint import load_model
 from planner.network.importing import import_checkpoint
 from planner.network.vit import Shape, VisionTransformer
 from planner.schema import ModelCard
-from tests.helpers.plain_vit import State, random_images
+from tests.helpers.plain_vit import State, ones, plain_logits, random_images
 
 PLAIN = Shape(6, 2, 3, 5, embed_dim=12, head_dim=3, num_heads=(4, 4), hidden_dim=(7, 7))
 
@@ -43,3 +45,20 @@ def imported(
 ) -> ModelCard:
     """Import tensors from a file."""
     return import_checkpoint(write(tmp_path / file, tensors), tmp_path / "mine", num_heads, **options)
+
+
+def imported_logits(folder: Path, source: Path, images: Tensor, **options: Any) -> tuple[ModelCard, Tensor]:
+    """Import a checkpoint; return its card and the logits of the model read back."""
+    card = import_checkpoint(source, folder / "mine", options.pop("num_heads", 4), **options)
+    with torch.inference_mode():
+        return card, load_model(str(folder / "mine" / "card.json"))[1](images)
+
+
+def expected_logits(model: VisionTransformer, images: Tensor) -> Tensor:
+    """Return a network's logits by plain arithmetic."""
+    return plain_logits(model, images, *ones(model.shape)).float()
+
+
+def assert_logits_close(actual: Tensor, expected: Tensor) -> None:
+    """Assert that logits are equal but for rounding."""
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Checkpoints as libraries and trainings write them: the same logits as the network that was written."""
+"""Checkpoints as libraries write them: the same logits as the network that was written."""
 
 import argparse
 import dataclasses
@@ -11,37 +11,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from planner.errors import InputError
-from planner.network.checkpoint import load_model
 from planner.network.import_settings import read_activation, read_names
 from planner.network.importing import import_checkpoint
 from planner.network.vit import VisionTransformer
-from planner.schema import ModelCard
 from planner.schema.card import Activation
 from tests.helpers import foreign_names
-from tests.helpers.checkpoints import PLAIN
-from tests.helpers.plain_vit import State, ones, plain_logits, random_images, random_model
+from tests.helpers.checkpoints import PLAIN, assert_logits_close, expected_logits, imported_logits
+from tests.helpers.plain_vit import State, random_images, random_model
 
 Values = dict[str, Any]
-
-
-def imported_logits(folder: Path, source: Path, images: Tensor, **options: Any) -> tuple[ModelCard, Tensor]:
-    """Import a checkpoint; return its card and the logits of the model read back."""
-    card = import_checkpoint(source, folder / "mine", options.pop("num_heads", 4), **options)
-    with torch.inference_mode():
-        return card, load_model(str(folder / "mine" / "card.json"))[1](images)
-
-
-def expected_logits(model: VisionTransformer, images: Tensor) -> Tensor:
-    """Return a network's logits by plain arithmetic."""
-    return plain_logits(model, images, *ones(model.shape)).float()
-
-
-def close(actual: Tensor, expected: Tensor) -> None:
-    """Assert that logits are equal but for rounding."""
-    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 # As libraries write them
@@ -165,7 +145,7 @@ def test_kinds_load_exactly(tmp_path: Path, make: Callable[[], tuple[VisionTrans
     model, state = make()
     torch.save(state, tmp_path / "a.pth")
     images = random_images(model.shape, 3)
-    close(imported_logits(tmp_path, tmp_path / "a.pth", images)[1], expected_logits(model, images))
+    assert_logits_close(imported_logits(tmp_path, tmp_path / "a.pth", images)[1], expected_logits(model, images))
 
 
 def test_googles_arrays_load_exactly(tmp_path: Path) -> None:
@@ -175,8 +155,23 @@ def test_googles_arrays_load_exactly(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **arrays)
     images = random_images(PLAIN, 3)
     card, logits = imported_logits(tmp_path, tmp_path / "a.npz", images, num_heads=None)
-    close(logits, expected_logits(model, images))
+    assert_logits_close(logits, expected_logits(model, images))
     assert card.architecture.num_heads == 4
+    with pytest.raises(InputError, match=r"`num_heads`: must be 4, as the arrays' shapes say, got 2"):
+        import_checkpoint(tmp_path / "a.npz", tmp_path / "again", 2)
+
+
+def test_a_norm_behind_the_class_token_is_the_last_norm(tmp_path: Path) -> None:
+    """timm with `global_pool="token", fc_norm=True`: of the one token that is read, it is the same as before."""
+    model, images = random_model(PLAIN), random_images(PLAIN, 3)
+    save_file(
+        {n.replace("norm.", "fc_norm.") if n.startswith("norm.") else n: t for n, t in model.state_dict().items()},
+        tmp_path / "a.safetensors",
+    )
+    (tmp_path / "config.json").write_text(json.dumps({"global_pool": "token", "pretrained_cfg": {}}))
+    card, logits = imported_logits(tmp_path, tmp_path / "a.safetensors", images)
+    assert_logits_close(logits, expected_logits(model, images))
+    assert card.architecture.pooling == "class_token"
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"])
@@ -187,7 +182,7 @@ def test_the_activation_is_read_or_asked_for(tmp_path: Path, activation: Activat
     save_file(foreign_names.huggingface(model), tmp_path / "a.safetensors")
     theirs = {"gelu_tanh": "gelu_pytorch_tanh", "silu": "swish"}.get(activation, activation)
     card, logits = imported_logits(tmp_path, tmp_path / "a.safetensors", images, activation=read_activation(activation))
-    close(logits, expected_logits(model, images))
+    assert_logits_close(logits, expected_logits(model, images))
     assert "exact GELU" not in card.description
     (tmp_path / "config.json").write_text(json.dumps({"hidden_act": theirs, "num_attention_heads": 4}))
     card = import_checkpoint(tmp_path / "a.safetensors", tmp_path / "again", None)
@@ -207,87 +202,6 @@ def test_what_is_assumed_is_said(tmp_path: Path) -> None:
     )
 
 
-# As trainings write them
-
-
-def around(prefix: str) -> Callable[[State], Values]:
-    """Return tensors whose names begin with that of a module around the network."""
-    return lambda state: {prefix + name: tensor for name, tensor in state.items()}
-
-
-def lightning(state: State) -> Values:
-    """Return a checkpoint of PyTorch Lightning."""
-    return {
-        "epoch": 3,
-        "state_dict": {f"model.{n}": t for n, t in state.items()},
-        "optimizer_states": [{"state": {}}],
-        "hyper_parameters": {"lr": 1e-3},
-    }
-
-
-TRAININGS: dict[str, Callable[[State], Values]] = {
-    "DistributedDataParallel": around("module."),
-    "torch.compile": around("_orig_mod."),
-    "both": around("module._orig_mod."),
-    "PEFT, merged": around("base_model.model."),
-    "Lightning": lightning,
-    "DeiT": lambda state: {"model": state, "optimizer": {"state": {}}, "epoch": 3},
-    "nested": lambda state: {"checkpoint": 1, "model": {"state_dict": state}},
-    "counters": lambda state: state | {"total_ops": torch.zeros(1), "blocks.0.total_params": torch.ones(1).long()},
-}
-
-
-@pytest.mark.parametrize("file", ["a.pth", "a.ckpt", "a.pth.tar"])
-@pytest.mark.parametrize("wrap", TRAININGS.values(), ids=TRAININGS)
-def test_checkpoints_of_trainings_load_exactly(tmp_path: Path, wrap: Callable[[State], Values], file: str) -> None:
-    """What stands around and beside the tensors changes no logit."""
-    model, images = random_model(PLAIN), random_images(PLAIN, 3)
-    torch.save(wrap(model.state_dict()), tmp_path / file)
-    close(imported_logits(tmp_path, tmp_path / file, images)[1], expected_logits(model, images))
-
-
-@pytest.mark.parametrize(("ema", "seed"), [(None, 1), (True, 1), (False, 0)])
-@pytest.mark.parametrize("key", ["state_dict_ema", "model_ema"])
-def test_the_moving_average_is_taken_unless_told_otherwise(
-    tmp_path: Path, key: str, ema: bool | None, seed: int
-) -> None:
-    """Of two copies, the card names the one that was taken and the one that was not."""
-    models = [random_model(PLAIN, seed) for seed in (0, 1)]
-    trained, averaged = (model.state_dict() for model in models)
-    torch.save({"state_dict": trained, key: averaged, "epoch": 3}, tmp_path / "a.pth")
-    images = random_images(PLAIN, 3)
-    card, logits = imported_logits(tmp_path, tmp_path / "a.pth", images, ema=ema)
-    close(logits, expected_logits(models[seed], images))
-    taken, left = (key, "state_dict") if seed else ("state_dict", key)
-    assert f"The tensors are those of '{taken}'; those of '{left}' were left." in card.description
-
-
-def test_a_moving_average_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    """What was asked for must be there."""
-    torch.save({"state_dict": random_model(PLAIN).state_dict()}, tmp_path / "a.pth")
-    with pytest.raises(InputError, match=r"must hold a moving average of the weights for `ema`, got none"):
-        import_checkpoint(tmp_path / "a.pth", tmp_path / "mine", 4, ema=True)
-
-
-def test_shards_load_exactly(tmp_path: Path) -> None:
-    """Tensors in several files beside an index are those of one network."""
-    model, images = random_model(PLAIN), random_images(PLAIN, 3)
-    state, files = model.state_dict(), ("one.safetensors", "two.safetensors")
-    weight_map = {name: files[i % 2] for i, name in enumerate(state)}
-    for file in files:
-        save_file({name: state[name] for name in state if weight_map[name] == file}, tmp_path / file)
-    index = tmp_path / "model.safetensors.index.json"
-    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    close(imported_logits(tmp_path, index, images)[1], expected_logits(model, images))
-    (tmp_path / "two.safetensors").unlink()
-    with pytest.raises(InputError, match=r"two\.safetensors: cannot be read"):
-        import_checkpoint(index, tmp_path / "again", 4)
-    for wrong in ("{", "[]", '{"weight_map": {"a": "../one.safetensors"}}'):
-        index.write_text(wrong)
-        with pytest.raises(InputError, match="weight_map"):
-            import_checkpoint(index, tmp_path / "again", 4)
-
-
 # Names of one's own
 
 
@@ -302,7 +216,9 @@ def test_names_of_ones_own_are_mapped(tmp_path: Path) -> None:
     names = renamed | {f"blocks.{{l}}.{name}": f"enc/{{l}}.{name}" for name in in_block}
     (tmp_path / "map.json").write_text(json.dumps(names))
     mapped = read_names(tmp_path / "map.json")
-    close(imported_logits(tmp_path, tmp_path / "a.pth", images, names=mapped)[1], expected_logits(model, images))
+    assert_logits_close(
+        imported_logits(tmp_path, tmp_path / "a.pth", images, names=mapped)[1], expected_logits(model, images)
+    )
     with pytest.raises(InputError, match=r"none of these has them. Give a map .* as `names`"):
         import_checkpoint(tmp_path / "a.pth", tmp_path / "again", 4)
 

@@ -5,14 +5,11 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from planner.errors import InputError
@@ -20,52 +17,18 @@ from planner.runtime.aggregator import Aggregator, Answer, default_deadline_us
 from planner.runtime.connection import Connection
 from planner.runtime.fusion import ArrayFusion
 from planner.runtime.known_workers import workers_of
-from tests.helpers.raw_peer import PATIENCE_S, REPLY, RawPeer, fake_worker, frame, hello
-from tests.helpers.stub_fleet import BUNDLE, stub_deployment, stub_image, stub_worker
+from tests.helpers.raw_peer import PATIENCE_S, fake_worker
+from tests.helpers.stub_aggregators import (
+    DEPLOYMENT,
+    FAR,
+    NUM_FEATURES,
+    PLACES,
+    is_back,
+    is_right,
+    stub_aggregator,
+)
+from tests.helpers.stub_fleet import BUNDLE, stub_image, stub_worker
 from tests.helpers.stub_process import SLOW, StubProcess, stub_process
-
-DEPLOYMENT = stub_deployment()
-NUM_FEATURES = {device.name: device.features for device in DEPLOYMENT.manifest.devices}
-PLACES = {name: place for place, name in enumerate(NUM_FEATURES)}
-# Never reached where nothing fails, however busy the machine.
-FAR = 60_000_000
-
-
-@contextmanager
-def fleet(deadline_us: int = FAR, wait: bool = True, **other: str) -> Iterator[Aggregator]:
-    """Yield an aggregator with a stub worker in a thread for each device that is given no other address."""
-    with ExitStack() as stack:
-        addresses = dict(other)
-        for name, count in NUM_FEATURES.items():
-            if name not in addresses:
-                addresses[name] = str(stack.enter_context(stub_worker(name, count)))
-        aggregator = stack.enter_context(Aggregator(DEPLOYMENT, addresses, deadline_us))
-        if wait:
-            assert aggregator.connect(PATIENCE_S) == ()
-        yield aggregator
-
-
-def expected_logits(image: NDArray[np.uint8], missing: tuple[str, ...] = ()) -> NDArray[Any]:
-    """Return the logits of an image whose features stub workers give, without some of them."""
-    pixels = image.ravel() / np.float32(255)
-    features = {PLACES[name]: pixels[:count] for name, count in NUM_FEATURES.items() if name not in missing}
-    return ArrayFusion(DEPLOYMENT.fusion, list(NUM_FEATURES.values())).logits(features)
-
-
-def is_right(answer: Answer, image: NDArray[np.uint8], *missing: str) -> bool:
-    """Return whether an answer is that of all devices but the missing ones, which it names."""
-    logits = expected_logits(image, missing)
-    return answer.missing == missing and np.allclose(answer.logits, logits) and answer.label == int(logits.argmax())
-
-
-def is_back(aggregator: Aggregator, name: str) -> bool:
-    """Return whether a device takes part in answers again, sooner or later."""
-    until = time.monotonic() + PATIENCE_S
-    while time.monotonic() < until:
-        aggregator.step(time.monotonic_ns() + 10_000_000)
-        if name in aggregator.answer(stub_image()).replies:
-            return True
-    return False
 
 
 def submitted(aggregator: Aggregator, image: NDArray[np.uint8]) -> list[Answer]:
@@ -92,7 +55,7 @@ def slow_image() -> NDArray[np.uint8]:
 @pytest.fixture(scope="module")
 def running() -> Iterator[Aggregator]:
     """An aggregator of three stub workers."""
-    with fleet() as aggregator:
+    with stub_aggregator() as aggregator:
         yield aggregator
 
 
@@ -152,7 +115,7 @@ def test_a_worker_that_was_never_there_is_left_out() -> None:
     """The others answer at once, and the state says why one is missing."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         address = f"127.0.0.1:{unused.getsockname()[1]}"
-    with fleet(wait=False, pump=address) as aggregator:
+    with stub_aggregator(wait=False, pump=address) as aggregator:
         while any(not s.is_up for s in aggregator.states() if s.name != "pump"):
             aggregator.step(time.monotonic_ns() + 10_000_000)
         image = stub_image()
@@ -175,7 +138,7 @@ def test_nobody_there_is_no_answer() -> None:
     """An image waits for a device until its deadline; without any there is no label."""
     with (
         fake_worker(lambda peer: None) as address,
-        fleet(50_000, wait=False, hub=address, pump=address, vent=address) as aggregator,
+        stub_aggregator(50_000, wait=False, hub=address, pump=address, vent=address) as aggregator,
     ):
         answer = aggregator.answer(stub_image())
     assert answer.label is None
@@ -185,7 +148,7 @@ def test_nobody_there_is_no_answer() -> None:
 
 def test_a_killed_worker_is_left_out_and_comes_back() -> None:
     """Killed in the middle of an image, it is left out at once; started again, it takes part again."""
-    with stub_process("pump", 3) as pump, fleet(pump=pump.address) as aggregator:
+    with stub_process("pump", 3) as pump, stub_aggregator(pump=pump.address) as aggregator:
         answers = submitted(aggregator, slow_image())
         pump.wait_until_it_computes()
         pump.kill()
@@ -202,7 +165,7 @@ def test_a_killed_worker_is_left_out_and_comes_back() -> None:
 
 def test_a_stopped_worker_is_left_out_and_comes_back() -> None:
     """Stopped in the middle of an image, it costs the deadline once; continued, it takes part again."""
-    with stub_process("pump", 3) as pump, fleet(deadline_us=1_500_000, pump=pump.address) as aggregator:
+    with stub_process("pump", 3) as pump, stub_aggregator(deadline_us=1_500_000, pump=pump.address) as aggregator:
         pump.send_signal(signal.SIGSTOP)
         answers = list(aggregator.answers([stub_image()] * 5))
         assert all(is_right(answer, stub_image(), "pump") for answer in answers)
@@ -214,7 +177,7 @@ def test_a_stopped_worker_is_left_out_and_comes_back() -> None:
 
 def test_a_worker_stopped_for_long_is_connected_to_anew() -> None:
     """Silence makes a device lost; it comes back all the same."""
-    with stub_process("pump", 3) as pump, fleet(deadline_us=50_000, pump=pump.address) as aggregator:
+    with stub_process("pump", 3) as pump, stub_aggregator(deadline_us=50_000, pump=pump.address) as aggregator:
         pump.send_signal(signal.SIGSTOP)
         while aggregator.states()[PLACES["pump"]].is_up:
             aggregator.answer(stub_image())
@@ -252,7 +215,7 @@ def test_a_late_reply_is_not_taken_for_the_next_image() -> None:
         time.sleep(0.2 if len(seen) == 1 else 0)
         return struct.pack("<3f", image[0], 0, 0)
 
-    with stub_worker("pump", 3, features) as pump, fleet(deadline_us=50_000, pump=str(pump)) as aggregator:
+    with stub_worker("pump", 3, features) as pump, stub_aggregator(deadline_us=50_000, pump=str(pump)) as aggregator:
         first, second = stub_image(1), stub_image(2)
         assert "pump" not in aggregator.answer(first).replies
         until = time.monotonic() + PATIENCE_S
@@ -264,105 +227,6 @@ def test_a_late_reply_is_not_taken_for_the_next_image() -> None:
     features_of = {PLACES[name]: of_all[name] for name in answer.replies}
     fusion = ArrayFusion(DEPLOYMENT.fusion, list(NUM_FEATURES.values()))
     assert np.allclose(answer.logits, fusion.logits(features_of), rtol=1e-4)
-
-
-Behaviour = Callable[[RawPeer], object]
-
-
-def after_proof(*contents: bytes, name: str = "pump", **changes: Any) -> Behaviour:
-    """Return a fake worker that proves well and answers the first ping, then says what it is told to request 1."""
-
-    def behave(peer: RawPeer) -> None:
-        peer.sock.sendall(hello(name, 3, **changes))
-        while True:
-            kind, payload = peer.read()
-            if kind == 5:
-                peer.sock.sendall(frame(6, payload + bytes(8)))
-            elif kind == 3:
-                for content in contents:
-                    peer.sock.sendall(content)
-
-    return behave
-
-
-def reply(request_id: int, status: int = 0, features: bytes = bytes(12)) -> bytes:
-    """Return a reply."""
-    return frame(REPLY, struct.pack("<QBII", request_id, status, 1, 2) + features)
-
-
-NAN = struct.pack("<3f", 1.0, float("nan"), 0.0)
-BAD_REPLIES = {
-    "to another request": (reply(99), "a reply must have the id of a request that waits, got 99"),
-    "too few features": (reply(1, features=bytes(8)), "must have 12 bytes, got 8"),
-    "features though failed": (reply(1, status=1), "must have 0 bytes, got 12"),
-    "unknown status": (reply(1, status=7, features=b""), "status of a reply must be 0, 1 or 2, got 7"),
-    "oversized": (struct.pack("<IB", 2**32 - 1, REPLY), "must have at most 29 bytes, got 4294967295"),
-    "a request": (frame(3, bytes(28)), "may come now, got 3"),
-    "not finite": (reply(1, features=NAN), ""),
-    "failed": (reply(1, status=1, features=b""), ""),
-    "late": (reply(1, status=2, features=b""), ""),
-}
-
-
-@pytest.mark.parametrize("name", BAD_REPLIES)
-def test_a_bad_reply_is_left_out_at_once(name: str) -> None:
-    """The answer is that of the others, long before the deadline, and the state says what was wrong."""
-    content, reason = BAD_REPLIES[name]
-    with fake_worker(after_proof(content)) as address, fleet(pump=address) as aggregator:
-        answer = aggregator.answer(stub_image())
-        assert is_right(answer, stub_image(), "pump")
-        assert reason in aggregator.states()[PLACES["pump"]].reason
-
-
-def test_a_second_reply_breaks_the_connection() -> None:
-    """A reply counts once; another to the same request is no frame that may come."""
-    with fake_worker(after_proof(reply(1) + reply(1))) as address, fleet(pump=address) as aggregator:
-        assert aggregator.answer(stub_image()).missing == ()
-        while aggregator.states()[PLACES["pump"]].is_up:
-            aggregator.step(time.monotonic_ns() + 10_000_000)
-        assert "a reply must have the id" in aggregator.states()[PLACES["pump"]].reason
-
-
-def greets_and_leaves(peer: RawPeer) -> None:
-    """Say hello, and close the connection after the proof, as a worker that does not accept it."""
-    peer.sock.sendall(hello("pump", 3))
-    peer.read()
-
-
-BAD_HELLOS: dict[str, tuple[Behaviour, str]] = {
-    "other bundle": (after_proof(bundle="cd" * 32), "it runs bundle cdcdcdcdcdcd..., not abababababab..."),
-    "other protocol": (after_proof(protocol=2), "it speaks protocol 2, not 1; export and deploy again"),
-    "other device": (after_proof(name="vent"), "its device must be 'pump', got 'vent'"),
-    "other features": (after_proof(features=4), "its features must be 3, got '4'"),
-    "other input": (after_proof(input={"shape": [9]}), "its input must be {'shape'"),
-    "another service": (lambda peer: peer.sock.sendall(b"SSH-2.0-OpenSSH_9.6\r\n"), "may come now, got"),
-    "closed": (lambda peer: None, "closed by the other side"),
-    "refusal": (greets_and_leaves, "refused the connection"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_HELLOS)
-def test_a_wrong_worker_is_not_used(name: str) -> None:
-    """The state says what is wrong, and the others answer."""
-    behave, reason = BAD_HELLOS[name]
-    with fake_worker(behave) as address, fleet(wait=False, pump=address) as aggregator:
-        until = time.monotonic() + PATIENCE_S
-        while reason not in aggregator.states()[PLACES["pump"]].reason and time.monotonic() < until:
-            aggregator.step(time.monotonic_ns() + 10_000_000)
-        assert reason in aggregator.states()[PLACES["pump"]].reason
-        assert "pump" in aggregator.answer(stub_image()).missing
-
-
-@given(content=st.binary(min_size=1, max_size=120), is_proved=st.booleans())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_garbage_does_not_end_the_aggregator(content: bytes, is_proved: bool) -> None:
-    """Whatever a worker says, images are answered without it."""
-    behave: Behaviour = after_proof(content) if is_proved else lambda peer: peer.sock.sendall(content)
-    with fake_worker(behave) as address, fleet(wait=False, deadline_us=200_000, pump=address) as aggregator:
-        aggregator.connect(0.05)
-        for _ in range(3):
-            answer = aggregator.answer(stub_image())
-            assert set(answer.replies) | set(answer.missing) == set(NUM_FEATURES)
 
 
 def test_each_device_needs_an_address() -> None:

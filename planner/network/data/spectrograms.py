@@ -12,6 +12,7 @@ Source:
 """
 
 import functools
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,8 +148,6 @@ def _as_floats(samples: NDArray[Any]) -> Floats:
 
 def _read_wav(path: Path, sample_rate: int) -> Floats:
     """Return a file's samples, the mean of its channels (T,)."""
-    import warnings
-
     from scipy.io import wavfile
 
     try:
