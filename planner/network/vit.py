@@ -267,11 +267,11 @@ class VisionTransformer(nn.Module):
         """Return the tokens (B, N, E) that enter the first block, of images (B, channels, H, W)."""
         x = self.patch_embed(images)
         # shape[0], not len: an export would freeze the batch size.
-        x = torch.cat([*(token.expand(x.shape[0], -1, -1) for token in self._prefix_tokens()), x], dim=1)
+        x = torch.cat([*(token.expand(x.shape[0], -1, -1) for token in self.prefix_tokens()), x], dim=1)
         x = x + self.pos_embed
         return _gated(self.norm_pre(x) if self.shape.norm_before_blocks else x, stream_gate)
 
-    def _prefix_tokens(self) -> list[Tensor]:
+    def prefix_tokens(self) -> list[Tensor]:
         """Return the tokens before the patches in their order, (1, ..., E) each."""
         shape = self.shape
         tokens: list[Tensor] = []

@@ -1,0 +1,1 @@
+"""The C engine on this machine and on microcontrollers."""

@@ -1,0 +1,133 @@
+"""Tables of docs/c-engine.md: accuracy of a bundle in C, microcontrollers under qemu, and times beside ONNX Runtime.
+
+    python -m benchmarks.c [build/demo/bundle]
+
+Needs gcc, arm-none-eabi-gcc with newlib, and qemu-system-arm. The times want a machine that does nothing else.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.c.cores import CORES, measure
+from benchmarks.c.speed import compared
+from planner.executor.bundle import Bundle, read_bundle
+from planner.network import counts, data
+from planner.network.data.pixels import normalise
+from planner.network.vit import Shape, VisionTransformer
+from planner.rules.c_memory import C_CODE_BYTES, c_arena_bytes, c_weight_bytes
+from planner.runtime.c.generate import c_sizes, model_files
+from planner.runtime.c.host import HostModel
+from planner.runtime.export import image_input
+from planner.runtime.export_check import sent_values
+from planner.schema import ImageInput, Precision
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+TINY = Shape(224, 16, 3, 1000, embed_dim=192, head_dim=64, num_heads=(3,) * 12, hidden_dim=(768,) * 12)
+_NUM_IMAGES = 4
+
+
+def main() -> None:
+    """Measure, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle", type=Path, nargs="?", default=Path("build/demo/bundle"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    bundle = read_bundle(options.bundle)
+    image = image_input(bundle.card, bundle.profile)
+    for table in (accuracies(bundle, image), microcontrollers(bundle, image), times(bundle, image)):
+        for line in table:
+            print(line, flush=True)
+        print()
+
+
+def accuracies(bundle: Bundle, image: ImageInput) -> Iterator[str]:
+    """Yield a table of features and fused answers in C beside torch's, on the test part."""
+    test, _ = data.load_test(bundle.card)
+    sent = sent_values(test.images, slice(None), image)
+    pixels = normalise(torch.from_numpy(sent).float(), image.preprocessing)
+    with torch.inference_mode():
+        of_torch = torch.cat([model.features(pixels) for model in bundle.sub_models], dim=1)
+        expected = bundle.fusion(of_torch).argmax(1)
+    yield "| precision | largest error of a feature | accuracy | torch's | the same class |"
+    yield "|---|---|---|---|---|"
+    for precision in PRECISIONS:
+        features = np.concatenate([_features(m, image, precision, sent) for m in bundle.sub_models], axis=1)
+        error = np.abs(features - of_torch.numpy()).max() / np.abs(of_torch.numpy()).max()
+        with torch.inference_mode():
+            classes = bundle.fusion(torch.from_numpy(features)).argmax(1)
+        right, of_torch_right = (float((answer == test.labels).float().mean()) for answer in (classes, expected))
+        same = int((classes == expected).sum())
+        yield f"| {precision} | {error:.1e} | {right:.2%} | {of_torch_right:.2%} | {same} of {len(sent)} |"
+
+
+def microcontrollers(bundle: Bundle, image: ImageInput) -> Iterator[str]:
+    """Yield a table of flash, RAM and instructions of each sub-model on each core, as planned and as seen."""
+    test, _ = data.load_test(bundle.card)
+    sent = sent_values(test.images, slice(_NUM_IMAGES), image)
+    pixels = normalise(torch.from_numpy(sent).float(), image.preprocessing)
+    yield "| sub-model | precision | core | flash, planned | flash | arena | stack | instructions | for each MAC | error |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for a, model in zip(bundle.plan.assignments, bundle.sub_models, strict=True):
+        shape = model.shape
+        units = shape.num_heads, shape.hidden_dim
+        for precision in PRECISIONS:
+            planned = c_weight_bytes(c_sizes(shape), *units, precision) + C_CODE_BYTES
+            expected = _features(model, image, precision, sent) if precision == "int8" else _of_torch(model, pixels)
+            for core in CORES:
+                with tempfile.TemporaryDirectory() as folder:
+                    seen = measure(core, model_files(model, image, precision), sent, expected, Path(folder))
+                flash = seen.constants_bytes + seen.code_bytes
+                yield (
+                    f"| {a.device} | {precision} | {core.name} | {planned:,} | {flash:,} ({flash / planned - 1:+.1%}) "
+                    f"| {c_arena_bytes(c_sizes(shape), *units):,} | {seen.stack_bytes} | {seen.instructions:,} "
+                    f"| {seen.instructions / _macs(shape):.1f} | {seen.error:.0e} |"
+                )
+
+
+def times(bundle: Bundle, image: ImageInput) -> Iterator[str]:
+    """Yield a table of times in C and in ONNX Runtime on this machine."""
+    tiny_image = image.replace(
+        shape=(3, 224, 224), preprocessing=image.preprocessing.replace(mean=(0.5,) * 3, std=(0.5,) * 3)
+    )
+    networks = [
+        *((a.device, m, image) for a, m in zip(bundle.plan.assignments, bundle.sub_models, strict=True)),
+        ("whole model", bundle.whole, image),
+        ("ViT-Tiny", VisionTransformer(TINY).eval(), tiny_image),
+    ]
+    yield "| network | MACs | precision | ONNX Runtime [us] | C [us] | share |"
+    yield "|---|---|---|---|---|---|"
+    for name, network, sent in networks:
+        for precision in PRECISIONS:
+            speed = compared(network, sent, precision)
+            yield (
+                f"| {name} | {_macs(network.shape):,} | {precision} | {speed.onnxruntime_us:,.0f} | {speed.c_us:,.0f} "
+                f"| {speed.c_us / speed.onnxruntime_us:.2f} |"
+            )
+
+
+def _features(
+    network: VisionTransformer, image: ImageInput, precision: Precision, sent: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    with HostModel(model_files(network, image, precision)) as model:
+        return model.features(sent)
+
+
+def _of_torch(network: VisionTransformer, pixels: torch.Tensor) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        features: NDArray[np.float32] = network.features(pixels).numpy()
+    return features
+
+
+def _macs(shape: Shape) -> int:
+    """Return the MACs of a network's features, without its head layers."""
+    return counts.exact(shape).macs - shape.num_pooled_tokens * shape.embed_dim * shape.num_classes
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Cortex-M cores as qemu has them: firmware of a sub-model is built, run, and its instructions counted."""
+
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.runtime.c.files import engine_files
+
+COMPILER, SIZE, EMULATOR = "arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm"
+FLAGS = ("-std=gnu99", "-O2", "-mthumb", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections")
+_LINKING = ("-nostartfiles", "--specs=nano.specs", "--specs=nosys.specs", "-Wl,--no-warn-rwx-segments")
+_HERE = Path(__file__).parent
+_TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class Core:
+    """Processor core, the board of qemu that has it, and where code and RAM are on that board."""
+
+    name: str
+    machine: str
+    flags: tuple[str, ...]
+    code: int = 0x00000000
+    ram: int = 0x20000000
+
+
+_HARD = "-mfloat-abi=hard"
+CORES = (
+    # Without an FPU: every float is software.
+    Core("Cortex-M3", "mps2-an385", ("-mcpu=cortex-m3", "-mfloat-abi=soft")),
+    Core("Cortex-M4F", "mps2-an386", ("-mcpu=cortex-m4", _HARD, "-mfpu=fpv4-sp-d16")),
+    Core("Cortex-M7", "mps2-an500", ("-mcpu=cortex-m7", _HARD, "-mfpu=fpv5-d16")),
+    Core("Cortex-M33", "mps2-an505", ("-mcpu=cortex-m33", _HARD, "-mfpu=fpv5-sp-d16"), 0x10000000, 0x38000000),
+)
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """Measurements of a sub-model's firmware.
+
+    Attributes:
+        instructions: Instructions of one image.
+        error: Largest difference of a feature from what was expected, relative to the largest feature.
+        constants_bytes: Constants of model.c in flash.
+        code_bytes: Code of the engine, and what it needs of the C library.
+        stack_bytes: Stack of the engine at its deepest.
+    """
+
+    instructions: int
+    error: float
+    constants_bytes: int
+    code_bytes: int
+    stack_bytes: int
+
+
+def measure(
+    core: Core, files: Mapping[str, str], images: NDArray[Any], expected: NDArray[np.float32], folder: Path
+) -> Firmware:
+    """Build a sub-model's firmware in a folder and run it under qemu.
+
+    Args:
+        core: Core to build for.
+        files: Text of model.h and model.c by their names.
+        images: Images as they are sent, (B, ch, H, W) of uint8.
+        expected: Features (B, E) of these images.
+        folder: Folder for all that is built.
+    """
+    texts = {**engine_files(), **files, "test_images.h": _test_images(images, expected)}
+    texts |= {name: (_HERE / name).read_text() for name in ("firmware.c", "firmware.ld")}
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    places = (f"-Wl,--defsym=CODE={core.code},--defsym=RAM={core.ram}", "-Wl,-T,firmware.ld")
+    compiled = (COMPILER, *FLAGS, *core.flags)
+    for source in ("kernels", "vit", "model", "firmware"):
+        _call([*compiled, "-c", f"{source}.c", "-o", f"{source}.o"], folder)
+    objects = ("kernels.o", "vit.o", "model.o", "firmware.o")
+    _call([*compiled, *_LINKING, *places, *objects, "-lm", "-o", "firmware.elf"], folder)
+    machine = (EMULATOR, "-M", core.machine, "-nographic", "-semihosting-config", "enable=on,target=native")
+    printed = _call([*machine, "-icount", "shift=0", "-kernel", "firmware.elf"], folder)
+    values = {name: int(value) for name, value in re.findall(r"(\w+) (\d+)", printed)}
+    constants = _section_bytes("model.o", ".rodata", folder)
+    own = sum(_section_bytes("firmware.o", section, folder) for section in (".text", ".rodata", ".vectors"))
+    code = _section_bytes("firmware.elf", ".text", folder) - constants - own
+    return Firmware(
+        instructions=round(values["ticks"] * values["loop_instructions"] / values["loop_ticks"]),
+        error=values["error_e9"] / 1e9,
+        constants_bytes=constants,
+        code_bytes=code,
+        stack_bytes=values["stack"] - values["stack_before"],
+    )
+
+
+def _test_images(images: NDArray[Any], expected: NDArray[np.float32]) -> str:
+    count, num_features = expected.shape
+    pixels = ", ".join(map(str, images.ravel().tolist()))
+    features = ", ".join(f"{value:.8e}f" for value in expected.ravel().tolist())
+    return (
+        f"#define NUM_IMAGES {count}\n"
+        f"static const unsigned char images[{count}][{images[0].size}] = {{{pixels}}};\n"
+        f"static const float expected[{count}][{num_features}] = {{{features}}};\n"
+    )
+
+
+def _section_bytes(file: str, prefix: str, folder: Path) -> int:
+    """Return the bytes of all sections of a file whose names begin so."""
+    listed = _call([SIZE, "-A", file], folder)
+    return sum(int(size) for size in re.findall(rf"^{re.escape(prefix)}\S* +(\d+)", listed, re.MULTILINE))
+
+
+def _call(command: Sequence[str], folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[:2])}: {(done.stderr or done.stdout).strip()[-2000:]}")
+    # Semihosting prints to the error stream of some versions of qemu.
+    return done.stdout + done.stderr

@@ -1,0 +1,275 @@
+"""Generator of a sub-model in C: model.h and model.c, with the weights as constants.
+
+Every network of `planner.network.vit` is generated. Three things are folded into constants: a position embedding into
+each prefix token, position embedding and bias into each patch's token, and the scale of the scores into the queries.
+
+Legend: N tokens, E embed dim, h heads, D head dim, ch channels.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from planner.errors import InputError
+from planner.network.vit import Attention, Block, Shape, VisionTransformer
+from planner.rules.c_memory import CSizes, c_arena_bytes
+from planner.runtime.c.constants import Constants
+from planner.schema import ImageInput, InputDtype, Precision
+from planner.schema.card import Activation
+
+_DTYPES: dict[InputDtype, str] = {"uint8": "VIT_UINT8", "float32": "VIT_FLOAT32"}
+_ACTIVATIONS: dict[Activation, str] = {
+    "gelu": "VIT_GELU",
+    "gelu_tanh": "VIT_GELU_TANH",
+    "quick_gelu": "VIT_QUICK_GELU",
+    "relu": "VIT_RELU",
+    "silu": "VIT_SILU",
+}
+_FLOAT_BYTES = 4
+
+
+def model_files(network: VisionTransformer, image: ImageInput, precision: Precision) -> dict[str, str]:
+    """Return the text of model.h and model.c for a sub-model.
+
+    Args:
+        network: The sub-model.
+        image: Image as it is sent; the code normalises it.
+        precision: Precision of the weights: float32, or int8 with a scale for each output.
+
+    Raises:
+        InputError: If the engine has no images or weights of such a type, a weight is not finite, or the arena is too
+            large.
+    """
+    if image.dtype not in _DTYPES:
+        raise InputError(f"The C engine takes images of uint8 or float32, got {image.dtype}; profile the model again.")
+    constants = Constants(precision)
+    arena_bytes = c_arena_bytes(c_sizes(network.shape), network.shape.num_heads, network.shape.hidden_dim)
+    model = _model(network, image, constants, arena_bytes // _FLOAT_BYTES)
+    return {
+        "model.h": _header(network.shape, image, precision, arena_bytes),
+        "model.c": _SOURCE.format(constants=constants.text, model=model),
+    }
+
+
+def c_sizes(shape: Shape) -> CSizes:
+    """Return the sizes of a network that its memory in the engine depends on."""
+    return CSizes(
+        num_tokens=shape.num_tokens,
+        embed_dim=shape.embed_dim,
+        head_dim=shape.head_dim,
+        channels=shape.channels,
+        image_sides=shape.image_sides,
+        patch_sides=shape.projected_patch,
+        norm_before_blocks=shape.norm_before_blocks,
+    )
+
+
+_HEADER = """\
+/* Sub-model of {num_blocks} blocks, generated: its weights are constants in model.c. */
+#ifndef MODEL_H
+#define MODEL_H
+
+#include "vit.h"
+
+#define MODEL_PRECISION "{precision}"
+#define MODEL_INPUT_DTYPE "{dtype}"
+#define MODEL_INPUT_CHANNELS {channels}
+#define MODEL_INPUT_HEIGHT {height}
+#define MODEL_INPUT_WIDTH {width}
+#define MODEL_INPUT_BYTES {input_bytes}
+#define MODEL_NUM_FEATURES {features}
+#define MODEL_ARENA_BYTES {arena_bytes}
+
+extern const vit_model model;
+
+/* Write MODEL_NUM_FEATURES features of an image, (channels, height, width) of MODEL_INPUT_DTYPE in the machine's byte
+ * order, at any address. arena: MODEL_ARENA_BYTES bytes, aligned as floats, of which nothing is kept. */
+void model_infer(const void *image, float *features, void *arena);
+
+#endif
+"""
+
+_SOURCE = """\
+#include "model.h"
+
+#include <stdint.h>
+
+{constants}
+{model}
+void model_infer(const void *image, float *features, void *arena)
+{{
+    vit_features(&model, image, features, arena, NULL);
+}}
+"""
+
+_MODEL = """\
+const vit_model model = {{
+    .input = {{{dtype}, {channels}, {height}, {width}, input_factor, input_offset}},
+    .num_stem = {num_stem},
+    .stem = {stem},
+    .patch_height = {patch_height},
+    .patch_width = {patch_width},
+    .patch = {patch},
+    .tokens = tokens,
+    .num_tokens = {num_tokens},
+    .num_prefix = {num_prefix},
+    .embed_dim = {embed_dim},
+    .head_dim = {head_dim},
+    .num_blocks = {num_blocks},
+    .first_norm = {first_norm},
+    .blocks = blocks,
+    .activation = {activation},
+    .last_norm = {last_norm},
+    .pooling = {pooling},
+    .num_pooled = {num_pooled},
+    .eps = {eps:.9g}f,
+    .tile = {tile},
+    .arena = {arena},
+}};
+"""
+
+
+def _header(shape: Shape, image: ImageInput, precision: Precision, arena_bytes: int) -> str:
+    channels, height, width = image.shape
+    return _HEADER.format(
+        num_blocks=shape.depth,
+        precision=precision,
+        dtype=image.dtype,
+        channels=channels,
+        height=height,
+        width=width,
+        input_bytes=image.num_bytes,
+        features=shape.embed_dim,
+        arena_bytes=arena_bytes,
+    )
+
+
+def _model(network: VisionTransformer, image: ImageInput, constants: Constants, arena_floats: int) -> str:
+    """Define all arrays, and return the definitions of the structs that name them."""
+    shape, sizes = network.shape, c_sizes(network.shape)
+    _define_input(image, constants)
+    constants.floats("tokens", _tokens(network))
+    stem = [_convolution(layer, f"stem_{i}", constants) for i, layer in enumerate(network.patch_embed.stem)]
+    patch = constants.linear("patch", _filters(network.patch_embed.proj))
+    blocks = [_block(block, f"block_{l}", constants) for l, block in enumerate(network.blocks)]
+    structs = [_struct_array("vit_block", "blocks", blocks)]
+    if stem:
+        structs.append(_struct_array("vit_linear", "stem", stem))
+    if shape.norm_before_blocks:
+        structs.append(f"static const vit_norm first_norm = {_norm(network.norm_pre, 'first_norm', constants)};\n")
+    last_norm = _norm(network.norm, "last_norm", constants)
+    channels, height, width = image.shape
+    structs.append(
+        _MODEL.format(
+            dtype=_DTYPES[image.dtype],
+            channels=channels,
+            height=height,
+            width=width,
+            num_stem=len(stem),
+            stem="stem" if stem else "NULL",
+            patch_height=sizes.patch_sides[0],
+            patch_width=sizes.patch_sides[1],
+            patch=patch,
+            num_tokens=shape.num_tokens,
+            num_prefix=shape.num_prefix_tokens,
+            embed_dim=shape.embed_dim,
+            head_dim=shape.head_dim,
+            num_blocks=shape.depth,
+            first_norm="&first_norm" if shape.norm_before_blocks else "NULL",
+            activation=_ACTIVATIONS[shape.activation],
+            last_norm=last_norm,
+            pooling=_pooling(shape),
+            num_pooled=shape.num_pooled_tokens,
+            eps=shape.layer_norm_eps,
+            tile=sizes.tile,
+            arena=arena_floats,
+        )
+    )
+    return "\n".join(structs)
+
+
+def _define_input(image: ImageInput, constants: Constants) -> None:
+    p = image.preprocessing
+    mean, std = np.array(p.mean), np.array(p.std)
+    # (value * scale - mean) / std, as `planner.network.export` has it.
+    constants.floats("input_factor", p.scale / std)
+    constants.floats("input_offset", mean / std)
+
+
+def _tokens(network: VisionTransformer) -> NDArray[np.float32]:
+    """Return what tokens begin with, (N, E): prefix tokens, or the bias of patches, and position embeddings."""
+    bias = _array(network.patch_embed.proj.bias)
+    shape = network.shape
+    prefix = [_array(token)[0] for token in network.prefix_tokens()]
+    num_patches = shape.num_tokens - shape.num_prefix_tokens
+    start: NDArray[np.float32] = np.concatenate([*prefix, np.tile(bias, (num_patches, 1))])
+    tokens: NDArray[np.float32] = start + _array(network.pos_embed)[0]
+    return tokens
+
+
+def _block(block: nn.Module, name: str, constants: Constants) -> str:
+    """Define a block's arrays and return the initialiser of its struct."""
+    assert isinstance(block, Block)
+    heads, hidden, fields = 0, 0, []
+    if block.attn is not None:
+        heads = block.attn.num_heads
+        fields += [
+            f".attention_norm = {_norm(block.norm1, f'{name}_norm1', constants)}",
+            f".qkv = {_qkv(block.attn, name, constants)}",
+            f".proj = {_linear(block.attn.proj, f'{name}_proj', constants, column_parts=heads)}",
+        ]
+    if block.mlp is not None:
+        hidden = block.mlp.fc1.out_features
+        fields += [
+            f".mlp_norm = {_norm(block.norm2, f'{name}_norm2', constants)}",
+            f".fc1 = {_linear(block.mlp.fc1, f'{name}_fc1', constants)}",
+            f".fc2 = {_linear(block.mlp.fc2, f'{name}_fc2', constants)}",
+        ]
+    return "{" + ",\n     ".join([f".heads = {heads}, .hidden = {hidden}", *fields]) + "}"
+
+
+def _qkv(attention: Attention, name: str, constants: Constants) -> str:
+    h, D = attention.num_heads, attention.head_dim
+    matrix, bias = _array(attention.qkv.weight).copy(), _array(attention.qkv.bias).copy()
+    matrix[: h * D] *= D**-0.5
+    bias[: h * D] *= D**-0.5
+    return constants.linear(f"{name}_qkv", matrix, bias, row_parts=3 * h)
+
+
+def _linear(layer: nn.Linear, name: str, constants: Constants, column_parts: int = 1) -> str:
+    return constants.linear(name, _array(layer.weight), _array(layer.bias), column_parts=column_parts)
+
+
+def _norm(norm: nn.LayerNorm, name: str, constants: Constants) -> str:
+    weight = constants.floats(f"{name}_weight", _array(norm.weight))
+    return f"{{{weight}, {constants.floats(f'{name}_bias', _array(norm.bias))}}}"
+
+
+def _convolution(layer: nn.Module, name: str, constants: Constants) -> str:
+    assert isinstance(layer, nn.Conv2d)
+    return constants.linear(name, _filters(layer), _array(layer.bias))
+
+
+def _filters(convolution: nn.Conv2d) -> NDArray[np.float32]:
+    """Return the weights of a convolution as a matrix, whose columns are in the order (height, width, ch)."""
+    weight = _array(convolution.weight)  # (E, ch, height, width)
+    matrix: NDArray[np.float32] = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)
+    return matrix
+
+
+def _pooling(shape: Shape) -> str:
+    if shape.pooling == "class_token":
+        return "VIT_FIRST_TOKENS"
+    return "VIT_NORMALISED_MEAN" if shape.norm_after_pooling else "VIT_MEAN_OF_NORMALISED"
+
+
+def _struct_array(c_type: str, name: str, initialisers: list[str]) -> str:
+    body = ",\n    ".join(initialisers)
+    return f"static const {c_type} {name}[] = {{\n    {body}}};\n"
+
+
+def _array(tensor: Any) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = tensor.detach().float().cpu().numpy()
+    return values

@@ -1,0 +1,228 @@
+#include "vit.h"
+
+#include <stdint.h>
+#include <string.h>
+
+/* Image or feature map (height, width, channels) that windows are taken of. */
+typedef struct {
+    const vit_input *input; /* of the image; NULL: a map */
+    const void *image;
+    const float *map;
+    size_t channels, height, width;
+} source;
+
+/* Windows of a source, each of which becomes a row of outputs. */
+typedef struct {
+    size_t height, width, stride_y, stride_x, padding;
+} windows;
+
+/* Memory for what is not kept. */
+typedef struct {
+    float *start;
+    size_t size;
+} room;
+
+static void make_pause(const vit_pause *pause)
+{
+    if (pause)
+        pause->call(pause->context);
+}
+
+/* Return how many of `rows` rows fit, in fours if there are more than four. */
+static size_t rows_that_fit(size_t room_size, size_t row_size, size_t rows)
+{
+    const size_t fit = room_size / row_size;
+    if (fit >= rows)
+        return rows;
+    return fit > 4 ? fit - fit % 4 : fit;
+}
+
+static float input_value(const source *s, size_t channel, size_t y, size_t x)
+{
+    const size_t i = (channel * s->height + y) * s->width + x;
+    float value;
+    if (s->input->dtype == VIT_UINT8)
+        value = (float)((const uint8_t *)s->image)[i];
+    else
+        memcpy(&value, (const char *)s->image + i * sizeof value, sizeof value);
+    return value * s->input->factor[channel] - s->input->offset[channel];
+}
+
+/* Write the values of a window, (height, width, channels); its corner is given with the padding counted, whose values
+ * are 0. */
+static void gather(const source *s, const windows *w, size_t top, size_t left, float *out)
+{
+    const size_t channels = s->channels;
+    for (size_t i = top; i < top + w->height; i++)
+        for (size_t j = left; j < left + w->width; j++, out += channels) {
+            /* Unsigned numbers below the padding become the largest. */
+            const size_t y = i - w->padding, x = j - w->padding;
+            if (y >= s->height || x >= s->width)
+                memset(out, 0, channels * sizeof *out);
+            else if (s->input == NULL)
+                memcpy(out, s->map + (y * s->width + x) * channels, channels * sizeof *out);
+            else
+                for (size_t c = 0; c < channels; c++)
+                    out[c] = input_value(s, c, y, x);
+        }
+}
+
+/* Write, or add, a layer's outputs of all windows, row by row: (number of windows, layer->out). */
+static void convolve(const source *s, const windows *w, const vit_linear *layer, float *y, int add, room r,
+                     const vit_pause *pause)
+{
+    const size_t columns = (s->width + 2 * w->padding - w->width) / w->stride_x + 1;
+    const size_t count = ((s->height + 2 * w->padding - w->height) / w->stride_y + 1) * columns;
+    const size_t tile = rows_that_fit(r.size, layer->in, count);
+    for (size_t first = 0; first < count; first += tile) {
+        const size_t rows = count - first < tile ? count - first : tile;
+        for (size_t n = 0; n < rows; n++) {
+            const size_t i = first + n;
+            gather(s, w, i / columns * w->stride_y, i % columns * w->stride_x, r.start + n * layer->in);
+        }
+        vit_linear_apply(layer, rows, r.start, layer->in, y + first * layer->out, layer->out, add);
+        make_pause(pause);
+    }
+}
+
+static const windows stem_windows = {.height = 3, .width = 3, .stride_y = 2, .stride_x = 2, .padding = 1};
+
+/* Write the tokens (N, E) that enter the first block. */
+static void embed(const vit_model *m, const void *image, float *x, room r, const vit_pause *pause)
+{
+    const size_t E = m->embed_dim;
+    source s = {.input = &m->input,
+                .image = image,
+                .channels = m->input.channels,
+                .height = m->input.height,
+                .width = m->input.width};
+    size_t map_size = 0;
+    for (size_t i = 0; i < m->num_stem; i++) {
+        /* Maps lie at the start and at the end in turns, windows between them. */
+        const vit_linear *layer = m->stem + i;
+        const size_t height = s.height / stem_windows.stride_y, width = s.width / stem_windows.stride_x;
+        const size_t size = height * width * layer->out;
+        const size_t at_start = i % 2 ? map_size : size;
+        float *map = i % 2 ? r.start + r.size - size : r.start;
+        convolve(&s, &stem_windows, layer, map, 0, (room){r.start + at_start, r.size - size - map_size}, pause);
+        vit_activate(VIT_GELU, size, map);
+        s = (source){.map = map, .channels = layer->out, .height = height, .width = width};
+        map_size = size;
+    }
+    r.start += m->num_stem % 2 ? map_size : 0;
+    r.size -= map_size;
+    memcpy(x, m->tokens, m->num_tokens * E * sizeof *x);
+    const windows patches = {m->patch_height, m->patch_width, m->patch_height, m->patch_width, 0};
+    convolve(&s, &patches, &m->patch, x + m->num_prefix * E, 1, r, pause);
+    if (m->first_norm)
+        for (size_t n = 0; n < m->num_tokens; n++)
+            vit_norm_apply(m->first_norm, m->eps, E, x + n * E, x + n * E);
+}
+
+/* Return one head's part of a layer whose parts, of `in` inputs and `out` outputs, follow one another. */
+static vit_linear part_of(const vit_linear *layer, size_t part, size_t in, size_t out)
+{
+    const size_t bytes = in * out * (layer->scale ? 1 : sizeof(float));
+    return (vit_linear){.weights = (const char *)layer->weights + part * bytes, .in = in, .out = out};
+}
+
+/* Return the layer of one head's queries, keys or values. */
+static vit_linear qkv_part(const vit_block *b, size_t part, size_t E, size_t D)
+{
+    vit_linear layer = part_of(&b->qkv, part, E, D);
+    layer.scale = b->qkv.scale ? b->qkv.scale + part * D : NULL;
+    layer.bias = b->qkv.bias + part * D;
+    return layer;
+}
+
+/* Write keys (N, D) and their transpose (D, N), then values in place of the keys. */
+static void keys_and_values(const vit_linear *key, const vit_linear *value, size_t N, const float *normed,
+                            float *transposed, float *values)
+{
+    const size_t E = key->in, D = key->out;
+    vit_linear_apply(key, N, normed, E, values, D, 0);
+    for (size_t d = 0; d < D; d++)
+        for (size_t n = 0; n < N; n++)
+            transposed[d * N + n] = values[n * D + d];
+    vit_linear_apply(value, N, normed, E, values, D, 0);
+}
+
+/* Add a block's attention to the tokens x (N, E): one head after the other, some queries at a time. */
+static void attend(const vit_model *m, const vit_block *b, float *x, float *memory, const vit_pause *pause)
+{
+    const size_t N = m->num_tokens, E = m->embed_dim, D = m->head_dim;
+    float *normed = memory, *keys = normed + N * E, *values = keys + N * D;
+    float *queries = values + N * D, *scores = queries + m->tile * D;
+    for (size_t n = 0; n < N; n++)
+        vit_norm_apply(&b->attention_norm, m->eps, E, x + n * E, normed + n * E);
+    for (size_t h = 0; h < b->heads; h++) {
+        const vit_linear query = qkv_part(b, h, E, D), key = qkv_part(b, b->heads + h, E, D);
+        const vit_linear value = qkv_part(b, 2 * b->heads + h, E, D);
+        vit_linear proj = part_of(&b->proj, h, D, E);
+        proj.scale = b->proj.scale;
+        proj.bias = h == 0 ? b->proj.bias : NULL;
+        keys_and_values(&key, &value, N, normed, keys, values);
+        for (size_t first = 0; first < N; first += m->tile) {
+            const size_t rows = N - first < m->tile ? N - first : m->tile;
+            vit_linear_apply(&query, rows, normed + first * E, E, queries, D, 0);
+            vit_product(rows, D, N, queries, keys, scores);
+            for (size_t n = 0; n < rows; n++)
+                vit_softmax(N, scores + n * N);
+            float *outputs = queries;
+            vit_product(rows, N, D, scores, values, outputs);
+            vit_linear_apply(&proj, rows, outputs, D, x + first * E, E, 1);
+            make_pause(pause);
+        }
+    }
+}
+
+/* Add a block's MLP to the tokens x (N, E), as many tokens at a time as the memory holds. */
+static void apply_mlp(const vit_model *m, const vit_block *b, float *x, room r, const vit_pause *pause)
+{
+    const size_t E = m->embed_dim, tile = rows_that_fit(r.size, E + b->hidden, m->num_tokens);
+    float *normed = r.start, *hidden = normed + tile * E;
+    for (size_t first = 0; first < m->num_tokens; first += tile) {
+        const size_t rows = m->num_tokens - first < tile ? m->num_tokens - first : tile;
+        float *tokens = x + first * E;
+        for (size_t n = 0; n < rows; n++)
+            vit_norm_apply(&b->mlp_norm, m->eps, E, tokens + n * E, normed + n * E);
+        vit_linear_apply(&b->fc1, rows, normed, E, hidden, b->hidden, 0);
+        vit_activate(m->activation, rows * b->hidden, hidden);
+        vit_linear_apply(&b->fc2, rows, hidden, b->hidden, tokens, E, 1);
+        make_pause(pause);
+    }
+}
+
+/* Write the features (E) of the tokens x (N, E) behind the last block, which are overwritten. */
+static void pool(const vit_model *m, float *x, float *features)
+{
+    const size_t E = m->embed_dim;
+    const int of_first = m->pooling == VIT_FIRST_TOKENS;
+    const size_t first = of_first ? 0 : m->num_prefix, count = of_first ? m->num_pooled : m->num_tokens - m->num_prefix;
+    memset(features, 0, E * sizeof *features);
+    for (size_t n = first; n < first + count; n++) {
+        if (m->pooling != VIT_NORMALISED_MEAN)
+            vit_norm_apply(&m->last_norm, m->eps, E, x + n * E, x + n * E);
+        for (size_t e = 0; e < E; e++)
+            features[e] += x[n * E + e];
+    }
+    for (size_t e = 0; e < E; e++)
+        features[e] /= (float)count;
+    if (m->pooling == VIT_NORMALISED_MEAN)
+        vit_norm_apply(&m->last_norm, m->eps, E, features, features);
+}
+
+void vit_features(const vit_model *model, const void *image, float *features, float *arena, const vit_pause *pause)
+{
+    const size_t stream = model->num_tokens * model->embed_dim;
+    const room rest = {arena + stream, model->arena - stream};
+    embed(model, image, arena, rest, pause);
+    for (size_t l = 0; l < model->num_blocks; l++) {
+        const vit_block *block = model->blocks + l;
+        if (block->heads)
+            attend(model, block, arena, rest.start, pause);
+        if (block->hidden)
+            apply_mlp(model, block, arena, rest, pause);
+    }
+    pool(model, arena, features);
+}
