@@ -38,10 +38,9 @@ def fit_logits(head: nn.Linear, inputs: Tensor, logits: Tensor) -> RidgeRegressi
     Returns:
         The regression, which knows the moments of the inputs.
     """
-    residuals = logits - head(inputs)
     regression = RidgeRegression(head)
-    regression.add(inputs, residuals, torch.ones(len(inputs)))
-    regression.solve(best_ridge(inputs, residuals))
+    regression.add(inputs, logits, torch.ones(len(inputs)))
+    regression.solve(best_ridge(inputs, logits - head(inputs)))
     return regression
 
 

@@ -8,7 +8,9 @@ where W_0 is the layer as it is. The penalty pulls towards W_0 and not towards z
 W_0 with its own b is a candidate without penalty. Sums are in double precision; where columns are constant, collinear
 or zero, the penalty keeps the matrix positive definite.
 
-Legend: T samples, n inputs, m outputs.
+Targets may be given by a linear map of what was summed, y_t = V z_t + c: sums of a few z then serve for many y.
+
+Legend: T samples, n inputs, m outputs, k values from which the outputs' targets follow.
 
 Source:
     Hoerl and Kennard, Ridge regression, doi:10.1080/00401706.1970.10488634.
@@ -24,32 +26,39 @@ _MIN_VARIANCE = 1e-9
 
 
 class RidgeRegression:
-    """Sums over samples for the residual of one linear layer."""
+    """Sums over samples for one linear layer."""
 
-    def __init__(self, layer: nn.Linear) -> None:
-        self.layer = layer
-        n, m = layer.in_features, layer.out_features
+    def __init__(self, layer: nn.Linear, target_map: tuple[Tensor, Tensor] | None = None) -> None:
+        """Start with no samples.
+
+        Args:
+            layer: Layer to refit.
+            target_map: Weight (m, k) and bias (m,) of the map from what is added as targets to the layer's targets;
+                they are the layer's targets themselves unless given.
+        """
+        self.layer, self.target_map = layer, target_map
+        n, k = layer.in_features, layer.out_features if target_map is None else target_map[0].shape[1]
         self.weight = torch.zeros((), dtype=torch.float64)
         self.input_sum = torch.zeros(n, dtype=torch.float64)
-        self.residual_sum = torch.zeros(m, dtype=torch.float64)
+        self.target_sum = torch.zeros(k, dtype=torch.float64)
         self.gram = torch.zeros(n, n, dtype=torch.float64)
-        self.cross = torch.zeros(n, m, dtype=torch.float64)
+        self.cross = torch.zeros(n, k, dtype=torch.float64)
 
-    def add(self, inputs: Tensor, residuals: Tensor, weights: Tensor) -> None:
+    def add(self, inputs: Tensor, targets: Tensor, weights: Tensor) -> None:
         """Add samples.
 
         Args:
             inputs: Inputs of the layer, (T, n).
-            residuals: Targets less the layer's outputs as it is, (T, m).
+            targets: Its targets, (T, m), or what they are mapped from, (T, k).
             weights: Weight of each sample, (T,).
         """
-        a, r, w = inputs.double(), residuals.double(), weights.double()[:, None]
+        a, z, w = inputs.double(), targets.double(), weights.double()[:, None]
         weighted = w * a
         self.weight = self.weight + w.sum()
         self.input_sum += weighted.sum(0)
-        self.residual_sum += (w * r).sum(0)
+        self.target_sum += (w * z).sum(0)
         self.gram += weighted.T @ a
-        self.cross += weighted.T @ r
+        self.cross += weighted.T @ z
 
     def input_moments(self) -> tuple[Tensor, Tensor]:
         """Return weighted mean and standard deviation of each input, (n,); a constant input has a deviation of 1."""
@@ -62,11 +71,18 @@ class RidgeRegression:
         """Move the layer, in place, to the minimum for all samples that were added."""
         if self.weight <= 0:
             return
-        mean_input, mean_residual = self.input_sum / self.weight, self.residual_sum / self.weight
+        layer_weight, layer_bias = self.layer.weight.detach().double(), self.layer.bias.detach().double()
+        mean_input, mean_target = self.input_sum / self.weight, self.target_sum / self.weight
         covariance = self.gram - self.weight * torch.outer(mean_input, mean_input)
         covariance = (covariance + covariance.T) / 2
-        cross = self.cross - self.weight * torch.outer(mean_input, mean_residual)
-        change = torch.zeros_like(self.cross)
+        cross = self.cross - self.weight * torch.outer(mean_input, mean_target)
+        if self.target_map is not None:
+            map_weight, map_bias = (tensor.detach().double() for tensor in self.target_map)
+            cross, mean_target = cross @ map_weight.T, map_weight @ mean_target + map_bias
+        # Of what the layer as it is leaves over.
+        cross = cross - covariance @ layer_weight.T
+        mean_residual = mean_target - layer_weight @ mean_input - layer_bias
+        change = torch.zeros_like(cross)
         second_moment = self.gram.diagonal().sum()
         if second_moment > 0:
             scale = covariance.diagonal().clamp(min=0).mean()

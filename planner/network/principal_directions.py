@@ -10,7 +10,7 @@ on that.
 With a share s of the normalised streams' energy kept, LayerNorm(x) is close to R^T LayerNorm(z) sqrt(s E / E'), gain
 and bias aside; both are folded into the next layer.
 
-Legend: B images, N tokens, E embed dim of the whole model, E' of the sub-model, b images of a batch.
+Legend: B images, E embed dim of the whole model, E' of the sub-model, b images of a batch, t tokens looked at.
 
 Source:
     Rotations that LayerNorm allows, and principal directions in place of coordinates: SliceGPT, arXiv 2401.15024; here
@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from planner.network.data import Images
+from planner.network.fitted_tokens import FittedTokens, take_tokens
 from planner.network.surgery import KeptUnits, cut
-from planner.network.vit import Block, Shape, VisionTransformer
+from planner.network.vit import Block, VisionTransformer
 
 # Enough for the directions of a stream of a few hundred dims at some dozen tokens.
 _MAX_IMAGES = 320
@@ -51,16 +52,17 @@ def principal_projection(whole: VisionTransformer, images: Images, width: int, p
         pooled_weight: Weight of a token that a head layer reads beside that of any other.
     """
     chosen = torch.linspace(0, len(images) - 1, min(len(images), _MAX_IMAGES)).round().long()
-    weights = token_weights(whole.shape, pooled_weight)[:, None]
+    tokens = FittedTokens(whole.shape, len(chosen), pooled_weight)
+    weights = tokens.weights[:, None]
     gram = torch.zeros(whole.shape.embed_dim, whole.shape.embed_dim, dtype=torch.float64)
     for indices in chosen.split(_BATCH):
-        x = whole.embed(images[indices])
-        gram += _gram(x, weights)
+        x, positions = whole.embed(images[indices]), tokens.of_images(indices)
+        gram += _gram(take_tokens(x, positions), weights)
         for block in whole.blocks:
             assert isinstance(block, Block)
             for half in block.halves:
                 x = x if half is None else half(x)
-                gram += _gram(x, weights)
+                gram += _gram(take_tokens(x, positions), weights)
     energies, directions = torch.linalg.eigh(gram)  # rising
     # Directions of the largest energies; the vector of ones has none.
     kept = directions.flip(1)[:, : width - 1]  # (E, E' - 1)
@@ -69,16 +71,8 @@ def principal_projection(whole: VisionTransformer, images: Images, width: int, p
     return Projection(rows.float(), float(kept_energy))
 
 
-def token_weights(shape: Shape, pooled_weight: float) -> Tensor:
-    """Return the weight of each token in a fit, (N,): that of tokens which head layers read, 1 for any other."""
-    weights = torch.ones(shape.num_tokens)
-    if shape.pooling == "class_token":
-        weights[: shape.num_pooled_tokens] = pooled_weight
-    return weights
-
-
 def _gram(x: Tensor, weights: Tensor) -> Tensor:
-    """Return the sum of outer products of the stream's tokens (b, N, E), each centred and of length 1."""
+    """Return the sum of outer products of some tokens (b, t, E) of the stream, each centred and of length 1."""
     centred = x - x.mean(-1, keepdim=True)
     normalised = nn.functional.normalize(centred, dim=-1)
     gram: Tensor = torch.einsum("bne,bnf->ef", (weights * normalised).double(), normalised.double())

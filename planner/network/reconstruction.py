@@ -8,15 +8,17 @@ order of depth, each half-block is refitted by ridge regression:
    channels, are nearest to the whole model's.
 2. Its output layer (proj, fc2), so that s after the half is nearest to R f after the same half of the whole model.
 
-What a removal broke early is thus made up for by all that follows. At last the head layer is refitted: by least squares
-so that logits follow the whole model's, and from there so that probabilities do, a convex problem. No step size and no
-epochs: sums over some images.
+What a removal broke early is thus made up for by all that follows. The patches of one image are alike, so each fit to
+many images looks at a part of their patches, at other places in each. At last the head layer is refitted: by least
+squares so that logits follow the whole model's, and from there so that probabilities do, a convex problem. No step size
+and no epochs: sums over some images.
 
 Norms are standardised on the way: gain and bias are such that each of their outputs has mean 0 and deviation 1, and the
 next layer takes that back. The function is the same, but a training that starts here is well conditioned: in a
 pretrained ViT a few dims of the stream are a hundred times as large as the others.
 
-Legend: B images, N tokens, E embed dim, b images of a batch, n inputs of a layer, m its outputs.
+Legend: B images, N tokens, E embed dim, b images of a batch, t tokens that a fit looks at, n inputs of a layer, m its
+outputs.
 
 Source:
     Reconstruction of a layer's output after pruning: He et al., arXiv 1707.06168; ThiNet, arXiv 1707.06342.
@@ -27,12 +29,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from planner.network.data import Images
+from planner.network.fitted_tokens import FittedTokens, take_tokens
 from planner.network.head_fit import fit_logits, fit_soft_targets
 from planner.network.least_squares import RidgeRegression
-from planner.network.principal_directions import cut_along, principal_projection, token_weights
+from planner.network.principal_directions import cut_along, principal_projection
 from planner.network.surgery import Selection, qkv_rows
 from planner.network.vit import Attention, Block, HalfBlock, VisionTransformer
 
@@ -67,8 +69,9 @@ def reconstruct(
         narrow = cut_along(whole, selection.heads, selection.channels, projection)
         sub_model.load_state_dict(narrow.state_dict())
         rows = projection.rows
-    fit = _Fit(rows, token_weights(whole.shape, pooled_weight), ridge)
     batches = torch.arange(len(images)).split(_BATCH)
+    tokens = FittedTokens(whole.shape, len(images), pooled_weight)
+    fit = _Fit(rows, [tokens.of_images(indices) for indices in batches], tokens.weights, ridge)
     small = [sub_model.embed(images[indices]) for indices in batches]  # (b, N, E) each
     large = [whole.embed(images[indices]) for indices in batches]
     for l, (block, whole_block) in enumerate(zip(sub_model.blocks, whole.blocks, strict=True)):
@@ -103,7 +106,8 @@ class _Fit:
     """Least-squares fits of half-blocks; rows: the projection of the stream, None where it keeps its width."""
 
     rows: Tensor | None
-    weights: Tensor  # (N,), of each token
+    positions: Sequence[Tensor]  # (b, t) for each batch, of the tokens that are looked at
+    weights: Tensor  # (t,), of each of them
     ridge: float
 
     def refit_inputs(
@@ -115,11 +119,10 @@ class _Fit:
         whole_streams: Sequence[Tensor],
     ) -> None:
         """Refit an input layer, so that its outputs are nearest to those of the whole model's kept rows."""
-        regression = RidgeRegression(half.input_layer)
-        for x, target in zip(streams, whole_streams, strict=True):
-            inputs = half.norm(x)  # (b, N, n)
-            residuals = F.linear(whole_norm(target), *kept) - half.input_layer(inputs)  # (b, N, m)
-            regression.add(inputs.flatten(0, 1), residuals.flatten(0, 1), self.weights.repeat(len(x)))
+        # The targets are linear in what the whole model's layer reads, of which there are far fewer.
+        regression = RidgeRegression(half.input_layer, kept)
+        for x, whole, positions in zip(streams, whole_streams, self.positions, strict=True):
+            self._add(regression, half.norm(take_tokens(x, positions)), whole_norm(take_tokens(whole, positions)))
         regression.solve(self.ridge)
         _standardise(half.norm, [half.input_layer], *regression.input_moments())
 
@@ -127,15 +130,25 @@ class _Fit:
         self, half: HalfBlock, streams: Sequence[Tensor], whole_streams: Sequence[Tensor]
     ) -> list[Tensor]:
         """Refit an output layer, so that the streams (b, N, E) after it are nearest to the targets; return them."""
-        output = half.output_layer
-        regression = RidgeRegression(output)
-        for x, whole in zip(streams, whole_streams, strict=True):
-            inputs = half.layers.inner(half.norm(x))  # (b, N, n)
-            target = whole if self.rows is None else whole @ self.rows.T
-            residuals = target - x - output(inputs)
-            regression.add(inputs.flatten(0, 1), residuals.flatten(0, 1), self.weights.repeat(len(x)))
+        regression = RidgeRegression(half.output_layer)
+        for x, whole, positions in zip(streams, whole_streams, self.positions, strict=True):
+            target = take_tokens(whole, positions)
+            target = target if self.rows is None else target @ self.rows.T
+            self._add(regression, _inner(half, x, positions), target - take_tokens(x, positions))
         regression.solve(self.ridge)
         return [half(x) for x in streams]
+
+    def _add(self, regression: RidgeRegression, inputs: Tensor, targets: Tensor) -> None:
+        """Add inputs (b, t, n) and targets (b, t, m) to a regression."""
+        regression.add(inputs.flatten(0, 1), targets.flatten(0, 1), self.weights.repeat(len(inputs)))
+
+
+def _inner(half: HalfBlock, x: Tensor, positions: Tensor) -> Tensor:
+    """Return what the output layer reads at some tokens (b, t) of the stream, (b, t, n)."""
+    if isinstance(half.layers, Attention):
+        # Each token sees all.
+        return take_tokens(half.layers.inner(half.norm(x)), positions)
+    return half.layers.inner(half.norm(take_tokens(x, positions)))
 
 
 def _standardise(norm: nn.LayerNorm, layers: Sequence[nn.Linear], mean: Tensor, std: Tensor) -> None:

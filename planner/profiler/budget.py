@@ -1,14 +1,15 @@
 """Time budget of a profile: how many images and which trial plans fit into so many minutes.
 
-Importance gets about a third of the time, trial plans half; what sub-models that are recovered to learn the worth of
-half-blocks and widths take is given. The choice is kept in the work folder, so that an interrupted profile goes on with
-the same images.
+Importance gets about a quarter of the time; what sub-models that are recovered to learn the worth of half-blocks and
+widths take is given; trial plans get the rest, half of it or more. The choice is kept in the work folder, so that an
+interrupted profile goes on with the same images.
 """
 
 import time
 from pathlib import Path
 
 import torch
+from pydantic import Field
 from torch.nn import functional as F
 
 from planner.errors import InputError
@@ -22,10 +23,14 @@ from planner.profiler.importance_sums import weights_hash
 from planner.profiler.options import ProfileOptions
 from planner.schema import Frozen, ModelCard, read_document, write_document
 
-_IMPORTANCE_SHARE, _TRIALS_SHARE = 0.3, 0.5
+_IMPORTANCE_SHARE, _TRIALS_SHARE = 0.25, 0.5
 _MIN_IMAGES_PER_CLASS, _MAX_IMAGES_PER_CLASS = 4, 200
-# Trial plans are retrained where so many of them can be, by a rough estimate: three boards of half the whole model.
+# Trial plans are retrained, or learn from all images, where so many of them can be executed, by a rough estimate: three
+# boards of half the whole model.
 _ENOUGH_TRIALS, _WHOLE_MODELS_PER_TRIAL = 16, 1.5
+_MIN_TRIAL_IMAGES = 1024
+# Time of a training step, as a multiple of a forward pass.
+_FORWARDS_PER_STEP = 3
 _TIMED_IMAGES = 32
 
 
@@ -37,10 +42,13 @@ class ProfileBudget(Frozen):
     images_per_class: int
     # Retraining of the trial plans; 0: recovery in closed form alone.
     epochs: float
+    # Training images from which trial plans are recovered.
+    trial_images: int = Field(ge=1)
 
-    def trial_options(self, options: ProfileOptions) -> TrialOptions:
-        """Return the extent of the trial plans."""
-        return TrialOptions(options.max_trials, self.epochs, 60 * _TRIALS_SHARE * self.minutes, options.seed)
+    def trial_options(self, options: ProfileOptions, seconds_taken: float) -> TrialOptions:
+        """Return the extent of the trial plans, which get all that is left of the time [s]."""
+        seconds_left = 60 * self.minutes - seconds_taken
+        return TrialOptions(options.max_trials, self.epochs, self.trial_images, seconds_left, options.seed)
 
 
 def read_budget(
@@ -73,13 +81,22 @@ def read_budget(
         num_images = 60 * options.minutes * _IMPORTANCE_SHARE / _importance_seconds(options, whole, few)
         per_class = round(num_images / whole.shape.num_classes)
         per_class = max(_MIN_IMAGES_PER_CLASS, min(per_class, _MAX_IMAGES_PER_CLASS))
-    epochs = options.epochs
-    if epochs is None:
-        of_trial = DEFAULT_EPOCHS * len(samples) * _WHOLE_MODELS_PER_TRIAL * _training_seconds(whole, few)
-        can_train = of_trial * _ENOUGH_TRIALS / num_workers <= 60 * options.minutes * _TRIALS_SHARE
-        epochs = DEFAULT_EPOCHS if can_train else 0
+    epochs, trial_images = options.epochs, len(samples)
+    if not epochs:
+        # Of training with an image [s], for one trial plan.
+        of_image = _WHOLE_MODELS_PER_TRIAL * _training_seconds(whole, few)
+        of_trial = 60 * options.minutes * _TRIALS_SHARE * num_workers / _ENOUGH_TRIALS
+        if epochs is None:
+            epochs = DEFAULT_EPOCHS if DEFAULT_EPOCHS * len(samples) * of_image <= of_trial else 0
+        if not epochs:
+            fitting = round(of_trial / of_image * _FORWARDS_PER_STEP)
+            trial_images = min(len(samples), max(_MIN_TRIAL_IMAGES, fitting))
     chosen = ProfileBudget(
-        weights=weights_hash(whole), minutes=options.minutes, images_per_class=per_class, epochs=epochs
+        weights=weights_hash(whole),
+        minutes=options.minutes,
+        images_per_class=per_class,
+        epochs=epochs,
+        trial_images=trial_images,
     )
     write_document(file, chosen)
     return chosen

@@ -6,12 +6,13 @@ KL divergence of the sub-model's prediction from the whole model's.
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from pydantic import Field
+from torch import Tensor
 from torch.nn import functional as F
 
 from planner.errors import InputError
@@ -22,9 +23,12 @@ from planner.network.surgery import Selection
 from planner.network.vit import VisionTransformer
 from planner.profiler.importance_sums import labels_hash, weights_hash
 from planner.schema import Frozen, read_document, write_document
+from planner.workers import Executor, InlineExecutor, map_unordered
 
 # Images for the reconstruction, and as many others for the loss.
 _MAX_IMAGES = 320
+
+_RESUME_HINT = "the losses that were measured are kept: give the same command again"
 
 
 class LossRecord(Frozen):
@@ -34,6 +38,16 @@ class LossRecord(Frozen):
     labels: str
     seed: int
     losses: dict[str, float] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class _Comparison:
+    """Whole model, images for the reconstruction (B, ch, H, W), others for the loss, and the logits of these (B, C)."""
+
+    whole: VisionTransformer
+    images: Tensor
+    held_out: Tensor
+    whole_logits: Tensor
 
 
 class RecoveredLoss:
@@ -46,6 +60,7 @@ class RecoveredLoss:
         work: Path,
         seed: int,
         on_loss: Callable[[int], None] = lambda num_done: None,
+        workers: Executor | None = None,
     ) -> None:
         """Draw the images.
 
@@ -55,17 +70,17 @@ class RecoveredLoss:
             work: A file that holds the losses; it may exist already.
             seed: Seed of the draw.
             on_loss: Called with the number of losses measured, or found in the file, after each.
+            workers: Executor of sub-models side by side, this process if None.
 
         Raises:
             InputError: If the file belongs to another measurement.
         """
         drawn = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))[: 2 * _MAX_IMAGES]
         half = (len(drawn) + 1) // 2
-        self.whole, self.work, self.on_loss = whole, work, on_loss
-        self.images = samples.images[drawn[:half]]
         # Of a single image there is no other.
-        self.held_out = samples.images[drawn[half:] if half < len(drawn) else drawn]
-        self.whole_logits = apply_in_batches(whole, self.held_out)
+        held_out = samples.images[drawn[half:] if half < len(drawn) else drawn]
+        self.comparison = _Comparison(whole, samples.images[drawn[:half]], held_out, apply_in_batches(whole, held_out))
+        self.work, self.on_loss, self.workers = work, on_loss, workers or InlineExecutor()
         self.record = self._read_record(LossRecord(weights=weights_hash(whole), labels=labels_hash(drawn), seed=seed))
         self.num_done = 0
 
@@ -77,18 +92,33 @@ class RecoveredLoss:
             raise InputError(f"{self.work}: holds the losses of another measurement; delete it to begin again.")
         return record
 
-    def __call__(self, selection: Selection) -> float:
-        """Return the loss [nat] of the sub-model that keeps this selection, reconstructed."""
-        key = hashlib.sha256(json.dumps(asdict(selection)).encode()).hexdigest()
-        if key not in self.record.losses:
-            sub_model = selection.cut(self.whole)
-            reconstruct(sub_model, self.whole, selection, self.images)
-            log_p, log_whole = (
-                x.log_softmax(1) for x in (apply_in_batches(sub_model, self.held_out), self.whole_logits)
-            )
-            loss = float(F.kl_div(log_p, log_whole, reduction="batchmean", log_target=True))
-            self.record = self.record.replace(losses={**self.record.losses, key: loss})
+    def __call__(self, selections: Sequence[Selection]) -> list[float]:
+        """Return the losses [nat] of the sub-models that keep these selections, reconstructed."""
+        by_key = {_key(selection): selection for selection in selections}
+        missing = {key: selection for key, selection in by_key.items() if key not in self.record.losses}
+        self._report(len(selections) - len(missing))
+        calls, keys = [(selection,) for selection in missing.values()], list(missing)
+        for i, loss in map_unordered(self.workers, _loss, self.comparison, calls, _RESUME_HINT):
+            self.record = self.record.replace(losses={**self.record.losses, keys[i]: loss})
             write_document(self.work, self.record)
-        self.num_done += 1
+            self._report(1)
+        return [self.record.losses[_key(selection)] for selection in selections]
+
+    def _report(self, num_more: int) -> None:
+        self.num_done += num_more
         self.on_loss(self.num_done)
-        return self.record.losses[key]
+
+
+def _key(selection: Selection) -> str:
+    return hashlib.sha256(json.dumps(asdict(selection)).encode()).hexdigest()
+
+
+def _loss(comparison: _Comparison, selection: Selection) -> float:
+    """Return the loss of one sub-model."""
+    torch.set_num_threads(1)
+    sub_model = selection.cut(comparison.whole)
+    reconstruct(sub_model, comparison.whole, selection, comparison.images)
+    log_p, log_whole = (
+        x.log_softmax(1) for x in (apply_in_batches(sub_model, comparison.held_out), comparison.whole_logits)
+    )
+    return float(F.kl_div(log_p, log_whole, reduction="batchmean", log_target=True))

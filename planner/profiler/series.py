@@ -38,7 +38,8 @@ _MAX_NARROW = 0.999
 _MIN_LOSS = 1e-4
 _DECIMALS = 6
 
-LossOf = Callable[[Selection], float]
+# Losses of sub-models after their recovery, in the order of their selections.
+LossesOf = Callable[[Sequence[Selection]], list[float]]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def best_half_exponent(
     groups: Sequence[Sequence[Sequence[int]]],
     shape: Shape,
     widths: Sequence[int],
-    loss_of: LossOf,
+    losses_of: LossesOf,
 ) -> float:
     """Return the exponent whose plan has the lowest loss, at the width that is nearest to half of the full one.
 
@@ -71,49 +72,50 @@ def best_half_exponent(
         groups: Channels of each group, for each block.
         shape: Shape of the whole model.
         widths: Embed dims that sub-models may have, the full one first.
-        loss_of: Loss of a sub-model after its recovery.
+        losses_of: Losses of sub-models after their recovery.
     """
     width = min(widths, key=lambda e: abs(e - _WIDTH_SHARE * shape.embed_dim))
     budget = _MACS_SHARE * (counts.exact(shape).macs - counts.fixed(shape).macs)
 
-    def loss_with(exponent: float) -> float:
+    def selection_with(exponent: float) -> Selection:
         units = units_by_worth(importance, groups, exponent, replace(shape, embed_dim=width))
         kept, left = list[Unit](), budget
         for unit in units:
             if (macs := _macs(unit, shape, width)) <= left:
                 kept.append(unit)
                 left -= macs
-        return loss_of(select(kept, shape, width))
+        return select(kept, shape, width)
 
-    return min(HALF_EXPONENTS, key=loss_with)
+    losses = losses_of([selection_with(exponent) for exponent in HALF_EXPONENTS])
+    return HALF_EXPONENTS[losses.index(min(losses))]
 
 
-def width_retention(units: Sequence[Unit], shape: Shape, widths: Sequence[int], loss_of: LossOf) -> dict[int, float]:
+def width_retention(
+    units: Sequence[Unit], shape: Shape, widths: Sequence[int], losses_of: LossesOf
+) -> dict[int, float]:
     """Return the retention of each width: the share of the units' worth that the full width may keep at the same loss.
 
     Args:
         units: All units, of each half-block the most important ones first.
         shape: Shape of the whole model.
         widths: Embed dims that sub-models may have, the full one first.
-        loss_of: Loss of a sub-model after its recovery.
+        losses_of: Losses of sub-models after their recovery.
     """
     full, *narrower = widths
     retained = {full: 1.0}
     if not narrower:
         return retained
-    worth, losses = [1.0], [_MIN_LOSS]
-    for level in _LEVELS:
-        kept = _first_units(units, level)
-        worth.append(sum(unit.worth for unit in kept))
-        losses.append(max(_MIN_LOSS, loss_of(select(kept, shape, full))))
+    kept_at = [_first_units(units, level) for level in _LEVELS]
+    worth = [1.0, *(sum(unit.worth for unit in kept) for kept in kept_at)]
+    losses = [_MIN_LOSS]
+    losses += [max(_MIN_LOSS, loss) for loss in losses_of([select(kept, shape, full) for kept in kept_at])]
     # A loss that is not higher with fewer units is noise.
     rising = np.log(np.maximum.accumulate(losses))
     felt = [level for level, loss in zip(_LEVELS, losses[1:], strict=True) if loss >= _FELT_LOSS]
     compared = _first_units(units, felt[0] if felt else _LEVELS[-1])
     own_worth = sum(unit.worth for unit in compared)
-    for width in narrower:
-        loss = np.log(max(_MIN_LOSS, loss_of(select(compared, shape, width))))
-        share = float(np.interp(loss, rising, worth)) / own_worth
+    for width, loss in zip(narrower, losses_of([select(compared, shape, e) for e in narrower]), strict=True):
+        share = float(np.interp(np.log(max(_MIN_LOSS, loss)), rising, worth)) / own_worth
         # Nor does a narrower width retain more, or all.
         retained[width] = round(min(share, *retained.values(), _MAX_NARROW), _DECIMALS)
     return retained

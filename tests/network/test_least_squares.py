@@ -1,5 +1,6 @@
 """Ridge regression towards the layer as it is: never a larger error, whatever the inputs."""
 
+import copy
 from typing import Literal
 
 import numpy as np
@@ -44,10 +45,8 @@ def squared_error(layer: nn.Linear, inputs: Tensor, targets: Tensor, weights: Te
 def refit(layer: nn.Linear, inputs: Tensor, targets: Tensor, weights: Tensor, ridge: float, parts: int = 1) -> None:
     """Refit a layer from samples that come in so many parts."""
     regression = RidgeRegression(layer)
-    with torch.no_grad():
-        outputs = layer(inputs)
     for i in torch.arange(len(inputs)).chunk(parts):
-        regression.add(inputs[i], targets[i] - outputs[i], weights[i])
+        regression.add(inputs[i], targets[i], weights[i])
     regression.solve(ridge)
 
 
@@ -72,6 +71,19 @@ def test_without_penalty_it_is_weighted_least_squares() -> None:
     expected = np.linalg.lstsq(design * roots, targets.double().numpy() * roots, rcond=None)[0]
     np.testing.assert_allclose(layer.weight.detach().numpy(), expected[:-1].T, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(layer.bias.detach().numpy(), expected[-1], rtol=1e-4, atol=1e-5)
+
+
+def test_targets_may_follow_from_others_by_a_linear_map() -> None:
+    """Sums of two values from which three targets follow give the layer that the targets themselves give."""
+    layer, inputs, values, weights = drawn("plain", 7)
+    values, weight, bias = values[:, :2], torch.randn(3, 2), torch.randn(3)
+    plain, mapped = (copy.deepcopy(layer) for _ in range(2))
+    refit(plain, inputs, values @ weight.T + bias, weights, 0.1)
+    regression = RidgeRegression(mapped, (weight, bias))
+    regression.add(inputs, values, weights)
+    regression.solve(0.1)
+    torch.testing.assert_close(mapped.weight, plain.weight, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mapped.bias, plain.bias, rtol=1e-4, atol=1e-5)
 
 
 def test_a_large_penalty_moves_the_bias_alone() -> None:

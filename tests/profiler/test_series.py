@@ -1,6 +1,6 @@
 """Worth of half-blocks and embed dims in series: networks with a block that does nothing, or all."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from planner.profiler import series
 from planner.profiler.importance import measure_importance
 from planner.profiler.importance_sums import UnitImportance
 from planner.profiler.recovered_loss import RecoveredLoss
-from planner.profiler.series import best_half_exponent, num_losses, units_by_worth, width_retention
+from planner.profiler.series import LossesOf, best_half_exponent, num_losses, units_by_worth, width_retention
 from tests.helpers.plain_vit import random_images, random_model
 
 SHAPE = Shape(
@@ -31,6 +31,11 @@ SHAPE = Shape(
 WIDTHS = (16, 8, 4)
 GROUPS = [[[i, i + 1] for i in range(0, 16, 2)]] * 3
 SAMPLES = Samples(random_images(SHAPE, 30), torch.arange(30) % 3)
+
+
+def for_each(loss_of: Callable[[Selection], float]) -> LossesOf:
+    """Return the losses of selections, each by itself."""
+    return lambda selections: [loss_of(selection) for selection in selections]
 
 
 def model_with(silent: Sequence[int]) -> VisionTransformer:
@@ -89,7 +94,7 @@ def test_the_exponent_with_the_lowest_loss_is_taken() -> None:
         seen.append(selection)
         return 1.0 if selection.heads[1] or selection.channels[1] else 2.0
 
-    taken = best_half_exponent(importance, GROUPS, SHAPE, WIDTHS, loss_of)
+    taken = best_half_exponent(importance, GROUPS, SHAPE, WIDTHS, for_each(loss_of))
     assert taken < 1
     assert len(seen) == len(series.HALF_EXPONENTS)
     assert {len(selection.embed_dims) for selection in seen} == {8}
@@ -97,7 +102,7 @@ def test_the_exponent_with_the_lowest_loss_is_taken() -> None:
     needed = [bool(selection.heads[1] or selection.channels[1]) for selection in seen]
     assert needed == sorted(needed)
     assert taken == series.HALF_EXPONENTS[needed.index(True)]
-    assert best_half_exponent(importance, GROUPS, SHAPE, WIDTHS, lambda selection: 1.0) == 1.0
+    assert best_half_exponent(importance, GROUPS, SHAPE, WIDTHS, for_each(lambda selection: 1.0)) == 1.0
 
 
 @pytest.mark.parametrize(("scale", "about"), [(10.0, 0.55), (500.0, 0.9)])
@@ -115,7 +120,7 @@ def test_a_width_retains_what_has_the_same_loss(scale: float, about: float) -> N
             compared.append(worth)
         return float({16: scale, 8: 2 * scale, 4: 8 * scale}[width] * 2 ** (-10 * worth))
 
-    retained = width_retention(units, SHAPE, WIDTHS, loss_of)
+    retained = width_retention(units, SHAPE, WIDTHS, for_each(loss_of))
     worth, same_worth = compared
     assert worth == same_worth
     # The first of 0.9, 0.75, 0.55 and so on with a loss of a tenth.
@@ -127,11 +132,12 @@ def test_a_width_retains_what_has_the_same_loss(scale: float, about: float) -> N
 def test_a_narrower_width_never_retains_more() -> None:
     """Losses that happen to fall with the width are noise."""
     units = units_by_worth(flat_importance([1.0, 1.0, 1.0]), GROUPS, 1.0, SHAPE)
-    retained = width_retention(units, SHAPE, WIDTHS, lambda kept: {16: 1.0, 8: 0.9, 4: 0.1}[len(kept.embed_dims)])
+    losses = {16: 1.0, 8: 0.9, 4: 0.1}
+    retained = width_retention(units, SHAPE, WIDTHS, for_each(lambda kept: losses[len(kept.embed_dims)]))
     assert 1 > retained[8] >= retained[4] > 0
-    free = width_retention(units, SHAPE, WIDTHS, lambda kept: float(len(kept.embed_dims) == 16))
+    free = width_retention(units, SHAPE, WIDTHS, for_each(lambda kept: float(len(kept.embed_dims) == 16)))
     assert free == {16: 1.0, 8: 0.999, 4: 0.999}
-    assert width_retention(units, SHAPE, (16,), lambda kept: 1.0) == {16: 1.0}
+    assert width_retention(units, SHAPE, (16,), for_each(lambda kept: 1.0)) == {16: 1.0}
 
 
 # Losses
@@ -139,21 +145,22 @@ def test_a_narrower_width_never_retains_more() -> None:
 
 def test_what_is_not_cut_loses_nothing(tmp_path: Path) -> None:
     """The whole model as a sub-model has a loss of zero; less of it has more."""
-    loss_of = RecoveredLoss(random_model(SHAPE), SAMPLES, tmp_path / "losses.json", 0)
+    losses_of = RecoveredLoss(random_model(SHAPE), SAMPLES, tmp_path / "losses.json", 0)
     whole = Selection.of([range(4)] * 3, [range(16)] * 3, range(16))
     few = Selection.of([[0]] * 3, [range(2)] * 3, range(16))
-    assert loss_of(whole) == pytest.approx(0, abs=1e-6)
-    assert loss_of(few) > 1e-3
+    of_whole, of_few, again = losses_of([whole, few, few])
+    assert of_whole == pytest.approx(0, abs=1e-6)
+    assert again == of_few > 1e-3
 
 
 def test_losses_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a stopped measurement left in its file is not measured again, and counts as done."""
     few, counted = Selection.of([[0]] * 3, [range(2)] * 3, range(8)), list[int]()
-    loss = RecoveredLoss(random_model(SHAPE), SAMPLES, tmp_path / "losses.json", 0)(few)
+    loss = RecoveredLoss(random_model(SHAPE), SAMPLES, tmp_path / "losses.json", 0)([few])
     monkeypatch.setattr("planner.profiler.recovered_loss.reconstruct", None)
     again = RecoveredLoss(random_model(SHAPE), SAMPLES, tmp_path / "losses.json", 0, counted.append)
-    assert again(few) == loss
-    assert counted == [1]
+    assert again([few]) == loss
+    assert counted[-1] == 1
     with pytest.raises(InputError, match=r"losses\.json: holds the losses of another measurement; delete it to begin"):
         RecoveredLoss(random_model(SHAPE), SAMPLES, tmp_path / "losses.json", 1)
 
@@ -162,7 +169,7 @@ def test_one_image_is_enough_for_a_loss(tmp_path: Path) -> None:
     """With a single image, it is the one that is looked at, too."""
     one = Samples(SAMPLES.images[:1], SAMPLES.labels[:1])
     few = Selection.of([[0]] * 3, [range(2)] * 3, range(8))
-    assert np.isfinite(RecoveredLoss(random_model(SHAPE), one, tmp_path / "losses.json", 0)(few))
+    assert np.isfinite(RecoveredLoss(random_model(SHAPE), one, tmp_path / "losses.json", 0)([few])).all()
 
 
 def test_the_number_of_losses_is_known(tmp_path: Path) -> None:
@@ -170,8 +177,8 @@ def test_the_number_of_losses_is_known(tmp_path: Path) -> None:
     done: list[int] = []
     model = random_model(SHAPE)
     importance = measure_importance("thinned", model, SAMPLES)
-    loss_of = RecoveredLoss(model, SAMPLES, tmp_path / "losses.json", 0, done.append)
-    exponent = best_half_exponent(importance, GROUPS, SHAPE, WIDTHS, loss_of)
-    width_retention(units_by_worth(importance, GROUPS, exponent, SHAPE), SHAPE, WIDTHS, loss_of)
+    losses_of = RecoveredLoss(model, SAMPLES, tmp_path / "losses.json", 0, done.append)
+    exponent = best_half_exponent(importance, GROUPS, SHAPE, WIDTHS, losses_of)
+    width_retention(units_by_worth(importance, GROUPS, exponent, SHAPE), SHAPE, WIDTHS, losses_of)
     assert done[-1] == num_losses(WIDTHS) == 13
     assert num_losses((16,)) == 5
