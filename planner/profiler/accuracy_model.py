@@ -5,7 +5,8 @@ of the images on which only one of them errs, and of what no model of retentions
 to the loss, itself estimated from the residuals. So a trial plan without any error is information like any other. The
 parameters are the penalised least squares of the standardised residuals: weak priors hold those of which the trial
 plans say nothing. One parameter more is fitted: a width that retains rho right after recovery in closed form retains
-rho^g. Of a few exponents k in the odds, that one is taken which predicts trial plans best that it was not fitted to.
+rho^g. Of a few forms, with other exponents k in the odds and with or without a weight t of the widest embed dim, that
+one is taken which predicts trial plans best that it was not fitted to.
 
 Legend: P trial plans, D devices, C classes.
 
@@ -13,6 +14,7 @@ Source:
     Iteratively reweighted least squares: Green, doi:10.1111/j.2517-6161.1984.tb01288.x.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,15 +24,15 @@ from scipy.optimize import least_squares
 
 from planner.arrays import Bools, Floats
 from planner.profiler.trial_plans import TrialPlan
-from planner.rules.accuracy import RESOLUTION, class_losses
+from planner.rules.accuracy import RESOLUTION, FleetRetention, class_losses
 from planner.schema import AccuracyModel
 
 # Candidates for the exponent k of the retention in its odds.
 _RETENTION_EXPONENTS = (1.0, 0.5, 0.25)
-# Prior means and deviations of a, ln s, ln q and ln g: about those of the models that this was made with.
-_PRIOR_MEANS = np.array([-2.5, 0.0, 0.4, 0.0])
-_PRIOR_DEVIATIONS = np.array([1.5, 0.4, 0.6, 0.4])
-_BOUNDS = np.array([[-12.0, -1.5, -1.6, -2.0], [2.0, 2.0, 2.5, 1.2]])
+# Prior means and deviations of a, ln s, ln q, ln g and ln t: about those of the models that this was made with.
+_PRIOR_MEANS = np.array([-2.5, 0.0, 0.4, 0.0, -1.0])
+_PRIOR_DEVIATIONS = np.array([1.5, 0.4, 0.6, 0.4, 1.0])
+_BOUNDS = np.array([[-12.0, -1.5, -1.6, -2.0, -7.0], [2.0, 2.0, 2.5, 1.2, 2.0]])
 _ROUNDS = 4
 # Spread of losses around the model, as a share of the loss: of the first round, and its limits.
 _SPREAD, _MIN_SPREAD, _MAX_SPREAD = 0.3, 0.1, 1.0
@@ -74,25 +76,30 @@ def fit_accuracy_model(evidence: Evidence) -> FittedAccuracy:
 
     Without trial plans it is the priors' model.
     """
-    fits = [_Fit(evidence, k) for k in _RETENTION_EXPONENTS]
+    fits = [_Fit(evidence, k, weighted) for weighted in (False, True) for k in _RETENTION_EXPONENTS]
     best = min(fits, key=lambda fit: fit.held_out_error)
     return FittedAccuracy(best.model(), float(np.exp(best.parameters[3])))
 
 
 class _Fit:
-    """Fit with one exponent k of the retention."""
+    """Fit of one form: with one exponent k of the retention, and with or without the weight t."""
 
-    def __init__(self, evidence: Evidence, retention_exponent: float) -> None:
+    def __init__(self, evidence: Evidence, retention_exponent: float, weighted: bool) -> None:
         self.evidence, self.retention_exponent = evidence, retention_exponent
+        num_parameters = len(_PRIOR_MEANS) if weighted else len(_PRIOR_MEANS) - 1
+        self._prior_means, self._prior_deviations = _PRIOR_MEANS[:num_parameters], _PRIOR_DEVIATIONS[:num_parameters]
+        self._bounds = _BOUNDS[:, :num_parameters]
         trials = evidence.trials
         num_classes, num_devices = len(evidence.images), max((len(t.devices) for t in trials), default=1)
         # Devices that a trial plan lacks retain nothing.
         self.units = np.zeros((len(trials), num_devices, num_classes))
-        self.log_rho = np.zeros(self.units.shape)
+        self.log_rho = np.full(self.units.shape, math.log(_MIN_RHO))
         for p, trial in enumerate(trials):
             self.units[p, : len(trial.devices)] = trial.unit_retention
             rho = np.array([evidence.rho[d.embed_dim] for d in trial.devices])
             self.log_rho[p, : len(trial.devices)] = np.log(np.maximum(rho, _MIN_RHO))
+        best = (np.exp(self.log_rho) * self.units).max(axis=1).mean(axis=1)
+        self.min_retention = float(best.min(initial=1.0))
         num_images = evidence.images.sum()
         self.share = evidence.images / num_images
         self.losses = np.array([t.num_lost - t.num_gained for t in trials]) / num_images
@@ -100,7 +107,7 @@ class _Fit:
         self.variances = np.array([t.num_lost + t.num_gained + 1 for t in trials]) / num_images**2
         self.offsets = np.zeros(num_classes)
         everyone = np.ones(len(trials), dtype=bool)
-        self.parameters, self.spread = _PRIOR_MEANS, _SPREAD
+        self.parameters, self.spread = self._prior_means, _SPREAD
         if trials:
             self._fit(everyone)
             self.offsets = self._class_offsets()
@@ -121,9 +128,9 @@ class _Fit:
 
             def residuals(x: Floats, deviations: Floats = deviations) -> Floats:
                 misfit = (losses - self._expected(x)[chosen]) / deviations
-                return np.concatenate([misfit, (x - _PRIOR_MEANS) / _PRIOR_DEVIATIONS])
+                return np.concatenate([misfit, (x - self._prior_means) / self._prior_deviations])
 
-            parameters = least_squares(residuals, np.clip(parameters, *_BOUNDS), bounds=tuple(_BOUNDS)).x
+            parameters = least_squares(residuals, np.clip(parameters, *self._bounds), bounds=tuple(self._bounds)).x
             expected = self._expected(parameters)[chosen]
             # The method of moments.
             excess = ((losses - expected) ** 2 - variances).sum() / max((expected**2).sum(), 1e-12)
@@ -135,8 +142,9 @@ class _Fit:
         return np.asarray(self._expected_by_class(parameters) @ self.share)
 
     def _expected_by_class(self, parameters: Floats) -> Floats:
-        retained = self.units * np.exp(np.exp(parameters[3]) * self.log_rho)
-        return class_losses(self.model(parameters), np.minimum(retained, 1.0))
+        of_width = np.exp(np.exp(parameters[3]) * self.log_rho)
+        retained = FleetRetention(np.minimum(self.units * of_width, 1.0), of_width)
+        return class_losses(self.model(parameters), retained)
 
     def _class_offsets(self) -> Floats:
         """Return how much more than the mean class each class loses, as a logarithm, (C,)."""
@@ -162,19 +170,19 @@ class _Fit:
     def model(self, parameters: Floats | None = None) -> AccuracyModel:
         """Return the accuracy model of these parameters; of the fitted ones unless given."""
         final = parameters is None
-        log_scale, log_steepness, log_order, _ = self.parameters if parameters is None else parameters
-        best = [np.max(np.exp(r) * u, axis=0).mean() for r, u in zip(self.log_rho, self.units, strict=True)]
+        log_scale, log_steepness, log_order, _, *log_weight = self.parameters if parameters is None else parameters
         model = AccuracyModel.model_construct(
             log_scale=float(log_scale),
             steepness=float(np.exp(log_steepness)),
             norm_order=float(np.exp(log_order)),
             retention_exponent=self.retention_exponent,
+            width_weight=float(np.exp(log_weight[0])) if log_weight else 0.0,
             class_offset=tuple(self.offsets.tolist()),
             class_share=tuple(self.share.tolist()),
             whole_error=self.evidence.whole_error,
             epochs=self.evidence.epochs,
             scores=tuple(self.scores.tolist()) if final else (0.0,),
-            min_retention=float(min(best, default=1.0)),
+            min_retention=self.min_retention,
             max_devices=max((len(t.devices) for t in self.evidence.trials), default=1),
         )
         return _rounded(model) if final else model

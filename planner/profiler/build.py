@@ -30,6 +30,7 @@ from planner.profiler.fused_accuracy import AccuracyMeasurement
 from planner.profiler.importance_sums import UnitImportance
 from planner.profiler.options import OnStage, ProfileOptions, Stage
 from planner.profiler.recovered_loss import RecoveredLoss
+from planner.profiler.stopwatch import Stopwatch
 from planner.schema import ModelCard, Profile, is_audio
 from planner.workers import Executor, InlineExecutor
 
@@ -72,6 +73,8 @@ def build_profile(
             "class needs what; got none."
         )
     workers = workers or InlineExecutor()
+    stopwatch = Stopwatch(work / "time.json")
+    on_stage = _saving(stopwatch, on_stage)
     calibration = calibrate_whole(card, whole, _progress(on_stage, "run the whole model"))
     on_stage(Stage("time a few images", 0, 1))
     budget = read_budget(work / "budget.json", card, whole, options, workers.num_workers)
@@ -85,17 +88,29 @@ def build_profile(
         work / "importance.safetensors",
         options.seed,
     )
-    shares = _measured_importance(unit_importance, whole, samples, work, options, on_stage)
+    losses_of = _losses(whole, samples, work, options, on_stage, workers)
+    shares = _measured_importance(unit_importance, whole, len(samples), options, losses_of)
     fields = _profile_fields(card, shares, options, on_stage)
     if not options.max_trials:
         return Profile.model_validate(fields)
+    trial_options = budget.trial_options(options, stopwatch.seconds())
     measurement = AccuracyMeasurement(
-        Profile.model_validate(fields), card, whole, calibration, work / "trials.json", budget.trial_options(options)
+        Profile.model_validate(fields), card, whole, calibration, work / "trials.json", trial_options
     )
     accuracy = measurement.measure(
         workers, _progress(on_stage, "execute trial plans"), _progress(on_stage, "prepare trial plans")
     )
     return accuracy.complete(fields)
+
+
+def _saving(stopwatch: Stopwatch, on_stage: OnStage) -> OnStage:
+    """Return a report of the work that also saves the time that it took."""
+
+    def report(stage: Stage) -> None:
+        stopwatch.save_if_due()
+        on_stage(stage)
+
+    return report
 
 
 def _progress(on_stage: OnStage, name: str) -> Callable[[int, int], None]:
@@ -115,28 +130,32 @@ class _ProfileImportance:
     provenance: str
 
 
-def _measured_importance(
-    measured: UnitImportance,
+def _losses(
     whole: VisionTransformer,
     samples: Samples,
     work: Path,
     options: ProfileOptions,
     on_stage: OnStage,
+    workers: Executor,
+) -> RecoveredLoss:
+    """Return a measurement of losses right after recovery in closed form: what half-blocks and widths are worth."""
+    report, total = _progress(on_stage, "recover in closed form"), series.num_losses(embed_widths(whole.shape))
+    return RecoveredLoss(whole, samples, work / "losses.json", options.seed, lambda done: report(done, total), workers)
+
+
+def _measured_importance(
+    measured: UnitImportance,
+    whole: VisionTransformer,
+    num_images: int,
+    options: ProfileOptions,
+    losses_of: series.LossesOf,
 ) -> _ProfileImportance:
     """Return importance as a profile holds it, half-blocks and widths by what is lost without them."""
     shape, groups = whole.shape, _channel_groups(measured, whole.shape, options)
     widths = embed_widths(shape)
-    total = series.num_losses(widths)
-    loss_of = RecoveredLoss(
-        whole,
-        samples,
-        work / "losses.json",
-        options.seed,
-        lambda done: on_stage(Stage("recover in closed form", done, total)),
-    )
-    half_exponent = series.best_half_exponent(measured, groups, shape, widths, loss_of)
+    half_exponent = series.best_half_exponent(measured, groups, shape, widths, losses_of)
     units = series.units_by_worth(measured, groups, half_exponent, shape)
-    retained = series.width_retention(units, shape, widths, loss_of)
+    retained = series.width_retention(units, shape, widths, losses_of)
     heads, channel_groups = importance_shares.normalised_shares(measured, groups, half_exponent)
     return _ProfileImportance(
         groups,
@@ -144,7 +163,7 @@ def _measured_importance(
         channel_groups,
         importance_shares.embed_order(measured),
         {e: [share] * shape.num_classes for e, share in retained.items()},
-        f"{options.method}, {len(samples)} training images; half-blocks to the power {half_exponent:g}",
+        f"{options.method}, {num_images} training images; half-blocks to the power {half_exponent:g}",
     )
 
 
@@ -196,6 +215,12 @@ def _profile_fields(
         # Images are sent as they are stored: 8 bits a channel, spectrograms in float32.
         "input_bytes": shape.in_channels * math.prod(shape.image_sides) * (_FLOAT_BYTES if is_audio(card.data) else 1),
         "feature_bytes_per_embed_dim": _FLOAT_BYTES,
+        "embedding": {
+            "channels": shape.channels,
+            "image_size": shape.image_sides,
+            "patch_size": shape.projected_patch,
+            "norm_before_blocks": shape.norm_before_blocks,
+        },
         "channel_groups": shares.groups,
         "widths": entries,
         "embed_dim_order": shares.embed_order,
@@ -203,7 +228,8 @@ def _profile_fields(
         "latency": {local_latency.KIND: [row.model_dump() for row in rows]},
         "provenance": {
             "counts": "fvcore, equal to the closed form and to torch's counter",
-            "activations": "closed form of what ONNX Runtime holds at its peak, float32, one image",
+            "activations": "closed form of what ONNX Runtime holds at its peak, float32, one image; for the C engine, "
+            "the arena of its code follows from the sizes above",
             "importance": shares.provenance,
         },
     }
@@ -220,6 +246,8 @@ def _width_fields(shape: Shape, retention: Sequence[float]) -> dict[str, Any]:
         "fixed_activation_bytes": activations.fixed,
         "head_activation_bytes": activations.per_head,
         "channel_activation_bytes": activations.per_channel,
+        "head_padding_bytes": activations.head_padding,
+        "channel_padding_bytes": activations.channel_padding,
         "embed_retention": retention,
     }
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from planner.arrays import Floats
+from planner.rules.accuracy import FleetRetention
 from planner.schema import Frozen
 
 # Trial plans of a round are executed side by side; the next round's are designed after it.
@@ -36,7 +37,7 @@ class TrialDevice(Frozen):
 def trial_design(
     number: int,
     rho: Mapping[int, Floats],
-    relative_loss: Callable[[Floats], float],
+    relative_loss: Callable[[FleetRetention], float],
     seed: int,
 ) -> tuple[TrialDevice, ...]:
     """Return the devices of one trial plan.
@@ -44,7 +45,7 @@ def trial_design(
     Args:
         number: Its number among all trial plans, from 0.
         rho: Retention of each class at each embed dim when no unit is removed, (C,), the full width first.
-        relative_loss: Predicted loss of a plan with these retentions (D, C), as a share of the whole model's accuracy.
+        relative_loss: Predicted loss of a plan with these retentions, as a share of the whole model's accuracy.
         seed: For class subsets, widths and unequal shares.
     """
     rng = np.random.default_rng((seed, number))
@@ -71,7 +72,7 @@ def trial_design(
     low, high = 0.0, 1.0
     for _ in range(_BISECTION_STEPS):
         middle = (low + high) / 2
-        lost = relative_loss(shares(middle)[:, None] * of_widths)
+        lost = relative_loss(FleetRetention(shares(middle)[:, None] * of_widths, of_widths))
         low, high = (middle, high) if lost < target else (low, middle)
     return tuple(
         TrialDevice(classes=tuple(sorted(classes.tolist())), embed_dim=width, share=round(float(share), 4))

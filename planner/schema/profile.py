@@ -4,13 +4,31 @@ Legend: C classes, L blocks, H heads of a block, G_l channel groups of block l.
 """
 
 import math
-from collections import Counter
 from functools import cached_property
 
 from pydantic import Field, model_validator
 
 from planner.schema.base import Document, Forgotten, Frozen
-from planner.schema.fleet import Name, Precision
+from planner.schema.fleet import MAX_DEVICES, Precision
+from planner.schema.quantities import (
+    MAX_CLASSES,
+    Coefficient,
+    Depth,
+    Dim,
+    FittedBytes,
+    FusionHidden,
+    Index,
+    Macs,
+    MeasuredUs,
+    NumBytes,
+    NumEpochs,
+    Params,
+    Positive,
+    Ratio,
+    Share,
+    Tokens,
+)
+from planner.schema.text import Name, Text, check_names_differ
 
 # Importance is measured, so its sum may be off by rounding, but not by the share of a missing unit.
 _SUM_TOLERANCE = 1e-3
@@ -19,88 +37,108 @@ _SUM_TOLERANCE = 1e-3
 class Width(Frozen):
     """Costs of a model at one embed dim, for one image: MACs [MAC], parameters, and activations [bytes]."""
 
-    embed_dim: int = Field(ge=1)
+    embed_dim: Dim
     """Width of a token, that is, of the residual stream."""
-    fixed_macs: int = Field(ge=0)
+    fixed_macs: Macs
     """MACs that do not grow with heads and channels, the head layer included [MAC]."""
-    head_macs: tuple[int, ...]
+    head_macs: tuple[Macs, ...]
     """MACs of one head in each block (L,) [MAC]."""
-    channel_macs: tuple[int, ...]
+    channel_macs: tuple[Macs, ...]
     """MACs of one hidden channel in each block (L,) [MAC]."""
-    fixed_params: int = Field(ge=0)
+    fixed_params: Params
     """Parameters that do not grow with heads and channels."""
-    head_params: tuple[int, ...]
+    head_params: tuple[Params, ...]
     """Parameters of one head in each block (L,)."""
-    channel_params: tuple[int, ...]
+    channel_params: tuple[Params, ...]
     """Parameters of one hidden channel in each block (L,)."""
-    fixed_activation_bytes: float = Field(ge=0)
+    fixed_activation_bytes: FittedBytes
     """Peak activations that do not grow with heads and channels [bytes]."""
-    head_activation_bytes: float = Field(ge=0)
+    head_activation_bytes: FittedBytes
     """Peak activations for each head of the block with the largest peak [bytes]."""
-    channel_activation_bytes: float = Field(ge=0)
+    channel_activation_bytes: FittedBytes
     """Peak activations for each hidden channel of the block with the largest peak [bytes]."""
-    embed_retention: tuple[float, ...]
+    # These are left out where they are 0, so that the hashes of older profiles stay.
+    head_padding_bytes: NumBytes = Field(0, exclude_if=lambda padding: padding == 0)
+    """Memory that packing adds to the weights of each kept head [bytes]; 0 where the fixed activations count it."""
+    channel_padding_bytes: NumBytes = Field(0, exclude_if=lambda padding: padding == 0)
+    """Memory that packing adds to the weights of each kept hidden channel [bytes]; 0 as for heads."""
+    embed_retention: tuple[Coefficient, ...]
     """Retention of each class at this width when no unit is removed, 0..1 (C,)."""
+
+
+class PatchEmbedding(Frozen):
+    """Sizes of the patch embedding, on which the memory of the C engine depends."""
+
+    channels: tuple[Dim, ...] = Field(min_length=1)
+    """Channels of the image and behind each convolution of the stem."""
+    image_size: tuple[Dim, Dim]
+    """Height and width of the image [pixels]."""
+    patch_size: tuple[Dim, Dim]
+    """Height and width of what is projected of each patch: all of it, or what a stem leaves of it."""
+    norm_before_blocks: bool = False
+    """True if a norm comes before the first block."""
 
 
 class Importance(Frozen):
     """Importance of each unit for each class."""
 
-    heads: tuple[tuple[tuple[float, ...], ...], ...]
+    heads: tuple[tuple[tuple[Coefficient, ...], ...], ...]
     """Importance of each head (C, L, H)."""
-    channel_groups: tuple[tuple[tuple[float, ...], ...], ...]
+    channel_groups: tuple[tuple[tuple[Coefficient, ...], ...], ...]
     """Importance of each channel group (C, L, G_l)."""
 
 
 class LatencyRow(Frozen):
     """Coefficients [us] of the latency model at one embed dim and precision, and its error on networks held out."""
 
-    embed_dim: int = Field(ge=1)
+    embed_dim: Dim
     """Embed dim: one of the profile's widths."""
     precision: Precision = "float32"
     """Precision of the weights that were timed."""
-    fixed_us: float = Field(ge=0)
+    fixed_us: MeasuredUs
     """Time of a sub-model without any head or hidden channel [us]."""
-    attention_us: float = Field(ge=0)
+    attention_us: MeasuredUs
     """Time for each block that keeps a head [us]."""
-    head_us: float = Field(ge=0)
+    head_us: MeasuredUs
     """Time for each kept head [us]."""
-    mlp_us: float = Field(ge=0)
+    mlp_us: MeasuredUs
     """Time for each block that keeps a hidden channel [us]."""
-    channel_us: float = Field(ge=0)
+    channel_us: MeasuredUs
     """Time for each kept hidden channel [us]."""
-    mape: float | None = Field(None, ge=0)
+    mape: Ratio | None = None
     """Mean absolute error on networks that were held out, as a share."""
-    p95_error: float | None = Field(None, ge=0)
+    p95_error: Ratio | None = None
     """95th percentile of that error, as a share."""
-    source: str = "measured"
+    source: Text = "measured"
     """Origin of the coefficients."""
 
 
 class AccuracyModel(Frozen):
     """Model of the accuracy that a plan loses, fitted to trial plans; docs/mathematics.md has its formula."""
 
-    log_scale: float
+    log_scale: Coefficient
     """a: logarithm of a mean class's loss at odds of 1, before it is bounded."""
-    steepness: float = Field(gt=0)
+    steepness: Positive
     """s: exponent by which the loss falls with the odds of the retention."""
-    norm_order: float = Field(gt=0)
+    norm_order: Positive
     """q: order of the norm that joins the odds on all devices; the larger, the less the others add to the best."""
-    class_offset: tuple[float, ...]
+    class_offset: tuple[Coefficient, ...]
     """o: logarithm of the loss of each class relative to the mean class (C,)."""
-    class_share: tuple[float, ...]
+    class_share: tuple[Coefficient, ...]
     """Share of each class among the calibration images (C,)."""
     whole_error: float = Field(ge=0, lt=1)
     """Error of the whole model on the calibration images, as a share."""
-    retention_exponent: float = Field(gt=0)
+    retention_exponent: Positive
     """k: exponent of the retention in its odds."""
-    epochs: float = Field(ge=0)
+    width_weight: Ratio = Field(0.0, exclude_if=lambda weight: weight == 0)
+    """t: weight of what the widest device's embed dim retains, which bounds what all devices retain together."""
+    epochs: NumEpochs
     """Epochs of retraining of the trial plans, for which predictions hold; 0: recovery in closed form alone."""
-    scores: tuple[float, ...] = Field(min_length=1)
+    scores: tuple[Coefficient, ...] = Field(min_length=1)
     """Errors of predictions for trial plans that the model was not fitted to, relative to the predicted loss."""
-    min_retention: float = Field(ge=0, le=1)
+    min_retention: Share
     """Smallest mean retention, of each class where it is highest, of any trial plan."""
-    max_devices: int = Field(ge=1)
+    max_devices: int = Field(ge=1, le=MAX_DEVICES)
     """Largest number of devices of any trial plan."""
 
 
@@ -112,41 +150,43 @@ class Profile(Document):
 
     model: Name
     """Name of the model, as on its card."""
-    weights_sha256: str
+    weights_sha256: Text
     """SHA-256 of the weights that were measured."""
-    classes: tuple[Name, ...] = Field(min_length=1)
+    classes: tuple[Name, ...] = Field(min_length=1, max_length=MAX_CLASSES)
     """Names of the classes (C,), in the order of the outputs of the model."""
-    num_tokens: int = Field(ge=1)
+    num_tokens: Tokens
     """Number of tokens: patches and the class token; a distilled model has one more."""
-    depth: int = Field(ge=1)
+    depth: Depth
     """Number of blocks, L."""
-    num_heads: int = Field(ge=0)
+    num_heads: Index
     """Number of heads of a block, H."""
-    head_dim: int = Field(ge=1)
+    head_dim: Dim
     """Width of a head."""
-    hidden_dim: int = Field(ge=0)
+    hidden_dim: Index
     """Number of hidden channels of the MLP of a block."""
-    input_bytes: int = Field(ge=0)
+    input_bytes: NumBytes
     """Size of one image as sent to a device [bytes]."""
-    feature_bytes_per_embed_dim: int = Field(ge=0)
+    feature_bytes_per_embed_dim: int = Field(ge=0, le=1024)
     """Size of the features that a device returns, for each embed dim of its width [bytes]."""
-    fusion_hidden: int = Field(128, ge=1)
+    fusion_hidden: FusionHidden = 128
     """Number of hidden channels of the fusion."""
-    channel_groups: tuple[tuple[tuple[int, ...], ...], ...]
+    embedding: PatchEmbedding | None = Field(None, exclude_if=lambda embedding: embedding is None)
+    """Patch embedding; without it, one without a stem behind a single class token is assumed."""
+    channel_groups: tuple[tuple[tuple[Index, ...], ...], ...]
     """Hidden channels of each channel group (L, G_l, channels), which are kept or removed together."""
     widths: tuple[Width, ...] = Field(min_length=1)
     """Costs at each embed dim that a sub-model may have, the full one included."""
-    embed_dim_order: tuple[int, ...] = ()
+    embed_dim_order: tuple[Index, ...] = ()
     """Order in which embed dims are kept: a narrower sub-model keeps the first of these."""
     importance: Importance
     """Importance of the units; heads and channel groups together sum to 1 for each class."""
-    latency: dict[str, tuple[LatencyRow, ...]] = Field(default_factory=dict)
+    latency: dict[Name, tuple[LatencyRow, ...]] = Field(default_factory=dict)
     """Latency tables by device kind, with a row for each embed dim and precision."""
     accuracy_model: AccuracyModel | None = None
     """Model that predicts the accuracy of a plan; null if no trial plan was executed."""
-    precision_retention: dict[Precision, tuple[float, ...]] = Field(default_factory=dict)
+    precision_retention: dict[Precision, tuple[Coefficient, ...]] = Field(default_factory=dict)
     """Share of its retention that each class keeps at a precision, 0..1; all of it unless given."""
-    provenance: dict[str, str] = Field(default_factory=dict)
+    provenance: dict[Text, Text] = Field(default_factory=dict)
     """Measurement method of each part."""
     # Older predictions did not begin at the whole model's accuracy.
     recovery: Forgotten = None
@@ -169,9 +209,7 @@ class Profile(Document):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "Profile":
-        twice = [name for name, count in Counter(self.classes).items() if count > 1]
-        if twice:
-            raise ValueError(f"classes: names must differ, {twice[0]!r} is given twice")
+        check_names_differ(self.classes, "classes")
         self._check_groups()
         self._check_widths()
         self._check_importance()

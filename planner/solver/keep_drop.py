@@ -223,7 +223,7 @@ class _FloorSearch:
 
     def _proven(self, lower: Instance, placed: Sequence[PlacedSubModel], earlier: ByDevice) -> _Attempt:
         """Return a placement that keeps the drop, or a better one, with a bound for the floors that it meets."""
-        floor = highest_floor_met(lower.profile, placed, retained(lower, placed))
+        floor = highest_floor_met(lower.profile, placed, retained(lower, placed).kept)
         proven = self._attempt_at(floor, self._clock)
         instance = proven.instance
         solution = Solution(
@@ -231,6 +231,7 @@ class _FloorSearch:
             by_device(instance, moved(instance, placed), {n: moved(instance, [p])[0] for n, p in earlier.items()}),
             proven.outcome.bound or 0,
             self._options.warm_start,
+            method=proven.outcome.method,
         )
         found = _finished(instance, proven.outcome, solution)
         return min(found, proven, key=_Attempt.rank)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from planner.profiler.accuracy_model import Evidence
 from planner.profiler.trial_designs import TrialDevice
 from planner.profiler.trial_plans import TrialPlan
+from planner.rules.accuracy import FleetRetention
 
 Floats = NDArray[np.float64]
 
@@ -25,6 +26,9 @@ class Truth:
     embed_exponent: float = 1.3
     offset_deviation: float = 0.3
     whole_error: float = 0.05
+    # Weight of what the widest embed dim lost, and what the narrow width retains.
+    width_weight: float = 0.0
+    narrow: float = 0.9
     # Deviation of the logarithm of a plan's losses around the model, and of the errors that images change by chance.
     spread: float = 0.15
     swapped: float = 0.01
@@ -32,20 +36,24 @@ class Truth:
     @property
     def rho(self) -> dict[int, Floats]:
         """What the two widths retain right after recovery in closed form, (C,) each."""
-        return {64: np.ones(self.num_classes), 32: np.full(self.num_classes, 0.9)}
+        return {64: np.ones(self.num_classes), 32: np.full(self.num_classes, self.narrow)}
 
-    def losses(self, retained: Floats) -> Floats:
-        """Return the loss of each class at these retentions (D, C), of heads, channels and embed dims together."""
+    def losses(self, retained: FleetRetention) -> Floats:
+        """Return the loss of each class at these retentions of D devices, (C,)."""
         offsets = np.random.default_rng(7).normal(0, self.offset_deviation, self.num_classes)
-        odds = retained**self.retention_exponent / np.maximum(1 - retained, 1e-9)
-        z = np.exp(self.log_scale + offsets - offsets.mean())
-        z = z * (odds**self.norm_order).sum(axis=0) ** (-self.steepness / self.norm_order)
+        odds, wide_odds = (
+            share**self.retention_exponent / np.maximum(1 - share, 1e-9) for share in (retained.kept, retained.width)
+        )
+        lacking = (odds**self.norm_order).sum(axis=0) ** (-1 / self.norm_order)
+        lacking = lacking + self.width_weight / np.minimum(wide_odds, 3 * odds).max(axis=0)
+        z = np.exp(self.log_scale + offsets - offsets.mean()) * lacking**self.steepness
         return np.asarray((1 - self.whole_error) * z / (1 - self.whole_error + z))
 
-    def retained(self, trial: TrialPlan, embed_exponent: float | None = None) -> Floats:
-        """Return what the devices of a trial plan retain, (D, C)."""
+    def retained(self, trial: TrialPlan, embed_exponent: float | None = None) -> FleetRetention:
+        """Return what the devices of a trial plan retain."""
         g = self.embed_exponent if embed_exponent is None else embed_exponent
-        return np.asarray(np.array(trial.unit_retention) * [self.rho[d.embed_dim] ** g for d in trial.devices])
+        of_width = np.array([self.rho[d.embed_dim] ** g for d in trial.devices])
+        return FleetRetention(np.array(trial.unit_retention) * of_width, of_width)
 
     def loss(self, trial: TrialPlan) -> float:
         """Return the expected loss of a trial plan: the mean over images, which are as many of each class."""
