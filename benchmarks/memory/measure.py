@@ -74,13 +74,12 @@ def measure_row(name: str, whole: Shape, shape: Shape, overhead: int, folder: Pa
         path = folder / "int8.onnx"
     weights = params(shape) * (1 if int8 else 4)
     coefficients = memory.activation_memory(replace(whole, embed_dim=shape.embed_dim))
-    blocks = zip(shape.num_heads, shape.hidden_dim, strict=True)
     measured = peaks(path, "ours", PROCESSES)
     return MemoryRow(
         model=name,
         shape=shape,
         weights=weights,
-        predicted=weights + max(coefficients.peak(h, c) for h, c in blocks),
+        predicted=weights + coefficients.peak(shape.num_heads, shape.hidden_dim),
         measured=statistics.median(measured) - overhead,
         spread=max(measured) - min(measured),
     )

@@ -124,7 +124,7 @@ Adds = Annotated[
     typer.Option(
         "--add",
         help="KIND, KIND=COUNT or a device of the fleet: one more, like the first of it there. A new kind has its "
-        "card's memory and the default link, or the slowest of the aggregator's. Repeatable.",
+        "card's memory and storage and the default link, or the slowest of the aggregator's. Repeatable.",
     ),
 ]
 AddEach = Annotated[list[str] | None, typer.Option(help="KIND,KIND,...: one more of each, one at a time. Repeatable.")]
@@ -139,7 +139,8 @@ Sets = Annotated[
 Scales = Annotated[
     list[str] | None,
     typer.Option(
-        "--scale", help="memory, bandwidth or latency = factors, 0.5..2.0/7 (seven of them) or 0.5,1,2. Repeatable."
+        "--scale",
+        help="memory, storage, bandwidth or latency = factors, 0.5..2.0/7 (seven of them) or 0.5,1,2. Repeatable.",
     ),
 ]
 Sweeps = Annotated[

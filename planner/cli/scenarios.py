@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli import terminal
-from planner.cli.app import as_shown, command, refuse_folder, rows_as_shown
+from planner.cli.app import as_shown, check_out, command, naming, rows_as_shown
 from planner.cli.options import (
     AddEach,
     Adds,
     AgainstName,
     Cross,
     Csv,
+    Deterministic,
     Devices,
     DropEach,
     Drops,
@@ -54,6 +55,8 @@ class _Inputs:
     fleet: "Fleet"
     goal: "Goal"
     plan: "Plan | None"
+    devices: Path
+    goal_file: Path | None
 
     @classmethod
     def of(cls, devices: Path, profile: str, goal: Path | None, start: Path | None = None) -> "_Inputs":
@@ -64,12 +67,14 @@ class _Inputs:
             raise InputError("--goal and --start both say what plans must hold: a plan has its goal, give one of them.")
         plan = None if start is None else read_plan(start)
         full_goal = read_goal(goal, {}) if plan is None else plan.goal
-        return cls(load_profile(profile), load_fleet(devices), full_goal, plan)
+        return cls(load_profile(profile), load_fleet(devices), full_goal, plan, devices, goal)
 
-    def today(self, seed: int, time_limit_s: float, cache: "ResultCache | None" = None) -> "WhatIfToday":
+    def today(
+        self, seed: int, time_limit_s: float, deterministic: bool = False, cache: "ResultCache | None" = None
+    ) -> "WhatIfToday":
         from planner.whatif import today_of
 
-        with terminal.status("solving today's plan"):
+        with naming(self.devices, self.goal_file), terminal.status("solving today's plan"):
             return today_of(
                 self.profile,
                 self.fleet,
@@ -77,6 +82,7 @@ class _Inputs:
                 start=self.plan,
                 seed=seed,
                 time_limit_s=time_limit_s,
+                deterministic=deterministic,
                 cache=cache,
             )
 
@@ -102,6 +108,7 @@ def what_if(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     time_limit: TimeLimit = 30,
+    deterministic: Deterministic = False,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write all columns here: a .csv or .json.")] = None,
     json: Json = False,
@@ -121,7 +128,7 @@ def what_if(
     from planner.workers import make_executor, tls_of
 
     _refuse_both(json, csv)
-    refuse_folder(out)
+    check_out(out)
     if out is not None and out.suffix not in (".csv", ".json"):
         raise InputError(f"--out {out}: must be a .csv or .json file, got {out.suffix or 'no ending'!r}.")
     file = None if scenarios is None else read_document(scenarios, ScenarioFile)
@@ -135,7 +142,7 @@ def what_if(
     cache = ResultCache(None if out is None else out.with_name(f"{out.name}.part"))
     resume_hint = "the same command goes on from there" if out else "with --out, rows are kept"
     with make_executor(jobs, scheduler, tls_of(tls_ca, tls_cert, tls_key), packages=("ortools",)) as workers:
-        today = inputs.today(seed, time_limit, cache)
+        today = inputs.today(seed, time_limit, deterministic, cache)
         rows, stopped = _solve_until_stopped(today, expanded, workers, cache, resume_hint)
     all_rows = rows_as_shown([today.row, *(rows[i] for i in sorted(rows))])
     if out is not None and not stopped:
@@ -240,7 +247,7 @@ def next_(
 ) -> None:
     """Say what to buy or upgrade next, and what each would gain.
 
-    One more device of each kind, each device's memory doubled, each one's bandwidth doubled: all solved, none guessed.
+    One more device of each kind, each device's memory, storage or bandwidth doubled: all solved, none guessed.
 
     Example: planner next --devices devices.json --kinds raspberry-pi-5,esp32-s3
     """
@@ -270,6 +277,8 @@ def _print_frame(frame: "pd.DataFrame", text: "RenderableType", json: bool, csv:
         data = frame.reset_index() if index else frame
         typer.echo(data.to_json(orient="records", indent=1, force_ascii=False))
     elif csv:
-        typer.echo(frame.to_csv(index=index, lineterminator="\n"), nl=False)
+        from planner.whatif import frame_to_csv
+
+        typer.echo(frame_to_csv(frame, index), nl=False)
     else:
         terminal.console().print(text)

@@ -13,7 +13,7 @@ Alive at once, beside the residual stream x (N E):
     any half   its input's norm, or its output before and after the residual sum: at most 3 N E with x
 
 The profile's formula has one term per head and one per channel, of the half that needs more; everything that does not
-grow with them is in the fixed term.
+grow with them is in the fixed term. The padding of weights adds up over all kept heads and channels.
 
 Two constants were measured, on ONNX Runtime 1.31 (docs/memory.md states their errors): the ratio of the memory that
 the arena touches to the tensors alive at once, and the padding of weights that its kernels pack.
@@ -31,6 +31,7 @@ Legend: N tokens, E embed dim, h heads, hd head dim, c hidden channels, L blocks
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -48,15 +49,21 @@ _FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class ActivationMemory:
-    """Coefficients [bytes] of the peak: fixed + max over blocks of max(per_head h, per_channel c)."""
+    """Coefficients [bytes] of the peak.
+
+    It is fixed + max_l max(per_head h_l, per_channel c_l) + sum_l (head_padding h_l + channel_padding c_l).
+    """
 
     fixed: int
     per_head: int
     per_channel: int
+    head_padding: int = 0
+    channel_padding: int = 0
 
-    def peak(self, heads: int, channels: int) -> int:
-        """Return the peak [bytes] of a network whose largest block has these numbers of heads and channels."""
-        return self.fixed + max(self.per_head * heads, self.per_channel * channels)
+    def peak(self, heads: Sequence[int], channels: Sequence[int]) -> int:
+        """Return the peak [bytes] of a network with these numbers of heads and channels of each block."""
+        largest = max(self.per_head * max(heads), self.per_channel * max(channels))
+        return self.fixed + largest + self.head_padding * sum(heads) + self.channel_padding * sum(channels)
 
 
 def activation_memory(whole: Shape) -> ActivationMemory:
@@ -69,10 +76,14 @@ def activation_memory(whole: Shape) -> ActivationMemory:
     image = whole.in_channels * math.prod(whole.image_sides) * _FLOAT_BYTES
     stream = max(_stream_bytes(whole), _stem_bytes(whole))
     tensors = max(math.ceil(ARENA * stream), _tokens_bytes(whole) + min(image, CONVOLUTION_BYTES))
+    # The columns of proj and fc2 are embed dims, their rows are units.
+    row_padding = -whole.embed_dim % PACKED_COLUMNS * _FLOAT_BYTES
     return ActivationMemory(
         fixed=image + tensors + _padding_bytes(whole),
         per_head=math.ceil(ARENA * head),
         per_channel=math.ceil(ARENA * channel),
+        head_padding=whole.head_dim * row_padding,
+        channel_padding=row_padding,
     )
 
 
@@ -117,9 +128,8 @@ def _stream_bytes(shape: Shape) -> int:
 
 
 def _padding_bytes(shape: Shape) -> int:
-    """Return an upper bound on the bytes that packing adds to the weights of all blocks."""
-    E, max_padding = shape.embed_dim, PACKED_COLUMNS - 1
-    # The columns of qkv and fc1 are units, of which pruning may leave any number; those of proj and fc2 are E.
-    into_units = (max_padding * (shape.head_dim % PACKED_COLUMNS > 0) + max_padding) * E
-    out_of_units = -E % PACKED_COLUMNS * (shape.num_heads[0] * shape.head_dim + shape.hidden_dim[0])
-    return shape.depth * (into_units + out_of_units) * _FLOAT_BYTES
+    """Return an upper bound on the bytes that packing adds to the weights into the units of all blocks."""
+    max_padding = PACKED_COLUMNS - 1
+    # The columns of qkv and fc1 are units, of which pruning may leave any number.
+    columns = max_padding * (shape.head_dim % PACKED_COLUMNS > 0) + max_padding
+    return shape.depth * columns * shape.embed_dim * _FLOAT_BYTES

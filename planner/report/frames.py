@@ -9,8 +9,9 @@ from planner.schema import Evaluation, Fleet, Plan, Profile
 def devices_frame(plan: Plan, profile: Profile, fleet: Fleet) -> pd.DataFrame:
     """Return a row for each device of the fleet, the idle ones last.
 
-    Columns: kind, classes, heads, channels, params, macs, precision, memory_bytes, budget_bytes, send_us,
-    compute_us, return_us, latency_us, least_retention, energy_mj, estimated, bottleneck.
+    Columns: kind, classes, heads, channels, params, macs, precision, memory_bytes, budget_bytes, storage_bytes,
+    storage_budget_bytes (both missing where the device has no budget for it), send_us, compute_us, return_us,
+    latency_us, least_retention, energy_mj, estimated, bottleneck.
     """
     members = {member.name: member for member in fleet.members}
     rows = []
@@ -31,6 +32,8 @@ def devices_frame(plan: Plan, profile: Profile, fleet: Fleet) -> pd.DataFrame:
                 "precision": a.precision,
                 "memory_bytes": a.memory_bytes,
                 "budget_bytes": members[a.device].memory_budget,
+                "storage_bytes": a.storage_bytes,
+                "storage_budget_bytes": members[a.device].storage_budget,
                 "send_us": a.send_us,
                 "compute_us": a.compute_us,
                 "return_us": a.return_us,
@@ -42,8 +45,9 @@ def devices_frame(plan: Plan, profile: Profile, fleet: Fleet) -> pd.DataFrame:
             }
         )
     for name in plan.idle:
-        budget = members[name].memory_budget
-        rows.append({"device": name, "kind": members[name].kind, "classes": (), "budget_bytes": budget})
+        member = members[name]
+        budgets = {"budget_bytes": member.memory_budget, "storage_budget_bytes": member.storage_budget}
+        rows.append({"device": name, "kind": member.kind, "classes": (), **budgets})
     frame: pd.DataFrame = pd.DataFrame(rows).set_index("device")
     return frame
 

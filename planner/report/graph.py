@@ -13,9 +13,10 @@ def fleet_graph(plan: Plan, profile: Profile, fleet: Fleet) -> nx.Graph:
 
     Of two links between the same devices the one that carries the input sooner is the edge.
 
-    Nodes: kind (str or None), classes (names), memory_bytes, budget_bytes, send_us, compute_us, return_us, latency_us,
-    path (the devices that the input passes, from the aggregator on), return_path (those that the features pass),
-    is_aggregator, is_bottleneck, idle. An idle device has no classes and no path, and its numbers are 0.
+    Nodes: kind (str or None), classes (names), memory_bytes, budget_bytes, storage_bytes, storage_budget_bytes (both
+    None where the device has no budget for it), send_us, compute_us, return_us, latency_us, path (the devices that the
+    input passes, from the aggregator on), return_path (those that the features pass), is_aggregator, is_bottleneck,
+    idle. An idle device has no classes and no path, and its numbers are 0.
 
     Edges: bandwidth_mbps, latency_ms, shared (bool, or the medium's name), used (a message takes it).
 
@@ -39,6 +40,8 @@ def fleet_graph(plan: Plan, profile: Profile, fleet: Fleet) -> nx.Graph:
             classes=() if a is None else a.classes,
             memory_bytes=0 if a is None else a.memory_bytes,
             budget_bytes=member.memory_budget,
+            storage_bytes=None if member.storage_budget is None else 0 if a is None else a.storage_bytes,
+            storage_budget_bytes=member.storage_budget,
             send_us=0 if a is None else a.send_us,
             compute_us=0 if a is None else a.compute_us,
             return_us=0 if a is None else a.return_us,

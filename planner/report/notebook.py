@@ -1,15 +1,14 @@
 """A plan as HTML for a notebook: a table without scripts, all text escaped."""
 
-import math
 from functools import lru_cache
 
 import pandas as pd
 from jinja2 import Environment, Template
 
 from planner.report.frames import devices_frame
-from planner.report.text import accuracy_line, floors_line, headline, join_classes
+from planner.report.text import accuracy_line, budget_texts, floors_line, headline, join_classes
 from planner.schema import Fleet, Plan, Profile
-from planner.units import format_bytes, format_time_us, visible
+from planner.units import format_time_us, visible
 
 _TEMPLATE = """\
 <div>
@@ -29,24 +28,27 @@ _TEMPLATE = """\
 </table>
 </div>
 """
-_COLUMNS = ("device", "kind", "classes", "heads", "channels", "memory / budget", "latency")
+_COLUMNS = ("device", "kind", "classes", "heads", "channels")
 
 
 def plan_html(plan: Plan, profile: Profile, fleet: Fleet) -> str:
     """Return headline, certificate and a row for each device, the idle ones last."""
     frame = devices_frame(plan, profile, fleet)
     num_heads, num_channels = profile.num_heads * profile.depth, sum(sum(sizes) for sizes in profile.group_sizes)
+    storage = ("storage / budget",) if fleet.has_storage else ()
+    columns = (*_COLUMNS, "memory / budget", *storage, "latency")
     rows = []
     for name, row in frame.iterrows():
         # pandas may hold a missing kind as NaN.
         kind = "" if pd.isna(row["kind"]) else visible(row["kind"])
-        memory = f"{format_bytes(row.get('memory_bytes', math.nan))} / {format_bytes(row['budget_bytes'])}"
+        budgets = [" / ".join(pair) for pair in budget_texts(row)]
+        budgets += [""] * (len(columns) - len(_COLUMNS) - len(budgets) - 1)
         if not row["classes"]:
-            rows.append((visible(str(name)), kind, "idle", "", "", memory, ""))
+            rows.append((visible(str(name)), kind, "idle", "", "", *budgets, ""))
             continue
         units = (f"{row['heads']:.0f}/{num_heads}", f"{row['channels']:.0f}/{num_channels}")
         latency = f"{format_time_us(row['latency_us'])}{', the bottleneck' if row['bottleneck'] else ''}"
-        rows.append((visible(str(name)), kind, join_classes(row["classes"]), *units, memory, latency))
+        rows.append((visible(str(name)), kind, join_classes(row["classes"]), *units, *budgets, latency))
     lines = [_certificate_line(plan)]
     if plan.predicted_accuracy is not None:
         lines.append(accuracy_line(plan.predicted_accuracy, profile))
@@ -56,7 +58,7 @@ def plan_html(plan: Plan, profile: Profile, fleet: Fleet) -> str:
         headline=headline(plan),
         lines=lines,
         caption=f"{visible(fleet.name)}: who runs what",
-        columns=_COLUMNS,
+        columns=columns,
         rows=rows,
     )
 

@@ -169,7 +169,7 @@ def _plan_sections(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[Secti
         "Memory",
         memory_plot(plan, profile, fleet),
         memory_table(plan, fleet),
-        "Weights, activations and the runtime within what each device grants.",
+        "Weights, activations and the runtime within what each device grants; weights in flash are storage.",
     )
     yield _section(
         "importance",

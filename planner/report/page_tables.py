@@ -1,6 +1,6 @@
 """Tables of the page: the numbers of its plots as text."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,7 @@ def devices_table(plan: Plan, profile: Profile, fleet: Fleet) -> TextTable:
         _name("precision"),
         _Column("memory", "memory_bytes", format_bytes),
         _Column("budget", "budget_bytes", format_bytes),
+        *_storage_columns(fleet),
         *(_time(name) for name in ("send", "compute", "return", "latency")),
         _Column("least retention", "least_retention", format_share),
         _Column("energy [mJ]", "energy_mj", format_number),
@@ -89,15 +90,23 @@ def kept_table(plan: Plan, profile: Profile) -> TextTable:
 
 
 def memory_table(plan: Plan, fleet: Fleet) -> TextTable:
-    """Return memory in use and budgets."""
+    """Return memory and storage in use, and budgets."""
     return _table(
-        "Memory",
+        "Memory and storage" if fleet.has_storage else "Memory",
         _rows(memory_frame(plan, fleet), "device"),
         _name("device"),
         _Column("in use", "memory_bytes", format_bytes),
         _Column("budget", "budget_bytes", format_bytes),
         _Column("share", "share", format_share),
+        *_storage_columns(fleet),
     )
+
+
+def _storage_columns(fleet: Fleet) -> Iterator[_Column]:
+    """Yield the columns of storage, where any device has a budget for it."""
+    if fleet.has_storage:
+        yield _Column("storage", "storage_bytes", format_bytes)
+        yield _Column("storage budget", "storage_budget_bytes", format_bytes)
 
 
 def classes_table(plan: Plan, profile: Profile) -> TextTable:

@@ -59,15 +59,19 @@ def kept_frame(plan: Plan, profile: Profile) -> pd.DataFrame:
 def memory_frame(plan: Plan, fleet: Fleet) -> pd.DataFrame:
     """Return a row for each device, the fullest first and the idle ones last.
 
-    Columns: memory_bytes (missing for an idle one), budget_bytes, share (of the budget), bottleneck.
+    Columns: memory_bytes (missing for an idle one), budget_bytes, share (of the budget), storage_bytes,
+    storage_budget_bytes (both missing where the device has no budget for it), bottleneck.
     """
     used = {a.device: a.memory_bytes for a in plan.assignments}
+    stored = {a.device: a.storage_bytes for a in plan.assignments}
     rows: list[dict[str, Any]] = [
         {
             "device": member.name,
             "memory_bytes": used.get(member.name, float("nan")),
             "budget_bytes": member.memory_budget,
             "share": used.get(member.name, float("nan")) / member.memory_budget,
+            "storage_bytes": stored.get(member.name),
+            "storage_budget_bytes": member.storage_budget,
             "bottleneck": member.name == plan.bottleneck.device,
         }
         for member in fleet.members

@@ -6,6 +6,7 @@ import pandas as pd
 from planner.rules import cost
 from planner.rules.accuracy import predict_accuracy, unit_importance
 from planner.rules.anchor_head import anchor_head
+from planner.rules.memory import onnxruntime_memory
 from planner.schema import LatencyRow, Profile, SubModel, Width
 
 # Shares of the MACs that the rows of `pruning_frame` keep.
@@ -48,7 +49,7 @@ def widths_frame(profile: Profile) -> pd.DataFrame:
             "embed_dim": width.embed_dim,
             "params": cost.params(width, heads, channels),
             "macs": cost.macs(width, heads, channels),
-            "activation_bytes": float(cost.activation_bytes(width, heads, channels)),
+            "activation_bytes": float(onnxruntime_memory(width, "float32").activations.peak(heads, channels)),
             "least_retention": min(width.embed_retention),
             "mean_retention": float(np.mean(width.embed_retention)),
         }

@@ -87,6 +87,12 @@ def rehearsal_notes(rehearsal: Rehearsal) -> Iterator[str]:
             f"ONNX Runtime stands in for the engine of {', '.join(stand_ins)}: their memory and compute here are not "
             "those of the boards."
         )
+    in_c = [visible(d.device) for d in rehearsal.devices if d.engine == "c"]
+    if in_c:
+        yield (
+            f"The peak of {', '.join(in_c)} is that of a Linux process with its C library; a microcontroller has none, "
+            "and leaves weights in flash."
+        )
     if rehearsal.was_busy:
         yield (
             f"This machine was busy (load {rehearsal.load_average:.1f} on {count_noun(rehearsal.num_cores, 'core')} "

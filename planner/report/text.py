@@ -1,7 +1,9 @@
 """Plans and evaluations for the terminal, readable at 80 columns."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import pandas as pd
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -27,30 +29,38 @@ _MAX_CLASSES, _NUM_NAMED = 12, 10
 
 def plan_text(plan: Plan, profile: Profile, fleet: Fleet) -> RenderableType:
     """Return a plan as its headline, a table of devices, and notes."""
-    frame = devices_frame(plan, profile, fleet)
+    frame, stored = devices_frame(plan, profile, fleet), fleet.has_storage
     num_heads = profile.num_heads * profile.depth
     num_channels = sum(sum(sizes) for sizes in profile.group_sizes)
     table = make_table(
-        f"{visible(fleet.name)}: who runs what", "device", "classes", "heads", "channels", "memory", "latency"
+        f"{visible(fleet.name)}: who runs what",
+        *("device", "classes", "heads", "channels", "memory\nstorage" if stored else "memory", "latency"),
     )
     for column in table.columns[2:]:
         # Names are folded before numbers are.
         column.justify, column.no_wrap = "right", True
     for name, row in frame.iterrows():
-        budget = format_bytes(row["budget_bytes"])
+        budgets = "\n".join(" / ".join(pair) for pair in budget_texts(row))
         if not row["classes"]:
-            table.add_row(name_text(name), Text("idle", style="dim"), "", "", f"- / {budget}", "")
+            table.add_row(name_text(name), Text("idle", style="dim"), "", "", budgets, "")
             continue
         table.add_row(
             name_text(name),
             Text(join_classes(row["classes"])),
             f"{row['heads']:.0f}/{num_heads}",
             f"{row['channels']:.0f}/{num_channels}",
-            f"{format_bytes(row['memory_bytes'])} / {budget}",
+            budgets,
             Text(f"{format_time_us(row['latency_us'])}{' <' if row['bottleneck'] else '  '}"),
             style="bold" if row["bottleneck"] else None,
         )
     return Group(Text(headline(plan), style="bold"), "", table, *map(Text, _notes(plan, profile)))
+
+
+def budget_texts(row: "pd.Series[Any]") -> Iterator[tuple[str, str]]:
+    """Yield what is used of each budget of a device, and the budget, from a row of `devices_frame`."""
+    for used, budget in (("memory_bytes", "budget_bytes"), ("storage_bytes", "storage_budget_bytes")):
+        if not pd.isna(row[budget]):
+            yield "-" if pd.isna(row[used]) else format_bytes(row[used]), format_bytes(row[budget])
 
 
 def _notes(plan: Plan, profile: Profile) -> list[str]:
@@ -101,8 +111,15 @@ def headline(plan: Plan) -> str:
     latency = "" if objective == "latency" else f", latency {format_time_us(plan.latency_us)}"
     return (
         f"{plan.status.upper()} plan: {OBJECTIVE_NAMES[objective]} {value}, bound {bound}, "
-        f"gap {format_share(plan.gap, 1)}{latency} ({plan.goal.method}, {plan.solver.seconds:.1f} s)"
+        f"gap {format_share(plan.gap, 1)}{latency} ({_method(plan)}{plan.solver.seconds:.1f} s)"
     )
+
+
+def _method(plan: Plan) -> str:
+    """Return the method that found a plan, with a comma; nothing where an older plan does not say which."""
+    baseline = None if plan.goal.method == "exact" else plan.goal.method
+    method = plan.solver.method or baseline
+    return "" if method is None else f"{method}, "
 
 
 def moves_text(earlier: Plan, plan: Plan, profile: Profile) -> RenderableType:

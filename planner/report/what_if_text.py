@@ -58,7 +58,7 @@ def what_if_text(frame: pd.DataFrame, fleet: str) -> RenderableType:
                 _moved(row),
                 end_section=i == 0,
             )
-    return Group(table, *_reasons(frame))
+    return Group(table, *_out_of_time(frame), *_reasons(frame))
 
 
 def next_text(frame: pd.DataFrame, fleet: str) -> RenderableType:
@@ -85,7 +85,7 @@ def next_text(frame: pd.DataFrame, fleet: str) -> RenderableType:
     lines = [
         Text(f"Nothing is gained by: {', '.join(shorten(str(name), _MAX_NAME_LENGTH) for name in useless.index)}.")
     ]
-    return Group(table, *(lines if len(useless) else []), *_reasons(frame))
+    return Group(table, *(lines if len(useless) else []), *_out_of_time(frame), *_reasons(frame))
 
 
 def pareto_text(frame: pd.DataFrame, fleet: str) -> RenderableType:
@@ -156,6 +156,18 @@ def _reasons(frame: pd.DataFrame) -> list[Text]:
         more = f" and {len(names) - 2} more" if len(names) > 3 else ""
         lines.append(Text(f"{'; '.join(names[: 2 if more else 3])}{more}: {visible(str(reason))}"))
     return lines
+
+
+def _out_of_time(frame: pd.DataFrame) -> list[Text]:
+    """Return a line with the scenarios whose plan was cut by the time limit, if there are any."""
+    planned = frame[frame["out_of_time"] & frame["latency_us"].notna()] if "out_of_time" in frame else frame[:0]
+    if planned.empty:
+        return []
+    names = [shorten(str(name), _MAX_NAME_LENGTH) for name in planned.index]
+    more = f" and {len(names) - 2} more" if len(names) > 3 else ""
+    return [
+        Text(f"Cut by the time limit, so that another run may differ: {'; '.join(names[: 2 if more else 3])}{more}.")
+    ]
 
 
 def _aligned_ms(frame: pd.DataFrame) -> Callable[..., str]:

@@ -145,21 +145,26 @@ def _anchored(a: Assignment, profile: Profile) -> Iterator[str]:
 
 
 def _costs(a: Assignment, profile: Profile, device: DeviceCost) -> Iterator[str]:
-    """Yield a problem for each cost that is not the recomputed one, and for memory above the budget."""
+    """Yield a problem for each cost that is not the recomputed one, and for what is above its budget."""
     at = device.at(a.embed_dim, a.precision)
     assert at is not None
     heads, channels = cost.kept_counts(profile, a.kept_heads, a.kept_channel_groups)
     compute_us = at.time.compute_us(heads, channels)
-    memory = device.memory_bytes(at, heads, channels)
-    expected = {"compute_us": compute_us, "memory_bytes": memory, "estimated": at.time.estimated}
+    expected = {
+        "compute_us": compute_us,
+        "memory_bytes": device.memory_bytes(at, heads, channels),
+        "storage_bytes": device.storage_bytes(at, heads, channels),
+        "estimated": at.time.estimated,
+    }
     for key, value in expected.items():
         if getattr(a, key) != value:
             yield f"{device.name}: {key} must be {value}, got {getattr(a, key)}"
     energy = device.energy_mj(compute_us)
     if not _close(a.energy_mj, energy):
         yield f"{device.name}: energy_mj must be {energy}, got {a.energy_mj}"
-    if memory > device.memory_budget_bytes:
-        yield (f"{device.name}: memory must be within the budget of {device.memory_budget_bytes} bytes, got {memory}")
+    for name, (used, budget) in device.budget_use(at, heads, channels).items():
+        if used > budget:
+            yield f"{device.name}: {name} must be within the budget of {budget} bytes, got {used}"
 
 
 def _transfers(plan: Plan, fleet: Fleet, devices: dict[str, DeviceCost]) -> Iterator[str]:

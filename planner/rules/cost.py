@@ -13,14 +13,19 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 from planner.errors import InputError
 from planner.library import load_kinds
+from planner.rules.engine import engine_of
 from planner.rules.links import Transfer, make_router, media_us_per_byte, medium_loads, rational
-from planner.schema import BYTES_PER_PARAM, Device, DeviceKind, Fleet, Precision, Profile, Width, did_you_mean
-from planner.schema.fleet import DEFAULT_RUNTIME_OVERHEAD_BYTES
+from planner.rules.memory import MemoryModel, memory_model
+from planner.schema import Device, DeviceKind, Engine, Fleet, Precision, Profile, Width, did_you_mean
+from planner.schema.fleet import DEFAULT_RUNTIME_OVERHEAD_BYTES, DEFAULT_STORAGE_OVERHEAD_BYTES
 from planner.schema.profile import LatencyRow
 
+# What a device grants.
+BudgetName = Literal["memory", "storage"]
 # Indices of the kept units of each block.
 KeptIndices = Sequence[Sequence[int]]
 
@@ -57,13 +62,9 @@ class WidthCost:
     precision: Precision
     max_retention: tuple[float, ...]  # (C,) retention of each class when no unit is removed
     time: TimeModel
+    memory: MemoryModel
     send: Transfer
     returned: Transfer
-
-    def memory_bytes(self, heads: Sequence[int], channels: Sequence[int]) -> int:
-        """Return the memory of weights and peak activations [bytes], rounded up."""
-        weights = params(self.width, heads, channels) * BYTES_PER_PARAM[self.precision]
-        return math.ceil(weights + activation_bytes(self.width, heads, channels))
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ class DeviceCost:
     name: str
     memory_budget_bytes: int
     runtime_overhead_bytes: int
+    # None: weights take memory, and code is not counted.
+    storage_budget_bytes: int | None
+    storage_overhead_bytes: int
     active_power_w: float | None
     widths: tuple[WidthCost, ...]
 
@@ -93,8 +97,27 @@ class DeviceCost:
         return frozenset().union(*(w.send.relays | w.returned.relays for w in self.widths))
 
     def memory_bytes(self, at: WidthCost, heads: Sequence[int], channels: Sequence[int]) -> int:
-        """Return the memory of weights, peak activations and runtime overhead [bytes], rounded up."""
-        return at.memory_bytes(heads, channels) + self.runtime_overhead_bytes
+        """Return the RAM of activations and runtime [bytes], and of weights that are not in flash, rounded up."""
+        weights = at.memory.weights.total(heads, channels) if self.storage_budget_bytes is None else 0
+        return weights + math.ceil(at.memory.activations.peak(heads, channels)) + self.runtime_overhead_bytes
+
+    def storage_bytes(self, at: WidthCost, heads: Sequence[int], channels: Sequence[int]) -> int | None:
+        """Return the flash of weights and code [bytes]; None where the device has no budget for it."""
+        if self.storage_budget_bytes is None:
+            return None
+        return at.memory.weights.total(heads, channels) + self.storage_overhead_bytes
+
+    def budget_use(
+        self, at: WidthCost, heads: Sequence[int], channels: Sequence[int]
+    ) -> dict[BudgetName, tuple[int, int]]:
+        """Return what a sub-model uses of each budget that the device has, and the budget [bytes]."""
+        use: dict[BudgetName, tuple[int, int]] = {
+            "memory": (self.memory_bytes(at, heads, channels), self.memory_budget_bytes)
+        }
+        storage = self.storage_bytes(at, heads, channels)
+        if storage is not None and self.storage_budget_bytes is not None:
+            use["storage"] = storage, self.storage_budget_bytes
+        return use
 
     def energy_mj(self, compute_us: int) -> float | None:
         """Return the energy [mJ] of one image, if the device's power is known."""
@@ -109,14 +132,6 @@ def params(width: Width, heads: Sequence[int], channels: Sequence[int]) -> int:
 def macs(width: Width, heads: Sequence[int], channels: Sequence[int]) -> int:
     """Return the MACs of a sub-model for one image."""
     return width.fixed_macs + _per_block(width.head_macs, heads, width.channel_macs, channels)
-
-
-def activation_bytes(width: Width, heads: Sequence[int], channels: Sequence[int]) -> Fraction:
-    """Return the peak activations [bytes]: those of the largest half-block, and those that every sub-model has."""
-    per_head = rational(width.head_activation_bytes)
-    per_channel = rational(width.channel_activation_bytes)
-    peaks = (max(per_head * h, per_channel * c) for h, c in zip(heads, channels, strict=True))
-    return rational(width.fixed_activation_bytes) + max(peaks, default=Fraction(0))
 
 
 def retention(
@@ -219,10 +234,9 @@ def _device_cost(
             f"device {device.name!r}: kind must be one of {', '.join(known)}, or the device must have "
             f"its own macs_per_second, got kind {device.kind!r}{did_you_mean(device.kind or '', known) or '.'}"
         )
-    overhead = device.runtime_overhead
-    if overhead is None:
-        overhead = card.runtime_overhead if card else DEFAULT_RUNTIME_OVERHEAD_BYTES
-    _check_precisions(profile, device)
+    engine = engine_of(device)
+    _check_precisions(profile, device, engine)
+    _check_storage(device, engine)
     send = route(device.name, profile.input_bytes)
     widths = []
     for width in profile.widths:
@@ -232,19 +246,45 @@ def _device_cost(
             row = rows.get((width.embed_dim, p)) or rows.get((width.embed_dim, "float32"))
             time = _time_model(width, row, rate)
             if time is not None:
-                widths.append(WidthCost(width, p, _max_retention(profile, width, p), time, send, returned))
+                memory = memory_model(profile, width, p, engine)
+                widths.append(WidthCost(width, p, _max_retention(profile, width, p), time, memory, send, returned))
     return DeviceCost(
         name=device.name,
         memory_budget_bytes=device.memory_budget,
-        runtime_overhead_bytes=overhead,
+        runtime_overhead_bytes=_first(
+            device.runtime_overhead, card.runtime_overhead if card else None, DEFAULT_RUNTIME_OVERHEAD_BYTES
+        ),
+        storage_budget_bytes=device.storage_budget,
+        storage_overhead_bytes=0
+        if device.storage_budget is None
+        else _first(device.storage_overhead, card.storage_overhead if card else None, DEFAULT_STORAGE_OVERHEAD_BYTES),
         active_power_w=device.active_power_w or (card.active_power_w if card else None),
         widths=tuple(widths),
     )
 
 
-def _check_precisions(profile: Profile, device: Device) -> None:
-    """Refuse a choice among precisions whose retention the profile does not have."""
+def _first(own: int | None, of_kind: int | None, default: int) -> int:
+    """Return the first number that is given."""
+    return next(number for number in (own, of_kind, default) if number is not None)
+
+
+def _check_storage(device: Device, engine: Engine) -> None:
+    """Refuse a storage budget where weights are copied into memory."""
+    if device.storage_budget is not None and engine != "c":
+        raise InputError(
+            f"device {device.name!r}: storage_budget must be that of a device with engine 'c', which reads weights "
+            f"where they are stored, got engine {engine!r}, which copies them into memory; leave it out."
+        )
+
+
+def _check_precisions(profile: Profile, device: Device, engine: Engine) -> None:
+    """Refuse what the engine does not have, and a choice among precisions whose retention the profile does not have."""
     choices = device.precisions
+    if engine == "c" and "float16" in choices:
+        raise InputError(
+            f"device {device.name!r}: precision must be float32 or int8 with engine 'c', which has no other, "
+            "got 'float16'."
+        )
     unknown = [p for p in choices if len(choices) > 1 and p != "float32" and p not in profile.precision_retention]
     if unknown:
         raise InputError(

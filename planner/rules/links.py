@@ -7,13 +7,14 @@ matter: its message waits for those of all other used devices that take the same
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 import networkx as nx
 
-from planner.errors import InputError
+from planner.errors import InputError, quoted
+from planner.rules.fastest_paths import MAX_HOPS, Hop, fastest_paths
 from planner.schema import Fleet
 
 
@@ -63,45 +64,43 @@ def medium_loads(transfers: Sequence[Transfer], num_media: int) -> list[int]:
     return load_bytes
 
 
-def hop_graph(fleet: Fleet) -> nx.MultiGraph:
-    """Return the graph of single devices and the hops between them, without the default link.
+def hop_graph(fleet: Fleet) -> nx.Graph:
+    """Return the graph of single devices and the hops between them, without the default link."""
+    graph = nx.Graph()
+    graph.add_nodes_from(member.name for member in fleet.members)
+    graph.add_edges_from((hop.a, hop.b) for hop in _hops(fleet))
+    return graph
 
-    Edges: latency [ms] and bandwidth [Mbit/s], exact; medium (its number, -1 if it is not shared).
-    """
-    hops = nx.MultiGraph()
-    hops.add_nodes_from(member.name for member in fleet.members)
+
+def _hops(fleet: Fleet) -> Iterator[Hop]:
+    """Yield the hops between single devices, without the default link."""
     for link, medium in zip(fleet.links, _medium_numbers(fleet), strict=False):
-        speed = {"latency": rational(link.latency_ms), "bandwidth": rational(link.bandwidth_mbps)}
-        for a in fleet.member_names[link.between[0]]:
-            for b in fleet.member_names[link.between[1]]:
-                if a != b:
-                    hops.add_edge(a, b, **speed, medium=medium)
-    return hops
+        latency_ms, bandwidth_mbps = rational(link.latency_ms), rational(link.bandwidth_mbps)
+        ends = (fleet.member_names[name] for name in link.between)
+        # Where one end is a device of the other's count, it has no hop to itself.
+        yield from (Hop(a, b, latency_ms, bandwidth_mbps, medium) for a, b in itertools.product(*ends) if a != b)
 
 
 def make_router(fleet: Fleet) -> Callable[[str, int], Transfer]:
     """Return a function (device, bytes) -> `Transfer` over the fastest path.
 
-    The fastest path depends on the size of the message. For each bandwidth of a link, Dijkstra's algorithm finds the
-    path of least latency among the links that are at least as fast, and of these paths the fastest is taken.
-
     Raises:
         InputError: If a device cannot be reached from the aggregator.
     """
-    numbers, hops = _medium_numbers(fleet), hop_graph(fleet)
-    # (bandwidth, {device: latency}, {device: path}) for each bandwidth that some link has, the widest first.
-    levels = []
-    for bandwidth in sorted({b for *_, b in hops.edges(data="bandwidth")}, reverse=True):
-        wide = nx.MultiGraph()
-        wide.add_node(fleet.aggregator)
-        wide.add_edges_from(e for e in hops.edges(data=True) if e[2]["bandwidth"] >= bandwidth)
-        levels.append((bandwidth, *nx.single_source_dijkstra(wide, fleet.aggregator, weight="latency"), wide))
-    reached = nx.node_connected_component(hops, fleet.aggregator)
+    numbers, paths = _medium_numbers(fleet), fastest_paths(fleet.aggregator, _hops(fleet))
+    reached = nx.node_connected_component(hop_graph(fleet), fleet.aggregator)
     default = fleet.default_link
     for member in fleet.members:
-        if member.name not in reached and default is None:
+        if member.name == fleet.aggregator or member.name in paths:
+            continue
+        if member.name in reached:
             raise InputError(
-                f"device {member.name!r}: must be reachable from the aggregator {fleet.aggregator!r}, "
+                f"device {quoted(member.name)}: must be at most {MAX_HOPS} hops from the aggregator "
+                f"{quoted(fleet.aggregator)}, got more; add a link."
+            )
+        if default is None:
+            raise InputError(
+                f"device {quoted(member.name)}: must be reachable from the aggregator {quoted(fleet.aggregator)}, "
                 "got no path of links; add a link or a default_link."
             )
 
@@ -109,21 +108,23 @@ def make_router(fleet: Fleet) -> Callable[[str, int], Transfer]:
         if device == fleet.aggregator:
             return Transfer(0, Fraction(0), path=(device,))
         bits = 8 * num_bytes
-        if device not in reached:
+        if device not in paths:
             assert default is not None
             latency_us = 1000 * rational(default.latency_ms)
             alone_us = latency_us + bits / rational(default.bandwidth_mbps)
             shared = (numbers[-1],) if default.shared else ()
             return Transfer(num_bytes, alone_us, latency_us, shared, path=(fleet.aggregator, device))
-        alone_us, latency_us, path, wide = min(
-            (
-                (1000 * ms[device] + bits / mbps, 1000 * ms[device], paths[device], wide)
-                for mbps, ms, paths, wide in levels
-                if device in ms
-            ),
-            key=lambda found: found[0],
+        fastest = min(paths[device], key=lambda path: path.time_us(bits))
+        steps = fastest.steps
+        names = tuple(step.device for step in steps)
+        return Transfer(
+            num_bytes,
+            fastest.time_us(bits),
+            1000 * fastest.latency_ms,
+            tuple(sorted({step.medium for step in steps} - {-1})),
+            frozenset(names[1:-1]),
+            names,
         )
-        return Transfer(num_bytes, alone_us, latency_us, _media_on(path, wide), frozenset(path[1:-1]), tuple(path))
 
     return route
 
@@ -136,12 +137,3 @@ def _medium_numbers(fleet: Fleet) -> list[int]:
         label = speed.shared if isinstance(speed.shared, str) else i
         numbers.append(known.setdefault(label, len(known)) if speed.shared else -1)
     return numbers
-
-
-def _media_on(path: Sequence[str], hops: nx.MultiGraph) -> tuple[int, ...]:
-    """Return the numbers of the shared media that a path uses."""
-    found = set()
-    for a, b in itertools.pairwise(path):
-        fastest = min(hops[a][b].values(), key=lambda hop: hop["latency"])
-        found.add(fastest["medium"])
-    return tuple(sorted(found - {-1}))

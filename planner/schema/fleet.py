@@ -1,23 +1,27 @@
 """devices.json: the devices of a fleet and the links between them."""
 
 import re
-from collections import Counter
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
+from planner.errors import quoted
 from planner.schema.base import Document, Frozen, bytes_rounded_down, bytes_rounded_up, size_schema
 from planner.schema.error_messages import did_you_mean
+from planner.schema.quantities import MAX_BYTES, MacRate, Power
+from planner.schema.text import MAX_NAME_LENGTH, Name, Text, check_names_differ
 
 Precision = Literal["float32", "float16", "int8"]
 Engine = Literal["onnxruntime", "c"]
 BYTES_PER_PARAM: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
 
 DEFAULT_RUNTIME_OVERHEAD_BYTES = 80 * 1024**2
-MAX_BYTES = 2**50
+DEFAULT_STORAGE_OVERHEAD_BYTES = 64 * 1024
+# More than any plan is made for, less than what fills a memory; hops of single devices.
+MAX_DEVICES, MAX_LINKED_PAIRS = 10_000, 200_000
 
-Name = Annotated[str, Field(min_length=1, max_length=200)]
 Budget = Annotated[int, Field(gt=0, le=MAX_BYTES), BeforeValidator(bytes_rounded_down), size_schema(1, MAX_BYTES)]
 Overhead = Annotated[int, Field(ge=0, le=MAX_BYTES), BeforeValidator(bytes_rounded_up), size_schema(0, MAX_BYTES)]
 
@@ -26,11 +30,15 @@ _ADDRESS = r"^(\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\]|[^\s:\[\]]+):[0-9]{1,5}$"
 
 def _as_address(value: str) -> str:
     if not re.fullmatch(_ADDRESS, value) or int(value.rpartition(":")[2]) > 65_535:
-        raise ValueError(f"must be HOST:PORT, such as 192.168.0.11:7447, got {value!r}")
+        raise ValueError(f"must be HOST:PORT, such as 192.168.0.11:7447, got {quoted(value)}")
     return value
 
 
 Address = Annotated[str, Field(max_length=300, json_schema_extra={"pattern": _ADDRESS}), AfterValidator(_as_address)]
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class Device(Frozen):
@@ -49,15 +57,19 @@ class Device(Frozen):
     count: int = Field(1, ge=1, le=10_000)
     """Number of equal devices: `pi` with count 4 stands for `pi-1` to `pi-4`."""
     memory_budget: Budget
-    """Memory that the device grants for weights, activations and runtime together [bytes]; rounded down."""
+    """RAM that it grants for activations, runtime and, without a storage budget, weights [bytes]; rounded down."""
     runtime_overhead: Overhead | None = None
-    """Memory that the runtime takes before a model is loaded [bytes]; the kind's unless given, else 80 MiB."""
-    macs_per_second: float | None = Field(None, ge=1, le=1e18)
+    """RAM that the runtime takes before a model is loaded [bytes]; the kind's unless given, else 80 MiB."""
+    # These are left out where they are not given, so that the hashes of older fleets stay.
+    storage_budget: Budget | None = Field(None, exclude_if=_is_none)
+    """Flash that the device grants for weights and code [bytes], which then take no RAM; rounded down; engine `c`."""
+    storage_overhead: Overhead | None = Field(None, exclude_if=_is_none)
+    """Flash that code takes beside the weights [bytes]; the kind's unless given, else 64 KiB."""
+    macs_per_second: MacRate | None = None
     """Declared MAC rate [MAC/s]; it wins over the rate of the kind and over the latency table of the profile."""
-    active_power_w: float | None = Field(None, gt=0)
+    active_power_w: Power | None = None
     """Power while the device computes [W]; the kind's unless given."""
-    # Left out where it is not given, so that the hashes of older fleets stay.
-    engine: Engine | None = Field(None, exclude_if=lambda engine: engine is None)
+    engine: Engine | None = Field(None, exclude_if=_is_none)
     """Engine that runs the sub-model: `onnxruntime`, or `c` where it does not run; the kind's unless given."""
     precision: Precision | tuple[Precision, ...] = "float32"
     """Precision of the weights; a list leaves the choice to the planner, if the profile has `precision_retention`."""
@@ -76,6 +88,9 @@ class Device(Frozen):
             raise ValueError(f"precision must be one, or a list of different ones, got {list(self.precisions)}")
         if self.kind is None and self.macs_per_second is None:
             raise ValueError("a device must have a kind or its own macs_per_second, got neither")
+        longest = f"{self.name}-{self.count}" if self.count > 1 else self.name
+        if len(longest) > MAX_NAME_LENGTH:
+            raise ValueError(f"name must have at most {MAX_NAME_LENGTH} characters with its number, got {len(longest)}")
         if self.address is not None and self.count > 1:
             raise ValueError(f"address must be that of one device, got {self.address!r} for {self.count} devices")
         return self
@@ -122,6 +137,11 @@ class Fleet(Document):
         """All links, then the default link, if there is one."""
         return (*self.links, *([self.default_link] if self.default_link else []))
 
+    @property
+    def has_storage(self) -> bool:
+        """True if any device has a storage budget."""
+        return any(device.storage_budget is not None for device in self.devices)
+
     @cached_property
     def members(self) -> tuple[Device, ...]:
         """Single devices of the fleet: `pi` with count 4 is `pi-1` to `pi-4`."""
@@ -135,31 +155,38 @@ class Fleet(Document):
 
     @model_validator(mode="after")
     def _names_agree(self) -> "Fleet":
-        counts = Counter(member.name for member in self.members)
-        counts.update(d.name for d in self.devices if d.count > 1)
-        twice = [name for name, count in counts.items() if count > 1]
-        if twice:
-            raise ValueError(f"devices: names must differ, {twice[0]!r} is used {counts[twice[0]]} times")
+        num_members = sum(device.count for device in self.devices)
+        if num_members > MAX_DEVICES:
+            raise ValueError(f"devices: must be at most {MAX_DEVICES} with their counts, got {num_members}")
+        counted = (d.name for d in self.devices if d.count > 1)
+        check_names_differ([*(member.name for member in self.members), *counted], "devices")
         names = self.member_names
         if len(names.get(self.aggregator, ())) != 1:
             hint = did_you_mean(self.aggregator, (m.name for m in self.members))
-            raise ValueError(f"aggregator must be one of the devices, got {self.aggregator!r}{hint}")
+            raise ValueError(f"aggregator must be one of the devices, got {quoted(self.aggregator)}{hint}")
+        self._check_links(names)
+        return self
+
+    def _check_links(self, names: Mapping[str, tuple[str, ...]]) -> None:
+        num_hops = 0
         for i, link in enumerate(self.links):
             for end in link.between:
                 if end not in names:
-                    raise ValueError(f"links[{i}]: {end!r} is not a device{did_you_mean(end, names)}")
+                    raise ValueError(f"links[{i}]: {quoted(end)} is not a device{did_you_mean(end, names)}")
+            num_hops += len(names[link.between[0]]) * len(names[link.between[1]])
+            if num_hops > MAX_LINKED_PAIRS:
+                raise ValueError(f"links: must be at most {MAX_LINKED_PAIRS:,} hops between single devices, got more")
             if link.between[0] == link.between[1]:
-                raise ValueError(f"links[{i}]: must join two devices, got {link.between[0]!r} twice")
+                raise ValueError(f"links[{i}]: must join two devices, got {quoted(link.between[0])} twice")
         media: dict[str, float] = {}
         for speed in self.link_speeds:
             if isinstance(speed.shared, str):
                 same = media.setdefault(speed.shared, speed.bandwidth_mbps)
                 if same != speed.bandwidth_mbps:
                     raise ValueError(
-                        f"links: one medium must have one bandwidth, {speed.shared!r} has {same:g} "
+                        f"links: one medium must have one bandwidth, {quoted(speed.shared)} has {same:g} "
                         f"and {speed.bandwidth_mbps:g} Mbit/s"
                     )
-        return self
 
 
 def _each(device: Device) -> tuple[Device, ...]:
@@ -174,21 +201,25 @@ class DeviceKind(Document):
 
     kind: Name
     """Name of the kind in devices.json."""
-    description: str
+    description: Text
     """Description for people: maker, model, clock, memory."""
-    macs_per_second: float = Field(gt=0)
+    macs_per_second: MacRate
     """MAC rate that one sub-model reaches at batch size one [MAC/s]."""
     runtime_overhead: Overhead
-    """Memory that the runtime takes before a model is loaded [bytes]; rounded up."""
-    active_power_w: float | None = Field(None, gt=0)
+    """RAM that the runtime takes before a model is loaded [bytes]; rounded up."""
+    storage_overhead: Overhead | None = None
+    """Flash that code takes beside the weights [bytes]; rounded up."""
+    active_power_w: Power | None = None
     """Power while the device computes [W]."""
     engine: Engine = "onnxruntime"
     """Engine that runs sub-models: `onnxruntime`, or `c` where ONNX Runtime does not run."""
     memory: Budget
-    """Memory of the board [bytes]; the memory budget of a device is part of it."""
-    preferred_multiple: int = Field(8, ge=1)
+    """RAM of the board [bytes]; the memory budget of a device is part of it."""
+    storage: Budget | None = None
+    """Flash of the board from which weights are read in place [bytes]; a device's storage budget is part of it."""
+    preferred_multiple: int = Field(8, ge=1, le=65_536)
     """Multiple in which hidden channels and embed dims are fastest; for people, the planner does not read it."""
     provenance: Literal["declared", "measured"]
     """Origin of the MAC rate: declared in data sheets, or measured."""
-    sources: dict[str, str]
+    sources: dict[Text, Text]
     """Source of each number, by its key."""

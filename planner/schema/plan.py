@@ -6,8 +6,10 @@ from typing import Literal
 from pydantic import Field
 
 from planner.schema.base import Document, Forgotten, Frozen
-from planner.schema.fleet import Name, Precision
+from planner.schema.fleet import Precision
 from planner.schema.goal import Goal
+from planner.schema.quantities import Coefficient, Dim, Energy, Index, Microseconds, NumBytes, NumEpochs, Ratio, Seconds
+from planner.schema.text import Name, Text
 
 
 class _Placed(Frozen):
@@ -21,11 +23,11 @@ class SubModel(Frozen):
 
     classes: tuple[Name, ...] = Field(min_length=1)
     """Class subset that the sub-model answers for."""
-    embed_dim: int = Field(ge=1)
+    embed_dim: Dim
     """Embed dim of the sub-model: one of the profile's widths."""
-    kept_heads: tuple[tuple[int, ...], ...]
+    kept_heads: tuple[tuple[Index, ...], ...]
     """Kept heads of each block, in ascending order."""
-    kept_channel_groups: tuple[tuple[int, ...], ...]
+    kept_channel_groups: tuple[tuple[Index, ...], ...]
     """Kept channel groups of each block, in ascending order; the profile lists the channels of each group."""
     precision: Precision | None = None
     """Precision of the weights; null means the only one that the device has."""
@@ -34,17 +36,19 @@ class SubModel(Frozen):
 class Assignment(SubModel, _Placed):
     """Sub-model on a device, with its costs there."""
 
-    send_us: int = Field(ge=0)
+    send_us: Microseconds
     """Time until the device has the image [us]; 0 on the aggregator."""
-    compute_us: int = Field(ge=0)
+    compute_us: Microseconds
     """Compute time of the sub-model [us]."""
-    return_us: int = Field(ge=0)
+    return_us: Microseconds
     """Time until the aggregator has the features [us]; 0 on the aggregator."""
-    memory_bytes: int = Field(ge=0)
-    """Weights, peak activations and runtime overhead [bytes]."""
-    energy_mj: float | None = Field(None, ge=0)
+    memory_bytes: NumBytes
+    """RAM of peak activations, runtime and, where the device has no storage budget, weights [bytes]."""
+    storage_bytes: NumBytes | None = Field(None, exclude_if=lambda num_bytes: num_bytes is None)
+    """Flash of weights and code [bytes], where the device has a storage budget."""
+    energy_mj: Energy | None = None
     """Energy of computing one image [mJ], where the device's power is known."""
-    retention: dict[str, float]
+    retention: dict[Name, Coefficient]
     """Share of its importance that each class keeps, 0..1."""
     estimated: bool
     """True if the compute time is from a declared MAC rate instead of a measured table."""
@@ -60,7 +64,7 @@ class FusionCost(Frozen):
 
     device: Name
     """Name of the aggregator."""
-    latency_us: int = Field(ge=0)
+    latency_us: Microseconds
     """Time of the fusion [us]."""
 
 
@@ -75,21 +79,26 @@ class PredictedAccuracy(Frozen):
     """Lower end of the interval that holds the accuracy of four plans in five."""
     high: float = Field(1.0, ge=0, le=1)
     """Upper end of that interval."""
-    epochs: float = Field(0.0, ge=0)
+    epochs: NumEpochs = 0.0
     """Epochs of retraining for which the prediction holds; 0: recovery in closed form alone."""
 
     error: Forgotten = None
 
 
+SolverMethod = Literal["exact", "large", "random-equal", "greedy", "memory-proportional"]
+
+
 class SolverRun(Frozen):
     """Record of the solver's run, from which the plan can be made again."""
 
-    version: str
+    version: Text
     """Versions of the planner and of OR-Tools."""
-    seconds: float = Field(ge=0)
+    seconds: Seconds
     """Solve time [s]."""
-    seed: int
+    seed: int = Field(ge=-(2**63), lt=2**63)
     """Seed of all random draws."""
+    method: SolverMethod | None = None
+    """Method that found the plan: `exact`, `large` for many classes, or a baseline; null in older plans."""
 
 
 class Plan(Document):
@@ -103,21 +112,21 @@ class Plan(Document):
 
     status: Literal["optimal", "feasible"]
     """Status of the plan: `optimal` only if the objective equals its bound."""
-    latency_us: int = Field(ge=0)
+    latency_us: Microseconds
     """Latency of one image on the fleet: the slowest device, then the fusion [us]."""
-    bound_us: int = Field(ge=0)
+    bound_us: Microseconds
     """Proven lower bound on the latency of any plan for this goal [us]."""
-    gap: float = Field(ge=0)
+    gap: Ratio
     """Distance between objective and bound, as a share of the objective."""
-    objective_value: float | None = Field(None, ge=0)
+    objective_value: Energy | None = None
     """Value of an objective other than latency: energy in mJ, devices, or the predicted accuracy."""
-    objective_bound: float | None = Field(None, ge=0)
+    objective_bound: Energy | None = None
     """Proven bound of `objective_value`, in the same unit."""
     goal: Goal
     """Goal that the plan was made for."""
-    profile_sha256: str
+    profile_sha256: Text
     """SHA-256 of the profile that the plan is for: of its content, whatever the layout of the file."""
-    fleet_sha256: str
+    fleet_sha256: Text
     """SHA-256 of the fleet that the plan is for, likewise."""
     solver: SolverRun
     """Run of the solver that found the plan."""
@@ -131,7 +140,7 @@ class Plan(Document):
     """Predicted accuracy of the fused answer; null if the profile cannot predict it."""
     retention_floor: float | None = Field(None, ge=0, le=1)
     """Retention floor of a mean class that the solver set for the goal; null where the goal gives the floor."""
-    goal_bound_us: int | None = Field(None, ge=0)
+    goal_bound_us: Microseconds | None = None
     """Bound on the latency of any plan that is predicted to keep the goal, whatever its floors [us]."""
 
     @property

@@ -5,13 +5,16 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from planner.schema.base import Document, Frozen
-from planner.schema.fleet import Device, Link, Name
+from planner.schema.fleet import Device, Link
 from planner.schema.goal import Goal
+from planner.schema.quantities import Coefficient
+from planner.schema.text import Name, check_names_differ
 
-Quantity = Literal["memory", "bandwidth", "latency"]
+Quantity = Literal["memory", "storage", "bandwidth", "latency"]
 Factor = Annotated[float, Field(gt=0, le=1e9)]
 # A new value of a key: a number, a size or a name, a list of precisions, or null for "not given".
-SettingChange = int | float | str | tuple[str, ...] | None
+_Word = Annotated[str, Field(max_length=1000)]
+SettingChange = Annotated[int, Field(ge=-(2**63), lt=2**63)] | Coefficient | _Word | tuple[_Word, ...] | None
 
 # Name of the scenario without a change.
 TODAY = "today"
@@ -40,13 +43,13 @@ class ScenarioEntry(Frozen):
     )
     devices: tuple[Device, ...] = Field((), description="New devices with all their keys.")
     links: tuple[Link, ...] = Field((), description="New links.")
-    set: dict[str, SettingChange] = Field(
+    set: dict[_Word, SettingChange] = Field(
         default_factory=dict,
         description='New values for keys of devices or of their links: {"pump.memory_budget": "512KiB"}.',
     )
     scale: dict[Quantity, Factor] = Field(
         default_factory=dict,
-        description="Factors on all memory budgets, or on the bandwidths or latencies of all links.",
+        description="Factors on all memory or storage budgets, or on the bandwidths or latencies of all links.",
     )
     goal: GoalChanges | None = None
     """Changed keys of the goal."""
@@ -61,9 +64,7 @@ class ScenarioFile(Document):
     @model_validator(mode="after")
     def _names_differ(self) -> "ScenarioFile":
         names = [scenario.name for scenario in self.scenarios]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"scenarios: names must differ, {name!r} is used {names.count(name)} times")
+        check_names_differ(names, "scenarios")
         if TODAY in names:
             raise ValueError(f"scenarios: {TODAY!r} is the name of the fleet as it is: give the scenario another")
         return self

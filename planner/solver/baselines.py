@@ -1,6 +1,6 @@
 """Baselines: three planners in the style of the papers that this work builds on.
 
-None looks for the least latency: all prune no more than they must to fit the memory budgets
+None looks for the least latency: all prune no more than they must to fit the budgets
 (and the latency limit, where the goal has one). Neither paper's planner was published as code
 that runs on unequal devices; these follow their descriptions.
 """
@@ -79,14 +79,15 @@ def greedy(instance: Instance, seed: int, clock: Clock) -> tuple[PlacedSubModel,
 
 
 def memory_proportional(instance: Instance, seed: int, clock: Clock) -> tuple[PlacedSubModel, ...]:
-    """Give each device classes in proportion to its free memory, and the largest sub-model of them that fits.
+    """Give each device classes in proportion to its room for weights, and the largest sub-model of them that fits.
 
     Raises:
         InfeasibleError: If a device does not hold its share with the floors met.
         TimeLimitError: If that was not known in time.
     """
     options = _full_width(instance)
-    free = np.array([max(0, option.free_grains / option.costs.grains_per_byte) for option in options])
+    # Weights take the last budget.
+    free = np.array([max(0, option.free_grains[-1] / option.costs.grains_per_byte) for option in options])
     if not free.any():
         raise InfeasibleError("No plan by memory-proportional: no device has memory left for any unit.")
     ends = np.rint(np.cumsum(free) / free.sum() * instance.num_classes).astype(int)

@@ -5,7 +5,7 @@ The highest accuracy is left to the second stage: here the floors are found that
 there a plan within the latency limit if every floor is raised?), and a plan to begin with.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from planner.solver.problem.instance import DEVICES, NEVER, Instance
 from planner.solver.problem.objective import ObjectiveFunction
 from planner.solver.problem.option import PlacedSubModel
 from planner.solver.problem.placement import moved
-from planner.solver.problem.search import Progress, SearchRequest, SearchResult
+from planner.solver.problem.search import Progress, SearchMethod, SearchRequest, SearchResult
 from planner.solver.search import InstanceSearch
 
 # Bisections of the floor of a mean class.
@@ -37,6 +37,7 @@ class SearchOutcome:
     placed: tuple[PlacedSubModel, ...] | None
     bound: float | None
     subset_costs: SubsetCosts | None
+    method: SearchMethod = "exact"
 
 
 def optimise(
@@ -70,13 +71,12 @@ def optimise(
         progress(None if best is None else best / scale, bound / scale)
 
     found = search.run(SearchRequest(ObjectiveFunction(instance, objective), scaled, earlier))
-    placed = found.placed
-    if objective == "devices" and placed is not None and not clock.expired():
+    if objective == "devices" and found.placed is not None and not clock.expired():
         max_use = np.full(instance.num_resources, NEVER)
-        max_use[DEVICES] = len(placed)
-        faster = search.run(SearchRequest(ObjectiveFunction(instance), earlier=placed, max_use=max_use))
-        placed = faster.placed or placed
-    return SearchOutcome(instance, placed, found.bound, search.subset_costs)
+        max_use[DEVICES] = len(found.placed)
+        faster = search.run(SearchRequest(ObjectiveFunction(instance), earlier=found.placed, max_use=max_use))
+        found = found if faster.placed is None else replace(found, placed=faster.placed, method=faster.method)
+    return SearchOutcome(instance, found.placed, found.bound, search.subset_costs, found.method)
 
 
 def _most_accurate(
@@ -97,7 +97,7 @@ def _most_accurate(
     found, search = _within_limit(instance, limit_us, clock, warm_start, earlier)
     if found.placed is None:
         return SearchOutcome(instance, None, found.bound, search.subset_costs)
-    best, low, high = found.placed, 0.0, 1.0
+    best, method, low, high = found.placed, found.method, 0.0, 1.0
     for _ in range(_FLOOR_STEPS):
         if clock.expired():
             break
@@ -107,12 +107,12 @@ def _most_accurate(
         if found.placed is None:
             high = middle
             continue
-        best, low = tuple(moved(instance, found.placed)), middle
+        best, method, low = tuple(moved(instance, found.placed)), found.method, middle
     # Half the odds.
     floor = low / (2 - low)
     reached = build_instance(instance.profile, instance.fleet, instance.goal, round(floor, 6))
     subset_costs = InstanceSearch(reached, clock, search.warm_start).subset_costs
-    return SearchOutcome(reached, tuple(moved(reached, best)), bound, subset_costs)
+    return SearchOutcome(reached, tuple(moved(reached, best)), bound, subset_costs, method)
 
 
 def _within_limit(

@@ -9,6 +9,7 @@ from planner.rules.accuracy import predict_accuracy
 from planner.rules.check import gap_of, status_of
 from planner.rules.cost import kept_counts, retention, transfers_us
 from planner.schema import Assignment, FusionCost, Plan, SolverRun, sha256_of
+from planner.schema.plan import SolverMethod
 from planner.solver.exact.warm_start import WarmStart
 from planner.solver.large.search import latency_bound_us
 from planner.solver.problem.instance import Instance
@@ -29,6 +30,7 @@ class Solution:
     bound: float
     warm_start: WarmStart
     goal_bound_us: int | None = None
+    method: SolverMethod | None = None
 
 
 def plan_of(solution: Solution, seed: int, seconds: float) -> Plan:
@@ -59,6 +61,7 @@ def plan_of(solution: Solution, seed: int, seconds: float) -> Plan:
             version=f"planner {__version__}, ortools {version('ortools')}",
             seconds=round(seconds, 3),
             seed=seed,
+            method=solution.method,
         ),
         assignments=tuple(assignments),
         idle=tuple(name for name in order if name not in by_device),
@@ -112,6 +115,7 @@ def _assignment(instance: Instance, p: PlacedSubModel, device: str, send_us: int
         compute_us=compute_us,
         return_us=return_us,
         memory_bytes=instance.memory_bytes(p.option, p.kept),
+        storage_bytes=instance.storage_bytes(p.option, p.kept),
         energy_mj=None if energy is None else round(energy, 6),
         retention=dict(kept),
         estimated=at.time.estimated,

@@ -1,6 +1,7 @@
 """Searches of one instance: exact for few classes, else by the large method; between, both in turn."""
 
 from dataclasses import replace
+from operator import itemgetter
 
 from planner.solver.exact.benders import search_exact
 from planner.solver.exact.subset_costs import SubsetCosts
@@ -52,8 +53,12 @@ class InstanceSearch:
         other = search_large(self.instance, request, clock)
         if other.bound is None or found.bound is None:
             return SearchResult(None, None)
-        plans = [result.placed for result in (found, other) if result.placed is not None]
-        return SearchResult(min(plans, key=request.objective.value_of, default=None), max(found.bound, other.bound))
+        bound, value_of = max(found.bound, other.bound), request.objective.value_of
+        plans = [(value_of(r.placed), r.placed, r.method) for r in (found, other) if r.placed is not None]
+        if not plans:
+            return SearchResult(None, bound)
+        _, placed, method = min(plans, key=itemgetter(0))
+        return SearchResult(placed, bound, method)
 
 
 def _is_settled(found: SearchResult, request: SearchRequest) -> bool:

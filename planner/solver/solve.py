@@ -80,7 +80,7 @@ def _solve_by_baseline(instance: Instance, options: SolveOptions, clock: Clock) 
         raise InfeasibleError("No plan: every device is left out.")
     placed = BASELINES[goal.method](instance, options.seed, clock)
     bound = latency_bound_us(instance) or 0
-    solution = Solution(instance, by_device(instance, placed, {}), bound, options.warm_start)
+    solution = Solution(instance, by_device(instance, placed, {}), bound, options.warm_start, method=goal.method)
     if goal.accuracy_drop is not None and not keeps_drop(solution):
         raise InfeasibleError(
             f"No plan by {goal.method}: the one it makes is {predicted_to_lose(plan_of(solution, 0, 0.0))}. "

@@ -74,7 +74,7 @@ def _finished(
     for stretch in stretches:
         richer = use_slack(outcome.instance, list(placement.values()), rest, stays, stretch)
         by_name = _renamed(outcome, placement, richer, earlier)
-        yield Solution(outcome.instance, by_name, outcome.bound, warm_start)
+        yield Solution(outcome.instance, by_name, outcome.bound, warm_start, method=outcome.method)
 
 
 def breaks_limit(instance: Instance, outcome: SearchOutcome) -> bool:

@@ -46,8 +46,8 @@ class Drop:
 class Add:
     """Addition of devices of a kind, or like one of the fleet.
 
-    They are copies of today's first device of that kind, links included. A new kind has its card's memory as budget,
-    and the default link; if there is none, a link like the slowest of the aggregator's.
+    They are copies of today's first device of that kind, links included. A new kind has its card's memory and storage
+    as budgets, and the default link; if there is none, a link like the slowest of the aggregator's.
     """
 
     of: str
@@ -68,7 +68,8 @@ class Add:
                 f"must be a device of the fleet, or a kind that is in it or has a card ({', '.join(cards)}), "
                 f"got {self.of!r}{did_you_mean(self.of, known) or '.'}"
             )
-        made = Device(name=self.of, kind=self.of, memory_budget=cards[self.of].memory)
+        card = cards[self.of]
+        made = Device(name=self.of, kind=self.of, memory_budget=card.memory, storage_budget=card.storage)
         return add_devices(case, made, self.count, _slowest_link(today, self.of), base)
 
 
@@ -122,7 +123,7 @@ class SetKey:
 
 @dataclass(frozen=True)
 class Scale:
-    """Factor on memory budgets or links: on all of them, or on those of one device (or of the default link)."""
+    """Factor on budgets or links: on all of them, or on those of one device (or of the default link)."""
 
     quantity: Quantity
     factor: float
@@ -130,15 +131,27 @@ class Scale:
 
     def apply(self, case: Case) -> Case:
         """Return the case after the change."""
-        factor = rational(self.factor)
-        if self.quantity == "memory":
-            return _with_devices(case, self.name, lambda d: {"memory_budget": math.floor(d.memory_budget * factor)})
+        if self.quantity in ("memory", "storage"):
+            return self._with_budgets(case, f"{self.quantity}_budget")
         key = {"bandwidth": "bandwidth_mbps", "latency": "latency_ms"}[self.quantity]
 
         def scaled(link: LinkSpeed) -> LinkSpeed:
-            return link.replace(**{key: float(rational(getattr(link, key)) * factor)})
+            return link.replace(**{key: float(rational(getattr(link, key)) * rational(self.factor))})
 
         return _with_links(case, self.name, scaled)
+
+    def _with_budgets(self, case: Case, key: str) -> Case:
+        """Return the case with scaled budgets of the devices that have one."""
+        wanted = None if self.name is None else case.members(self.name)
+        named = [member for member in case.fleet.members if wanted is None or member.name in wanted]
+        if all(getattr(member, key) is None for member in named):
+            raise InputError(f"{key} must be given to be scaled, {self.name or case.fleet.name!r} has none.")
+
+        def scaled(device: Device) -> dict[str, Any]:
+            budget: int | None = getattr(device, key)
+            return {} if budget is None else {key: math.floor(budget * rational(self.factor))}
+
+        return _with_devices(case, self.name, scaled)
 
 
 @dataclass(frozen=True)

@@ -78,8 +78,8 @@ def next_best(
 ) -> pd.DataFrame:
     """Return the gain of each purchase or upgrade, each of them solved, with the best first.
 
-    The candidates are one more device of each kind, each device's memory doubled, and the bandwidth of each one's
-    links doubled (and with it that of the whole medium).
+    The candidates are one more device of each kind, each device's memory and its storage, if it has a budget for it,
+    doubled, and the bandwidth of each one's links doubled (and with it that of the whole medium).
 
     Columns: those of `frame_of`, and gain_us (latency saved; NaN where today's fleet has no plan, or the changed one).
 
@@ -103,6 +103,8 @@ def _candidates(fleet: Fleet, kinds: Sequence[str] | None) -> Iterable[Scenario]
         yield add_scenario(kind, 1, setting("kinds", kind))
     for device in fleet.devices:
         yield Scenario(f"{device.name}.memory x2", (Scale("memory", 2, device.name),))
+        if device.storage_budget is not None:
+            yield Scenario(f"{device.name}.storage x2", (Scale("storage", 2, device.name),))
     for device in fleet.devices:
         names = {device.name, *fleet.member_names[device.name]}
         if fleet.aggregator in names:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from planner.errors import InfeasibleError
+from planner.rules.cost import BudgetName
 from planner.schema import Fleet, Goal, Profile
 from planner.solver import solve
-from planner.solver.infeasible.changed_fleet import with_more_memory, with_one_more
+from planner.solver.infeasible.changed_fleet import with_larger_budget, with_one_more
 from tests.helpers.solver_instances import best_of, latency_of, small
 
 UNITS = {"byte": 1, "bytes": 1, "KiB": 2**10, "MiB": 2**20}
@@ -82,12 +83,13 @@ def changes(message: str) -> list[str]:
 def done(on: Fleet, goal: Goal, change: str, share: float = 1.0) -> tuple[Fleet, Goal]:
     """Return fleet and goal with a change made, or with a share of it; sizes are those before rounding up."""
     goal = without(goal)  # whether there is a plan does not depend on what is best
-    if found := re.fullmatch(r"\+([\d.,]+) (bytes?|KiB|MiB) on (.+)", change):
+    if found := re.fullmatch(r"\+([\d.,]+) (bytes?|KiB|MiB)(?: of (memory|storage))? on (.+)", change):
         size = num_bytes_of(found[1], found[2])
         if share < 1:
             # Sizes are rounded up, to tenths of their unit.
             size = int(share * (size - UNITS[found[2]] / 10))
-        return with_more_memory(on, found[3], int(size)), one_by_one(goal, on)
+        budget: BudgetName = "storage" if found[3] == "storage" else "memory"
+        return with_larger_budget(on, found[4], budget, int(size)), one_by_one(goal, on)
     if found := re.fullmatch(r"one device more like '(.+?)'(?: \(.+\))?", change):
         return with_one_more(on, found[1]), one_by_one(goal, on)
     if change.startswith("no "):
@@ -157,9 +159,9 @@ def verify(of: Profile, on: Fleet, goal: Goal, message: str | None = None) -> li
 
 
 def category_of(change: str) -> str:
-    """Return the category of a change: the key of its setting, "memory" or "device"."""
+    """Return the category of a change: the key of its setting, "memory", "storage" or "device"."""
     if change.startswith("+"):
-        return "memory"
+        return "storage" if " of storage " in change else "memory"
     return "device" if change.startswith("one ") else setting_of(change.removeprefix("no "))[0]
 
 

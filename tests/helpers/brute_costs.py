@@ -128,6 +128,7 @@ class Form:
 
     embed_dim: int
     kept: NDArray[np.float64]  # (S, C) retention
+    of_width: NDArray[np.float64]  # (C,) retention with all units kept, in float32
     compute_us: Ints  # (S,)
 
 
@@ -139,10 +140,11 @@ def forms(profile: Json, device: Json) -> Iterator[Form]:
         if (compute_us := _compute_us(profile, width, device)) is None:
             continue
         for precision in precisions:
-            fits = _memory_bytes(profile, width, device, precision) <= device["memory_budget"]
+            fits = _fits(profile, width, device, precision)
             fits &= keeps_anchor(profile, _chosen(len(list(_units(profile)))))
-            shares = np.array(width["embed_retention"]) * profile["precision_retention"].get(precision, whole)
-            yield Form(width["embed_dim"], (_importance(profile) * shares)[fits], compute_us[fits])
+            of_width = np.array(width["embed_retention"])
+            shares = of_width * profile["precision_retention"].get(precision, whole)
+            yield Form(width["embed_dim"], (_importance(profile) * shares)[fits], of_width, compute_us[fits])
 
 
 def keeps_anchor(profile: Json, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -192,17 +194,63 @@ def _counts(profile: Json) -> tuple[Ints, Ints]:
     return counts[0], counts[1]
 
 
-def _memory_bytes(profile: Json, width: Json, device: Json, precision: str) -> Ints:
+def _fits(profile: Json, width: Json, device: Json, precision: str) -> NDArray[np.bool_]:
+    """Return which subsets of the units are within the device's budgets, (2^U,)."""
     heads, channels = _counts(profile)
     params = (
         width["fixed_params"] + heads @ np.array(width["head_params"]) + channels @ np.array(width["channel_params"])
     )
+    weights: Ints = params * BYTES[precision]
+    activations = _activation_bytes(profile, width, heads, channels)
+    if device.get("engine") == "c":
+        weights = _constant_bytes(profile, width, heads, channels, precision)
+        activations = _arena_bytes(profile, width, heads, channels)
+        # The image and the features.
+        activations += profile["input_bytes"] + profile["feature_bytes_per_embed_dim"] * width["embed_dim"]
+    memory = activations + device["runtime_overhead"]
+    if device.get("storage_budget") is None:
+        return np.asarray(memory + weights <= device["memory_budget"])
+    stored = weights + device["storage_overhead"] <= device["storage_budget"]
+    return np.asarray(stored & (memory <= device["memory_budget"]))
+
+
+def _arena_bytes(profile: Json, width: Json, heads: Ints, channels: Ints) -> Ints:
+    """Return the arena of the generated C code, buffer by buffer."""
+    N, E, D = profile["num_tokens"], width["embed_dim"], profile["head_dim"]
+    T = min(N, 4 if N < 64 else 16)
+    # Norms of all tokens; keys and values of one head; queries and scores of some tokens.
+    attention = N * E + 2 * N * D + T * D + T * N
+    mlp = T * E + T * channels.max(axis=1)
+    embedding = T * math.ceil(profile["input_bytes"] / (N - 1))
+    floats: Ints = N * E + np.maximum(mlp, np.maximum(np.where(heads.any(axis=1), attention, 0), embedding))
+    return 4 * floats
+
+
+def _constant_bytes(profile: Json, width: Json, heads: Ints, channels: Ints, precision: str) -> Ints:
+    """Return the constants of the generated C code, array by array; structs that say where they are at the end."""
+    N, E, D, L = profile["num_tokens"], width["embed_dim"], profile["head_dim"], profile["depth"]
+    patch = math.ceil(profile["input_bytes"] / (N - 1))
+    num_colours = 3 if patch % 3 == 0 else 1
+
+    def matrix(num_inputs: int | Ints, num_outputs: int | Ints) -> int | Ints:
+        """Return the bytes of a matrix; in int8, of its scales, too."""
+        return 4 * num_inputs * num_outputs if precision == "float32" else (num_inputs + 4) * num_outputs
+
+    total = matrix(patch, E) + 4 * (N * E) + 4 * 2 * E + 4 * 2 * num_colours + 128 + 104 * L
+    for l in range(L):
+        h, c = heads[:, l], channels[:, l]
+        total = total + matrix(E, 3 * D * h) + 4 * (3 * D * h) + matrix(D * h, E) + 4 * E + 4 * 2 * E
+        total = total + matrix(E, c) + 4 * c + matrix(c, E) + 4 * E + 4 * 2 * E
+    return np.asarray(total)
+
+
+def _activation_bytes(profile: Json, width: Json, heads: Ints, channels: Ints) -> Ints:
+    """Return the activations of ONNX Runtime, as the profile states them."""
     # In quarters of a byte the activations of the instances are whole.
     head, channel, fixed = (round(4 * width[f"{name}_activation_bytes"]) for name in ("head", "channel", "fixed"))
     peaks = np.maximum(head * heads, channel * channels)
-    activations = -(-(fixed + peaks.max(axis=1)) // 4)
-    num_bytes: Ints = params * BYTES[precision] + activations + device["runtime_overhead"]
-    return num_bytes
+    activations: Ints = -(-(fixed + peaks.max(axis=1)) // 4)
+    return activations
 
 
 def _compute_us(profile: Json, width: Json, device: Json) -> Ints | None:

@@ -155,6 +155,39 @@ def random_fleet(
     return Fleet.model_validate(fleet)
 
 
+def with_storage(profile: Profile, fleet: Fleet, seed: int) -> tuple[Profile, Fleet]:
+    """Return a fleet where most devices run C and have a storage budget, and a profile for it.
+
+    Tokens, heads and images are small, so that the arena of the C engine depends on the hidden channels, too.
+    """
+    rng = np.random.default_rng(seed + 50_000)
+    profile = profile.replace(num_tokens=2, head_dim=1, input_bytes=6)
+    full, num_heads, num_channels = profile.widths[0], profile.num_heads, profile.hidden_dim
+    whole = full.fixed_params + sum(full.head_params) * num_heads + sum(full.channel_params) * num_channels
+    devices = []
+    for device in fleet.model_dump(mode="json")["devices"]:
+        if rng.random() < 0.7:
+            # The arena without channels to that with all of them, at the full width.
+            arena = 4 * (2 * full.embed_dim + 2 * (full.embed_dim + int(rng.integers(0, num_channels + 8))))
+            overhead, weights = int(rng.integers(0, 500)), 4 * whole * rng.uniform(0.05, 0.6)
+            device |= {
+                "engine": "c",
+                "memory_budget": (device["runtime_overhead"] or 0) + arena,
+                "storage_budget": overhead + 100 + int(weights),
+                "storage_overhead": overhead,
+                "precision": _without_float16(device["precision"]),
+            }
+        devices.append(device)
+    return profile, fleet.replace(devices=devices)
+
+
+def _without_float16(precision: str | list[str]) -> str | list[str]:
+    """Return a precision or a choice of those that the C engine has."""
+    if isinstance(precision, str):
+        return "int8" if precision == "float16" else precision
+    return [p for p in precision if p != "float16"] or "int8"
+
+
 def _choose(fleet: Json, rng: np.random.Generator, profile: Profile) -> None:
     """Give devices powers and, where the profile knows their cost, several precisions."""
     for device in fleet["devices"]:

@@ -10,11 +10,12 @@ from tests.helpers import brute_force
 from tests.helpers.brute_force import Best
 from tests.helpers.common import Json
 from tests.helpers.goals import floored
-from tests.helpers.random_instances import random_fleet, random_profile
+from tests.helpers.random_instances import random_fleet, random_profile, with_storage
 
 Document = TypeVar("Document", Fleet, Profile)
 
-SMALL = range(320)
+# From `STORED` on, some devices have a storage budget.
+SMALL, STORED = range(352), 320
 # Seeds of `middling`.
 CHANGED = range(400, 412)
 # Instances as large as the digits ViT: 4 blocks of 4 heads and 32 channel groups.
@@ -91,6 +92,8 @@ def small(seed: int) -> tuple[Profile, Fleet, Goal]:
             elif device.macs_per_second is not None:
                 on = with_device(on, i, macs_per_second=1e6 * (10 + seed % 3 + 2 * i))
         on = changed(on, links=[], default_link={"bandwidth_mbps": 500, "latency_ms": 0.01})
+    if seed >= STORED:
+        drawn, on = with_storage(drawn, on, seed)
     goals = [floored(), floored(min_retention=0.35), floored(min_retention=0.3 + seed % 7 / 10)]
     return drawn, on, goals[seed % 13 % 3]
 

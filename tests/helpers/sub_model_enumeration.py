@@ -10,14 +10,16 @@ import numpy as np
 from planner.arrays import Bools, Ints
 from planner.schema import Goal
 from planner.solver.problem.build import build_instance
+from planner.solver.problem.cost_table import MEMORY
 from planner.solver.problem.instance import NEVER, Instance
 from planner.solver.problem.option import Option
 from planner.solver.problem.subsets import classes_of
 from tests.helpers.brute_costs import keeps_anchor
-from tests.helpers.random_instances import random_fleet, random_profile
+from tests.helpers.random_instances import random_fleet, random_profile, with_storage
 from tests.helpers.solver_instances import sharpened
 
-SEEDS = range(24)
+# From `STORED` on, some devices have a storage budget.
+SEEDS, STORED = range(36), 24
 # Larger than `NEVER`, so that any bound is below it.
 NO_SUB_MODEL = 2 * NEVER
 
@@ -33,6 +35,8 @@ def instance_of(seed: int) -> Instance:
     )
     profile = sharpened(profile) if seed % 5 < 3 else profile
     fleet = random_fleet(profile, seed, tightness=(0.3, 0.5, 0.8, 2.0)[seed % 4], choices=seed % 2 == 0)
+    if seed >= STORED:
+        profile, fleet = with_storage(profile, fleet, seed)
     goal = Goal(min_retention=(0.3, 0.5, 0.7, 0.9)[seed // 4 % 4] if seed % 2 else 0.5)
     return build_instance(profile, fleet, goal)
 
@@ -53,11 +57,12 @@ def kept_rows(num_units: int) -> Bools:
 
 @dataclass(frozen=True)
 class SubModelTable:
-    """Every set of units on an option: compute time [us] and memory [bytes] by `rules.cost`, importance (S, C)."""
+    """Every set of units on an option: compute time [us] and budgets [bytes] by `rules.cost`, importance (S, C)."""
 
     option: Option
     compute_us: Ints
-    memory_bytes: Ints
+    used_bytes: Ints  # (S, M)
+    budget_bytes: Ints  # (M,)
     importance: Ints
     keeps_anchor: Bools
 
@@ -69,24 +74,32 @@ class SubModelTable:
 
     def possible(self, classes: tuple[int, ...]) -> Bools:
         """Return which sets of units are sub-models for these classes, (S,)."""
-        return self.meets_floors(classes) & (self.memory_bytes <= self.option.device.memory_budget_bytes)
+        return self.meets_floors(classes) & self.in_budgets
+
+    @property
+    def in_budgets(self) -> Bools:
+        """Sets of units that are within each budget, (S,)."""
+        within: Bools = np.all(self.used_bytes <= self.budget_bytes, axis=1)
+        return within
 
     def cheapest_us(self, classes: tuple[int, ...]) -> int:
         """Return the least compute time [us]; `NO_SUB_MODEL` where there is none."""
         return int(self.compute_us[self.possible(classes)].min(initial=NO_SUB_MODEL))
 
-    def smallest_bytes(self, classes: tuple[int, ...]) -> int:
-        """Return the least memory [bytes], whatever the budget; `NO_SUB_MODEL` where there is none."""
-        return int(self.memory_bytes[self.meets_floors(classes)].min(initial=NO_SUB_MODEL))
+    def smallest_bytes(self, classes: tuple[int, ...], budget: int = MEMORY) -> int:
+        """Return the least use of a budget [bytes], however large they are; `NO_SUB_MODEL` where there is none."""
+        return int(self.used_bytes[self.meets_floors(classes), budget].min(initial=NO_SUB_MODEL))
 
 
 def enumerate_sub_models(instance: Instance, option: Option) -> SubModelTable:
     """Return every set of units on an option."""
     kept = all_kept(len(instance.units))
+    use = np.array([list(instance.budget_use(option, some).values()) for some in kept])  # (S, M, 2)
     return SubModelTable(
         option,
         np.array([instance.compute_us(option, some) for some in kept]),
-        np.array([instance.memory_bytes(option, some) for some in kept]),
+        use[:, :, 0],
+        use[0, :, 1],
         np.array([instance.units.importance[:, list(some)].sum(axis=1) for some in kept]),
         keeps_anchor(instance.profile.model_dump(mode="json"), kept_rows(len(instance.units))),
     )

@@ -7,10 +7,11 @@ from planner.solver.problem.build import build_instance
 from planner.solver.problem.instance import Instance
 from tests.helpers.accuracy import predictable
 from tests.helpers.brute_force import Best
-from tests.helpers.random_instances import random_fleet, random_goal, random_profile
+from tests.helpers.random_instances import random_fleet, random_goal, random_profile, with_storage
 from tests.helpers.solver_instances import best_of, sharpened
 
-VARIED = range(180)
+# From `STORED` on, some devices have a storage budget.
+VARIED, STORED = range(204), 180
 
 
 @cache
@@ -32,6 +33,8 @@ def varied(seed: int) -> tuple[Profile, Fleet, Goal]:
         meshed=seed % 4 > 1,
         choices=seed % 3 > 0,
     )
+    if seed >= STORED:
+        of, on = with_storage(of, on, seed)
     return of, on, random_goal(of, on, 1000 + seed)
 
 

@@ -6,7 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from benchmarks.memory.measure import params
+from planner.library import load_profile
 from planner.network.export import export_onnx
 from planner.network.vit import Shape
 from planner.profiler.memory import ARENA, CONVOLUTION_BYTES, ActivationMemory, activation_memory
@@ -24,9 +28,10 @@ WIDE = Shape(16, 2, 1, 3, embed_dim=512, head_dim=8, num_heads=(2,), hidden_dim=
 
 
 def predicted(line: ActivationMemory, shape: Shape) -> int:
-    """Return the prediction of a profile, fixed + max over blocks of max(per head h, per channel c), written out."""
-    blocks = zip(shape.num_heads, shape.hidden_dim, strict=True)
-    return line.fixed + max(max(line.per_head * h, line.per_channel * c) for h, c in blocks)
+    """Return the prediction of a profile, written out: the largest half, and the padding of all units."""
+    blocks = list(zip(shape.num_heads, shape.hidden_dim, strict=True))
+    padding = sum(line.head_padding * h + line.channel_padding * c for h, c in blocks)
+    return line.fixed + max(max(line.per_head * h, line.per_channel * c) for h, c in blocks) + padding
 
 
 def max_live_bytes(path: Path, image_bytes: int) -> int:
@@ -81,11 +86,12 @@ def test_coefficients_by_hand() -> None:
     A head: 6 x 5 x 4 = 120 numbers around its bias, more than 3 x 5 x 4 + 5 x 5 = 85 around its scores.
     A channel: 2 x 5 = 10 numbers. Fixed: an image of 4 x 4; twice what lives at the first product, 2 x 40 + 60 of qkv
     less the head's 120, or 40 + 40 - 60, or 40 of the embedding; columns of fc1 and qkv padded by at most 15 x 8 each,
-    those of proj and fc2 by 8 x (8 + 16): 432 numbers.
+    240 numbers. The 8 columns of proj and fc2 are padded to 16, in a row for each of 4 head dims and for each channel.
     """
     line = activation_memory(SMALLEST)
     assert (line.per_head, line.per_channel) == (960, 80)
-    assert line.fixed == 64 + 2 * 160 + 1728
+    assert line.fixed == 64 + 2 * 160 + 960
+    assert (line.head_padding, line.channel_padding) == (4 * 8 * 4, 8 * 4)
     assert (ARENA, CONVOLUTION_BYTES) == (2, 65536)
 
 
@@ -108,7 +114,7 @@ def test_each_further_block_is_padding() -> None:
         activation_memory(SMALLEST),
         activation_memory(replace(SMALLEST, num_heads=(2,) * 4, hidden_dim=(16,) * 4)),
     )
-    assert four.fixed - one.fixed == 3 * 1728
+    assert four.fixed - one.fixed == 3 * 960
     assert (four.per_head, four.per_channel) == (one.per_head, one.per_channel)
 
 
@@ -119,8 +125,57 @@ def test_heads_of_whole_columns_are_not_padded() -> None:
 
 
 def test_prediction_by_hand() -> None:
-    """100 + max(10 x 3, 2 x 20) = 140 bytes."""
-    assert ActivationMemory(fixed=100, per_head=10, per_channel=2).peak(heads=3, channels=20) == 140
+    """100 + max(10 x 3, 2 x 20) + 4 heads x 5 + 26 channels = 186 bytes."""
+    line = ActivationMemory(fixed=100, per_head=10, per_channel=2, head_padding=5, channel_padding=1)
+    assert line.peak(heads=(3, 1), channels=(6, 20)) == 186
+
+
+def padding_bytes(shape: Shape) -> int:
+    """Return what packing adds to a network's matrices, one by one: columns in groups of 16."""
+    E, total = shape.embed_dim, 0
+    for h, c in zip(shape.num_heads, shape.hidden_dim, strict=True):
+        inner = h * shape.head_dim
+        for rows, columns in ((E, 3 * inner), (inner, E), (E, c), (c, E)):
+            total += 4 * rows * (math.ceil(columns / 16) * 16 - columns)
+    return total
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.integers(1, 96), st.lists(st.tuples(st.integers(1, 4), st.integers(1, 256)), min_size=4, max_size=4))
+def test_padding_is_that_of_the_kept_units(embed_dim: int, kept: list[tuple[int, int]]) -> None:
+    """Beside what a network of one head and channel has, padding is exact but for at most 15 columns a block."""
+    whole = replace(DIGITS, embed_dim=embed_dim)
+    heads, channels = zip(*kept, strict=True)
+    line = activation_memory(whole)
+    tensors = replace(line, head_padding=0, channel_padding=0).peak(heads, channels) - 4 * 4 * 15 * embed_dim
+    spare = line.peak(heads, channels) - tensors - padding_bytes(replace(whole, num_heads=heads, hidden_dim=channels))
+    assert 0 <= spare <= 4 * 4 * 15 * embed_dim
+
+
+@pytest.mark.parametrize("channels", [8, 32, 256])
+def test_a_wider_sub_model_takes_more(channels: int) -> None:
+    """With the same heads and channels, weights and activations together grow with the embed dim."""
+    lines = [(e, activation_memory(replace(DIGITS, embed_dim=e))) for e in range(8, 65, 8)]
+    sizes = [
+        4 * params(replace(DIGITS, embed_dim=e, hidden_dim=(channels,) * 4)) + line.peak((4,) * 4, (channels,) * 4)
+        for e, line in lines
+    ]
+    assert sizes == sorted(sizes)
+    # Of pruned sub-models too, which hold little beside their tensors.
+    assert [line.fixed for _, line in lines] == sorted(line.fixed for _, line in lines)
+
+
+def test_the_shipped_profile_is_counted_by_this_code() -> None:
+    """Activations and padding of each width of the digits ViT."""
+    for width in load_profile("digits-vit").widths:
+        line = activation_memory(replace(DIGITS, embed_dim=width.embed_dim))
+        assert (
+            width.fixed_activation_bytes,
+            width.head_activation_bytes,
+            width.channel_activation_bytes,
+            width.head_padding_bytes,
+            width.channel_padding_bytes,
+        ) == (line.fixed, line.per_head, line.per_channel, line.head_padding, line.channel_padding)
 
 
 @pytest.mark.parametrize("embed_dim", [1024, 768, 680, 344, 168])

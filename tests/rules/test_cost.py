@@ -87,13 +87,6 @@ def test_macs_are_fixed_ones_and_those_of_each_kept_head_and_channel() -> None:
     assert cost.macs(profile().widths[0], HEADS, CHANNELS) == 1270
 
 
-def test_activations_are_those_of_the_largest_half_block() -> None:
-    """20 fixed + the largest of 2 x 8.5, 1 x 4.25, 0 x 8.5 and 3 x 4.25 = 20 + 17."""
-    assert cost.activation_bytes(profile().widths[0], HEADS, CHANNELS) == 37
-    # Without the second head, the MLP of block 1 is the largest: 20 + 3 x 4.25.
-    assert cost.activation_bytes(profile().widths[0], [1, 0], CHANNELS) == Fraction("32.75")
-
-
 @pytest.mark.parametrize(("precision", "bytes_per_param"), [("float32", 4), ("float16", 2), ("int8", 1)])
 def test_memory_is_weights_at_the_precision_activations_and_overhead(precision: str, bytes_per_param: int) -> None:
     """82 params at 4, 2 or 1 bytes + 37 activation bytes + 1000 overhead."""

@@ -1,11 +1,17 @@
 """Routes and shared media against arithmetic on paper: an input is 800 bit, features of embed dim 8 are 256 bit."""
 
+import itertools
 from fractions import Fraction
 
+import networkx as nx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from planner.errors import InputError
 from planner.rules import cost
-from planner.rules.links import make_router, media_us_per_byte, medium_loads
+from planner.rules.fastest_paths import Hop, fastest_paths
+from planner.rules.links import _hops, make_router, media_us_per_byte, medium_loads
 from planner.schema import Fleet
 from tests.helpers.common import Json
 from tests.helpers.pencil import fleet, fleet_data, profile
@@ -193,3 +199,71 @@ def test_a_device_depends_on_the_relays_of_both_ways(input_bytes: int, relays: f
         "near": frozenset(),
         "far": relays,
     }
+
+
+# --- many hops
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_the_fastest_path_is_that_of_every_bandwidth_by_itself(data: st.DataObject) -> None:
+    """Against Dijkstra's algorithm of networkx, run anew for each bandwidth on the links that are at least as wide."""
+    nodes = [str(i) for i in range(data.draw(st.integers(2, 6)))]
+    pairs = st.tuples(st.sampled_from(nodes), st.sampled_from(nodes)).filter(lambda pair: pair[0] != pair[1])
+    drawn = data.draw(st.lists(st.tuples(pairs, st.integers(1, 4), st.integers(0, 3)), min_size=1, max_size=12))
+    hops = [Hop(a, b, Fraction(ms), Fraction(mbps), i) for i, ((a, b), mbps, ms) in enumerate(drawn)]
+    paths = fastest_paths("0", hops)
+    for bits in (0, 1, 700, 10**6):
+        expected: dict[str, Fraction] = {}
+        for bandwidth in {h.bandwidth_mbps for h in hops}:
+            wide = nx.MultiGraph()
+            wide.add_nodes_from(nodes)
+            wide.add_edges_from((h.a, h.b, {"ms": h.latency_ms}) for h in hops if h.bandwidth_mbps >= bandwidth)
+            for device, ms in nx.single_source_dijkstra_path_length(wide, "0", weight="ms").items():
+                us = 1000 * ms + bits / bandwidth
+                expected[device] = min(us, expected.get(device, us))
+        found = {device: min(path.time_us(bits) for path in ways) for device, ways in paths.items() if device != "0"}
+        assert found == {device: us for device, us in expected.items() if device != "0"}
+    for ways in paths.values():
+        for path in ways:
+            steps = path.steps
+            assert [step.device for step in (steps[0], steps[-1])] == ["0", path.device]
+            for before, step in itertools.pairwise(steps):
+                hop_ = hops[step.medium]
+                assert {before.device, step.device} == {hop_.a, hop_.b}
+                assert hop_.bandwidth_mbps >= path.bandwidth_mbps
+            assert path.latency_ms == sum((hops[step.medium].latency_ms for step in steps[1:]), Fraction(0))
+
+
+def chain(num_devices: int, step: int = 1) -> Fleet:
+    """Return devices in a row, each link of another bandwidth, and a link to every `step`-th of them."""
+    devices = [{"name": str(i), "macs_per_second": 1e9, "memory_budget": "1MiB"} for i in range(num_devices)]
+    links = [hop(str(i), str(i + 1), 1 + i % 997 / 1000, 1, False) for i in range(num_devices - 1)]
+    links += [hop("0", str(i), 1, 30, False) for i in range(step, num_devices, step)] if step > 1 else []
+    return fleet(aggregator="0", devices=devices, links=links)
+
+
+def test_a_chain_has_a_longest_way() -> None:
+    """64 hops are planned, 65 are refused in a sentence, and so are 5,000."""
+    found = make_router(chain(65))("64", 0)
+    assert (found.alone_us, len(found.path), len(found.relays)) == (64_000, 65, 63)
+    for num_devices in (66, 5000):
+        with pytest.raises(InputError, match=r"device '65': must be at most 64 hops from the aggregator '0', got more"):
+            make_router(chain(num_devices))
+
+
+def test_a_thousand_bandwidths_are_routed_as_one() -> None:
+    """2,000 devices over links of 997 bandwidths: each has as many ways as there are shortcuts, not as bandwidths."""
+    paths = fastest_paths("0", _hops(chain(2000, step=25)))
+    assert len(paths) == 2000
+    assert sum(map(len, paths.values())) < 60_000
+
+
+def test_links_of_large_counts_are_bounded() -> None:
+    """Two counts of 4,000 that are linked to each other would make 16 million hops."""
+    gateway, near, far = fleet_data()["devices"]
+    devices = [gateway, near | {"count": 4000}, far | {"count": 4000}]
+    with pytest.raises(ValueError, match="links: must be at most 200,000 hops between single devices, got more"):
+        fleet(devices=devices, links=[hop("near", "far", 1, 1)])
+    with pytest.raises(ValueError, match="devices: must be at most 10000 with their counts, got 14001"):
+        fleet(devices=[gateway, near | {"count": 10_000}, far | {"count": 4000}], links=[])

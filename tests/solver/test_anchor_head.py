@@ -10,6 +10,7 @@ from planner.schema import Fleet, Goal, Plan, Profile
 from planner.solver import SolveOptions, solve
 from planner.solver.problem.build import build_instance
 from planner.solver.problem.clock import Clock
+from planner.solver.problem.cost_table import MEMORY
 from planner.solver.problem.instance import NEVER
 from planner.solver.second_stage.fill import fill
 from planner.solver.submodels import knapsack
@@ -123,7 +124,7 @@ def test_every_way_to_build_a_sub_model_keeps_it(seed: int) -> None:
                 assert bound is not None
                 assert alone_us - 1 <= bound.by_count[len(classes) - 1] <= table.cheapest_us(classes)
                 assert alone_us - 1 <= single_us[list(classes), len(classes) - 1].min()
-                ways: list[Any] = [exact.kept, knapsack.smallest(instance, option, classes, Clock(10)).kept]
+                ways: list[Any] = [exact.kept, knapsack.smallest(instance, option, classes, MEMORY, Clock(10)).kept]
                 filled = fill(option, instance.units, np.ones(len(instance.units)), 2 * table.cheapest_us(classes))
                 assert filled is not None
                 ways.append(np.flatnonzero(filled).tolist())

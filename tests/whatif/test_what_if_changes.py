@@ -95,9 +95,12 @@ def test_one_more_of_a_kind_is_like_the_first_of_it() -> None:
 
 
 def test_a_new_kind_has_its_card_and_the_slowest_link() -> None:
-    """An ESP32-S3 has 8 MiB and the Pis' Wi-Fi, or the default link where there is one."""
+    """An ESP32-S3 has 512 KiB, 8 MB of flash and the Pis' Wi-Fi, or the default link where there is one."""
     case = after(add=["esp32-s3"])
-    assert {d.name: (d.kind, d.memory_budget) for d in case.fleet.devices}["esp32-s3"] == ("esp32-s3", 8 * MIB)
+    added = next(d for d in case.fleet.devices if d.name == "esp32-s3")
+    assert (added.kind, added.memory_budget, added.storage_budget) == ("esp32-s3", MIB // 2, 8_000_000)
+    # ONNX Runtime would copy weights from it.
+    assert after(add=["raspberry-pi-5"]).fleet.devices[-1].storage_budget is None
     assert ("gateway", "esp32-s3", 20.0, "link 1") in links(case)
     assert len(after(fleet(default_link=WIRE), add=["esp32-s3"]).fleet.links) == 3
 
@@ -199,6 +202,13 @@ def test_a_device_on_the_default_link_has_no_link_to_set() -> None:
 def test_factors() -> None:
     """Budgets are rounded down (3001 / 2 = 1500.5); bandwidths and latencies are multiplied exactly."""
     assert [m.memory_budget for m in after(scale=["memory=0.5"]).fleet.members] == [1000, 1500, 1500, 2000, 2500]
+    stored, *others = FLEET.model_dump()["devices"]
+    stored |= {"engine": "c", "storage_budget": 900}
+    members = after(fleet(devices=[stored, *others]), scale=["storage=0.5"]).fleet.members
+    assert [m.storage_budget for m in members] == [450, None, None, None, None]
+    assert [m.memory_budget for m in members] == [m.memory_budget for m in FLEET.members]
+    with pytest.raises(InputError, match=r"storage_budget must be given to be scaled, '\w+' has none"):
+        after(scale=["storage=0.5"])
     scaled = after(fleet(default_link=WIRE), scale=["bandwidth=0.1", "latency=3"]).fleet
     assert [(s.bandwidth_mbps, s.latency_ms) for s in scaled.link_speeds] == [(2.0, 6.0), *[(9.0, 1.5)] * 3]
 
@@ -234,7 +244,7 @@ def test_ranges(text: str, labels: list[str]) -> None:
         ("memory=1e999", "values must be numbers, got '1e999'."),
         ("memory=1,,2", "must be values with commas between, got an empty one."),
         ("memory", "must be values with commas between"),
-        ("memroy=2", "must be memory, bandwidth, latency = factors, got 'memroy'; did you mean 'memory'?"),
+        ("memroy=2", "must be memory, storage, bandwidth, latency = factors, got 'memroy'; did you mean 'memory'?"),
         ("memory=1e-9", "memory_budget must be > 0, got 0."),
     ],
 )

@@ -11,6 +11,7 @@ from planner.rules.diff import PlanDiff, diff_frame, plan_diff
 from planner.schema import Fleet, Goal, Plan, Profile
 from planner.solver import solve
 from planner.whatif import Against, fronts, next_best, pareto, today_of
+from tests.helpers import pencil
 from tests.helpers.goals import floored
 from tests.helpers.what_if_instances import by_hand, instance
 
@@ -134,6 +135,18 @@ def test_gains_are_exact_and_sorted(seed: int) -> None:
         plan = solve(profile, by_hand(fleet, change), floored())
         assert today.plan is not None
         assert frame["gain_us"][name] == today.plan.latency_us - plan.latency_us
+
+
+def test_storage_is_doubled_where_it_has_a_budget() -> None:
+    """The candidate beside the memory's: here it holds both classes on one device, with less fusion."""
+    gateway, near, _ = (
+        d | {"engine": "c", "storage_overhead": 0, "memory_budget": 10**6} for d in pencil.fleet_data()["devices"]
+    )
+    link = pencil.fleet_data()["links"][:1]
+    on = pencil.fleet(devices=[gateway | {"storage_budget": 3000}, near], links=link)
+    frame = next_best(today_of(pencil.profile(), on, floored(min_retention=0.9)), [])
+    assert sorted(frame.index) == ["gateway.memory x2", "gateway.storage x2", "near.bandwidth x2", "near.memory x2"]
+    assert frame["gain_us"].idxmax() == "gateway.storage x2"
 
 
 def test_purchases_for_a_fleet_that_has_no_plan() -> None:

@@ -17,26 +17,25 @@ class SubModelCosts:
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
-        self._relaxations: dict[tuple[int, bool], Relaxation] = {}
+        self._relaxations: dict[tuple[int, int | None], Relaxation] = {}
         self._cheapest: dict[int, CheapestSubModels] = {}
 
     def bound(self, option: int, classes: tuple[int, ...]) -> LinearBound | None:
         """Return a bound for these classes and others like them; None if the option cannot serve them."""
-        of_time = self._relaxation(option, False).bound(classes)
+        of_time = self._relaxation(option, None).bound(classes)
         if of_time is not None:
             return of_time
-        # Too little memory: the need for memory tells for which other subsets there is too little as well.
-        of_memory = self._relaxation(option, True).bound(classes)
-        free_grains = self._instance.options[option].free_grains
-        if of_memory is None or of_memory.by_count[len(classes) - 1] <= free_grains:
-            return None
-        never = np.where(of_memory.by_count > free_grains, NEVER, 0)
-        return LinearBound(of_memory.binding, never, of_memory.cut)
+        # A budget is too short: the least that is needed of it tells for which other subsets it is too short as well.
+        for budget, free in enumerate(self._instance.options[option].free_grains.tolist()):
+            of_budget = self._relaxation(option, budget).bound(classes)
+            if of_budget is not None and of_budget.by_count[len(classes) - 1] > free:
+                return LinearBound(of_budget.binding, np.where(of_budget.by_count > free, NEVER, 0), of_budget.cut)
+        return None
 
-    def _relaxation(self, option: int, of_memory: bool) -> Relaxation:
-        key = option, of_memory
+    def _relaxation(self, option: int, budget: int | None) -> Relaxation:
+        key = option, budget
         if key not in self._relaxations:
-            self._relaxations[key] = Relaxation(self._instance, self._instance.options[option], of_memory)
+            self._relaxations[key] = Relaxation(self._instance, self._instance.options[option], budget)
         return self._relaxations[key]
 
     def solve(

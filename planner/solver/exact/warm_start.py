@@ -1,18 +1,18 @@
 """Warm starts: what an earlier search proved of t(o, S), for another search to begin with.
 
 The cost of a sub-model for class subset S on option o depends on the units' times and sizes there, on the needs of
-the classes and on the free memory; not on names, links, the number of devices, or demands. So what is proven of it is
-valid for every fleet with devices of the same costs:
+the classes and on what budgets leave; not on names, links, the number of devices, or demands. So what is proven of it
+is valid for every fleet with devices of the same costs:
 
 - A cut: a solution of the dual of the linear relaxation (see `submodels.relaxation`). It stays feasible when needs or
-  free memory change, and so bounds every S that holds the classes it prices:
-  t(o, S) >= constant + per_grain free + sum_c price_c need[c, |S|]. (Where memory is too short, the same of the memory
-  that is needed.)
-- A proof: no sub-model for S takes less than some time. It holds where classes need as much or more and memory is as
+  what budgets leave change, and so bounds every S that holds the classes it prices:
+  t(o, S) >= constant + sum_m per_grain_m free_m + sum_c price_c need[c, |S|]. (Where a budget is too short, the same of
+  what is needed of it.)
+- A proof: no sub-model for S takes less than some time. It holds where classes need as much or more and budgets are as
   short or shorter, and for every superset.
 - A sub-model, usable wherever it fits and meets the floors.
 
-Legend: C classes, K cuts, U units; class subsets are bit masks.
+Legend: C classes, K cuts, U units, M budgets; class subsets are bit masks.
 """
 
 import hashlib
@@ -28,6 +28,8 @@ from planner.solver.submodels.relaxation import DualCut, safely_rounded_up
 
 # Cuts of at most so many other budgets and needs of the same costs are handed on, so that warm starts stay small.
 _MAX_HANDED_ON = 8
+# In place of a budget, for cuts that bound the time.
+_TIME = -1
 # Rounding error of a bound [us].
 _NEGLIGIBLE_US = 1e-6
 
@@ -38,39 +40,41 @@ class DualCuts:
 
     costs: str  # fingerprint of the option's times and sizes
     need: Ints  # (C, C) see `Option`
-    free_grains: int
+    free_grains: Ints  # (M,)
     masks: Ints  # (K,) class subsets whose relaxations gave the cuts
     prices: Floats  # (K, C)
-    per_grain: Floats  # (K,) not above 0
+    per_grain: Floats  # (K, M) not above 0
     constant: Floats  # (K,)
-    of_memory: Bools  # (K,) bounds the memory [grains], not the time [us]
+    budget: Ints  # (K,) what is bounded: grains of this budget, or the time [us] where it is `_TIME`
     proofs: tuple[tuple[int, int], ...]  # (mask, least time [us])
     sub_models: tuple[tuple[int, bytes], ...]  # (mask, kept units as packed bits)
 
     def by_count(self, option: Option) -> Ints:
-        """Return the bound [us] of each cut on class subsets of n classes, at an option's needs and memory, (K, C)."""
+        """Return the bound [us] of each cut on class subsets of n classes, at an option's needs and budgets, (K, C)."""
         values = self.prices @ (option.need / IMPORTANCE_SCALE)
-        values += (self.constant + self.per_grain * option.free_grains)[:, None]
+        values += (self.constant + self.per_grain @ option.free_grains)[:, None]
         bounds = safely_rounded_up(values)
-        never = np.where(bounds > option.free_grains, NEVER, 0)
-        return np.where(self.of_memory[:, None], never, bounds)
+        never = np.where(bounds > option.free_grains[self.budget][:, None], NEVER, 0)
+        by_count: Ints = np.where(self.budget[:, None] == _TIME, bounds, never)
+        return by_count
 
     def same_terms(self, option: Option) -> bool:
-        """Return whether these were learned at an option's needs and free memory."""
-        return self.free_grains == option.free_grains and np.array_equal(self.need, option.need)
+        """Return whether these were learned at an option's needs and budgets."""
+        return _same_terms(self, option)
 
     def exact_at(self, option: Option) -> Bools:
-        """Return which cuts equal relaxations solved at an option's own needs and memory, (K,)."""
-        if self.free_grains > option.free_grains or not np.array_equal(self.need, option.need):
+        """Return which cuts equal relaxations solved at an option's own needs and budgets, (K,)."""
+        if (self.free_grains > option.free_grains).any() or not np.array_equal(self.need, option.need):
             return np.zeros(len(self.masks), dtype=bool)
-        # Where memory had no price, more of it changes nothing.
-        exact: Bools = self.per_grain * (self.free_grains - option.free_grains) < _NEGLIGIBLE_US
-        return exact & ~self.of_memory
+        # Where a budget had no price, more of it changes nothing.
+        unchanged = self.per_grain @ (self.free_grains - option.free_grains) < _NEGLIGIBLE_US
+        exact: Bools = unchanged & (self.budget == _TIME)
+        return exact
 
     def stricter(self, mask: int, option: Option) -> Bools:
         """Return for which numbers of classes a proof for a class subset holds on an option, (C,)."""
         classes = [c for c in range(len(self.need)) if mask >> c & 1]
-        if option.free_grains > self.free_grains:
+        if (option.free_grains > self.free_grains).any():
             return np.zeros(len(self.need), dtype=bool)
         return as_demanding(option, classes, self.need[classes, len(classes) - 1])
 
@@ -106,11 +110,11 @@ def learned_cuts(
     sub_models: Iterable[tuple[int, bytes]],
     known: Iterable[DualCuts],
 ) -> DualCuts:
-    """Return what was proven of an option, merged with what was known before at the same needs and memory.
+    """Return what was proven of an option, merged with what was known before at the same needs and budgets.
 
     Args:
         costs: Fingerprint of the option.
-        option: Option with the needs and the free memory of the proofs.
+        option: Option with the needs and the budgets of the proofs.
         cuts: Cuts, each with the class subset of its relaxation.
         proofs: Least time [us] of class subsets.
         sub_models: Best known sub-model of each class subset.
@@ -122,9 +126,9 @@ def learned_cuts(
         free_grains=option.free_grains,
         masks=np.array([mask for mask, _ in cuts], dtype=np.int64),
         prices=np.array([cut.prices for _, cut in cuts]).reshape(-1, len(option.need)),
-        per_grain=np.array([cut.per_grain for _, cut in cuts]),
+        per_grain=np.array([cut.per_grain for _, cut in cuts]).reshape(-1, len(option.free_grains)),
         constant=np.array([cut.constant for _, cut in cuts]),
-        of_memory=np.array([cut.of_memory for _, cut in cuts], dtype=bool),
+        budget=np.array([_TIME if cut.budget is None else cut.budget for _, cut in cuts], dtype=np.int64),
         proofs=tuple(sorted(proofs.items())),
         sub_models=tuple(sorted(sub_models)),
     )
@@ -132,7 +136,7 @@ def learned_cuts(
 
 
 def fingerprint(units: Units, option: Option) -> str:
-    """Return a hash that is equal for options on which the same sub-models take the same time and memory."""
+    """Return a hash that is equal for options on which the same sub-models take the same time and budgets."""
     costs = option.costs
     numbers = (
         costs.ticks_per_us,
@@ -141,6 +145,7 @@ def fingerprint(units: Units, option: Option) -> str:
         units.depth,
         units.always_kept,
         *units.importance.shape,
+        *costs.unit_grains.shape,
         *(unit_set.charge_ticks for unit_set in costs.unit_sets),
     )
     digest = hashlib.sha256(repr(numbers).encode())
@@ -158,12 +163,12 @@ def as_demanding(option: Option, classes: Sequence[int], need: Ints) -> Bools:
     return demanding
 
 
-def _same_terms(one: DualCuts, other: DualCuts) -> bool:
-    return one.free_grains == other.free_grains and np.array_equal(one.need, other.need)
+def _same_terms(one: DualCuts | Option, other: DualCuts | Option) -> bool:
+    return np.array_equal(one.free_grains, other.free_grains) and np.array_equal(one.need, other.need)
 
 
 def _joined(cuts: Iterable[DualCuts]) -> list[DualCuts]:
-    """Return cuts with those of the same costs, needs and memory merged."""
+    """Return cuts with those of the same costs, needs and budgets merged."""
     joined: list[DualCuts] = []
     for new in cuts:
         i = next((i for i, old in enumerate(joined) if old.costs == new.costs and _same_terms(old, new)), None)
@@ -186,7 +191,7 @@ def _merged(one: DualCuts, other: DualCuts) -> DualCuts:
         prices=np.concatenate([one.prices, other.prices[added]]),
         per_grain=np.concatenate([one.per_grain, other.per_grain[added]]),
         constant=np.concatenate([one.constant, other.constant[added]]),
-        of_memory=np.concatenate([one.of_memory, other.of_memory[added]]),
+        budget=np.concatenate([one.budget, other.budget[added]]),
         proofs=tuple(sorted(proofs.items())),
         sub_models=tuple(sorted((dict(other.sub_models) | dict(one.sub_models)).items())),
     )

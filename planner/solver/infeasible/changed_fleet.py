@@ -1,18 +1,19 @@
-"""Fleets with one change: more memory for a device, or a twin of it."""
+"""Fleets with one change: a larger budget of a device, or a twin of it."""
 
 from typing import Any
 
+from planner.rules.cost import BudgetName
 from planner.schema import Fleet, Goal
-from planner.schema.fleet import MAX_BYTES
+from planner.schema.quantities import MAX_BYTES
 from planner.solver.problem.instance import Instance
 
 
-def with_more_memory(fleet: Fleet, name: str, extra_bytes: int) -> Fleet:
-    """Return the fleet with single devices, one of them with more memory."""
-    devices = [m.model_dump() for m in fleet.members]
+def with_larger_budget(fleet: Fleet, name: str, budget: BudgetName, extra_bytes: int) -> Fleet:
+    """Return the fleet with single devices, one of them with more of a budget that it has."""
+    devices, key = [m.model_dump() for m in fleet.members], f"{budget}_budget"
     for device in devices:
         if device["name"] == name:
-            device["memory_budget"] = min(MAX_BYTES, device["memory_budget"] + extra_bytes)
+            device[key] = min(MAX_BYTES, device[key] + extra_bytes)
     return _of_single_devices(fleet, devices, {})
 
 

@@ -7,23 +7,61 @@ Source: Chinneck and Dravnieks, Locating minimal infeasible constraint sets in l
 doi:10.1287/ijoc.3.2.157.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from planner.errors import setting
-from planner.schema import Precision
+from planner.rules.cost import BudgetName
 from planner.solver.exact.warm_start import WarmStart
 from planner.solver.infeasible.demand_list import droppable_demands, without
 from planner.solver.infeasible.oracle import FeasibilityOracle, with_goal_changes
 from planner.solver.infeasible.repair import smallest_repairs
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import NEVER, Instance
+from planner.solver.problem.instance import Instance
 from planner.solver.problem.option import PlacedSubModel
 from planner.solver.submodels import knapsack
 from planner.units import format_bytes
 
-# Smallest sub-model for one class, by class, embed dim and precision.
-SmallestSubModels = dict[tuple[int, int, Precision], tuple[int, ...] | None]
+
+@dataclass(frozen=True, order=True)
+class _Lack:
+    """Lack of one class on an option: bytes missing of the budget that is shortest, and bytes that are needed of it."""
+
+    missing: int
+    needed: int
+    option: int
+    budget: BudgetName
+
+    @property
+    def granted(self) -> int:
+        """Bytes of the budget."""
+        return self.needed - self.missing
+
+
+class _Lacks:
+    """Lack of each class on each option that can meet its floor."""
+
+    def __init__(self, instance: Instance, clock: Clock) -> None:
+        self._instance, self._clock = instance, clock
+        self._built: dict[Hashable, tuple[int, ...] | None] = {}
+
+    def of(self, c: int) -> list[_Lack]:
+        """Return the lack of a class on each option, by the smallest sub-model for it of each budget."""
+        return [max(lacks) for o in range(len(self._instance.options)) if (lacks := list(self._on(o, c)))]
+
+    def _on(self, o: int, c: int) -> Iterator[_Lack]:
+        instance, option = self._instance, self._instance.options[o]
+        at, num_budgets = option.width_cost, len(option.free_grains)
+        for m in range(num_budgets):
+            # Equal on all devices with the same engine and the same budgets.
+            key = (c, at.width.embed_dim, at.precision, at.memory, num_budgets, m)
+            if key not in self._built:
+                self._built[key] = knapsack.smallest(instance, option, (c,), m, self._clock).kept
+            kept = self._built[key]
+            if kept is not None:
+                budget, (needed, granted) = list(instance.budget_use(option, kept).items())[m]
+                yield _Lack(needed - granted, needed, o, budget)
 
 
 def explain_infeasible(instance: Instance, clock: Clock, warm_start: WarmStart, advice: bool = True) -> str:
@@ -77,7 +115,7 @@ def _reason(instance: Instance, oracle: FeasibilityOracle) -> str:
     if oracle.clock.expired():
         return "the demands cannot all be met."
     if all(demand.key == "floors" for demand in conflict):
-        return _memory(instance, oracle.clock)
+        return _budgets(instance, oracle.clock)
     names = [demand.text for demand in conflict]
     if len(names) == 1:
         return f"{names[0]} cannot be met by this fleet."
@@ -86,45 +124,42 @@ def _reason(instance: Instance, oracle: FeasibilityOracle) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]} {verdict}."
 
 
-def _memory(instance: Instance, clock: Clock) -> str:
-    names, devices = instance.profile.classes, instance.fleet.members
+def _budgets(instance: Instance, clock: Clock) -> str:
+    names, num_devices = instance.profile.classes, len(instance.fleet.members)
     if not instance.options:
         return "every device is left out."
-    # For each class, the option that is nearest to holding it: (missing bytes, needed bytes, option).
-    built: SmallestSubModels = {}
-    nearest = [(*min(_missing(instance, c, built, clock)), c) for c in range(instance.num_classes)]
-    missing, needed, o, c = max(nearest)
-    if missing >= NEVER and not clock.expired():
-        return f"class {names[c]!r} does not reach its floor on any device, even if nothing is pruned."
-    if 0 < missing < NEVER:
-        name = instance.groups[instance.options[o].group].names[0]
-        largest = max(devices, key=lambda device: device.memory_budget)
-        if name == largest.name:
-            return (
-                f"class {names[c]!r} needs at least {format_bytes(needed, rounding='up')} on any device; "
-                "the largest budget is "
-                f"{format_bytes(largest.memory_budget, rounding='down')} ({largest.name})."
-            )
-        budget = format_bytes(needed - missing, rounding="down")
-        return (
-            f"class {names[c]!r} fits on no device; the nearest is {name}, where it needs at least "
-            f"{format_bytes(needed, rounding='up')} and has {budget}."
-        )
-    if missing >= NEVER:
-        return f"the {len(devices)} devices together cannot hold all {len(names)} classes."
+    lacks = _Lacks(instance, clock)
+    by_class = [lacks.of(c) for c in range(instance.num_classes)]
+    if not all(by_class):
+        if clock.expired():
+            return f"the {num_devices} devices together cannot hold all {len(names)} classes."
+        return f"class {names[by_class.index([])]!r} does not reach its floor on any device, even if nothing is pruned."
+    # Of the class that lacks most where it lacks least.
+    c = max(range(len(names)), key=lambda c: min(by_class[c]))
+    if min(by_class[c]).missing > 0:
+        return _lacking(instance, names[c], by_class[c])
+    for c, name in enumerate(names if instance.fleet.has_storage else ()):
+        if all(knapsack.cheapest(instance, option, (c,), clock).bound is None for option in instance.options):
+            return f"class {name!r} fits within the memory or within the storage of a device, but nowhere within both."
     return (
-        f"each class fits on some device, but the {len(devices)} devices together cannot hold all {len(names)} of them."
+        f"each class fits on some device, but the {num_devices} devices together cannot hold all {len(names)} of them."
     )
 
 
-def _missing(instance: Instance, c: int, built: SmallestSubModels, clock: Clock) -> Iterator[tuple[int, int, int]]:
-    for o, option in enumerate(instance.options):
-        # The smallest is the same on all devices.
-        key = (c, option.embed_dim, option.width_cost.precision)
-        if key not in built:
-            built[key] = knapsack.smallest(instance, option, (c,), clock).kept
-        kept = built[key]
-        if kept is not None:
-            needed = instance.memory_bytes(option, kept)
-            yield needed - option.device.memory_budget_bytes, needed, o
-    yield NEVER, NEVER, 0
+def _lacking(instance: Instance, class_name: str, lacks: Sequence[_Lack]) -> str:
+    """Return what a class lacks that fits on no device."""
+    nearest = min(lacks)
+    name = instance.groups[instance.options[nearest.option].group].names[0]
+    needed = format_bytes(nearest.needed, rounding="up")
+    if instance.fleet.has_storage:
+        # Where weights are in flash, it must be said which budget is meant.
+        needed += f" of {nearest.budget}"
+    granted = format_bytes(nearest.granted, rounding="down")
+    if all(lack.budget == nearest.budget and lack.needed >= nearest.needed for lack in lacks) and all(
+        lack.granted <= nearest.granted for lack in lacks
+    ):
+        return f"class {class_name!r} needs at least {needed} on any device; the largest budget is {granted} ({name})."
+    return (
+        f"class {class_name!r} fits on no device; the nearest is {name}, where it needs at least {needed} "
+        f"and has {granted}."
+    )

@@ -5,10 +5,11 @@ could not be known in time, it is not called the smallest). The size of a change
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from planner.errors import InputError, setting
-from planner.solver.infeasible.changed_fleet import goal_for_single_devices, with_more_memory, with_one_more
+from planner.rules.cost import BudgetName
+from planner.solver.infeasible.changed_fleet import goal_for_single_devices, with_larger_budget, with_one_more
 from planner.solver.infeasible.demand_list import droppable_demands
 from planner.solver.infeasible.oracle import FeasibilityOracle, with_goal_changes
 from planner.solver.problem.build import build_instance
@@ -20,7 +21,7 @@ from planner.units import format_bytes
 
 # Bisection stops when a change is known to this share of itself.
 _PRECISION = 0.005
-# More memory than this is tried for no device.
+# More than this is tried for no budget.
 _MAX_EXTRA_BYTES = 2**40
 # Demands whose removal is a repair of its own; others are relaxed by a number.
 _REMOVABLE = ("pin", "forbid", "together", "apart", "leave_out")
@@ -28,7 +29,15 @@ _REMOVABLE = ("pin", "forbid", "together", "apart", "leave_out")
 
 def smallest_repairs(instance: Instance, oracle: FeasibilityOracle) -> Iterator[str]:
     """Yield each kind of single change that makes a plan possible, the smallest of its kind, as messages mention it."""
-    for change in (_more_memory, _lower_floor, _one_device_more, _fewer_survivors, _more_latency, _more_energy):
+    for change in (
+        _more_memory,
+        _more_storage,
+        _lower_floor,
+        _one_device_more,
+        _fewer_survivors,
+        _more_latency,
+        _more_energy,
+    ):
         text = None if oracle.clock.expired() else change(instance, oracle)
         if text is not None:
             yield text
@@ -52,12 +61,24 @@ def _least(works: Callable[[int], bool | None], max_change: int) -> int | None:
 
 
 def _more_memory(instance: Instance, oracle: FeasibilityOracle) -> str | None:
+    return _larger_budget(instance, oracle, "memory", [group.names[0] for group in instance.groups])
+
+
+def _more_storage(instance: Instance, oracle: FeasibilityOracle) -> str | None:
+    stored = {member.name for member in instance.fleet.members if member.storage_budget is not None}
+    names = [group.names[0] for group in instance.groups if group.names[0] in stored]
+    return _larger_budget(instance, oracle, "storage", names)
+
+
+def _larger_budget(
+    instance: Instance, oracle: FeasibilityOracle, budget: BudgetName, names: Iterable[str]
+) -> str | None:
+    """Return the least enlargement of a budget on one of some devices."""
     least, on = None, ""
-    for group in instance.groups:
-        name = group.names[0]
+    for name in names:
 
         def works(extra: int, name: str = name) -> bool | None:
-            roomier = with_more_memory(instance.fleet, name, extra)
+            roomier = with_larger_budget(instance.fleet, name, budget, extra)
             goal = goal_for_single_devices(instance)
             return oracle.has_plan(build_instance(instance.profile, roomier, goal, instance.retention_floor))
 
@@ -67,7 +88,11 @@ def _more_memory(instance: Instance, oracle: FeasibilityOracle) -> str | None:
             return None
         if found is not None:
             least, on = found, name
-    return None if least is None else f"+{format_bytes(least, rounding='up')} on {on}"
+    if least is None:
+        return None
+    # Where weights are in flash, it must be said which budget is meant.
+    of_which = f" of {budget}" if instance.fleet.has_storage else ""
+    return f"+{format_bytes(least, rounding='up')}{of_which} on {on}"
 
 
 def _lower_floor(instance: Instance, oracle: FeasibilityOracle) -> str | None:

@@ -6,7 +6,7 @@ which leaves a small set A: no device of this option serves all of A within the 
 same prices, other classes are tried in the place of each of A: one linear program gives conflicts by the hundred.
 
 A conflict states the compute time that A needs at least, so it holds within any time below that. It also holds for
-options that are nowhere faster and have no more memory.
+options that are nowhere faster and have no larger budgets.
 """
 
 from collections.abc import Iterable, Sequence
@@ -48,12 +48,12 @@ class Conflicts:
         self._size, self._latency_us = np.zeros(256), np.zeros(256, dtype=np.int64)
 
     def relaxed(self, classes: Iterable[int], clock: Clock) -> RelaxedSubModel | None:
-        """Return the relaxed sub-model of some classes; None if no memory is enough."""
+        """Return the relaxed sub-model of some classes; None if no budgets are enough."""
         key = tuple(sorted(classes))
         if key not in self._relaxed:
             clock.spend(_RELAXATION_S)
             if self._relaxation is None:
-                self._relaxation = Relaxation(self.instance, self.option, elastic_memory=True)
+                self._relaxation = Relaxation(self.instance, self.option, elastic=True)
             self._relaxed[key] = self._relaxation.relaxed(key, self._needs)
         return self._relaxed[key]
 
@@ -99,7 +99,7 @@ class Conflicts:
         return tuple(sorted(prices))
 
     def take_over(self, other: "Conflicts", factor: float) -> None:
-        """Add the conflicts of an option that is at least `factor` times as fast and has as much memory."""
+        """Add the conflicts of an option that is at least `factor` times as fast and has budgets as large."""
         compute_us = (other._latency_us[: len(other.classes)] - other.option.alone_us) * factor
         for classes, us in zip(list(other.classes), compute_us.tolist(), strict=True):
             self._add(classes, self._rounded(us * (1 - 1e-9) - 1e-6))
@@ -165,11 +165,13 @@ class Conflicts:
 
 def speed_factor(of: Option, than: Option) -> float:
     """Return a number of times that `of` takes as long as `than`, at least, for any units; 0 if it may hold more."""
-    more_memory = of.free_grains / of.costs.grains_per_byte > than.free_grains / than.costs.grains_per_byte
     costs = of.costs, than.costs
+    if costs[0].unit_grains.shape != costs[1].unit_grains.shape or costs[0].peaks.shape != costs[1].peaks.shape:
+        return 0.0
+    free = [at.free_grains / at.costs.grains_per_byte for at in (of, than)]
     weights = [at.unit_grains / at.grains_per_byte for at in costs]
     peaks = [at.peaks / at.grains_per_byte for at in costs]
-    if more_memory or (weights[0] < weights[1]).any() or (peaks[0] < peaks[1]).any():
+    if (free[0] > free[1]).any() or (weights[0] < weights[1]).any() or (peaks[0] < peaks[1]).any():
         return 0.0
     if (of.need.min(axis=1) < than.need.min(axis=1)).any():
         return 0.0

@@ -54,14 +54,14 @@ def search_large(instance: Instance, request: SearchRequest, clock: Clock) -> Se
         return SearchResult(None, None)
     request.progress(None, bound)
     if bound >= request.give_up:
-        return SearchResult(attempts.best, bound)
+        return SearchResult(attempts.best, bound, "large")
     for proven_us in _steps(ColumnGeneration(instance, bounds.single_us, max_devices), attempts, request, slowest_us):
         if proven_us > slowest_us:
             bound = max(bound, proven_us + bounds.fusion_us(attempts.value))
         request.progress(attempts.value if attempts.best else None, bound)
         if attempts.value <= max(request.enough, bound) or bound >= request.give_up or clock.expired():
             break
-    return SearchResult(attempts.best, bound)
+    return SearchResult(attempts.best, bound, "large")
 
 
 def _steps(generation: ColumnGeneration, attempts: Attempts, request: SearchRequest, slowest_us: int) -> Iterator[int]:

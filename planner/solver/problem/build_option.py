@@ -11,8 +11,6 @@ from planner.arrays import Floats, Ints
 from planner.errors import InputError
 from planner.rules.cost import DeviceCost, WidthCost
 from planner.rules.floors import RETENTION_TOLERANCE
-from planner.rules.links import rational
-from planner.schema import BYTES_PER_PARAM
 from planner.solver.problem.cost_table import CostTable, UnitSet
 from planner.solver.problem.instance import IMPORTANCE_SCALE, Units
 from planner.solver.problem.option import Option
@@ -47,8 +45,14 @@ def build_option(
     Raises:
         InputError: If the model's time or memory there is beyond 64 bits.
     """
-    costs = _cost_table(width_cost, device, units)
-    free = device.memory_budget_bytes - device.runtime_overhead_bytes - _always_bytes(width_cost, units)
+    costs, always = _cost_table(width_cost, device, units), _always_bytes(width_cost, device, units)
+    budgets = [device.memory_budget_bytes - device.runtime_overhead_bytes]
+    if device.storage_budget_bytes is not None:
+        budgets.append(device.storage_budget_bytes - device.storage_overhead_bytes)
+    free = [
+        math.floor((budget - num_bytes) * costs.grains_per_byte)
+        for budget, num_bytes in zip(budgets, always, strict=True)
+    ]
     return Option(
         group=group,
         width_cost=width_cost,
@@ -56,7 +60,7 @@ def build_option(
         count=count,
         costs=costs,
         # Clamped: beyond what all units need, more or less means the same.
-        free_grains=max(-_MAX_SUM, min(math.floor(free * costs.grains_per_byte), _MAX_SUM)),
+        free_grains=np.clip(np.array(free, dtype=object), -_MAX_SUM, _MAX_SUM).astype(np.int64),
         need=need,
         alone_us=math.ceil(width_cost.send.alone_us) + math.ceil(width_cost.returned.alone_us),
         use=use,
@@ -64,23 +68,25 @@ def build_option(
     )
 
 
-def _always_bytes(width_cost: WidthCost, units: Units) -> Fraction:
-    """Return the weights that every sub-model has, and the activations beside those of units [bytes]."""
-    width = width_cost.width
-    params: int = width.fixed_params + sum(width.head_params[l] for l in units.block[list(units.always_kept)].tolist())
-    return params * BYTES_PER_PARAM[width_cost.precision] + rational(width.fixed_activation_bytes)
+def _always_bytes(width_cost: WidthCost, device: DeviceCost, units: Units) -> list[Fraction]:
+    """Return what every sub-model takes of each budget [bytes], beside the activations of units, (M,)."""
+    weights, activations = width_cost.memory.weights, width_cost.memory.activations
+    kept = weights.fixed + sum(weights.head[l] for l in units.block[list(units.always_kept)].tolist())
+    return [activations.fixed + kept] if device.storage_budget_bytes is None else [activations.fixed, Fraction(kept)]
 
 
 def _cost_table(width_cost: WidthCost, device: DeviceCost, units: Units) -> CostTable:
     """Return the formulas of `rules.cost` for one embed dim and precision, in ticks and grains.
 
     The time and the weights of the anchor head, and the charge of its set, are fixed: its own are 0. Its activations
-    are counted in its set, with those of the other kept heads.
+    are counted in its set, with those of the other kept heads. Activations that any attention needs are its own, in a
+    set that it has for itself.
     """
-    time, width, bytes_per_param = width_cost.time, width_cost.width, BYTES_PER_PARAM[width_cost.precision]
-    per_head, per_channel = rational(width.head_activation_bytes), rational(width.channel_activation_bytes)
+    time, weights, activations = width_cost.time, width_cost.memory.weights, width_cost.memory.activations
     ticks = common_scale([time.fixed, time.attention, time.mlp, *time.head, *time.channel], _MAX_SCALE)
-    grains = common_scale([per_head, per_channel, rational(width.fixed_activation_bytes)], _MAX_SCALE)
+    peaks = activations.least, activations.head, activations.channel
+    grains = common_scale([activations.fixed, *peaks], _MAX_SCALE)
+    least_grains, head_grains, channel_grains = (scaled_up(peak, grains) for peak in peaks)
     rows = list(zip(units.block.tolist(), units.is_head.tolist(), units.size.tolist(), strict=True))
     anchored = [rows[u][0] for u in units.always_kept]
     # Units alike take the same time.
@@ -89,24 +95,26 @@ def _cost_table(width_cost: WidthCost, device: DeviceCost, units: Units) -> Cost
     )
     unit_ticks = [0 if u in units.always_kept else ticks_of(*row) for u, row in enumerate(rows)]
     unit_grains = [
-        0
-        if u in units.always_kept
-        else (width.head_params if is_head else width.channel_params)[l] * size * bytes_per_param * grains
+        0 if u in units.always_kept else (weights.head if is_head else weights.channel)[l] * size * grains
         for u, (l, is_head, size) in enumerate(rows)
     ]
     fixed = time.fixed + sum(time.attention + time.head[l] for l in anchored)
     around = fixed + units.depth * (time.attention + time.mlp) + width_cost.send.alone_us + width_cost.returned.alone_us
     _refuse_if_too_large(sum(unit_ticks) + scaled_up(around, ticks), device)
-    _refuse_if_too_large(sum(unit_grains) + scaled_up(_always_bytes(width_cost, units), grains), device)
+    always = sum(_always_bytes(width_cost, device, units), Fraction(0))
+    _refuse_if_too_large(sum(unit_grains) + scaled_up(always, grains), device)
+    of_weights = np.array(unit_grains, dtype=np.int64)
     return CostTable(
         ticks_per_us=ticks,
         fixed_ticks=scaled_up(fixed, ticks),
         unit_ticks=np.array(unit_ticks, dtype=np.int64),
         grains_per_byte=grains,
-        unit_grains=np.array(unit_grains, dtype=np.int64),
+        # Weights take the last budget: the storage, where there is one.
+        unit_grains=np.array([of_weights] if device.storage_budget_bytes is None else [0 * of_weights, of_weights]),
         unit_sets=(
-            *_unit_sets(units, True, scaled_up(time.attention, ticks), scaled_up(per_head, grains), device),
-            *_unit_sets(units, False, scaled_up(time.mlp, ticks), scaled_up(per_channel, grains), device),
+            *_unit_sets(units, True, scaled_up(time.attention, ticks), head_grains, device),
+            *_unit_sets(units, False, scaled_up(time.mlp, ticks), channel_grains, device),
+            *(UnitSet(np.array([u]), 0, np.array([least_grains])) for u in units.always_kept if least_grains),
         ),
     )
 

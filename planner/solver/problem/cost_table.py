@@ -2,15 +2,16 @@
 
 For kept units y (binary), with unit sets P (the attention and the MLP half of each block):
 
-    ticks(y)  = fixed + sum_u t_u y_u + sum_P charge_P [some u in P is kept]
-    grains(y) = sum_u m_u y_u + max over P of sum_{u in P} peak_u y_u
+    ticks(y)    = fixed + sum_u t_u y_u + sum_P charge_P [some u in P is kept]
+    grains_m(y) = sum_u w_mu y_u + [m is memory] max over P of sum_{u in P} peak_u y_u
 
-where fixed holds the costs of what every sub-model keeps, the anchor head; its own t_u and m_u are 0.
+where fixed holds the costs of what every sub-model keeps, the anchor head; its own t_u and w_mu are 0.
 
-The first is a linear cost with fixed charges, the second weights and the largest activations. Exact and
-heuristic solvers, relaxations and bounds all read this table, so a new cost term is a new entry here.
+The first is a linear cost with fixed charges. The others are what is used of each budget m: of memory always, and of
+storage on a device that has a budget for it. The largest activations take memory; weights take the storage, or else
+memory. Exact and heuristic solvers, relaxations and bounds all read this table, so a new cost term is a new entry here.
 
-Legend: U units, P unit sets, B class subsets at a time.
+Legend: U units, P unit sets, M budgets, B class subsets at a time.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from functools import cached_property
 import numpy as np
 
 from planner.arrays import Bools, Floats, Ints
+
+# Position of the budget that activations take.
+MEMORY = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,19 +36,25 @@ class UnitSet:
 
 @dataclass(frozen=True, eq=False)
 class CostTable:
-    """Time in ticks and memory in grains of any choice of units."""
+    """Time in ticks of any choice of units, and in grains what it takes of each budget."""
 
     ticks_per_us: int
     fixed_ticks: int
     unit_ticks: Ints  # (U,)
     grains_per_byte: int
-    unit_grains: Ints  # (U,) weights
+    unit_grains: Ints  # (M, U) weights
     unit_sets: tuple[UnitSet, ...]
 
     @property
     def max_ticks(self) -> int:
         """Ticks of the whole model."""
         return self.fixed_ticks + int(self.unit_ticks.sum()) + sum(s.charge_ticks for s in self.unit_sets)
+
+    @cached_property
+    def whole_grains(self) -> Ints:
+        """Grains of each budget that the whole model takes, (M,)."""
+        whole: Ints = self.grains(np.ones((1, len(self.unit_ticks)), dtype=bool))[0]
+        return whole
 
     @cached_property
     def charges(self) -> Ints:
@@ -97,7 +107,7 @@ class CostTable:
         return compute_us
 
     def grains(self, kept: Bools) -> Ints:
-        """Return the memory [grains] of kept units (B, U), (B,)."""
-        peaks = np.rint(kept @ self._peaks_as_floats).astype(np.int64).max(axis=1, initial=0)
-        grains: Ints = kept @ self.unit_grains + peaks
+        """Return what kept units (B, U) take of each budget [grains], (B, M)."""
+        grains: Ints = kept @ self.unit_grains.T
+        grains[:, MEMORY] += np.rint(kept @ self._peaks_as_floats).astype(np.int64).max(axis=1, initial=0)
         return grains

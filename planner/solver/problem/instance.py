@@ -19,6 +19,7 @@ import numpy as np
 
 from planner.arrays import Bools, Floats, Ints
 from planner.rules import cost
+from planner.rules.cost import BudgetName
 from planner.schema import Fleet, Goal, Profile
 from planner.solver.problem.option import Option, PlacedSubModel
 
@@ -189,9 +190,21 @@ class Instance:
         """Return the memory [bytes] of a sub-model on a device, by the formulas of `cost`."""
         return option.device.memory_bytes(option.width_cost, *self._counts(kept))
 
+    def storage_bytes(self, option: Option, kept: Sequence[int]) -> int | None:
+        """Return the storage [bytes] of a sub-model on a device, by the formulas of `cost`; None without a budget."""
+        return option.device.storage_bytes(option.width_cost, *self._counts(kept))
+
+    def budget_use(self, option: Option, kept: Sequence[int]) -> dict[BudgetName, tuple[int, int]]:
+        """Return what a sub-model uses of each budget of a device and the budget [bytes], by the formulas of `cost`."""
+        return option.device.budget_use(option.width_cost, *self._counts(kept))
+
+    def fullness(self, option: Option, kept: Sequence[int]) -> float:
+        """Return the share of a device's fullest budget that a sub-model takes."""
+        return max(used / budget for used, budget in self.budget_use(option, kept).values())
+
     def fits(self, option: Option, kept: Sequence[int]) -> bool:
-        """Return whether the sub-model is within the device's memory budget."""
-        return self.memory_bytes(option, kept) <= option.device.memory_budget_bytes
+        """Return whether the sub-model is within the device's budgets."""
+        return all(used <= budget for used, budget in self.budget_use(option, kept).values())
 
     def can_serve(self, option: Option, classes: Sequence[int], kept: Sequence[int]) -> bool:
         """Return whether kept units are a sub-model of these classes that the device holds, demands aside."""

@@ -16,7 +16,7 @@ class Option:
     device: DeviceCost
     count: int
     costs: CostTable
-    free_grains: int  # memory that the budget leaves for kept units
+    free_grains: Ints  # (M,) what each budget leaves for kept units
     need: Ints  # (C, C): importance that class c needs beside n - 1 others, [c, n - 1]
     alone_us: int  # sending the input and returning the features over free paths
     use: Ints  # (R,): how much of each resource a used device takes

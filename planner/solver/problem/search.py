@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from planner.arrays import Ints
 from planner.solver.problem.instance import NEVER
 from planner.solver.problem.objective import ObjectiveFunction
 from planner.solver.problem.option import PlacedSubModel
 
+# Methods of search: by all class subsets, or by column generation.
+SearchMethod = Literal["exact", "large"]
 # Callback with the best objective so far, if there is one, and its bound.
 Progress = Callable[[float | None, float], None]
 
@@ -41,3 +44,4 @@ class SearchResult:
 
     placed: tuple[PlacedSubModel, ...] | None
     bound: int | None
+    method: SearchMethod = "exact"

@@ -1,12 +1,12 @@
-"""Sub-models that fill a device's time and memory with the most value: a knapsack with fixed charges, relaxed.
+"""Sub-models that fill a device's time and budgets with the most value: a knapsack with fixed charges, relaxed.
 
 For a price of time p, a unit of value v_u and time t_u is worth v_u - p t_u, and a unit set pays if its worthy units
 together are worth more than its charge. The lowest price whose units fit is found by bisection; what room is left is
-filled by value for time. Where memory binds, too, time is mixed with memory in the price, by another bisection. The
+filled by value for time. Where a budget binds, too, time is mixed with budgets in the price, by another bisection. The
 best of these and of plain value for time is improved by exchanges of one kept unit for others, among those nearest to
 the price.
 
-Legend: U units, P unit sets.
+Legend: U units, P unit sets, M budgets.
 
 Source:
     Lagrangian relaxation: Fisher, doi:10.1287/mnsc.27.1.1.
@@ -14,15 +14,17 @@ Source:
 """
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from planner.arrays import Bools, Floats
+from planner.solver.problem.cost_table import MEMORY
 from planner.solver.problem.instance import Units
 from planner.solver.problem.option import Option
 
-# Bisections of the price, and of the share of memory in it.
+# Bisections of the price, and of the share of budgets in it.
 _PRICE_STEPS, _MIX_STEPS = 30, 6
 # Kept units nearest to the price that may be exchanged, those left out that may come in, and exchanges at most.
 _CORE, _MAX_EXCHANGES = 12, 8
@@ -38,18 +40,18 @@ def fill(option: Option, units: Units, values: Floats, compute_us: int) -> Bools
         compute_us: Largest compute time [us].
     """
     filling = _Filling(option, units, values, compute_us)
-    if not filling.in_memory(filling.always) or not filling.in_time(filling.always):
+    if not filling.in_budgets(filling.always) or not filling.in_time(filling.always):
         return None
     best = filling.completed(filling.always)
     low, high, mix = 0.0, 1.0, 0.0
     for _ in range(_MIX_STEPS):
-        relaxed, memory_binds = filling.relaxed(mix)
+        relaxed, budget_binds = filling.relaxed(mix)
         kept = filling.completed(relaxed)
         if values @ kept > values @ best:
             best = kept
-        if mix == 0 and not memory_binds:
+        if mix == 0 and not budget_binds:
             break
-        low, high = (mix, high) if memory_binds else (low, mix)
+        low, high = (mix, high) if budget_binds else (low, mix)
         mix = (low + high) / 2
     for _ in range(_MAX_EXCHANGES):
         better = filling.exchanged(best)
@@ -72,9 +74,9 @@ class _Filling:
         self._worths: list[float] = values.tolist()
         self._unit_ticks: list[int] = costs.unit_ticks.tolist()
 
-    def in_memory(self, kept: Bools) -> bool:
-        """Return whether kept units are within the memory."""
-        return int(self.costs.grains(kept[None])[0]) <= self.max_grains
+    def in_budgets(self, kept: Bools) -> bool:
+        """Return whether kept units are within all budgets."""
+        return bool((self.costs.grains(kept[None])[0] <= self.max_grains).all())
 
     def in_time(self, kept: Bools) -> bool:
         """Return whether kept units are within the time."""
@@ -83,29 +85,29 @@ class _Filling:
         return ticks <= self.max_ticks
 
     def relaxed(self, mix: float) -> tuple[Bools, bool]:
-        """Return the units that are worthy at the lowest price at which they fit, and whether it is for the memory.
+        """Return the units that are worthy at the lowest price at which they fit, and whether it is for a budget.
 
         Args:
-            mix: Share of memory in the price.
+            mix: Share of budgets in the price.
         """
         costs = self.costs
         free_ticks = max(1, self.max_ticks - costs.fixed_ticks)
-        of_time, of_memory = (1 - mix) / free_ticks, mix / max(1, self.max_grains)
-        prices = of_time * costs.unit_ticks + of_memory * costs.unit_grains  # (U,)
+        of_time, of_budgets = (1 - mix) / free_ticks, mix / np.maximum(1, self.max_grains)
+        prices = of_time * costs.unit_ticks + of_budgets @ costs.unit_grains  # (U,)
         charges = of_time * costs.charges  # (P,)
         low, high = 0.0, float(self.values.sum()) + 1.0
-        kept, memory_binds = self.always, False
+        kept, budget_binds = self.always, False
         for _ in range(_PRICE_STEPS):
             price = (low + high) / 2
             worth = np.maximum(0.0, self.values - price * prices)
             pays = worth @ costs.member > price * charges
             tried: Bools = ((worth > 0) & (costs.member @ pays > 0)) | self.always
-            in_memory = self.in_memory(tried)
-            if in_memory and self.in_time(tried):
+            in_budgets = self.in_budgets(tried)
+            if in_budgets and self.in_time(tried):
                 high, kept = price, tried
             else:
-                low, memory_binds = price, not in_memory
-        return kept, memory_binds
+                low, budget_binds = price, not in_budgets
+        return kept, budget_binds
 
     def completed(self, kept: Bools) -> Bools:
         """Return kept units with all that still fit, the most valuable for their time first."""
@@ -156,7 +158,7 @@ class _Filling:
 
 
 class _Room:
-    """Time and memory that kept units leave."""
+    """Time and budgets that kept units leave."""
 
     def __init__(self, filling: _Filling, kept: Bools) -> None:
         costs = filling.costs
@@ -165,23 +167,28 @@ class _Room:
         self._charges = np.where(counts > 0, 0, costs.charges).tolist()
         self.ticks = filling.max_ticks - costs.fixed_ticks - int(kept @ costs.unit_ticks)
         self.ticks -= int((counts > 0) @ costs.charges)
-        self._grains = filling.max_grains - int(kept @ costs.unit_grains)
+        free: list[int] = (filling.max_grains - costs.unit_grains @ kept).tolist()
+        self._memory, self._others = free[MEMORY], free[MEMORY + 1 :]
         self._peaks = np.rint(kept @ costs.peaks).astype(np.int64).tolist()
 
     def taken(self, order: Sequence[int]) -> Iterator[int]:
         """Yield the units, of those in an order, that still fit after those before them."""
         costs = self._costs
-        ticks, grains, sets_of = costs.unit_ticks[order].tolist(), costs.unit_grains[order].tolist(), costs.sets_of
+        ticks, sets_of = costs.unit_ticks[order].tolist(), costs.sets_of
+        memory, others = costs.unit_grains[MEMORY, order].tolist(), costs.unit_grains[MEMORY + 1 :, order].T.tolist()
         highest = max(self._peaks, default=0)
         done: set[int] = set()
-        for u, unit_ticks, unit_grains in zip(order, ticks, grains, strict=True):
+        for u, unit_ticks, of_memory, of_others in zip(order, ticks, memory, others, strict=True):
             more_ticks = unit_ticks + sum(self._charges[p] for p, _ in sets_of[u])
             peak = max((self._peaks[p] + a for p, a in sets_of[u]), default=0)
             peak = max(highest, peak)
-            if u in done or more_ticks > self.ticks or unit_grains + peak > self._grains:
+            if u in done or more_ticks > self.ticks or of_memory + peak > self._memory:
+                continue
+            if any(map(operator.gt, of_others, self._others)):
                 continue
             done.add(u)
-            self.ticks, self._grains, highest = self.ticks - more_ticks, self._grains - unit_grains, peak
+            self.ticks, self._memory, highest = self.ticks - more_ticks, self._memory - of_memory, peak
+            self._others = list(map(operator.sub, self._others, of_others))
             for p, a in sets_of[u]:
                 self._charges[p] = 0
                 self._peaks[p] += a

@@ -29,7 +29,7 @@ class CachedSubModel:
     latency_us: int
     option: int
     kept: bytes  # packed bits
-    fullness: float  # of the memory budget for units
+    fullness: float  # of the fullest budget
 
 
 _IDLE = CachedSubModel(0, -1, b"", 0.0)
@@ -91,7 +91,7 @@ class SubModelCache:
         if latency_us < self.known.get((group, classes), _IMPOSSIBLE).latency_us:
             chosen = np.zeros(len(self.instance.units), dtype=bool)
             chosen[units] = True
-            fullness = self.instance.memory_bytes(at, units) / at.device.memory_budget_bytes
+            fullness = self.instance.fullness(at, units)
             packed = np.packbits(chosen).tobytes()
             self.known[group, classes] = CachedSubModel(latency_us, option, packed, fullness)
 

@@ -1,8 +1,8 @@
 """Least-cost sub-model for a device and a class subset: a covering knapsack with fixed charges, solved by CP-SAT.
 
-Parameters, for option o and class subset S of n classes (see `problem.cost_table`): ticks t_u, grains m_u,
-importance I_cu, need r_c = need[c, n]; unit sets P (the attention and the MLP half of each block) with charges and
-activations a_Pu.
+Parameters, for option o and class subset S of n classes (see `problem.cost_table`): ticks t_u, grains w_mu of each
+budget m (memory, and storage on a device that has a budget for it), importance I_cu, need r_c = need[c, n]; unit sets P
+(the attention and the MLP half of each block) with charges and activations a_Pu.
 
 Variables
     y_u   unit u is kept                                    binary
@@ -12,15 +12,15 @@ Variables
 
 Constraints
     (1) sum_u I_cu y_u >= r_c                               for c in S
-    (2) sum_u m_u y_u + A <= free grains
+    (2) sum_u w_mu y_u + [m is memory] A <= free grains_m    for each budget m
     (3) A >= sum_{u in P} a_Pu y_u                          for each P
     (4) y_u <= s_P                                          for u in P, where P has a charge
     (5) ticks_per_us T >= t_fixed + sum_u t_u y_u + sum_P charge_P s_P
 
-    (6) y_u = 1                                             for the anchor head, whose t_u and m_u are 0
+    (6) y_u = 1                                             for the anchor head, whose t_u and w_mu are 0
 
-Objective: least T (`cheapest`), least memory (`smallest`) or none, with the numbers of units and charges of each cost
-given (`with_counts`). For the relaxation see `relaxation`.
+Objective: least T (`cheapest`), least of a budget (`smallest`) or none, with the numbers of units and charges of each
+cost given (`with_counts`). For the relaxation see `relaxation`.
 """
 
 import math
@@ -31,6 +31,7 @@ import numpy as np
 from ortools.sat.python import cp_model
 
 from planner.solver.problem.clock import Clock
+from planner.solver.problem.cost_table import MEMORY
 from planner.solver.problem.instance import NEVER, Instance
 from planner.solver.problem.option import Option
 from planner.solver.submodels.relaxation import RelaxedSubModel
@@ -143,17 +144,17 @@ def cheapest_near(
     return model.solve(clock, max_s).kept
 
 
-def smallest(instance: Instance, option: Option, classes: Sequence[int], clock: Clock) -> SubModelResult:
-    """Return the least memory [grains], beyond what every sub-model takes, of one for these classes."""
-    model = _Model(instance, option, classes, within_budget=False)
-    model.cp.minimize(model.grains)
+def smallest(instance: Instance, option: Option, classes: Sequence[int], budget: int, clock: Clock) -> SubModelResult:
+    """Return the least of a budget [grains], beyond what every sub-model takes, whatever that takes of the others."""
+    model = _Model(instance, option, classes, within_budgets=False)
+    model.cp.minimize(model.grains[budget])
     return model.solve(clock)
 
 
 class _Model:
     """Constraints (1) to (4) and (6) as a CP-SAT model."""
 
-    def __init__(self, instance: Instance, option: Option, classes: Sequence[int], within_budget: bool = True) -> None:
+    def __init__(self, instance: Instance, option: Option, classes: Sequence[int], within_budgets: bool = True) -> None:
         units, costs = instance.units, option.costs
         self.cp = cp = cp_model.CpModel()
         self.y = [cp.new_bool_var(f"y{u}") for u in range(len(units))]
@@ -164,9 +165,11 @@ class _Model:
             cp.add(_weighted(units.importance[c].tolist(), self.y) >= need)  # (1)
         peaks = [int(unit_set.peak_grains.sum()) for unit_set in costs.unit_sets]
         activations = cp.new_int_var(0, max(peaks, default=0), "A")
-        self.grains = _weighted(costs.unit_grains.tolist(), self.y) + activations
-        if within_budget:
-            cp.add(self.grains <= option.free_grains)  # (2)
+        self.grains = [_weighted(grains, self.y) for grains in costs.unit_grains.tolist()]
+        self.grains[MEMORY] += activations
+        if within_budgets:
+            for grains, free in zip(self.grains, option.free_grains.tolist(), strict=True):
+                cp.add(grains <= free)  # (2)
         self.ticks: cp_model.LinearExprT = costs.fixed_ticks + _weighted(costs.unit_ticks.tolist(), self.y)
         self.charged: dict[int, cp_model.IntVar] = {}
         for p, unit_set in enumerate(costs.unit_sets):

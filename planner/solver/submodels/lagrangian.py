@@ -7,10 +7,10 @@ After some rounds the units, sorted by earnings per time, are in the order in wh
 shortest prefix of that order that meets all floors, less what turns out not to be needed, is within a percent of the
 linear relaxation for most subsets.
 
-The anchor head comes first in every order and is never removed. Where memory is short, memory has a price as well, the
-same for all units.
+The anchor head comes first in every order and is never removed. Where budgets are short, what units take of them has a
+price as well, the same for all units.
 
-Legend: B subsets at a time, n classes of a subset, U units, P unit sets with a common charge.
+Legend: B subsets at a time, n classes of a subset, U units, P unit sets with a common charge, M budgets.
 
 Source: Fisher, The Lagrangian relaxation method for solving integer programming problems, doi:10.1287/mnsc.27.1.1.
 """
@@ -25,8 +25,8 @@ from planner.solver.problem.instance import IMPORTANCE_SCALE, NEVER, Instance
 from planner.solver.problem.option import Option
 
 _ROUNDS = 36
-# Prices of memory against time that are tried, in whole models.
-_MEMORY_PRICES = (0.0, 0.5, 2.0, 8.0, 1e3)
+# Prices of budgets against time that are tried, in whole models.
+_BUDGET_PRICES = (0.0, 0.5, 2.0, 8.0, 1e3)
 # At most so many numbers in one array, whatever the number of subsets.
 _CHUNK = 3_000_000
 # Units at the end of the prefix whose removal is tried.
@@ -37,7 +37,7 @@ _MAX_REMOVALS = 48
 class BuiltSubModels:
     """Sub-models for some class subsets.
 
-    Compute time [us] (B,), `NEVER` where none was found; kept units (B, U); share of the memory for units (B,).
+    Compute time [us] (B,), `NEVER` where none was found; kept units (B, U); share of the fullest budget for units (B,).
     """
 
     compute_us: Ints
@@ -70,7 +70,8 @@ class LagrangianHeuristic:
                 rows = members[at : at + step]
                 classes = np.array([subsets[b] for b in rows], dtype=np.int64)
                 compute_us[rows], kept[rows] = self._build(classes)
-        return BuiltSubModels(compute_us, kept, self._costs.grains(kept) / max(1, self._option.free_grains))
+        shares = self._costs.grains(kept) / np.maximum(1, self._option.free_grains)  # (B, M)
+        return BuiltSubModels(compute_us, kept, shares.max(axis=1))
 
     def _build(self, classes: Ints) -> tuple[Ints, Bools]:
         shares = self._importance[classes]  # (B, n, U)
@@ -79,13 +80,13 @@ class LagrangianHeuristic:
         kept = np.zeros((len(classes), len(self._ticks)), dtype=bool)
         enough: Bools = shares.sum(axis=2) >= need
         left = np.flatnonzero(enough.all(axis=1))
-        unit_grains = self._costs.unit_grains
-        per_grain = self._ticks.sum() / max(1, int(unit_grains.sum()))
-        for price in _MEMORY_PRICES:
-            if not len(left) or self._option.free_grains < 0:
+        unit_grains, free_grains = self._costs.unit_grains, self._option.free_grains
+        per_grain = self._ticks.sum() / np.maximum(1, unit_grains.sum(axis=1))  # (M,)
+        for price in _BUDGET_PRICES:
+            if not len(left) or (free_grains < 0).any():
                 break
-            tried = self._kept(shares[left], need[left], self._ticks + price * per_grain * unit_grains)
-            fits = self._costs.grains(tried) <= self._option.free_grains
+            tried = self._kept(shares[left], need[left], self._ticks + price * per_grain @ unit_grains)
+            fits = (self._costs.grains(tried) <= free_grains).all(axis=1)
             done = left[fits]
             kept[done] = tried[fits]
             compute_us[done] = self._costs.compute_us(tried[fits])

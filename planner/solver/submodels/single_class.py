@@ -2,8 +2,8 @@
 
 A sub-model that serves class c beside n - 1 others takes at least as long as the linear relaxation with the floor of
 c alone, at the need for n. With one constraint this is the fractional knapsack of Dantzig, doi:10.1287/opre.5.2.266:
-take units in the order of their price per importance, the anchor head first, whose own price is 0. Memory enters by
-Lagrangian relaxation, at a few prices.
+take units in the order of their price per importance, the anchor head first, whose own price is 0. Budgets enter by
+Lagrangian relaxation, one at a time, at a few prices.
 """
 
 import numpy as np
@@ -12,8 +12,8 @@ from planner.arrays import Floats, Ints
 from planner.solver.problem.instance import IMPORTANCE_SCALE, NEVER, Instance
 from planner.solver.problem.option import Option
 
-# Prices of memory against time that are tried, in whole models.
-_MEMORY_PRICES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
+# Prices of a budget against time that are tried, in whole models.
+_BUDGET_PRICES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 
 
 def single_class_us(instance: Instance, option: Option) -> Ints:
@@ -22,18 +22,13 @@ def single_class_us(instance: Instance, option: Option) -> Ints:
     need = option.need / IMPORTANCE_SCALE
     importance = instance.units.shares
     ticks = costs.unit_ticks.astype(np.float64) + costs.charge_shares
-    grains = costs.unit_grains.astype(np.float64)
     least = np.zeros(option.need.shape)
-    if option.free_grains >= 0:
-        memory = _fractional_knapsack(importance, grains, need)
+    for grains, free in zip(costs.unit_grains.astype(np.float64), option.free_grains.tolist(), strict=True):
         per_grain = ticks.sum() / max(1.0, grains.sum())
-        for price in _MEMORY_PRICES:
-            of_memory = price * per_grain
-            relaxed = _fractional_knapsack(importance, ticks + of_memory * grains, need)
-            least = np.maximum(least, relaxed - of_memory * option.free_grains)
-        least[memory * (1 - 1e-9) > option.free_grains] = np.inf
-    else:
-        least[:] = np.inf
+        for price in _BUDGET_PRICES:
+            relaxed = _fractional_knapsack(importance, ticks + price * per_grain * grains, need)
+            least = np.maximum(least, relaxed - price * per_grain * free)
+        least[_fractional_knapsack(importance, grains, need) * (1 - 1e-9) > free] = np.inf
     time_us = (least * (1 - 1e-9) + costs.fixed_ticks) / costs.ticks_per_us
     never = ~np.isfinite(time_us)
     bound_us: Ints = np.ceil(np.where(never, 0.0, time_us) - 1e-6).astype(np.int64)

@@ -1,7 +1,7 @@
 """Fleets with more memory or one device more, by hand."""
 
 from planner.rules.demands import demands_of
-from planner.solver.infeasible.changed_fleet import goal_for_single_devices, with_more_memory, with_one_more
+from planner.solver.infeasible.changed_fleet import goal_for_single_devices, with_larger_budget, with_one_more
 from planner.solver.problem.build import build_instance
 from tests.helpers.goals import floored
 from tests.helpers.pencil import fleet, fleet_data, profile
@@ -12,7 +12,7 @@ def test_more_memory_goes_to_one_device_of_a_count() -> None:
     pi = fleet_data()["devices"][1] | {"name": "pi", "count": 3}
     links = [{"between": ["gateway", "pi"], "bandwidth_mbps": 8, "latency_ms": 1}]
     on = fleet(devices=[fleet_data()["devices"][0], pi], links=links)
-    more = with_more_memory(on, "pi-2", 7)
+    more = with_larger_budget(on, "pi-2", "memory", 7)
     assert {d.name: d.memory_budget for d in more.members} == {
         "gateway": 2000,
         "pi-1": 2000,
@@ -42,5 +42,5 @@ def test_names_of_counted_entries_become_those_of_their_devices() -> None:
     single = goal_for_single_devices(build_instance(profile(), on, goal))
     assert single == floored(pin={"a": ("pi-1", "pi-2")}, forbid={"b": ("pi-2",)}, leave_out=("gateway",))
     # It means the same for the fleet of single devices.
-    roomier = with_more_memory(on, "pi-1", 0)
+    roomier = with_larger_budget(on, "pi-1", "memory", 0)
     assert demands_of(profile(), roomier, single) == demands_of(profile(), on, goal)

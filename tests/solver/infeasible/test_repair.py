@@ -8,7 +8,7 @@ import pytest
 from planner.errors import InfeasibleError
 from planner.schema import Fleet, Goal, Profile
 from planner.solver import solve
-from planner.solver.infeasible.changed_fleet import with_more_memory
+from planner.solver.infeasible.changed_fleet import with_larger_budget
 from tests.helpers.advice import changes, message_of, message_of_small, num_bytes_of, verify
 from tests.helpers.pencil import fleet, fleet_data, profile
 from tests.helpers.random_instances import random_fleet, random_goal, random_profile
@@ -51,10 +51,10 @@ def test_the_advice_on_random_goals_is_true() -> None:
 def min_addition(of: Profile, on: Fleet, goal: Goal, name: str, max_bytes: int) -> int:
     """Return, by bisection with brute force, the additional bytes on a device that make the fleet feasible."""
     low, high = 0, max_bytes
-    assert best_of(of, with_more_memory(on, name, high), goal) is not None
+    assert best_of(of, with_larger_budget(on, name, "memory", high), goal) is not None
     while high - low > 1:
         middle = (low + high) // 2
-        feasible = best_of(of, with_more_memory(on, name, middle), goal) is not None
+        feasible = best_of(of, with_larger_budget(on, name, "memory", middle), goal) is not None
         low, high = (low, middle) if feasible else (middle, high)
     return high
 
@@ -80,9 +80,9 @@ def test_a_device_too_small_for_an_anchor_head_gets_its_addition() -> None:
     goal = Goal(min_retention=0)
     assert changes(message_of(profile(), on, goal)) == ["+0.2 KiB on gateway"]
     # (25 + 6) params x 4 + 10 + 4 + 1000 bytes at width 4.
-    assert solve(profile(), with_more_memory(on, "gateway", 137), goal).status == "optimal"
+    assert solve(profile(), with_larger_budget(on, "gateway", "memory", 137), goal).status == "optimal"
     with pytest.raises(InfeasibleError):
-        solve(profile(), with_more_memory(on, "gateway", 136), goal)
+        solve(profile(), with_larger_budget(on, "gateway", "memory", 136), goal)
 
 
 @pytest.mark.parametrize("seed", infeasible()[:40])

@@ -32,11 +32,11 @@ def within(instance: Instance, columns: list[Column], max_use: Ints) -> bool:
     return bool((instance.used(instance.options[i.option] for i in columns) <= max_use).all())
 
 
-@pytest.mark.parametrize("first", range(0, len(SEEDS), 40))
+@pytest.mark.parametrize("first", range(2))
 def test_the_cover_is_the_lightest(first: int) -> None:
     """No assignment of random columns within random limits weighs less than the cover."""
     found = 0
-    for seed in SEEDS[first : first + 40]:
+    for seed in SEEDS[first::2]:
         instance, rng = varied_instance(seed), np.random.default_rng(seed)
         columns = [i for i in columns_within(varied_costs(seed)) if rng.random() < 0.7]
         weights = {i: int(rng.integers(0, 50)) for i in columns}

@@ -58,11 +58,11 @@ def test_an_option_by_hand() -> None:
     assert [s.charge_ticks for s in costs.unit_sets] == [8, 0, 12, 12]
     assert costs.grains_per_byte == 4
     # 7 params a head in block 0, 11 in block 1; 3 and 5 a channel; 4 bytes a param, 4 grains a byte.
-    assert costs.unit_grains.tolist() == [112, 112, 96, 48, 176, 0, 80, 160]
+    assert costs.unit_grains.tolist() == [[112, 112, 96, 48, 176, 0, 80, 160]]
     # 8.5 bytes a head, 4.25 a channel.
     assert [s.peak_grains.tolist() for s in costs.unit_sets] == [[34, 34], [34, 34], [34, 17], [17, 34]]
     # 2000 - 1000 - (50 + 11) params x 4 - 20 = 736 bytes.
-    assert near.free_grains == 4 * 736
+    assert near.free_grains.tolist() == [4 * 736]
     # Over the first link: 100 bytes at 8 Mbit/s and 1 ms, and 8 x 4 bytes back.
     assert near.alone_us == 1100 + 1032
     # Floors of 0.5 at embed dim 8, which loses nothing, less half of the check's tolerance.

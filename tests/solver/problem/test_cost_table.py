@@ -36,14 +36,21 @@ def ticks_of(costs: CostTable, kept: Iterable[int]) -> int:
     return ticks
 
 
-def grains_of(costs: CostTable, kept: Iterable[int]) -> int:
-    """Return the grains of some units, by a plain loop."""
+def grains_of(costs: CostTable, kept: Iterable[int]) -> list[int]:
+    """Return the grains of some units of each budget, by a plain loop."""
     chosen = set(kept)
     peak = 0
     for unit_set in costs.unit_sets:
         pairs = zip(unit_set.members.tolist(), unit_set.peak_grains.tolist(), strict=True)
         peak = max(peak, sum(grains for u, grains in pairs if u in chosen))
-    return sum(int(costs.unit_grains[u]) for u in chosen) + peak
+    memory, *others = (sum(weights[u] for u in chosen) for weights in costs.unit_grains.tolist())
+    return [memory + peak, *others]
+
+
+def fits(toy: Option, kept: Iterable[int]) -> bool:
+    """Return whether some units are within all budgets, by a plain loop."""
+    used = grains_of(toy.costs, kept)
+    return all(grains <= free for grains, free in zip(used, toy.free_grains.tolist(), strict=True))
 
 
 @st.composite
@@ -65,7 +72,7 @@ def cost_tables(draw: st.DrawFn) -> CostTable:
         fixed_ticks=draw(numbers),
         unit_ticks=np.array(draw(of_units(num_units)), dtype=np.int64),
         grains_per_byte=draw(st.integers(1, 4)),
-        unit_grains=np.array(draw(of_units(num_units)), dtype=np.int64),
+        unit_grains=np.array([draw(of_units(num_units)) for _ in range(draw(st.integers(1, 2)))], dtype=np.int64),
         unit_sets=tuple(unit_sets),
     )
 
@@ -114,11 +121,12 @@ def test_costs_equal_the_rules(seed: int) -> None:
         sub_models = [np.flatnonzero(row).tolist() for row in kept]
         assert costs.compute_us(kept).tolist() == [instance.compute_us(option, units) for units in sub_models]
         grains = costs.grains(kept)
-        assert (grains <= option.free_grains).tolist() == [instance.fits(option, units) for units in sub_models]
-        fitting += int((grains <= option.free_grains).sum())
-        least_bytes = at.memory_bytes([0, 0, 1], [0, 0, 0]) - at.width.head_activation_bytes
-        for units, grain in zip(sub_models, grains.tolist(), strict=True):
-            beyond_bytes = instance.memory_bytes(option, units) - option.device.runtime_overhead_bytes - least_bytes
+        within = (grains <= option.free_grains).all(axis=1)
+        assert within.tolist() == [instance.fits(option, units) for units in sub_models]
+        fitting += int(within.sum())
+        least_bytes = option.device.memory_bytes(at, [0, 0, 1], [0, 0, 0]) - at.width.head_activation_bytes
+        for units, (grain,) in zip(sub_models, grains.tolist(), strict=True):
+            beyond_bytes = instance.memory_bytes(option, units) - least_bytes
             # Both were rounded up to whole bytes.
             assert abs(beyond_bytes - grain / costs.grains_per_byte) < 1
     assert 20 < fitting < 25 * len(instance.options) - 20
@@ -143,7 +151,7 @@ def toy_cheapest_us(instance: Instance, toy: Option, classes: tuple[int, ...]) -
         math.ceil(ticks_of(toy.costs, kept) / toy.costs.ticks_per_us)
         for kept in all_kept(len(instance.units))
         if set(instance.units.always_kept) <= set(kept)
-        and grains_of(toy.costs, kept) <= toy.free_grains
+        and fits(toy, kept)
         and instance.meets_floors(toy, classes, kept)
     ]
     return min(times, default=None)
@@ -172,7 +180,7 @@ def test_every_consumer_obeys_a_new_term(seed: int) -> None:
             if built_us < NEVER:
                 units = np.flatnonzero(row).tolist()
                 assert built_us == math.ceil(ticks_of(toy.costs, units) / toy.costs.ticks_per_us) >= best_us
-                assert grains_of(toy.costs, units) <= toy.free_grains
+                assert fits(toy, units)
                 assert instance.meets_floors(toy, classes, units)
             check_second_stage(instance, toy, classes, best_us)
     assert changed >= 10
@@ -185,15 +193,16 @@ def check_second_stage(instance: Instance, toy: Option, classes: tuple[int, ...]
     assert filled is not None
     kept = np.flatnonzero(filled).tolist()
     assert ticks_of(toy.costs, kept) <= limit_us * toy.costs.ticks_per_us
-    assert grains_of(toy.costs, kept) <= toy.free_grains
-    smallest = knapsack.smallest(instance, toy, classes, Clock(10)).kept
-    assert smallest is not None
-    sizes = [
-        grains_of(toy.costs, units)
-        for units in all_kept(len(instance.units))
-        if set(instance.units.always_kept) <= set(units) and instance.meets_floors(toy, classes, units)
-    ]
-    assert grains_of(toy.costs, smallest) == min(sizes)
+    assert fits(toy, kept)
+    for budget in range(len(toy.free_grains)):
+        smallest = knapsack.smallest(instance, toy, classes, budget, Clock(10)).kept
+        assert smallest is not None
+        sizes = [
+            grains_of(toy.costs, units)[budget]
+            for units in all_kept(len(instance.units))
+            if set(instance.units.always_kept) <= set(units) and instance.meets_floors(toy, classes, units)
+        ]
+        assert grains_of(toy.costs, smallest)[budget] == min(sizes)
 
 
 def test_warm_starts_are_not_shared_across_a_new_term() -> None:

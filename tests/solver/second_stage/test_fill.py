@@ -23,9 +23,9 @@ def drawn_values(seed: int, num_units: int) -> Floats:
 
 
 def possible(table: SubModelTable, compute_us: int) -> Bools:
-    """Return which sets of units keep the anchor head and are within time and memory, (S,)."""
+    """Return which sets of units keep the anchor head and are within time and budgets, (S,)."""
     good: Bools = table.keeps_anchor & (table.compute_us <= compute_us)
-    return good & (table.memory_bytes <= table.option.device.memory_budget_bytes)
+    return good & table.in_budgets
 
 
 def greedy(instance: Instance, option: Option, values: Floats, compute_us: int) -> float:

@@ -56,14 +56,15 @@ def test_the_cheapest_is_the_cheapest(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS[1::4])
 def test_the_smallest_is_the_smallest(seed: int) -> None:
-    """The smallest memory equals enumeration, whatever the budget."""
+    """The least of each budget equals enumeration, however large the budgets are."""
     for instance, o, option, classes in cases(seed):
-        answer = knapsack.smallest(instance, option, classes, Clock(10))
-        size = table_of(seed, o).smallest_bytes(classes)
-        assert (answer.kept is None) == (size == NO_SUB_MODEL)
-        if answer.kept is not None:
-            assert instance.memory_bytes(option, answer.kept) == size
-            assert instance.meets_floors(option, classes, answer.kept)
+        for budget in range(len(option.free_grains)):
+            answer = knapsack.smallest(instance, option, classes, budget, Clock(10))
+            size = table_of(seed, o).smallest_bytes(classes, budget)
+            assert (answer.kept is None) == (size == NO_SUB_MODEL)
+            if answer.kept is not None:
+                assert list(instance.budget_use(option, answer.kept).values())[budget][0] == size
+                assert instance.meets_floors(option, classes, answer.kept)
 
 
 def test_out_of_time_nothing_is_claimed() -> None:

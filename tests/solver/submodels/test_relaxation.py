@@ -8,6 +8,7 @@ from scipy.optimize import linprog
 
 from planner.schema import Goal
 from planner.solver.problem.build import build_instance
+from planner.solver.problem.cost_table import MEMORY
 from planner.solver.problem.instance import IMPORTANCE_SCALE, Instance
 from planner.solver.problem.option import Option
 from planner.solver.submodels.relaxation import Relaxation
@@ -44,30 +45,35 @@ def test_relaxations_are_bounds(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_relaxations_of_memory_are_bounds(seed: int) -> None:
-    """No sub-model is smaller, whatever the budget."""
+def test_relaxations_of_a_budget_are_bounds(seed: int) -> None:
+    """No sub-model takes less of a budget, however large that is, among those within the budgets after it."""
     instance = instance_of(seed)
     for o, option in enumerate(instance.options):
-        relaxation = Relaxation(instance, option, of_memory=True)
-        # Of the last block's heads, which are alike.
-        peak = int(option.costs.unit_sets[instance.units.depth - 1].peak_grains[0])
-        least_bytes = instance.memory_bytes(option, instance.units.always_kept)
-        for classes in subsets(instance):
-            bound = relaxation.bound(classes)
-            smallest = table_of(seed, o).smallest_bytes(classes)
-            if bound is None:
-                assert smallest == NO_SUB_MODEL
-            elif smallest < NO_SUB_MODEL:
-                # The bound counts what is beyond the anchor head's weights, which were rounded up.
-                max_grains = (smallest - least_bytes + 1) * option.costs.grains_per_byte + peak
-                assert bound.by_count[len(classes) - 1] <= max_grains
+        always = np.zeros((1, len(instance.units)), dtype=bool)
+        always[0, list(instance.units.always_kept)] = True
+        table, least_grains = table_of(seed, o), option.costs.grains(always)[0]
+        least_bytes = [used for used, _ in instance.budget_use(option, instance.units.always_kept).values()]
+        for budget, least in enumerate(least_bytes):
+            relaxation = Relaxation(instance, option, budget)
+            later = (table.used_bytes <= table.budget_bytes)[:, budget + 1 :].all(axis=1)
+            for classes in subsets(instance):
+                bound = relaxation.bound(classes)
+                used = table.used_bytes[table.meets_floors(classes) & later, budget]
+                if bound is None:
+                    assert not len(used)
+                elif len(used):
+                    # The bound counts what is beyond the anchor head's weights, which were rounded up.
+                    grains = (int(used.min()) - least + 1) * option.costs.grains_per_byte
+                    assert bound.by_count[len(classes) - 1] <= grains + least_grains[budget]
 
 
 def scaled(instance: Instance, factor: float) -> Instance:
-    """Return an instance with all memory budgets scaled, and other floors."""
+    """Return an instance with all budgets scaled, and other floors."""
     fleet = instance.fleet
     for i, device in enumerate(fleet.devices):
         fleet = with_device(fleet, i, memory_budget=round(factor * device.memory_budget))
+        if device.storage_budget is not None:
+            fleet = with_device(fleet, i, storage_budget=round(factor * device.storage_budget))
     return build_instance(instance.profile, fleet, Goal(min_retention=0.6))
 
 
@@ -87,16 +93,16 @@ def test_dual_cuts_hold_at_other_needs_and_budgets(factor: float) -> None:
                     continue
                 cut, need = bound.cut, old.need[:, len(classes) - 1] / IMPORTANCE_SCALE
                 # At its own needs and budget, the dual value is the primal one.
-                own = cut.constant + cut.per_grain * old.free_grains + float(cut.prices @ need)
+                own = cut.constant + float(cut.per_grain @ old.free_grains) + float(cut.prices @ need)
                 assert math.ceil(own * (1 - 1e-6) - 1e-6) == bound.by_count[len(classes) - 1]
                 for others in subsets(after):
                     if set(bound.binding) <= set(others):
                         need = new.need[:, len(others) - 1] / IMPORTANCE_SCALE
-                        value = cut.constant + cut.per_grain * new.free_grains + float(cut.prices @ need)
+                        value = cut.constant + float(cut.per_grain @ new.free_grains) + float(cut.prices @ need)
                         assert value <= table.cheapest_us(others) * (1 + 1e-6) + 1e-6
                         compared += 1
-                        # Here the price of memory decides.
-                        priced += cut.per_grain < 0 < value
+                        # Here the price of a budget decides.
+                        priced += min(cut.per_grain) < 0 < value
     assert compared >= 1000
     assert priced >= 20
 
@@ -116,9 +122,10 @@ def independent_relaxation_us(instance: Instance, option: Option, classes: tuple
     for c in classes:
         shares = instance.units.shares[c].tolist()
         at_most(-option.need[c, len(classes) - 1] / IMPORTANCE_SCALE, {u: -share for u, share in enumerate(shares)})
-    scale = max(1, abs(option.free_grains))
-    weights = {u: grains / scale for u, grains in enumerate(costs.unit_grains.tolist())}
-    at_most(option.free_grains / scale, weights | {width - 1: 1 / scale})
+    for m, free in enumerate(option.free_grains.tolist()):
+        scale = max(1, abs(free))
+        weights = {u: grains / scale for u, grains in enumerate(costs.unit_grains[m].tolist())}
+        at_most(free / scale, weights | {width - 1: 1 / scale} if m == MEMORY else weights)
     for p, unit_set in enumerate(costs.unit_sets):
         members = unit_set.members.tolist()
         at_most(0, dict(zip(members, unit_set.peak_grains.tolist(), strict=True)) | {width - 1: -1})

@@ -1,0 +1,126 @@
+"""Memory and storage together: plans, bounds and messages where either binds."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from planner.errors import InfeasibleError
+from planner.schema import Fleet, Profile
+from planner.solver import solve
+from planner.solver.large.search import latency_bound_us, search_large
+from planner.solver.problem.build import build_instance
+from planner.solver.problem.clock import Clock
+from planner.solver.problem.objective import ObjectiveFunction
+from planner.solver.problem.search import SearchRequest
+from tests.helpers.advice import message_of, verify
+from tests.helpers.goals import floored
+from tests.helpers.pencil import fleet, fleet_data, profile
+from tests.helpers.random_instances import random_fleet, random_profile, with_storage
+from tests.helpers.solver_instances import best_of, sharpened
+
+PLENTY = 10**6
+
+
+def stored(memory_budget: int, storage_budget: int) -> Fleet:
+    """Return the pencil fleet in C, each device with these budgets."""
+    budgets = {"memory_budget": memory_budget, "storage_budget": storage_budget, "storage_overhead": 0}
+    return fleet(devices=[device | {"engine": "c"} | budgets for device in fleet_data()["devices"]])
+
+
+# --- by hand: 1,756 bytes of memory hold any sub-model of width 8, and 3,840 of storage that for both classes
+
+
+def test_one_device_is_enough_where_both_budgets_are() -> None:
+    """Everything is on the gateway, as full as it must be."""
+    (a,) = solve(profile(), stored(1756, 3840), floored(min_retention=0.9)).assignments
+    assert (a.device, a.embed_dim, a.memory_bytes, a.storage_bytes) == ("gateway", 8, 1756, 3840)
+
+
+def test_a_byte_less_of_storage_takes_two_devices() -> None:
+    """Then each holds one class, whatever memory there is."""
+    plan = solve(profile(), stored(PLENTY, 3839), floored(min_retention=0.9))
+    assert [(a.device, a.classes) for a in plan.assignments] == [("gateway", ("a",)), ("near", ("b",))]
+    assert all(a.storage_bytes is not None and a.storage_bytes <= 3839 for a in plan.assignments)
+
+
+def test_a_byte_less_of_memory_leaves_the_narrow_width() -> None:
+    """The arena of width 8 does not fit any more, that of width 4 does: half of class b is lost with it."""
+    (a,) = solve(profile(), stored(1755, PLENTY), floored(min_retention=0.44)).assignments
+    assert (a.embed_dim, a.memory_bytes) == (4, 1596)
+    with pytest.raises(InfeasibleError):
+        solve(profile(), stored(1755, PLENTY), floored(min_retention=0.6))
+
+
+@pytest.mark.parametrize(
+    ("memory_budget", "storage_budget", "binding"),
+    [(1755, PLENTY, "1.8 KiB of memory"), (PLENTY, 2500, "2.5 KiB of storage"), (1755, 2500, "2.5 KiB of storage")],
+)
+def test_the_budget_that_binds_is_named(memory_budget: int, storage_budget: int, binding: str) -> None:
+    """With the bytes that are missing of it; where both are short, the one that more is missing of."""
+    on, goal = stored(memory_budget, storage_budget), floored(min_retention=0.6)
+    message = message_of(profile(), on, goal)
+    assert message.startswith(f"No plan: class 'b' needs at least {binding} on any device; the largest budget is ")
+    # More of one budget alone is no help where both are short.
+    named = {"memory", "storage"} & set(verify(profile(), on, goal, message))
+    assert named == ({binding.split()[-1]} if PLENTY in (memory_budget, storage_budget) else set())
+
+
+def test_a_fleet_in_which_every_class_fits_somewhere() -> None:
+    """Each class takes at most 3,280 bytes of the gateway's storage, both take 3,840."""
+    alone = stored(PLENTY, 3500).replace(devices=stored(PLENTY, 3500).devices[:1], links=[])
+    message = message_of(profile(), alone, floored(min_retention=0.9))
+    assert message.startswith("No plan: each class fits on some device, but the 1 devices together cannot hold all 2")
+    assert "storage" in verify(profile(), alone, floored(min_retention=0.9), message)
+
+
+# --- brute force
+
+
+@st.composite
+def instances(draw: st.DrawFn) -> tuple[Profile, Fleet]:
+    """Draw 3 classes on 2 devices with 8 units, most of them with a storage budget; budgets from far to near."""
+    seed = draw(st.integers(0, 10**6))
+    drawn = sharpened(random_profile(seed, num_classes=3, kinds=("a",), penalties=True))
+    of, on = with_storage(drawn, random_fleet(drawn, seed, num_devices=2, tightness=1.0, choices=True), seed)
+    devices = on.model_dump(mode="json")["devices"]
+    for device in devices:
+        for key in ("memory_budget", "storage_budget"):
+            if device.get(key) is not None:
+                device[key] = round(device[key] * draw(st.sampled_from([0.7, 1.0, 1.5, 4.0])))
+    return of, on.replace(devices=devices)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(instances(), st.sampled_from([0.3, 0.5, 0.7]))
+def test_plans_and_bounds_against_brute_force(drawn: tuple[Profile, Fleet], floor: float) -> None:
+    """The exact plan is as fast as the best of all; no bound of the large method is above it, and its plan is one."""
+    of, on = drawn
+    goal = floored(min_retention=floor)
+    best, instance = best_of(of, on, goal), build_instance(of, on, goal)
+    found = search_large(instance, SearchRequest(ObjectiveFunction(instance)), Clock(5))
+    bound_us = latency_bound_us(instance)
+    if best is None:
+        assert found.placed is None
+        with pytest.raises(InfeasibleError):
+            solve(of, on, goal)
+        return
+    assert solve(of, on, goal).latency_us == best.latency_us
+    assert bound_us is not None
+    assert found.bound is not None
+    assert max(bound_us, found.bound) <= best.latency_us
+    if found.placed is not None:
+        assert all(instance.can_serve(p.option, p.classes, p.kept) for p in found.placed)
+        assert instance.fleet_latency_us(found.placed) >= best.latency_us
+
+
+# --- the method
+
+
+def test_a_plan_says_which_method_found_it() -> None:
+    """Subsets of two classes are listed; twenty are too many; a baseline is named as the goal names it."""
+    few = solve(profile(), fleet(), floored())
+    many = random_profile(3, num_classes=20)
+    assert few.solver.method == "exact"
+    on = random_fleet(many, 3, tightness=3)
+    assert solve(many, on, floored(min_retention=0.3)).solver.method == "large"
+    assert solve(many, on, floored(min_retention=0.3, method="greedy")).solver.method == "greedy"
