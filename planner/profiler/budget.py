@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import torch
-from pydantic import Field
 from torch.nn import functional as F
 
 from planner.errors import InputError
@@ -25,12 +24,8 @@ from planner.schema import Frozen, ModelCard, read_document, write_document
 
 _IMPORTANCE_SHARE, _TRIALS_SHARE = 0.25, 0.5
 _MIN_IMAGES_PER_CLASS, _MAX_IMAGES_PER_CLASS = 4, 200
-# Trial plans are retrained, or learn from all images, where so many of them can be executed, by a rough estimate: three
-# boards of half the whole model.
+# Trial plans are retrained where so many of them can be, by a rough estimate: three boards of half the whole model.
 _ENOUGH_TRIALS, _WHOLE_MODELS_PER_TRIAL = 16, 1.5
-_MIN_TRIAL_IMAGES = 1024
-# Time of a training step, as a multiple of a forward pass.
-_FORWARDS_PER_STEP = 3
 _TIMED_IMAGES = 32
 
 
@@ -42,13 +37,10 @@ class ProfileBudget(Frozen):
     images_per_class: int
     # Retraining of the trial plans; 0: recovery in closed form alone.
     epochs: float
-    # Training images from which trial plans are recovered.
-    trial_images: int = Field(ge=1)
 
     def trial_options(self, options: ProfileOptions, seconds_taken: float) -> TrialOptions:
         """Return the extent of the trial plans, which get all that is left of the time [s]."""
-        seconds_left = 60 * self.minutes - seconds_taken
-        return TrialOptions(options.max_trials, self.epochs, self.trial_images, seconds_left, options.seed)
+        return TrialOptions(options.max_trials, self.epochs, 60 * self.minutes - seconds_taken, options.seed)
 
 
 def read_budget(
@@ -81,22 +73,13 @@ def read_budget(
         num_images = 60 * options.minutes * _IMPORTANCE_SHARE / _importance_seconds(options, whole, few)
         per_class = round(num_images / whole.shape.num_classes)
         per_class = max(_MIN_IMAGES_PER_CLASS, min(per_class, _MAX_IMAGES_PER_CLASS))
-    epochs, trial_images = options.epochs, len(samples)
-    if not epochs:
-        # Of training with an image [s], for one trial plan.
-        of_image = _WHOLE_MODELS_PER_TRIAL * _training_seconds(whole, few)
-        of_trial = 60 * options.minutes * _TRIALS_SHARE * num_workers / _ENOUGH_TRIALS
-        if epochs is None:
-            epochs = DEFAULT_EPOCHS if DEFAULT_EPOCHS * len(samples) * of_image <= of_trial else 0
-        if not epochs:
-            fitting = round(of_trial / of_image * _FORWARDS_PER_STEP)
-            trial_images = min(len(samples), max(_MIN_TRIAL_IMAGES, fitting))
+    epochs = options.epochs
+    if epochs is None:
+        of_trial = DEFAULT_EPOCHS * len(samples) * _WHOLE_MODELS_PER_TRIAL * _training_seconds(whole, few)
+        can_train = of_trial * _ENOUGH_TRIALS / num_workers <= 60 * options.minutes * _TRIALS_SHARE
+        epochs = DEFAULT_EPOCHS if can_train else 0
     chosen = ProfileBudget(
-        weights=weights_hash(whole),
-        minutes=options.minutes,
-        images_per_class=per_class,
-        epochs=epochs,
-        trial_images=trial_images,
+        weights=weights_hash(whole), minutes=options.minutes, images_per_class=per_class, epochs=epochs
     )
     write_document(file, chosen)
     return chosen

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from planner.errors import InputError
 from planner.network import data
-from planner.network.data.samples import stratified_order
 from planner.network.distillation_data import copies_for, make_distillation_data, split_validation
 from planner.network.vit import VisionTransformer
 from planner.profiler.accuracy_model import Evidence, FittedAccuracy, fit_accuracy_model
@@ -29,7 +27,6 @@ from planner.profiler.trial_plans import TrialPlan, TrialSetting, run_trial
 from planner.rules.accuracy import FleetRetention, mean_loss
 from planner.schema import Frozen, ModelCard, Profile, read_document, write_document
 from planner.schema.base import sha256_of_json
-from planner.schema.quantities import Count
 from planner.units import count_noun
 from planner.workers import Executor, map_unordered
 
@@ -44,7 +41,6 @@ class TrialRecord(Frozen):
     draft_sha256: str
     seed: int
     epochs: float
-    num_images: Count
     trials: tuple[TrialPlan, ...] = Field(default=())
     # Time that the trial plans took, with as many side by side as there were workers.
     seconds: float = 0.0
@@ -52,12 +48,10 @@ class TrialRecord(Frozen):
 
 @dataclass(frozen=True)
 class TrialOptions:
-    """Extent of the trial plans: at most so many, each retrained so long from so many images, within so much time."""
+    """Extent of the trial plans: at most so many, each retrained so long, within so much time from now on."""
 
     max_trials: int
     epochs: float
-    num_images: int
-    # From now on.
     seconds: float
     seed: int
 
@@ -192,10 +186,7 @@ class AccuracyMeasurement:
     def _provenance(self) -> str:
         trials, epochs = len(self.record.trials), self.options.epochs
         how = f"retrained for {epochs:g} epochs" if epochs else "recovered in closed form"
-        return (
-            f"{count_noun(trials, 'trial plan')} {how} from {self.options.num_images} training images; "
-            f"{int(self.images.sum())} calibration images"
-        )
+        return f"{count_noun(trials, 'trial plan')} {how}; {int(self.images.sum())} calibration images"
 
 
 def _setting(
@@ -206,10 +197,8 @@ def _setting(
     options: TrialOptions,
     on_copy: Callable[[int, int], None],
 ) -> TrialSetting:
-    """Return what all trial plans share: training images, and the teacher's outputs for their copies."""
+    """Return what all trial plans share: all training images, and the teacher's outputs for their copies."""
     samples, jitter = data.load(card, "train"), data.Jitter.of(card.training)
-    chosen = np.sort(stratified_order(samples.labels.numpy(), options.seed)[: options.num_images])
-    samples = samples.take(torch.from_numpy(chosen))
     learned = make_distillation_data(whole, samples, jitter, options.seed, copies_for(options.epochs), on_copy)
     training, validation = split_validation(learned, seed=options.seed)
     return TrialSetting(draft, whole, training, validation, calibration, options.epochs, options.seed)
@@ -219,9 +208,7 @@ def _read_record(work: Path, draft: Profile, options: TrialOptions) -> TrialReco
     """Return the trial plans in a file, or an empty record if there is none."""
     # Without measured times, which differ from run to run: no trial plan depends on them.
     content = draft.model_dump(mode="json", exclude={"latency", "provenance"})
-    fresh = TrialRecord(
-        draft_sha256=sha256_of_json(content), seed=options.seed, epochs=options.epochs, num_images=options.num_images
-    )
+    fresh = TrialRecord(draft_sha256=sha256_of_json(content), seed=options.seed, epochs=options.epochs)
     if not work.exists():
         return fresh
     record = read_document(work, TrialRecord)

@@ -20,7 +20,7 @@ from tests.helpers.random_instances import random_profile
 from tests.helpers.trials import made_trial
 
 DRAFT = random_profile(1, num_classes=5, widths=(8, 4))
-OPTIONS = TrialOptions(max_trials=10, epochs=10, num_images=100, seconds=1e9, seed=0)
+OPTIONS = TrialOptions(max_trials=10, epochs=10, seconds=1e9, seed=0)
 NONE: Any = None
 
 
@@ -191,10 +191,10 @@ def test_the_profile_is_completed(tmp_path: Path) -> None:
     assert profile.accuracy_model.epochs == 10
     assert profile.provenance == {
         "counts": "by hand",
-        "accuracy": "10 trial plans retrained for 10 epochs from 100 training images; 100 calibration images",
+        "accuracy": "10 trial plans retrained for 10 epochs; 100 calibration images",
     }
     assert {w.embed_dim: list(w.embed_retention) for w in profile.widths} == result.embed_retention
     unchanged = {"accuracy_model", "provenance", "widths"}
     assert profile.model_dump(exclude=unchanged) == DRAFT.model_dump(exclude=unchanged)
     without = measured(tmp_path / "closed.json", epochs=0, max_trials=1)[0].provenance
-    assert without == "1 trial plan recovered in closed form from 100 training images; 100 calibration images"
+    assert without == "1 trial plan recovered in closed form; 100 calibration images"

@@ -109,10 +109,11 @@ def rank_in_class(labels: Ints) -> Ints:
     return ranks
 
 
-def stratified_order(labels: Ints, seed: int) -> Ints:
-    """Return all indices in an order whose first ones, however many, are stratified.
+def calibration_split(labels: Ints, max_images: int, seed: int) -> tuple[Ints, Ints]:
+    """Return the indices of a stratified half, of at most so many images, and those of the rest.
 
-    Classes share them in proportion to their images; each class with two images or more is among the very first.
+    Classes share the half in proportion to their images. Each class with two images or more has one on both sides, if
+    `max_images` allows one of each.
 
     Source:
         Apportionment by Webster's (Sainte-Laguë's) method, with a minimum of one.
@@ -122,17 +123,9 @@ def stratified_order(labels: Ints, seed: int) -> Ints:
     quotients = (2 * ranks + 1) / sizes
     quotients[(ranks == 0) & (sizes > 1)] = 0
     # Of equal quotients, those drawn first.
-    return np.asarray(order[np.argsort(quotients, kind="stable")])
-
-
-def calibration_split(labels: Ints, max_images: int, seed: int) -> tuple[Ints, Ints]:
-    """Return the indices of a stratified half, of at most so many images, and those of the rest.
-
-    Each class with two images or more has one on both sides, if `max_images` allows one of each.
-    """
-    ordered = stratified_order(labels, seed)
+    by_quotient = order[np.argsort(quotients, kind="stable")]
     size = min(len(labels) // 2, max_images)
-    return np.sort(ordered[:size]), np.sort(ordered[size:])
+    return np.sort(by_quotient[:size]), np.sort(by_quotient[size:])
 
 
 def fold(samples: Samples, index: int, num_folds: int, seed: int) -> tuple[Samples, Samples]:
