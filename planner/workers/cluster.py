@@ -1,19 +1,25 @@
 """Calls on a Dask cluster: each is a task, and no worker holds what would be lost with it."""
 
+import asyncio
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from planner.errors import InputError, PlannerError, setting
-from planner.version import __version__
 from planner.workers.base import Submit
 from planner.workers.watch import FutureWatch
 
 CONNECT_TIMEOUT_S = 10
+_CLOSE_TIMEOUT_S = 2
+# Version of each distribution of these names that is installed, by its name.
+_VERSIONS = (
+    "{{name: found[name] for found in [{{d.metadata['Name']: d.version for d in __import__('importlib.metadata', "
+    "fromlist=['distributions']).distributions()}}] for name in {names} if name in found}}"
+)
 
 
 @dataclass(frozen=True)
@@ -97,25 +103,61 @@ def connect(address: str, tls: Tls | None, packages: Sequence[str] = ()) -> Iter
         raise InputError(
             f"{setting('scheduler')} needs distributed, which is not installed: pip install 'vit-planner[deploy]'."
         ) from None
+    # What it logs of a connection that is lost would come behind the sentence that says so.
+    for logger in ("distributed", "tornado", "asyncio"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
+    files = {} if tls is None else {key: str(path) for key, path in asdict(tls).items()}
     try:
-        files = {} if tls is None else {key: str(path) for key, path in asdict(tls).items()}
-        security = Security(**files, require_encryption=True) if files else None
+        security = Security(**files, require_encryption=True) if files else Security()
+        with ThreadPoolExecutor(1) as thread:
+            # In a thread, since this one may have an event loop already, as in a notebook.
+            thread.submit(asyncio.run, _check_scheduler(address, security)).result()
         client = Client(address, timeout=CONNECT_TIMEOUT_S, security=security, set_as_default=False)
-    except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:
+    # Whatever answers may be no scheduler, and fail in any way.
+    except Exception as error:
         raise InputError(
             f"{setting('scheduler', address)}: a Dask scheduler must answer there within {CONNECT_TIMEOUT_S} s, "
             f"got none ({_one_line(error)}); start one by `dask scheduler`, and workers by `dask worker {address}`."
         ) from None
-    with client:
-        try:
-            client.wait_for_workers(1, timeout=CONNECT_TIMEOUT_S)
-            _check_workers(client.run(_versions, packages), _versions(packages))
-        except (OSError, TimeoutError) as error:
-            raise InputError(
-                f"{setting('scheduler', address)}: the cluster must have a worker, got none within "
-                f"{CONNECT_TIMEOUT_S} s ({_one_line(error)}); start one by `dask worker {address}`."
-            ) from None
+    try:
+        _wait_for_versions(client, address, packages)
         yield DaskExecutor(client, address)
+    finally:
+        # A scheduler that is gone cannot be told that nobody needs it any more.
+        with suppress(Exception):
+            client.close(timeout=_CLOSE_TIMEOUT_S)
+
+
+async def _check_scheduler(address: str, security: Any) -> None:
+    """Check that a scheduler answers; a client of something else would wait for ever.
+
+    Raises:
+        Exception: If there is none, of whatever type.
+    """
+    from distributed.core import rpc
+
+    async def identity() -> Any:
+        async with rpc(address, connection_args=security.get_connection_args("client")) as scheduler:
+            return await scheduler.identity()
+
+    found = await asyncio.wait_for(identity(), CONNECT_TIMEOUT_S)
+    if found.get("type") != "Scheduler":
+        raise ValueError(f"it is a {found.get('type')}")
+
+
+def _wait_for_versions(client: Any, address: str, packages: Sequence[str]) -> None:
+    """Wait for a worker, and refuse workers that lack a package or have other versions than this process."""
+    names = ["vit-planner", *packages]
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_TIMEOUT_S)
+        # A worker without the planner knows none of its functions, but it can evaluate a text.
+        found = client.run(eval, _VERSIONS.format(names=names))
+    except (OSError, TimeoutError) as error:
+        raise InputError(
+            f"{setting('scheduler', address)}: the cluster must have a worker, got none within "
+            f"{CONNECT_TIMEOUT_S} s ({_one_line(error)}); start one by `dask worker {address}`."
+        ) from None
+    _check_workers(found, eval(_VERSIONS.format(names=names)))
 
 
 def tls_of(ca: Path | None, cert: Path | None, key: Path | None) -> Tls | None:
@@ -140,13 +182,14 @@ def _call(task: Callable[..., Any], shared: object, args: tuple[Any, ...]) -> An
     return task(shared, *args)
 
 
-def _versions(packages: Sequence[str]) -> dict[str, str]:
-    return {"planner": __version__} | {name: version(name) for name in packages}
-
-
 def _check_workers(found: dict[str, dict[str, str]], ours: dict[str, str]) -> None:
     """Refuse workers with other versions than ours: they would give other results, or none."""
     for worker, theirs in found.items():
+        if missing := [name for name in ours if name not in theirs]:
+            raise InputError(
+                f"worker {worker}: must have {missing[0]} {ours[missing[0]]} installed, got none; install the same "
+                "there as here."
+            )
         if theirs != ours:
             raise InputError(f"worker {worker}: versions must be {ours}, got {theirs}; install the same.")
 

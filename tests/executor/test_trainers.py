@@ -1,6 +1,5 @@
 """Trainers and interruptions do not matter: the bundle is the same, bit for bit."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from planner.executor.trainers import InlineTrainer, ParallelTrainer, make_train
 from planner.network.training import TrainingTask
 from planner.schema import write_document
 from planner.workers import ProcessExecutor, tls_of, usable_cores
+from tests.helpers.marked_processes import alive, marked_environment, nobody_left
 from tests.helpers.small_run import SmallRun, contents, execute_watched, make_small_run, metrics_without_seconds
 
 
@@ -70,12 +70,19 @@ def test_a_resumed_run_repeats_nothing(run: SmallRun, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work").iterdir()} == written
 
 
+def children() -> list[int]:
+    """Return the children of this process."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return [int(pid) for task in tasks for pid in task.read_text().split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_one_of_two_processes_is_killed(run: SmallRun, unbroken: Path, tmp_path: Path) -> None:
     """A killed process is an error with advice; the next run ends with the bundle and metrics of one process."""
 
     def kill_one(seen: int) -> None:
         if seen == 2:
-            multiprocessing.active_children()[0].kill()
+            os.kill(children()[0], signal.SIGKILL)
 
     with pytest.raises(PlannerError, match=r"One of 2 processes was killed.*finished epochs, with fewer `jobs`"):
         execute_watched(run, tmp_path, ParallelTrainer(ProcessExecutor(2)), kill_one)
@@ -84,39 +91,20 @@ def test_one_of_two_processes_is_killed(run: SmallRun, unbroken: Path, tmp_path:
     assert metrics_without_seconds(tmp_path) == metrics_without_seconds(unbroken)
 
 
-def group(leader: int) -> list[int]:
-    """Return the living processes of a process group."""
-    alive = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
-        except OSError:
-            continue
-        if int(pgrp) == leader and state != "Z":
-            alive.append(int(stat.parent.name))
-    return alive
-
-
 def started(run: SmallRun, out: Path) -> subprocess.Popen[str]:
     """Start the command with two processes, and return it after its first epoch."""
     plan_file = out.with_suffix(".json")
     write_document(plan_file, run.plan)
     command = [sys.executable, "-c", "import planner.cli; planner.cli.main()", "execute", str(plan_file)]
     command += ["--out", str(out), "--model", run.card, "--epochs", "60", "--jobs", "2"]
-    process = subprocess.Popen(command, text=True, stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        command, text=True, stderr=subprocess.PIPE, start_new_session=True, env=marked_environment(str(out))
+    )
     while not list((out / "work").glob("00-*.safetensors")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-    assert len(group(process.pid)) > 2
+    assert len(alive(str(out))) > 2
     return process
-
-
-def nobody_left(leader: int) -> bool:
-    """Wait for a process group to become empty, and return whether it did."""
-    deadline = time.monotonic() + 10
-    while group(leader) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not group(leader)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -127,11 +115,11 @@ def test_no_process_is_left_when_the_command_ends(run: SmallRun, tmp_path: Path)
     stderr = process.communicate(timeout=20)[1]
     assert process.returncode == 130
     assert stderr == "Stopped. What was finished is kept: the same command goes on from there.\n"
-    assert nobody_left(process.pid)
+    assert nobody_left(str(tmp_path / "stopped"))
     process = started(run, tmp_path / "killed")
     process.kill()
     process.communicate()
-    assert nobody_left(process.pid)
+    assert nobody_left(str(tmp_path / "killed"))
 
 
 def test_an_epoch_that_is_always_lost_ends_the_run(run: SmallRun, tmp_path: Path) -> None:

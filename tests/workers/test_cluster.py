@@ -3,6 +3,9 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
 def test_workers_die_and_the_bundle_is_that_of_one_process(run: SmallRun, tmp_path: Path) -> None:
     """One of two workers is killed, later both: the bundle is bit for bit that of one process."""
     execute_watched(run, tmp_path / "here")
-    arguments = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    arguments = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     with (
         distributed.LocalCluster(**arguments, silence_logs=50) as local,
         connect(local.scheduler_address, None, ("torch",)) as workers,
@@ -86,12 +89,36 @@ def test_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    for address in (f"tcp://127.0.0.1:{port}", "nowhere://x"):
+    for address in (f"tcp://127.0.0.1:{port}", "nowhere://x", "foo"):
         with (
             pytest.raises(InputError, match=f"`scheduler={address}`: a Dask scheduler must answer there within"),
             connect(address, None),
         ):
             pass
+
+
+def test_what_answers_without_being_a_scheduler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener that says nothing is given up after the time for a connection, however long it would stay silent."""
+    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        with (
+            pytest.raises(InputError, match=f"`scheduler={address}`: a Dask scheduler must answer there within"),
+            connect(address, None),
+        ):
+            pass
+
+
+def test_a_worker_without_the_planner_is_named() -> None:
+    """What is asked needs no planner where it is answered; who lacks it is told what to install."""
+    asked = cluster._VERSIONS.format(names=["numpy", "no-such-package"])
+    code = f"print({asked}); import sys; assert 'planner' not in sys.modules"
+    answer = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
+    assert answer.strip() == str({"numpy": version("numpy")})
+    with pytest.raises(InputError, match=r"worker tcp://x:2: must have vit-planner 0\.1\.0 installed, got none"):
+        cluster._check_workers({"tcp://x:2": {"torch": "2"}}, {"vit-planner": "0.1.0", "torch": "2"})
 
 
 class _Silent(_Client):
