@@ -8,9 +8,16 @@ PlannerError
 
 import math
 
+from planner.units import shorten, visible
+
+# Of a whole message, and of a value in it.
+_MAX_MESSAGE, _MAX_QUOTED = 480, 60
+
 
 class PlannerError(Exception):
     """A problem that a user can read and act on: one message, never a traceback.
+
+    Whatever a file or another program put into the message, it is printable and of bounded length.
 
     Args:
         message: What must hold, what was got, where, and what to do. Arguments that are mentioned stand as
@@ -21,7 +28,8 @@ class PlannerError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, field: str | None = None) -> None:
-        super().__init__(message if field is None else f"{setting(field)}: {message}")
+        whole = message if field is None else f"{setting(field)}: {message}"
+        super().__init__(shorten(whole, _MAX_MESSAGE))
         self.field = field
 
 
@@ -53,3 +61,15 @@ def refuse_unless_finite(**numbers: float | None) -> None:
 def setting(name: str, value: object = None) -> str:
     """Return how a message mentions an argument: `time_limit_s`, or with a value `max_accuracy_drop=0.1`."""
     return f"`{name}`" if value is None else f"`{name}={value}`"
+
+
+def quoted(value: object, *, ascii_only: bool = False) -> str:
+    """Return a value as a message shows it: as Python writes it, with the middle of a long one left out.
+
+    Args:
+        value: Value that was got.
+        ascii_only: Escape other letters, where two values look the same.
+    """
+    if isinstance(value, str) and not ascii_only:
+        return repr(shorten(value, _MAX_QUOTED)) if value.isprintable() else f"'{shorten(visible(value), _MAX_QUOTED)}'"
+    return shorten(ascii(value) if ascii_only else repr(value), _MAX_QUOTED)

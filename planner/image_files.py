@@ -3,16 +3,24 @@
 Legend: H height, W width.
 """
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.errors import InputError
+from planner.files import open_file
 
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+if TYPE_CHECKING:
+    from PIL import Image
+
+IMAGE_SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 """Endings of the names of image files, in lower case."""
+
+# More than any camera of a fleet takes; as floats of three channels, they are 600 MB.
+_MAX_PIXELS = 50_000_000
 
 
 def not_installed(what: str, package: str) -> InputError:
@@ -35,14 +43,23 @@ def decode_image(source: Path | BinaryIO, where: Path | str, what: str) -> NDArr
         from PIL import Image
     except ModuleNotFoundError:
         raise not_installed(what, "Pillow") from None
-    try:
-        with Image.open(source) as image:
-            if image.mode[0] in "IF":
-                raise InputError(f"{where}: must have 8 bits a channel, got Pillow's mode {image.mode!r}.")
-            pixels = np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-    # A damaged PNG is a SyntaxError to Pillow; an image of absurd size is an error of its own.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        named = str(source) if isinstance(source, Path) else source
-        reason = str(error).replace(f" {named!r}", "").rstrip(".")
-        raise InputError(f"{where}: must be an image that Pillow can read ({reason}).") from None
+    with open_file(source) if isinstance(source, Path) else nullcontext(source) as file:
+        try:
+            pixels = _decoded(Image.open(file), where)
+        except InputError:
+            raise
+        # A damaged image can fail anywhere in Pillow, with any exception.
+        except Exception as error:
+            reason = "too large" if isinstance(error, Image.DecompressionBombError) else "damaged or of another format"
+            raise InputError(f"{where}: must be an image that Pillow can read, got one that is {reason}.") from None
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def _decoded(image: "Image.Image", where: Path | str) -> NDArray[np.uint8]:
+    """Return the pixels of an opened image, (H, W) or (H, W, 3)."""
+    width, height = image.size
+    if width * height > _MAX_PIXELS:
+        raise InputError(f"{where}: must have at most {_MAX_PIXELS:,} pixels, got {width} x {height}.")
+    if image.mode[0] in "IF":
+        raise InputError(f"{where}: must have 8 bits a channel, got Pillow's mode {image.mode!r}.")
+    return np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))

@@ -8,18 +8,19 @@ metrics.jsonl           a line for each epoch of each training; it holds seconds
 work/                   training states while the plan is being executed; removed when it is done
 """
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from safetensors.torch import save
 from torch import nn
 
 from planner.errors import InputError
+from planner.files import is_file, sha256_of_file
 from planner.library import read_plan
-from planner.network.checkpoint import load_model, load_weights, whole_shape
+from planner.network.checkpoint import load_model, loaded_module, whole_shape
 from planner.network.fusion import Fusion
 from planner.network.vit import Shape, VisionTransformer
 from planner.rules.check import check_sub_models
@@ -83,7 +84,7 @@ def write_bundle(
     write_module(out / FUSION, fusion)
     write_text(out / PLAN, to_json(plan))
     write_text(out / PROFILE, to_json(profile))
-    hashes = {file: _sha256(out / file) for file in (PLAN, PROFILE, FUSION, *files.values())}
+    hashes = {file: sha256_of_file(out / file) for file in (PLAN, PROFILE, FUSION, *files.values())}
     manifest = Manifest.model_validate({**provenance, "devices": files, "sha256": hashes})
     write_text(out / MANIFEST, to_json(manifest))
 
@@ -109,29 +110,32 @@ def read_bundle(path: Path) -> Bundle:
     for file, expected in manifest.sha256.items():
         if (path / file).is_symlink() or not (path / file).resolve().is_relative_to(path.resolve()):
             raise InputError(f"{path / MANIFEST}: files must lie in the bundle, got {file!r}.")
-        if not (path / file).is_file():
+        if not is_file(path / file):
             raise InputError(f"{path / file}: no such file, but the manifest names it.")
-        if _sha256(path / file) != expected:
+        actual = sha256_of_file(path / file)
+        if actual != expected:
             raise InputError(
-                f"{path / file}: SHA-256 must be {expected[:12]}..., got {_sha256(path / file)[:12]}...: "
-                "the file was changed."
+                f"{path / file}: SHA-256 must be {expected[:12]}..., got {actual[:12]}...: the file was changed."
             )
     for needed in (PLAN, PROFILE, FUSION, *manifest.devices.values()):
         if needed not in manifest.sha256:
             raise InputError(f"{path / MANIFEST}: sha256 must name {needed}, got {sorted(manifest.sha256)}.")
     plan, profile = read_plan(path / PLAN), read_document(path / PROFILE, Profile)
     _check_plan(path, plan, profile, manifest)
-    card, whole = load_model(manifest.model)
+    try:
+        card, whole = load_model(manifest.model)
+    except InputError as error:
+        raise InputError(f"{path / MANIFEST}: {error}") from None
     if card.weights_sha256 != profile.weights_sha256:
         raise InputError(f"{path}: was made of other weights than those of model {manifest.model!r}.")
-    fusion = Fusion([a.embed_dim for a in plan.assignments], profile.fusion_hidden, len(profile.classes))
-    load_weights(path / FUSION, fusion, manifest.sha256[FUSION])
+    widths = [a.embed_dim for a in plan.assignments]
+    fusion = loaded_module(
+        path / FUSION, lambda: Fusion(widths, profile.fusion_hidden, len(profile.classes)), manifest.sha256[FUSION]
+    )
     sub_models = []
     for a in plan.assignments:
-        file = manifest.devices[a.device]
-        sub_model = VisionTransformer(planned_shape(card, profile, a))
-        load_weights(path / file, sub_model, manifest.sha256[file])
-        sub_models.append(sub_model)
+        file, make = manifest.devices[a.device], partial(VisionTransformer, planned_shape(card, profile, a))
+        sub_models.append(loaded_module(path / file, make, manifest.sha256[file]))
     return Bundle(manifest, plan, profile, card, whole, tuple(sub_models), fusion)
 
 
@@ -153,7 +157,3 @@ def planned_shape(card: ModelCard, profile: Profile, sub_model: SubModel) -> Sha
         num_heads=tuple(len(block) for block in sub_model.kept_heads),
         hidden_dim=tuple(len(block) for block in kept_channels(profile, sub_model)),
     )
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,20 +1,29 @@
 """Readers of model cards and their weights."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+import torch
 from torch import nn
 
 from planner.errors import InputError
+from planner.files import read_content
 from planner.library import folder
 from planner.network.naming_schemes import Scheme, check_map, check_tensors, scheme_of, to_ours
-from planner.network.tensor_files import read_content, read_values
+from planner.network.tensor_files import MAX_CHECKPOINT_BYTES, read_values
 from planner.network.training_checkpoint import network_tensors
 from planner.network.vit import Shape, VisionTransformer
 from planner.schema import ModelCard, did_you_mean, read_document
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
+
+# What a training's checkpoint may hold beside the network, in multiples of it: an average, two moments, in float64.
+_MAX_OVERHEAD, _MAX_HEADER_BYTES = 16, 64 * 2**20
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 def find_card(name: str) -> Path:
@@ -52,9 +61,10 @@ def load_model(name: str) -> tuple[ModelCard, VisionTransformer]:
             f"{path}: the card has no weights, so that costs alone can be planned; "
             "make a card with weights by `planner import CHECKPOINT --out FOLDER` and name that."
         )
-    model = VisionTransformer(whole_shape(card))
-    load_weights(path.parent / card.weights, model, card.weights_sha256, card.parameter_names)
-    return card, model
+    shape = whole_shape(card)
+    return card, loaded_module(
+        path.parent / card.weights, lambda: VisionTransformer(shape), card.weights_sha256, card.parameter_names
+    )
 
 
 def whole_shape(card: ModelCard) -> Shape:
@@ -81,28 +91,34 @@ def whole_shape(card: ModelCard) -> Shape:
     )
 
 
-def load_weights(path: Path, model: nn.Module, sha256: str, names: str | Scheme = "timm") -> None:
-    """Fill a model with a file's tensors, all of them and no others, and set it to eval mode.
+def loaded_module(path: Path, make: Callable[[], _Module], sha256: str, names: str | Scheme = "timm") -> _Module:
+    """Return a network with a file's tensors, all of them and no others, in eval mode.
+
+    Its memory is taken only once the file has been found to hold it: a card may state any size.
 
     Args:
         path: The file.
-        model: Network to fill; it stays as it is where the file is refused.
+        make: Maker of the network.
         sha256: Expected hash of the file.
         names: Naming scheme of the file's parameters: its name, or a map from our names.
 
     Raises:
         InputError: If the file is missing, damaged, changed, or another network's.
     """
-    content = read_content(path)
+    with torch.device("meta"):
+        expected = make().state_dict()
+    num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in expected.values())
+    content = read_content(path, min(MAX_CHECKPOINT_BYTES, _MAX_OVERHEAD * num_bytes + _MAX_HEADER_BYTES))
     actual = hashlib.sha256(content).hexdigest()
     if actual != sha256:
         raise InputError(f"{path}: SHA-256 must be {sha256[:12]}..., got {actual[:12]}...: the file was changed.")
-    state, expected = network_tensors(path, read_values(path, content)).tensors, model.state_dict()
+    state = network_tensors(path, read_values(path, content)).tensors
     if isinstance(names, str):
         names = scheme_of(names, state)
     else:
         check_map(names, expected)
     tensors = to_ours(state, names)
     check_tensors(path, tensors, expected, names)
-    model.load_state_dict(tensors)
-    model.eval()
+    module = make()
+    module.load_state_dict(tensors)
+    return module.eval()

@@ -7,8 +7,8 @@ from typing import get_args
 from pydantic import TypeAdapter, ValidationError
 
 from planner.errors import InputError
+from planner.files import read_text
 from planner.schema import did_you_mean
-from planner.schema.base import read_text
 from planner.schema.card import Activation, NameMap
 
 

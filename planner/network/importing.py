@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from planner.errors import InputError, setting
+from planner.files import read_content
 from planner.network.checkpoint import CARD, WEIGHTS, whole_shape
 from planner.network.equivalent_rewrites import rewrite
 from planner.network.jax_names import MARKER, from_jax
@@ -25,7 +26,7 @@ from planner.network.model_config import ModelConfig, read_config
 from planner.network.naming_schemes import Scheme, check_map, check_tensors, scheme_of, to_ours
 from planner.network.other_networks import described
 from planner.network.read_architecture import TensorShapes, read_architecture, with_patches
-from planner.network.tensor_files import read_content, read_values
+from planner.network.tensor_files import MAX_CHECKPOINT_BYTES, read_values
 from planner.network.training_checkpoint import network_tensors
 from planner.network.vit import Shape, VisionTransformer
 from planner.schema import ModelCard, Origin, numbered_classes, write_document
@@ -87,7 +88,7 @@ def import_checkpoint(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: must be a new or an empty folder, got one that holds something.")
-    content, config = read_content(source), read_config(source)
+    content, config = read_content(source, MAX_CHECKPOINT_BYTES), read_config(source)
     found = network_tensors(source, read_values(source, content), ema)
     renamed = _renamed(source, found.tensors, names)
     rewritten = rewrite(source, renamed.tensors, renamed.names)

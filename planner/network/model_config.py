@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.errors import InputError
-from planner.schema.base import read_text
+from planner.files import read_text
 from planner.schema.card import Activation, Pooling
 
 CONFIG = "config.json"

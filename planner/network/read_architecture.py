@@ -142,5 +142,7 @@ def _checked_heads(source: Path, num_heads: int | None, inner_dim: int) -> int:
             f"{source}: the number of heads does not show in the weights: give it as {setting('num_heads')}{hint}."
         )
     if num_heads < 1 or inner_dim % num_heads:
-        raise InputError(f"{setting('num_heads')} must divide {inner_dim}, the width of the queries, got {num_heads}.")
+        raise InputError(
+            f"{source}: {setting('num_heads')} must divide {inner_dim}, the width of the queries, got {num_heads}."
+        )
     return num_heads

@@ -53,7 +53,7 @@ def network_tensors(path: Path, values: Mapping[Any, Any], ema: bool | None = No
         if _UNUSED.search(name):
             left.append(name)
             continue
-        if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
+        if not value.is_floating_point() or value.layout != torch.strided or value.is_meta or _repeats(value):
             raise InputError(f"{path}: tensor {name!r} must hold floating-point numbers, got {_kind(value)}.")
         plain = _inner_name(name)
         if plain in tensors:
@@ -64,8 +64,17 @@ def network_tensors(path: Path, values: Mapping[Any, Any], ema: bool | None = No
     return NetworkTensors(tensors, tuple(notes))
 
 
+def _repeats(value: Tensor) -> bool:
+    """Return whether a tensor has more elements than are stored: one number may stand for any size."""
+    return value.numel() * value.element_size() > value.untyped_storage().nbytes()
+
+
 def _kind(value: Tensor) -> str:
-    return "a tensor without values" if value.is_meta else str(value.dtype).removeprefix("torch.")
+    if value.is_meta:
+        return "a tensor without values"
+    if value.layout == torch.strided and value.is_floating_point():
+        return f"{value.untyped_storage().nbytes()} bytes repeated for shape {tuple(value.shape)}"
+    return str(value.dtype).removeprefix("torch.")
 
 
 def _unwrapped(path: Path, values: Mapping[Any, Any], ema: bool | None) -> tuple[Mapping[Any, Any], list[str]]:

@@ -10,6 +10,8 @@ import math
 import os
 import re
 import tempfile
+from collections import Counter
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -17,15 +19,22 @@ from typing import Annotated, Any, NoReturn, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 
-from planner.errors import InputError
+from planner.errors import InputError, quoted
+from planner.files import read_text
 from planner.schema.error_messages import did_you_mean, error_sentence
 
 SCHEMA_VERSION = 1
 
 # Errors to which the size of the file matters: a full disk, a quota, the largest size of a file.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Written on trial: a disk that takes no more takes none of these.
+_FEW_BYTES = 4096
+# Digits of the longest number that Python turns into an int without a setting of its own.
+_MAX_DIGITS = 1000
 
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)\s*\Z")
+_SIZE = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)\s*\Z")
+# A number with a prefix, and perhaps an i.
+_NEARLY_SIZE = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*([A-Za-z])(i?)[A-Za-z]{0,4}\s*\Z")
 _FACTORS: dict[str, int] = {"B": 1} | {
     f"{prefix}{suffix}": base**power
     for suffix, base in (("B", 1000), ("iB", 1024))
@@ -66,7 +75,7 @@ class Frozen(BaseModel):
         model, known = type(self), type(self).model_fields
         for key in changes:
             if key not in known:
-                raise InputError(f"{model.__name__}: unknown key {key!r}{did_you_mean(key, known) or '.'}")
+                raise InputError(f"{model.__name__}: unknown key {quoted(key)}{did_you_mean(key, known) or '.'}")
         data = {field.alias or key: changes.get(key, getattr(self, key)) for key, field in known.items()}
         try:
             # Through JSON, so that values are accepted and refused exactly as in a file, with the same messages.
@@ -83,7 +92,7 @@ class Document(Frozen):
 
     schema_version: int = Field(SCHEMA_VERSION, ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
     """Version of this format."""
-    schema_uri: str | None = Field(None, alias="$schema", exclude=True)
+    schema_uri: str | None = Field(None, alias="$schema", exclude=True, max_length=1000)
     """Address of the JSON Schema for editors; the planner does not read it."""
 
 
@@ -127,8 +136,19 @@ def _parse_size(value: Any) -> Fraction | None:
         return None
     match = _SIZE.match(value)
     if match is None:
-        raise ValueError(f'must be a number of bytes or a size such as "512MiB", got {value!r}')
+        hint = _nearest_size(value) or ""
+        raise ValueError(f'must be a number of bytes or a size such as "512MiB", got {quoted(value)}{hint}')
     return Fraction(match[1]) * _FACTORS[match[2]]
+
+
+def _nearest_size(value: str) -> str | None:
+    """Return the sizes that were perhaps meant, for "512Mi", "512 mb" or "512M"."""
+    match = _NEARLY_SIZE.match(value)
+    if match is None or match[2].upper() not in "BKMGT":
+        return None
+    number, prefix, binary = match[1], match[2].upper(), match[3]
+    units = ["B"] if prefix == "B" else [f"{prefix}iB"] if binary else [f"{prefix}iB", f"{prefix}B"]
+    return f"; did you mean {' or '.join(repr(number + unit) for unit in units)}?"
 
 
 def sha256_of(model: Frozen) -> str:
@@ -141,24 +161,6 @@ def sha256_of_json(data: Any) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def read_text(path: Path) -> str:
-    """Return the content of a text file.
-
-    Raises:
-        InputError: If there is no such file, or it cannot be read as text.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file.") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: must be a file, got a folder.") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: must be UTF-8 text, byte {error.start} is not.") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-
-
 def read_document(path: Path, model: type[_Model]) -> _Model:
     """Read and validate a JSON file.
 
@@ -167,18 +169,64 @@ def read_document(path: Path, model: type[_Model]) -> _Model:
     """
     text = read_text(path)
     try:
-        data = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        data = json.loads(
+            text, object_pairs_hook=_unique_keys, parse_constant=_no_constant, parse_int=_int_of_bounded_length
+        )
     except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise InputError(f"{path}: {where}: not JSON ({error.msg}).") from None
+        hint = f", got a {path.suffix} file" if path.suffix.lower() in (".yaml", ".yml", ".toml") else ""
+        raise InputError(f"{path}: line {error.lineno}, column {error.colno}: not JSON ({error.msg}){hint}.") from None
     except ValueError as error:
         raise InputError(f"{path}: {error}.") from None
     except RecursionError:
         raise InputError(f"{path}: nested too deeply to be a {model.__name__.lower()}.") from None
     try:
-        return model.model_validate_json(text, strict=True)
+        return _validated(text, data, model)
     except ValidationError as error:
         raise InputError(f"{path}: {error_sentence(error, data, model)}") from None
+
+
+def _validated(text: str, data: Any, model: type[_Model]) -> _Model:
+    """Return a model of a file's text; a number such as 2.0 is a whole one, where one must be."""
+    try:
+        return model.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        places = [problem["loc"] for problem in error.errors() if problem["type"] == "int_type"]
+        if not sum(_made_whole(data, place) for place in places):
+            raise
+    return model.model_validate_json(json.dumps(data), strict=True)
+
+
+def _made_whole(data: Any, place: tuple[int | str, ...]) -> bool:
+    """Make the number at a place an int in place, and return whether it was a float without a fraction."""
+    with suppress(KeyError, IndexError, TypeError, AttributeError):
+        for step in place[:-1]:
+            data = data[step]
+        if data[place[-1]].is_integer():
+            data[place[-1]] = int(data[place[-1]])
+            return True
+    return False
+
+
+def check_can_write(path: Path) -> None:
+    """Check that a file can be written at a path, before the work that it is to hold.
+
+    Raises:
+        InputError: If it cannot be written, or a folder is there.
+    """
+    try:
+        if not path.name or path.is_dir():
+            raise InputError(f"{path}: must be a file, got a folder.")
+        # The nearest folder that is there: the others are made when the file is written.
+        folder = next(folder for folder in path.parents if folder.exists())
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.name}.") as file:
+            file.write(b"\0" * _FEW_BYTES)
+    except (OSError, ValueError) as error:
+        raise _cannot_write(path, error) from None
+
+
+def _cannot_write(path: Path, error: OSError | ValueError) -> InputError:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return InputError(f"{path}: cannot be written ({reason}).")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -208,9 +256,10 @@ def write_bytes(path: Path, content: bytes) -> None:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-    except OSError as error:
-        needed = f": needs {len(content):,} bytes" if error.errno in _FULL else ""
-        raise InputError(f"{path}: cannot be written ({error.strerror}){needed}.") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise InputError(f"{path}: cannot be written ({error.strerror}): needs {len(content):,} bytes.") from None
+        raise _cannot_write(path, error) from None
 
 
 def write_document(path: Path, model: Frozen) -> None:
@@ -237,10 +286,15 @@ def _pretty(value: Any, indent: int = 0, width: int = 110) -> str:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     data = dict(pairs)
     if len(data) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"key {twice!r} is given twice in one object")
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"key {quoted(twice)} is given twice in one object")
     return data
+
+
+def _int_of_bounded_length(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"numbers must have at most {_MAX_DIGITS} digits, got {len(digits)}")
+    return int(digits)
 
 
 def _no_constant(name: str) -> NoReturn:

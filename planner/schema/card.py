@@ -6,10 +6,31 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_serializer, model_validator
 
 from planner.schema.base import Document, Frozen
-from planner.schema.data import Data, Preprocessing, Sides, height_and_width
-from planner.schema.fleet import Name
+from planner.schema.data import (
+    MAX_SIDE,
+    AudioArrays,
+    AudioFolders,
+    Data,
+    Preprocessing,
+    Sides,
+    Spectrogram,
+    height_and_width,
+)
+from planner.schema.quantities import (
+    MAX_CLASSES,
+    MAX_PARAMS,
+    Channels,
+    Coefficient,
+    Depth,
+    Dim,
+    Heads,
+    HiddenDim,
+    RandomSeed,
+)
+from planner.schema.text import FilePath, Name, Text, check_names_differ
 
-MAX_NUMBERED_CLASSES = 100_000
+# Of all frames together, before they become a spectrogram: some ten copies of them are in memory at once.
+MAX_SPECTROGRAM_VALUES = 16_000_000
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"]
 Pooling = Literal["class_token", "mean"]
@@ -26,23 +47,23 @@ class Architecture(Frozen):
     """Side of the image, or its height and width [pixels]."""
     patch_size: Sides
     """Side of a patch, or its height and width [pixels]; they divide those of the image."""
-    in_channels: int = Field(ge=1)
+    in_channels: Channels
     """Colour channels of the image: 1 or 3."""
-    embed_dim: int = Field(ge=1)
+    embed_dim: Dim
     """Width of a token, that is, of the residual stream."""
-    depth: int = Field(ge=1)
+    depth: Depth
     """Number of blocks."""
-    num_heads: int = Field(ge=1)
+    num_heads: Heads
     """Attention heads of each block."""
-    head_dim: int = Field(ge=1)
+    head_dim: Dim
     """Width of a head."""
-    hidden_dim: int = Field(ge=1)
+    hidden_dim: HiddenDim
     """Hidden channels of each block's MLP."""
     distilled: bool = False
     """True if the model has a distillation token and a head layer for it."""
-    layer_norm_eps: float = Field(1e-6, gt=0)
+    layer_norm_eps: float = Field(1e-6, gt=0, le=1)
     """Epsilon of all layer norms."""
-    stem_channels: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    stem_channels: tuple[Dim, ...] = ()
     """Output channels of each convolution of the stem; no stem unless given."""
     class_token: bool = True
     """True if the model has a class token."""
@@ -81,6 +102,14 @@ class Architecture(Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _fits_into_memory(self) -> "Architecture":
+        attention, mlp = self.num_heads * self.head_dim, self.hidden_dim
+        num_params = self.depth * self.embed_dim * (4 * attention + 2 * mlp)
+        if num_params > MAX_PARAMS:
+            raise ValueError(f"blocks must have at most {MAX_PARAMS:,} parameters together, got {num_params:,}")
+        return self
+
     @property
     def image_sides(self) -> tuple[int, int]:
         """Height and width of the image [pixels]."""
@@ -95,32 +124,32 @@ class Architecture(Frozen):
 class TrainingRecord(Frozen):
     """Training of the weights: AdamW with a cosine schedule, on shifted, rotated and perhaps mirrored images."""
 
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, le=10**6)
     """Passes over all training images."""
-    batch_size: int = Field(ge=1)
+    batch_size: int = Field(ge=1, le=10**6)
     """Images of one training step."""
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, le=1000)
     """Peak learning rate, after the warm-up."""
-    weight_decay: float = Field(ge=0)
+    weight_decay: float = Field(ge=0, le=1000)
     """Weight decay of AdamW."""
     label_smoothing: float = Field(ge=0, lt=1)
     """Share of a label that is spread over all classes."""
-    max_shift_pixels: float = Field(ge=0)
+    max_shift_pixels: float = Field(ge=0, le=MAX_SIDE)
     """Largest random shift of an image [pixels]."""
-    max_rotation_degrees: float = Field(ge=0)
+    max_rotation_degrees: float = Field(ge=0, le=360)
     """Largest random rotation of an image [degrees]."""
     mirror: bool = False
     """True if half of the images are mirrored, left to right."""
-    seed: int = Field(ge=0)
+    seed: RandomSeed
     """Seed of all random draws."""
 
 
 class Origin(Frozen):
     """File that the weights were converted from."""
 
-    file: str
+    file: Text
     """Name of the file."""
-    sha256: str
+    sha256: Text
     """SHA-256 of the file."""
 
 
@@ -138,8 +167,8 @@ def _names(value: Any) -> Any:
     """Turn a number of classes into their names; leave anything else to the field's check."""
     if isinstance(value, bool) or not isinstance(value, int):
         return tuple(value) if isinstance(value, list) else value
-    if not 1 <= value <= MAX_NUMBERED_CLASSES:
-        raise ValueError(f"must be names or a number from 1 to {MAX_NUMBERED_CLASSES}, got {value}")
+    if not 1 <= value <= MAX_CLASSES:
+        raise ValueError(f"must be names or a number from 1 to {MAX_CLASSES}, got {value}")
     return numbered_classes(value)
 
 
@@ -148,13 +177,16 @@ _NAMES_SCHEMA = WithJsonSchema(
     {
         "anyOf": [
             {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1, "maxLength": 200}},
-            {"type": "integer", "minimum": 1, "maximum": MAX_NUMBERED_CLASSES},
+            {"type": "integer", "minimum": 1, "maximum": MAX_CLASSES},
         ]
     }
 )
-ClassNames = Annotated[tuple[Name, ...], Field(min_length=1), BeforeValidator(_names), _NAMES_SCHEMA]
+ClassNames = Annotated[
+    tuple[Name, ...], Field(min_length=1, max_length=MAX_CLASSES), BeforeValidator(_names), _NAMES_SCHEMA
+]
+ParameterName = Annotated[str, Field(max_length=500)]
 # From our name of a parameter, with {l} for the block, to its name in the file, or three where q, k and v are apart.
-NameMap = dict[str, str | tuple[str, str, str]]
+NameMap = dict[ParameterName, ParameterName | tuple[ParameterName, ParameterName, ParameterName]]
 
 
 class ModelCard(Document):
@@ -165,7 +197,7 @@ class ModelCard(Document):
 
     model: Name
     """Name of the model."""
-    description: str
+    description: Text
     """Description of the model, for people."""
     architecture: Architecture
     """Sizes of the model."""
@@ -177,17 +209,17 @@ class ModelCard(Document):
     """Preprocessing of the pixels; needed with `data`."""
     training: TrainingRecord | None = None
     """Training of the weights; retraining shifts, rotates and mirrors images in the same way."""
-    weights: Annotated[str, Field(min_length=1)] | None = None
+    weights: FilePath | None = None
     """File of the checkpoint, beside the card; without one, costs can be planned but nothing can be run."""
-    weights_sha256: str | None = None
+    weights_sha256: Text | None = None
     """SHA-256 of the checkpoint; needed with `weights`."""
     parameter_names: Literal["timm", "huggingface", "torchvision"] | NameMap = "timm"
     """Naming scheme of the checkpoint's parameters, or a map from our names to those in the file."""
     origin: Origin | None = None
     """File that `planner import` read."""
-    accuracy: dict[Literal["train", "test"], float] | None = None
+    accuracy: dict[Literal["train", "test"], Coefficient] | None = None
     """Accuracy of the whole model on its training part and on its whole test part, 0..1."""
-    licence: str | None = None
+    licence: Text | None = None
     """Licence of the weights."""
 
     @field_serializer("classes", when_used="json")
@@ -201,9 +233,8 @@ class ModelCard(Document):
 
     @model_validator(mode="after")
     def _belongs_together(self) -> "ModelCard":
-        if len(set(self.classes)) < len(self.classes):
-            twice = next(name for name in self.classes if self.classes.count(name) > 1)
-            raise ValueError(f"classes: names must differ, {twice!r} is given twice")
+        if not self.classes_are_numbered:
+            check_names_differ(self.classes, "classes")
         if (self.weights is None) != (self.weights_sha256 is None):
             got = "weights" if self.weights_sha256 is None else "weights_sha256"
             raise ValueError(f"a card must have both weights and weights_sha256 or neither, got {got} alone")
@@ -211,7 +242,18 @@ class ModelCard(Document):
             raise ValueError("a card with data must have preprocessing too, got data alone")
         if self.preprocessing is not None:
             self._check_preprocessing(self.preprocessing)
+        if isinstance(self.data, AudioFolders | AudioArrays):
+            self._check_spectrogram(self.data.spectrogram)
         return self
+
+    def _check_spectrogram(self, spectrogram: Spectrogram) -> None:
+        bands, frames = self.architecture.image_sides
+        samples = spectrogram.sample_rate * spectrogram.window_ms / 1000
+        if samples * max(bands, frames) > MAX_SPECTROGRAM_VALUES:
+            raise ValueError(
+                f"data: spectrogram must take at most {MAX_SPECTROGRAM_VALUES:,} values, got {frames} frames and "
+                f"{bands} mel bands of {samples:g} samples"
+            )
 
     def _check_preprocessing(self, preprocessing: Preprocessing) -> None:
         channels, sides = self.architecture.in_channels, self.architecture.image_sides

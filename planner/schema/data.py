@@ -9,12 +9,15 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 from pydantic import Field, model_validator
 
 from planner.schema.base import Frozen
+from planner.schema.quantities import Coefficient, Positive
+from planner.schema.text import FilePath, Text
 
 MAX_SIDE = 16_384
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 # Of a square, or height and width.
 Sides = Side | tuple[Side, Side]
-FilePath = Annotated[str, Field(min_length=1)]
+# As numpy's generators take them.
+SplitSeed = Annotated[int, Field(ge=0, lt=2**32)]
 StoredPart = Literal["train", "validation", "test"]
 _Source = TypeVar("_Source", bound="_Files")
 
@@ -31,11 +34,11 @@ class SklearnDigits(Frozen):
     """Kind of source."""
     test_share: float = Field(gt=0, lt=1)
     """Share of the images that is the test part."""
-    split_seed: int = Field(ge=0)
+    split_seed: SplitSeed
     """Seed of the random split."""
-    licence: str | None = None
+    licence: Text | None = None
     """Licence of the images."""
-    citation: str | None = None
+    citation: Text | None = None
     """Reference to cite."""
 
     @property
@@ -65,11 +68,11 @@ class _Files(Frozen):
 
     test_share: float | None = Field(None, gt=0, lt=1)
     """Share of the images to split off as the test part, where none is stored apart."""
-    split_seed: int | None = Field(None, ge=0)
+    split_seed: SplitSeed | None = None
     """Seed of that random split."""
-    licence: str | None = None
+    licence: Text | None = None
     """Licence of the images."""
-    citation: str | None = None
+    citation: Text | None = None
     """Reference to cite."""
 
     @property
@@ -161,9 +164,9 @@ class NpzFiles(_PathOfEachPart):
 
     source: Literal["npz"]
     """Kind of source."""
-    images_key: str = "images"
+    images_key: Text = "images"
     """Name of the array of images."""
-    labels_key: str = "labels"
+    labels_key: Text = "labels"
     """Name of the array of labels."""
 
 
@@ -176,6 +179,8 @@ class ImageFolders(_PathOfEachPart):
 
     source: Literal["folder"]
     """Kind of source."""
+    folders_by_number: bool = False
+    """True if folders called "0", "1", ... "10" are the model's outputs in the order of numbers, not of text."""
 
 
 class Spectrogram(Frozen):
@@ -194,6 +199,8 @@ class AudioFolders(_PathOfEachPart):
 
     source: Literal["audio-folder"]
     """Kind of source."""
+    folders_by_number: bool = False
+    """True if folders called "0", "1", ... "10" are the model's outputs in the order of numbers, not of text."""
     spectrogram: Spectrogram
     """Spectrograms that are made of the sounds."""
 
@@ -206,9 +213,9 @@ class AudioArrays(_PathOfEachPart):
 
     source: Literal["audio-npz"]
     """Kind of source."""
-    samples_key: str = "samples"
+    samples_key: Text = "samples"
     """Name of the array of samples."""
-    labels_key: str = "labels"
+    labels_key: Text = "labels"
     """Name of the array of labels."""
     spectrogram: Spectrogram
     """Spectrograms that are made of the sounds."""
@@ -231,11 +238,11 @@ class Preprocessing(Frozen):
     already.
     """
 
-    scale: float = Field(1 / 255, gt=0)
+    scale: float = Field(1 / 255, gt=0, le=1e15)
     """Factor on pixel values, which are 0..255."""
-    mean: tuple[float, ...]
+    mean: tuple[Coefficient, ...]
     """Mean of each input channel, after scaling."""
-    std: tuple[Annotated[float, Field(gt=0)], ...]
+    std: tuple[Positive, ...]
     """Standard deviation of each input channel, after scaling."""
     resize: Sides | None = None
     """Length of the shorter side [pixels], or height and width to stretch to; at least the image size of the model."""

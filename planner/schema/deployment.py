@@ -10,7 +10,9 @@ from pydantic import Field, model_validator
 
 from planner.schema.base import Document, Frozen
 from planner.schema.data import Preprocessing
-from planner.schema.fleet import MAX_BYTES, Name, Precision
+from planner.schema.fleet import Engine, Precision
+from planner.schema.quantities import MAX_CLASSES, FusionHidden, Microseconds, NumBytes
+from planner.schema.text import FileName, Name, Sha256, check_names_differ
 
 InputDtype = Literal["uint8", "float16", "float32"]
 BYTES_PER_VALUE: dict[InputDtype, int] = {"uint8": 1, "float16": 2, "float32": 4}
@@ -18,12 +20,6 @@ BYTES_PER_VALUE: dict[InputDtype, int] = {"uint8": 1, "float16": 2, "float32": 4
 # A message holds an image and its number; longer ones are refused by either side.
 MAX_IMAGE_BYTES = 64 * 2**20 - 1024
 MAX_FEATURES = 2**20
-_MAX_US = 2**50
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-# A file or folder of the manifest's own folder.
-FileName = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
-Microseconds = Annotated[int, Field(ge=0, le=_MAX_US)]
 
 
 class ImageInput(Frozen):
@@ -65,7 +61,7 @@ class PlannedCosts(Frozen):
     """Compute time of the sub-model [us]."""
     return_us: Microseconds
     """Time until the aggregator has the features [us]; 0 on the aggregator."""
-    memory_bytes: int = Field(ge=0, le=MAX_BYTES)
+    memory_bytes: NumBytes
     """Weights, peak activations and runtime overhead [bytes]."""
 
     @property
@@ -81,12 +77,12 @@ class DeviceManifest(Document):
     """SHA-256 of the manifest of the bundle that was exported."""
     device: Name
     """Name of the device in the plan."""
-    engine: Literal["onnxruntime"] = "onnxruntime"
+    engine: Engine = "onnxruntime"
     """Engine that runs the sub-model."""
     stand_in: bool = False
     """True if ONNX Runtime stands in for the C engine that the board needs: for a rehearsal, not for the board."""
     model: FileName = "model.onnx"
-    """File of the sub-model's graph; its weights lie beside it."""
+    """File of the sub-model: its graph with the weights beside it, or its code in C."""
     precision: Precision = "float32"
     """Precision of the weights."""
     input: ImageInput
@@ -116,25 +112,37 @@ class DeployedDevice(Frozen):
     """Folder of the device, beside the aggregator's."""
     features: int = Field(ge=1, le=MAX_FEATURES)
     """Number of features that it returns."""
+    engine: Engine = "onnxruntime"
+    """Engine that runs its sub-model; a worker in C has no encryption."""
     stand_in: bool = False
     """True if ONNX Runtime stands in for the C engine that the board needs."""
     planned: PlannedCosts
     """Costs of one image, as planned."""
-    certificate: FileName
-    """File of the device's certificate among the aggregator's certificates."""
+    certificate: FileName | None = None
+    """File of the device's certificate among the aggregator's certificates; null for a worker in C."""
     manifest_sha256: Sha256
     """SHA-256 of the manifest in the device's folder."""
+
+    @model_validator(mode="after")
+    def _has_a_certificate(self) -> "DeployedDevice":
+        if (self.certificate is None) != (self.engine == "c"):
+            raise ValueError(
+                f"certificate: must be given for engine onnxruntime and for no other, got {self.certificate!r} for "
+                f"{self.engine}"
+            )
+        return self
 
 
 class ExportedAccuracy(Frozen):
     """Accuracy on the test part, measured at the export."""
 
-    num_images: int = Field(ge=1)
+    num_images: int = Field(ge=1, le=10**12)
     """Number of images that were measured."""
     bundle: float = Field(ge=0, le=1)
     """Accuracy of the bundle's fused answer, as `planner evaluate` measures it: float32."""
-    exported: float = Field(ge=0, le=1)
-    """Accuracy of the fused answer of the exported sub-models, at the precisions of the plan."""
+    exported: float | None = Field(ge=0, le=1)
+    """Accuracy of the fused answer of the exported sub-models, at the precisions of the plan; null if one in C was not
+    measured, for want of a compiler."""
 
 
 class AggregatorManifest(Document):
@@ -144,13 +152,13 @@ class AggregatorManifest(Document):
     """SHA-256 of the manifest of the bundle that was exported."""
     aggregator: Name
     """Device that has the image and joins the features."""
-    classes: tuple[Name, ...] = Field(min_length=1, max_length=100_000)
+    classes: tuple[Name, ...] = Field(min_length=1, max_length=MAX_CLASSES)
     """Names of the classes (C,), in the order of the answers."""
     input: ImageInput
     """Image as the devices get it."""
     devices: tuple[DeployedDevice, ...] = Field(min_length=1, max_length=10_000)
     """Used devices, in the plan's order: that in which the fusion reads their features."""
-    fusion_hidden: int = Field(ge=1, le=65_536)
+    fusion_hidden: FusionHidden
     """Number of hidden units of the fusion."""
     fusion_us: Microseconds
     """Time of the fusion as planned [us]."""
@@ -163,11 +171,10 @@ class AggregatorManifest(Document):
 
     @model_validator(mode="after")
     def _names_differ(self) -> "AggregatorManifest":
-        for key in ("name", "folder", "certificate"):
-            names = [getattr(device, key) for device in self.devices]
-            if len(set(names)) < len(names):
-                twice = next(name for name in names if names.count(name) > 1)
-                raise ValueError(f"devices: each {key} must differ, {twice!r} is given twice")
+        for key in ("name", "folder"):
+            check_names_differ((getattr(device, key) for device in self.devices), f"devices: {key}")
+        certificates = (device.certificate for device in self.devices)
+        check_names_differ((file for file in certificates if file is not None), "devices: certificate")
         total = sum(device.features for device in self.devices)
         if total > MAX_FEATURES:
             raise ValueError(f"devices: must return at most {MAX_FEATURES} features together, got {total}")

@@ -9,11 +9,17 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from planner.errors import quoted
+from planner.units import shorten
+
+# Of a key and a word that is compared with others; no key of ours is longer.
+_MAX_KEY, _MAX_WORD = 60, 200
+
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" with the known word most like this one, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    close = difflib.get_close_matches(word[:_MAX_WORD], list(known), n=1, cutoff=0.5)
+    return f"; did you mean {quoted(close[0])}?" if close else ""
 
 
 def error_sentence(error: ValidationError, data: Any, model: type[BaseModel]) -> str:
@@ -28,7 +34,8 @@ def error_sentence(error: ValidationError, data: Any, model: type[BaseModel]) ->
     found: dict[tuple[int | str, ...], ErrorDetails] = {}
     for problem in error.errors():
         found.setdefault(_steps(problem, data), problem)
-    problems = [loc for loc in found if not any(loc == other[: len(loc)] for other in found if other != loc)]
+    above = {loc[:i] for loc in found for i in range(len(loc))}
+    problems = [loc for loc in found if loc not in above]
     # A misspelled key also makes a missing one, and the misspelling is the better message.
     problems.sort(key=lambda loc: found[loc]["type"] != "extra_forbidden")
     first, rest = found[problems[0]], len(problems) - 1
@@ -63,13 +70,14 @@ def _place(parents: list[int | str], data: Any) -> str:
     """Return "devices[1] 'pi'" for ("devices", 1): the path, with names where there are any."""
     text = ""
     for step in parents:
-        text += f"[{step}]" if isinstance(step, int) else (f".{step}" if text else step)
+        key = shorten(str(step), _MAX_KEY)
+        text += f"[{step}]" if isinstance(step, int) else (f".{key}" if text else key)
         try:
             data = data[step]
         except (KeyError, IndexError, TypeError):
             continue
         if isinstance(data, dict) and isinstance(data.get("name"), str):
-            text += f" {data['name']!r}"
+            text += f" {quoted(data['name'])}"
     return text
 
 
@@ -78,7 +86,8 @@ def _problem(error: ErrorDetails, key: str, data: Any, model: type[BaseModel]) -
     shown = json.dumps(got, ensure_ascii=False, default=str)
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     if error_type == "extra_forbidden":
-        return f"unknown key {key!r}{did_you_mean(key, _known_keys(model)) or '.'}"
+        return f"unknown key {quoted(key)}{did_you_mean(key, _known_keys(model)) or '.'}"
+    key = shorten(key, _MAX_KEY)
     if error_type == "missing":
         return f"{key} is missing."
     bounds = {"greater_than": (">", "gt"), "greater_than_equal": (">=", "ge")}
@@ -92,12 +101,13 @@ def _problem(error: ErrorDetails, key: str, data: Any, model: type[BaseModel]) -
     if error_type in ("union_tag_not_found", "union_tag_invalid"):
         tag = f"{key}.{limits['discriminator'][1:-1]}"
         known = limits.get("expected_tags")
-        return f"{tag} must be one of {known}, got {limits['tag']!r}." if known else f"{tag} is missing."
+        return f"{tag} must be one of {known}, got {quoted(limits['tag'])}." if known else f"{tag} is missing."
     if error_type == "too_short":
         return f"{key} must have at least {limits['min_length']} entry, got {limits['actual_length']}."
     if error_type == "value_error":
         message = str(limits["error"])
-        return (f"{key} {message}" if message.startswith("must ") and key else message).rstrip(".") + "."
+        sentence = f"{key} {message}" if message.startswith("must ") and key else message
+        return sentence if sentence.endswith("?") else sentence.rstrip(".") + "."
     _, _, text = error["msg"].partition(" should ")
     return f"{key} must {text}, got {shown}.".lstrip()
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from planner.schema.base import Document, Frozen
-from planner.schema.fleet import Name
+from planner.schema.text import Name
 
 Method = Literal["exact", "random-equal", "greedy", "memory-proportional"]
 Objective = Literal["latency", "accuracy", "energy", "devices"]
@@ -31,9 +31,9 @@ class Goal(Frozen):
     """Probability with which the loss stays within `max_accuracy_drop`; the predicted loss unless given."""
     min_retention: float | None = Field(None, ge=0, le=1)
     """One retention floor for all classes, instead of `max_accuracy_drop`."""
-    max_latency_ms: float | None = Field(None, gt=0)
+    max_latency_ms: float | None = Field(None, gt=0, le=1e12)
     """Largest latency of one image [ms]; objectives `accuracy` and `energy` need it."""
-    max_energy_mj: float | None = Field(None, gt=0)
+    max_energy_mj: float | None = Field(None, gt=0, le=1e12)
     """Largest energy of one image on all devices together [mJ]."""
     survive: int = Field(0, ge=0, le=100)
     """Number of devices, whichever they are, that may be lost with every class still served."""

@@ -5,12 +5,14 @@ Legend: L blocks; a timing is of one probe at one precision and thread count.
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from planner.schema.base import Document, Frozen
-from planner.schema.fleet import Name, Precision
+from planner.schema.data import Side
+from planner.schema.fleet import Precision
+from planner.schema.quantities import Channels, Depth, Dim, Heads, HiddenDim, Index, NumBytes, Positive, Ratio, Tokens
+from planner.schema.text import Name, Text
 
 
 class ProbeFile(Frozen):
@@ -18,7 +20,7 @@ class ProbeFile(Frozen):
 
     name: Name
     """Name of the file in the folder."""
-    num_bytes: int = Field(ge=0)
+    num_bytes: NumBytes
     """Size of the weights [bytes]."""
 
 
@@ -27,11 +29,11 @@ class ProbeNetwork(Frozen):
 
     name: Name
     """Name of the network in the timings."""
-    embed_dim: int = Field(ge=1)
+    embed_dim: Dim
     """Embed dim of the network: one of the manifest's widths."""
-    num_heads: tuple[int, ...]
+    num_heads: tuple[Index, ...]
     """Heads of each block (L,)."""
-    hidden_dim: tuple[int, ...]
+    hidden_dim: tuple[Index, ...]
     """Hidden channels of each block (L,)."""
     files: dict[Precision, ProbeFile] = Field(min_length=1)
     """ONNX file of the network at each precision."""
@@ -42,19 +44,19 @@ class ProbeManifest(Document):
 
     model: Name
     """Name of the model whose sub-models the networks are like."""
-    num_tokens: int = Field(ge=1)
+    num_tokens: Tokens
     """Tokens of the whole model."""
-    depth: int = Field(ge=1)
+    depth: Depth
     """Number of blocks of the whole model, L."""
-    num_heads: int = Field(ge=1)
+    num_heads: Heads
     """Heads of a block of the whole model."""
-    head_dim: int = Field(ge=1)
+    head_dim: Dim
     """Width of a head."""
-    hidden_dim: int = Field(ge=1)
+    hidden_dim: HiddenDim
     """Hidden channels of a block of the whole model."""
-    widths: tuple[int, ...] = Field(min_length=1)
+    widths: tuple[Dim, ...] = Field(min_length=1)
     """Embed dims of the networks, the full one first."""
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[Channels, Side, Side]
     """Channels, height and width of the image."""
     networks: tuple[ProbeNetwork, ...] = Field(min_length=1)
     """Networks to time."""
@@ -78,19 +80,19 @@ class ProbeManifest(Document):
 class ProbeDevice(Frozen):
     """Device that was measured, and the software on it."""
 
-    python: str
+    python: Text
     """Version of Python."""
-    numpy: str
+    numpy: Text
     """Version of NumPy."""
-    onnxruntime: str
+    onnxruntime: Text
     """Version of ONNX Runtime."""
-    platform: str
+    platform: Text
     """Operating system."""
-    machine: str
+    machine: Text
     """Instruction set."""
-    cpu: str
+    cpu: Text
     """Processor."""
-    cores: int = Field(ge=1)
+    cores: int = Field(ge=1, le=10**6)
     """Number of processor cores."""
 
 
@@ -99,40 +101,40 @@ class _Probe(Frozen):
     """Name of a network of the manifest."""
     precision: Precision
     """Precision of its weights."""
-    threads: int = Field(ge=1)
+    threads: int = Field(ge=1, le=10**6)
     """Number of threads that it ran on."""
 
 
 class ProbeTiming(_Probe):
     """Measured time of a probe."""
 
-    median_us: float = Field(gt=0)
+    median_us: Positive
     """Median of the rounds [us]."""
-    spread: float = Field(ge=0)
+    spread: Ratio
     """Spread of the rounds, as a share of the median."""
-    runs: int = Field(ge=1)
+    runs: int = Field(ge=1, le=10**12)
     """Number of inferences in all rounds together."""
-    rounds_us: tuple[Annotated[float, Field(gt=0)], ...]
+    rounds_us: tuple[Positive, ...]
     """Time of one inference in each round [us]."""
 
 
 class ProbeFailure(_Probe):
     """Probe that the device could not run."""
 
-    reason: str
+    reason: Text
     """Error message of the runtime."""
 
 
 class ProbeResult(Document):
     """latency.json: measurements of the probe script on a device."""
 
-    manifest_sha256: str
+    manifest_sha256: Text
     """SHA-256 of the manifest file on the device."""
     device: ProbeDevice
     """Device that was measured."""
     complete: bool
     """True if all networks were timed."""
-    peak_memory_bytes: int = Field(ge=0)
+    peak_memory_bytes: NumBytes
     """Peak memory of the whole process [bytes]."""
     manifest: ProbeManifest
     """Manifest of the networks that were timed."""

@@ -38,11 +38,25 @@ def test_numbered_classes_are_the_sorted_folders(tmp_path: Path) -> None:
 
 
 def test_folders_named_by_numbers_are_those_classes(tmp_path: Path) -> None:
-    """Folder 10 is class 10, though it sorts before folder 2."""
+    """Folder 10 is class 10 if the card says so, though as text it comes before folder 2: else that is asked."""
     names = [str(i) for i in range(11)]
     write_folders(tmp_path, names, per_class=1)
-    got = data.load(card(tmp_path, FOLDERS, 11), "train")
+    got = data.load(card(tmp_path, FOLDERS | {"folders_by_number": True}, 11), "train")
     assert dict(zip(greys(got), got.labels.tolist(), strict=True)) == {10 * (i + 1): i for i in range(11)}
+    with pytest.raises(
+        InputError, match=r"train: folders 0 to 10 have two orders.*`classes`: \[\"0\", \"1\", \"10\", "
+    ):
+        data.load(card(tmp_path, FOLDERS, 11), "train")
+    got = data.load(card(tmp_path, FOLDERS, sorted(names)), "train")
+    assert [greys(got)[i] for i in got.labels.argsort()][:3] == [10, 20, 110]
+
+
+def test_endings_of_image_files(tmp_path: Path) -> None:
+    """Files of the endings of JPEG, `.jfif` too, are images."""
+    write_folders(tmp_path, ["a", "b"], per_class=1)
+    Image.new("L", (SIZE, SIZE), 30).save(tmp_path / "train" / "a" / "x.jfif", "jpeg")
+    Image.new("L", (SIZE, SIZE), 30).save(tmp_path / "train" / "a" / "y.JPG", "jpeg")
+    assert len(data.load(card(tmp_path, FOLDERS, ["a", "b"]), "train")) == 4
 
 
 def test_image_files_are_split_when_there_is_but_one_folder(tmp_path: Path) -> None:

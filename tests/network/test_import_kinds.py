@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -276,11 +277,37 @@ def test_what_is_no_weights_is_said(tmp_path: Path, file: str, content: bytes, w
         import_checkpoint(tmp_path / file, tmp_path / "mine", 4)
 
 
+def test_tensors_that_are_not_stored_are_refused(tmp_path: Path) -> None:
+    """A tensor without values, one number that stands for a terabyte, and an archive that unpacks to anything."""
+    state = random_model(PLAIN).state_dict()
+    half = torch.ones(1, dtype=torch.float16)
+    for name, value, words in (
+        ("a.pth", torch.empty(12, device="meta"), "'norm.bias' must hold floating-point numbers, got a tensor without"),
+        ("b.pth", half.expand(10**12), r"got 2 bytes repeated for shape \(1000000000000,\)"),
+    ):
+        torch.save(state | {"norm.bias": value}, tmp_path / name)
+        with pytest.raises(InputError, match=words):
+            import_checkpoint(tmp_path / name, tmp_path / "mine", 4)
+    torch.save(state, tmp_path / "stored.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "stored.pth") as stored,
+        zipfile.ZipFile(tmp_path / "c.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for info in stored.infolist():
+            packed.writestr(info.filename, stored.read(info))
+    with pytest.raises(InputError, match=r"must be an archive as torch\.save writes it, got a compressed one"):
+        import_checkpoint(tmp_path / "c.pth", tmp_path / "mine", 4)
+
+
 def test_pickled_objects_are_named(tmp_path: Path) -> None:
     """Arguments of a training stand in the way: the type is named, and what to save instead."""
     torch.save({"model": random_model(PLAIN).state_dict(), "args": argparse.Namespace(lr=1)}, tmp_path / "a.pth")
-    with pytest.raises(InputError, match=r"got a pickled argparse\.Namespace in it\. Save the tensors alone"):
+    with pytest.raises(
+        InputError, match=r"got the options of a training \('argparse\.Namespace'\) beside them\. Save the tensors"
+    ):
         import_checkpoint(tmp_path / "a.pth", tmp_path / "mine", 4)
     torch.save(random_model(PLAIN), tmp_path / "b.pth")
-    with pytest.raises(InputError, match=r"got a pickled planner\.network\.vit\.VisionTransformer in it"):
+    with pytest.raises(
+        InputError, match=r"got a whole pickled model \('planner\.network\.vit\.VisionTransformer'\)\. Save the tensors"
+    ):
         import_checkpoint(tmp_path / "b.pth", tmp_path / "mine", 4)

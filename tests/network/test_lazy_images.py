@@ -1,15 +1,16 @@
 """Images decoded on demand, and parts of a data set: some of each class, folds, splits."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
+from planner import files, image_files
 from planner.errors import InputError
 from planner.network import data
 from planner.network.data import LazyImages
@@ -37,13 +38,13 @@ def test_images_are_decoded_on_demand(tmp_path: Path, monkeypatch: pytest.Monkey
     write_folders(tmp_path, ["cat", "dog"], per_class=5)
     got = data.load(card(tmp_path, FOLDERS, ["cat", "dog"]), "train")
     opened: list[str] = []
-    original = Image.open
+    original = files.open_file
 
-    def counting_open(path: Path) -> Image.Image:
-        opened.append(Path(path).name)
+    def counting_open(path: Path) -> AbstractContextManager[BinaryIO]:
+        opened.append(path.name)
         return original(path)
 
-    monkeypatch.setattr(Image, "open", counting_open)
+    monkeypatch.setattr(image_files, "open_file", counting_open)
     part = got.take(torch.tensor([8, 1, 3]))
     assert isinstance(part.images, LazyImages)
     assert opened == []

@@ -12,8 +12,10 @@ PACKAGE = ROOT / "planner"
 
 # Lower layers first; rooms of one layer do not import each other.
 LAYERS = [
-    {"errors", "version", "arrays", "file_formats"},
-    {"units", "image_files"},
+    {"version", "arrays", "file_formats", "units"},
+    {"errors"},
+    {"files"},
+    {"image_files", "array_files"},
     {"schema"},
     {"library"},
     {"workers"},

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.schema import Fleet
+from planner.schema import Fleet, read_document
 from planner.schema.base import bytes_rounded_down, bytes_rounded_up
 from planner.schema.fleet import Device
 from tests.helpers.common import Json
-from tests.helpers.complaints import complaint, device_complaint, fleet_complaint
+from tests.helpers.complaints import FLEET, complaint, device_complaint, fleet_complaint
 from tests.helpers.pencil import fleet_data
 
 
@@ -49,13 +49,41 @@ def test_empty_name() -> None:
     assert device_complaint(name="").startswith("devices[1] '': name must have at least 1 character")
 
 
-@pytest.mark.parametrize("size", ["512", "512 megs", "-1MiB", "1e3MB", "MiB", "1.MiB", "512mib", "", "½GiB"])
+@pytest.mark.parametrize("size", ["512", "-1MiB", "1e3MB", "MiB", "1.MiB", "", "½GiB", "5 lightyears"])
 def test_bad_sizes(size: str) -> None:
     """A size must be a plain number with a unit."""
     message = device_complaint(memory_budget=size)
     assert message == (
         f"devices[1] 'near': memory_budget must be a number of bytes or a size such as \"512MiB\", got {size!r}."
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "meant"),
+    [
+        ("512Mi", "'512MiB'"),
+        ("512mib", "'512MiB'"),
+        ("512M", "'512MiB' or '512MB'"),
+        ("2000kB", "'2000KiB' or '2000KB'"),
+        ("1.5 gig", "'1.5GiB'"),
+        ("7 bytes", "'7B'"),
+    ],
+)
+def test_a_size_that_is_nearly_right_names_the_right_ones(size: str, meant: str) -> None:
+    """Units of other programs are refused with those that they may stand for."""
+    assert device_complaint(memory_budget=size).endswith(f"got {size!r}; did you mean {meant}?")
+
+
+def test_a_number_without_a_fraction_is_whole() -> None:
+    """2.0 is a count and a size, 2.5 neither."""
+    data = fleet_data()
+    data["devices"][1] |= {"memory_budget": 2048.0, "count": 2.0}
+    data["links"] = [link for link in data["links"] if "near" not in link["between"]]
+    data["default_link"] = {"bandwidth_mbps": 1, "latency_ms": 0}
+    FLEET.write_text(json.dumps(data))
+    device = read_document(FLEET, Fleet).devices[1]
+    assert (device.memory_budget, device.count) == (2048, 2)
+    assert device_complaint(count=2.5).startswith("devices[1] 'near': count must be a valid integer, got 2.5")
 
 
 def test_empty_fleet() -> None:
@@ -66,7 +94,7 @@ def test_empty_fleet() -> None:
 def test_duplicate_device_names() -> None:
     """Two devices of one name are refused."""
     message = device_complaint(name="far")
-    assert message == "devices: names must differ, 'far' is used 2 times."
+    assert message == "devices: names must differ, 'far' is given twice."
 
 
 def test_duplicate_names_by_count() -> None:
@@ -77,7 +105,7 @@ def test_duplicate_names_by_count() -> None:
         data["devices"][2]["name"] = "near-1"
         data["links"] = []
 
-    assert fleet_complaint(clash) == "devices: names must differ, 'near-1' is used 2 times."
+    assert fleet_complaint(clash) == "devices: names must differ, 'near-1' is given twice."
 
 
 def test_unknown_aggregator() -> None:

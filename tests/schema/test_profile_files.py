@@ -60,7 +60,7 @@ def with_model(**changes: object) -> Callable[[Json], object]:
         ),
         (lambda p: p["widths"][1].update(embed_dim=8), "widths: entries must differ, got [8, 8]."),
         (lambda p: p["widths"][1].update(head_macs=[1]), "widths[1].head_macs: must have 2 numbers, got 1."),
-        (lambda p: p["widths"][0].update(channel_params=[1, -2]), "widths[0].channel_params: must be >= 0, got -2."),
+        (lambda p: p["widths"][0].update(channel_params=[1, -2]), "widths[0].channel_params[1]: must be >= 0, got -2."),
         (
             lambda p: p["widths"][0].update(embed_retention=[1.0]),
             "widths[0].embed_retention: must have 2 numbers, got 1.",

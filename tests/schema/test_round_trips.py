@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from planner.schema import Fleet, Goal, Plan, Profile, read_document, sha256_of, to_json, write_document
+from planner.schema.text import look_of
 from planner.solver import solve
+from planner.units import visible
 from tests.helpers.accuracy import predictable
 from tests.helpers.complaints import FLEET, PROFILE
 from tests.helpers.pencil import fleet_data
@@ -32,7 +34,12 @@ def test_documents_are_frozen() -> None:
         fleet.name = "other"  # type: ignore[misc]
 
 
-names = st.text(min_size=1, max_size=12)
+def is_name(text: str) -> bool:
+    """Return whether a text may be a name."""
+    return visible(text) == text and look_of(text) != ""
+
+
+names = st.text(min_size=1, max_size=12).filter(is_name)
 
 
 positive = st.floats(1, 1e9)
@@ -44,7 +51,7 @@ devices = st.fixed_dictionaries(
         "kind": names,
         "count": st.integers(1, 5),
         "runtime_overhead": st.integers(0, 2**45),
-        "active_power_w": positive,
+        "active_power_w": st.floats(1, 1e6),
         "precision": st.sampled_from(["float32", "float16", "int8"]),
     },
 )
@@ -54,7 +61,7 @@ devices = st.fixed_dictionaries(
 def fleets(draw: st.DrawFn) -> Fleet:
     """Draw a fleet of up to 5 devices, linked in a row, with names in any script."""
     # Without a hyphen, no name is that of another with a count.
-    called = draw(st.lists(names.filter(lambda name: "-" not in name), min_size=1, max_size=5, unique=True))
+    called = draw(st.lists(names.filter(lambda name: "-" not in name), min_size=1, max_size=5, unique_by=look_of))
     drawn = [draw(devices) | {"name": name} for name in called]
     drawn[0].pop("count", None)
     speed = st.fixed_dictionaries({"bandwidth_mbps": positive, "latency_ms": st.floats(0, 1e6)})

@@ -5,18 +5,19 @@ Legend: N images, H height, W width, ch channels.
 
 import gzip
 import math
-import zipfile
 import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.array_files import MAX_ARRAY_BYTES, read_arrays
 from planner.arrays import Ints
 from planner.errors import InputError
+from planner.files import open_file, read_up_to
 from planner.image_files import IMAGE_SUFFIXES, not_installed
 from planner.network.data.pixels import ArrayPixels, FilePixels, Pixels
 from planner.network.data.spectrograms import ClipArray, ClipFiles, FramePlan
@@ -31,9 +32,12 @@ from planner.schema import (
     StoredPart,
     did_you_mean,
 )
+from planner.units import format_bytes
 
 _GZIP = b"\x1f\x8b"
 _IDX_BYTES = 0x08
+# Read behind the end of what a header states, to say how much is there.
+_MANY_BYTES = 2**16
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,11 @@ def read(card: ModelCard, part: StoredPart) -> StoredImages:
             return _npz(path, source, len(card.classes))
         case ImageFolders():
             (root,) = source.paths_of(part)
-            return _folders(root, Path(source.train), card, IMAGE_SUFFIXES, FilePixels)
+            return _folders(root, source, card, IMAGE_SUFFIXES, FilePixels)
         case AudioFolders():
             (root,) = source.paths_of(part)
             plan = FramePlan.of(source.spectrogram, card.architecture.image_sides)
-            return _folders(root, Path(source.train), card, {".wav"}, lambda files: ClipFiles(files, plan))
+            return _folders(root, source, card, {".wav"}, lambda files: ClipFiles(files, plan))
         case AudioArrays():
             (path,) = source.paths_of(part)
             return _clips(path, source, card)
@@ -101,32 +105,35 @@ def _read_idx(path: Path, ndim: int) -> NDArray[np.uint8]:
     Source:
         Y. LeCun, C. Cortes and C. Burges, The MNIST database, "the IDX file format".
     """
-    with _open(path) as file:
-        content = file.read()
-    if content[:2] == _GZIP:
+    with open_file(path) as file:
+        is_packed = file.read(len(_GZIP)) == _GZIP
+        file.seek(0)
         try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path}: damaged gzip file ({error}).") from None
-    magic = bytes([0, 0, _IDX_BYTES, ndim])
-    if content[:4] != magic:
+            unpacked: IO[bytes] = cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if is_packed else file
+            return _idx_array(path, unpacked, ndim)
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            raise InputError(f"{path}: must be a whole file, got a damaged gzip file.") from None
+
+
+def _idx_array(path: Path, file: IO[bytes], ndim: int) -> NDArray[np.uint8]:
+    """Return the array behind a header, of which no more is unpacked than it states."""
+    magic, start = bytes([0, 0, _IDX_BYTES, ndim]), 4 + 4 * ndim
+    header = file.read(start)
+    if header[:4] != magic:
         raise InputError(
             f"{path}: must be an IDX file of bytes in {ndim} dimensions, beginning with {magic.hex()}, "
-            f"got {content[:4].hex() or 'nothing'}."
+            f"got {header[:4].hex() or 'nothing'}."
         )
-    start = 4 + 4 * ndim
-    shape = tuple(int(size) for size in np.frombuffer(content[4:start].ljust(4 * ndim, b"\0"), ">u4"))
-    if len(content) - start != math.prod(shape):
-        sizes = " x ".join(map(str, shape))
-        raise InputError(f"{path}: must have {sizes} bytes behind its header, got {max(0, len(content) - start)}.")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
-
-
-def _open(path: Path) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    shape = tuple(int(size) for size in np.frombuffer(header[4:].ljust(4 * ndim, b"\0"), ">u4"))
+    num_bytes, sizes = math.prod(shape), " x ".join(map(str, shape))
+    if num_bytes > MAX_ARRAY_BYTES:
+        raise InputError(f"{path}: must have at most {format_bytes(MAX_ARRAY_BYTES)}, got {sizes} bytes.")
+    content = read_up_to(file, num_bytes)
+    more = file.read(_MANY_BYTES)
+    if len(header) < start or len(content) < num_bytes or more:
+        got = f"at least {num_bytes + len(more)}" if len(more) == _MANY_BYTES else f"{len(content) + len(more)}"
+        raise InputError(f"{path}: must have {sizes} bytes behind its header, got {got}.")
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 # --- npz ---
@@ -158,19 +165,9 @@ def _clips(path: Path, source: AudioArrays, card: ModelCard) -> StoredImages:
 
 def _read_npz(path: Path, first_key: str, labels_key: str) -> tuple[NDArray[Any], NDArray[np.integer]]:
     """Return an array and the labels beside it."""
-    arrays = []
-    try:
-        # Opened here: numpy leaves a damaged archive open.
-        with _open(path) as file, np.load(file, allow_pickle=False) as archive:
-            for key in (first_key, labels_key):
-                if key not in archive:
-                    raise InputError(f"{path}: must hold {key!r}, got {', '.join(archive) or 'nothing'}.")
-                arrays.append(np.asarray(archive[key]))
-    # np.load of a lone array returns no context manager; an array of objects is a ValueError.
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: must be an .npz file of plain arrays ({error}).") from None
-    values, labels = arrays
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    arrays = read_arrays(path, (first_key, labels_key))
+    values, labels = arrays[first_key], arrays[labels_key]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise InputError(f"{path}: {labels_key!r} must be N integers, got {labels.dtype} of shape {labels.shape}.")
     return values, labels
 
@@ -204,30 +201,60 @@ def _checked_labels(
 
 
 def _folders(
-    root: Path, train: Path, card: ModelCard, suffixes: Collection[str], pixels_of: Callable[[tuple[Path, ...]], Pixels]
+    root: Path,
+    source: ImageFolders | AudioFolders,
+    card: ModelCard,
+    suffixes: Collection[str],
+    pixels_of: Callable[[tuple[Path, ...]], Pixels],
 ) -> StoredImages:
     """Return the files of these suffixes in a part's folders of classes."""
-    names = _folder_names(train, _subfolders(train), card)
+    train = Path(source.train)
+    names = _folder_names(train, _subfolders(train), card, source.folders_by_number)
     files: list[Path] = []
     labels: list[int] = []
     for folder in _subfolders(root):
         if folder not in names:
             raise InputError(f"{root / folder}: must have a class's name{did_you_mean(folder, names) or '.'}")
-        inside = sorted(path for path in (root / folder).iterdir() if path.suffix.lower() in suffixes)
+        inside = _files_in(root / folder, suffixes)
         files += inside
         labels += [names.index(folder)] * len(inside)
     return StoredImages(str(root), pixels_of(tuple(files)), np.array(labels, dtype=np.int64))
 
 
+def _files_in(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror}).") from None
+
+
 def _subfolders(root: Path) -> list[str]:
-    if not root.is_dir():
-        raise InputError(f"{root}: must be a folder of class folders, got {'a file' if root.exists() else 'nothing'}.")
-    return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    try:
+        if not root.is_dir():
+            got = "a file" if root.exists() else "nothing"
+            raise InputError(f"{root}: must be a folder of class folders, got {got}.")
+        return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{root}: cannot be read ({error.strerror}).") from None
 
 
-def _folder_names(train: Path, folders: Sequence[str], card: ModelCard) -> Sequence[str]:
-    """Return the folder of each class: that of its name or, where classes have only numbers, in sorted order."""
-    if not card.classes_are_numbered or set(folders) <= set(card.classes):
+def _folder_names(train: Path, folders: Sequence[str], card: ModelCard, by_number: bool) -> Sequence[str]:
+    """Return the folder of each class: that of its name or, where classes have only numbers, in sorted order.
+
+    Raises:
+        InputError: If classes have only numbers and there is not a folder for each, or the folders are numbers, too,
+            and their order as numbers is not that as text, by which other libraries label.
+    """
+    if not card.classes_are_numbered:
+        return card.classes
+    if set(folders) <= set(card.classes):
+        if not by_number and (by_text := sorted(card.classes)) != list(card.classes):
+            first = ", ".join(f'"{name}"' for name in by_text[:3])
+            raise InputError(
+                f"{train}: folders 0 to {len(by_text) - 1} have two orders: if the model's outputs are in that of "
+                "numbers, say `folders_by_number: true` in the card's `data`; if in that of text, as torchvision's "
+                f"ImageFolder labels them, list them so as the card's `classes`: [{first}, ...]."
+            )
         return card.classes
     if len(folders) != len(card.classes):
         raise InputError(f"{train}: must have a folder for each of {len(card.classes)} classes, got {len(folders)}.")

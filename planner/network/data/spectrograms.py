@@ -12,6 +12,7 @@ Source:
 """
 
 import functools
+import io
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,12 +26,14 @@ from torch import Tensor
 
 from planner.arrays import Floats
 from planner.errors import InputError
+from planner.files import read_content
 from planner.schema import Spectrogram
 
 _PREEMPHASIS = 0.97
 _MIN_HERTZ = 20.0
 # Power of a band in silence: about that of rounding to 16 bits.
 _MIN_POWER = 1e-7
+_MAX_WAV_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -150,15 +153,15 @@ def _read_wav(path: Path, sample_rate: int) -> Floats:
     """Return a file's samples, the mean of its channels (T,)."""
     from scipy.io import wavfile
 
+    content = io.BytesIO(read_content(path, _MAX_WAV_BYTES))
     try:
         with warnings.catch_warnings():
             # Chunks of text and other extras.
             warnings.simplefilter("ignore")
-            rate, samples = wavfile.read(path)
+            rate, samples = wavfile.read(content)
     # A damaged file can fail anywhere in scipy's reader.
-    except Exception as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "got a damaged or another one"
-        raise InputError(f"{path}: must be a .wav file of plain samples, {reason}.") from None
+    except Exception:
+        raise InputError(f"{path}: must be a .wav file of plain samples, got a damaged or another one.") from None
     if rate != sample_rate:
         raise InputError(
             f"{path}: must have the card's sample_rate of {sample_rate} Hz, got {rate}: convert the files, as by "
