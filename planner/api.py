@@ -91,6 +91,7 @@ def what_if(
     jobs: int = 1,
     scheduler: str | None = None,
     time_limit_s: float = DEFAULT_TIME_LIMIT_S,
+    deterministic: bool = False,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Solve again after changes of the fleet or the goal, and return a row for each change, "today" first.
@@ -109,20 +110,22 @@ def what_if(
         sweep: Values of a key of the goal: "max-accuracy-drop=0.01,0.05".
         scenarios: File of named scenarios.
         cross: Take every combination of the changes instead of each by itself.
-        jobs: Number of parallel processes. A script with more than one needs `if __name__ == "__main__":`.
+        jobs: Number of parallel processes.
         scheduler: Address of a Dask cluster to use instead of processes.
         time_limit_s: Time limit of each scenario.
+        deterministic: Count work instead of seconds, so that the same rows come out every time.
         seed: Seed of the baselines' random subsets.
 
     Returns:
         Columns: status, latency_us, change_us, bound_us (at the plan's retention floors), gap, bottleneck,
         devices_used, memory_bytes, energy_mj, lowest_retention, predicted_accuracy, goal_bound_us (of any plan within
-        the accuracy drop), classes_moved, bytes_to_send, reason (why there is no plan), seconds.
+        the accuracy drop), classes_moved, bytes_to_send, reason (why there is no plan), seconds, out_of_time (whether
+        the time limit ended the search, so that another run may move and retain otherwise).
 
     Raises:
         InputError: If a change is a mistake, before anything is solved.
     """
-    today = _today(plan, time_limit_s, seed)
+    today = _today(plan, time_limit_s, seed, deterministic)
     request = whatif.ChangeRequest(
         drop=_texts(drop),
         drop_each=drop_each,
@@ -224,10 +227,12 @@ def diff(earlier: Planned, plan: Planned) -> pd.DataFrame:
     return diff_frame(earlier, plan, plan.profile)
 
 
-def _today(plan: Planned, time_limit_s: float, seed: int) -> whatif.Today:
+def _today(plan: Planned, time_limit_s: float, seed: int, deterministic: bool = False) -> whatif.Today:
     _must_be(plan, Planned, "plan", "planner.solve and planner.load_plan make one")
     _must_be_time(time_limit_s)
-    return whatif.today_of(plan.profile, plan.fleet, start=plan, seed=seed, time_limit_s=time_limit_s)
+    return whatif.today_of(
+        plan.profile, plan.fleet, start=plan, seed=seed, time_limit_s=time_limit_s, deterministic=deterministic
+    )
 
 
 def _texts(texts: Texts) -> tuple[str, ...]:

@@ -1,6 +1,9 @@
 """Command line. Each command imports what it needs, so that help and planning stay quick."""
 
 import sys
+import warnings
+
+import typer
 
 # Each module adds its commands to the application, in the order of the help.
 # isort: off
@@ -8,6 +11,9 @@ from planner.cli import plan, scenarios, compare, page, run, export, deploy, ser
 
 # isort: on
 from planner.cli.app import app
+from planner.cli.streams import give_up_output, prepare_streams
+from planner.cli.usage import NoArgsIsHelpError, UsageError, usage_error
+from planner.errors import InputError
 
 __all__ = [
     "app",
@@ -29,7 +35,23 @@ __all__ = [
 
 def main() -> None:
     """Run the command line."""
-    for stream in (sys.stdout, sys.stderr):
-        # Characters that the terminal cannot show are escaped instead of ending in a traceback.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    app()
+    prepare_streams()
+    # What other libraries warn of is meant for those who call them.
+    warnings.simplefilter("ignore")
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except NoArgsIsHelpError as error:
+        error.show()  # type: ignore[attr-defined]
+        code = InputError.exit_code
+    except UsageError as error:
+        typer.echo(usage_error(error), err=True)
+        code = InputError.exit_code
+    except OSError as error:
+        give_up_output()
+        typer.echo(f"{error.filename or 'Standard output'}: cannot be written ({error.strerror}).", err=True)
+        code = InputError.exit_code
+    except MemoryError:
+        typer.echo("The memory of this machine does not hold what this needs.", err=True)
+        code = 1
+    sys.exit(code)

@@ -2,7 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec
@@ -12,6 +13,7 @@ import typer.main
 
 from planner.cli import terminal
 from planner.cli.flags import flags_of, with_flags
+from planner.cli.streams import output_is_lost
 from planner.errors import InputError, PlannerError
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 _RESUMABLE = {"execute", "profile"}
+# Those that leave nothing but what they print, unless they write a file as well.
+_PLANNING = {"check", "diff", "next_", "pareto", "show", "solve", "what_if"}
+_PRINTING = _PLANNING | {"evaluate", "profile", "rehearse", "schema"}
 
 _HELP = """Plan, prune and fuse Vision Transformers over fleets of edge devices.
 
@@ -55,6 +60,8 @@ def command_of(group: typer.Typer) -> Callable[[Callable[P, None]], Callable[P, 
         @functools.wraps(function)
         def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
             try:
+                if output_is_lost() and function.__name__ in _PRINTING and kwargs.get("out") is None:
+                    raise InputError("Standard output must be open, as the result is printed there; it is closed.")
                 function(*args, **kwargs)
             except PlannerError as error:
                 typer.echo(as_shown(str(error)), err=True)
@@ -90,10 +97,25 @@ def rows_as_shown(rows: "Sequence[ScenarioRow]") -> "list[ScenarioRow]":
     return [row if row.reason is None else replace(row, reason=as_shown(row.reason)) for row in rows]
 
 
-def refuse_folder(out: Path | None) -> None:
-    """Refuse a folder where a file is to be written, before any work is done."""
-    if out is not None and (not out.name or out.is_dir()):
-        raise InputError(f"--out {out}: must be a file, got a folder.")
+def check_out(out: Path | None) -> None:
+    """Check that a file can be written where one is asked for, before any work is done."""
+    from planner.schema.base import check_can_write
+
+    if out is not None:
+        try:
+            check_can_write(out)
+        except InputError as error:
+            raise InputError(f"--out {error}") from None
+
+
+@contextmanager
+def naming(devices: Path, goal: Path | None = None) -> Iterator[None]:
+    """Name the file in errors about its content that are noticed late: the goal's for a setting, else the fleet's."""
+    try:
+        yield
+    except InputError as error:
+        named = goal if str(error).startswith("`") else devices
+        raise error if named is None else InputError(f"{named}: {error}") from None
 
 
 def print_plan(plan: "Plan", profile: "Profile", fleet: "Fleet", json: bool) -> None:
@@ -108,13 +130,13 @@ def print_plan(plan: "Plan", profile: "Profile", fleet: "Fleet", json: bool) -> 
     terminal.console().print(plan_text(plan, profile, fleet))
 
 
-def checked_fleet(plan: "Plan", profile: "Profile", devices: Path) -> "Fleet":
-    """Return the fleet of a file, which the plan must be valid for."""
+def checked_fleet(source: Path, plan: "Plan", profile: "Profile", devices: Path) -> "Fleet":
+    """Return the fleet of a file, which the plan of another file or bundle must be valid for."""
     from planner.library import load_fleet
     from planner.rules.check import check as check_plan
 
     fleet = load_fleet(devices)
     problems = check_plan(plan, profile, fleet)
     if problems:
-        raise InputError(f"{devices}: {problems[0]}.")
+        raise InputError(f"{source}, on the fleet of {devices}: {problems[0]}.")
     return fleet

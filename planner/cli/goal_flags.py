@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from planner.errors import InputError
 from planner.schema import Goal, GoalFile, read_document
+from planner.schema.error_messages import error_sentence
 
 
 def read_goal(path: Path | None, flags: Mapping[str, Any]) -> Goal:
@@ -27,15 +28,16 @@ def read_goal(path: Path | None, flags: Mapping[str, Any]) -> Goal:
         given["max_accuracy_drop"] = None
     elif "max_accuracy_drop" in given:
         given["min_retention"] = None
+    data = in_file | given
     try:
-        return Goal.model_validate(in_file | given)
+        return Goal.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        if not first["loc"]:
-            raise InputError(f"{first['ctx']['error']}.") from None
-        flag = "--" + str(first["loc"][0]).replace("_", "-")
-        must = first["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
-        raise InputError(f"{flag}: {must}, got {first['input']}.") from None
+        key = next(iter(error.errors()[0]["loc"]), None)
+        sentence = error_sentence(error, data, Goal)
+        if key in given:
+            flag = "--" + str(key).replace("_", "-")
+            raise InputError(sentence.replace(str(key), flag, 1)) from None
+        raise InputError(sentence if path is None else f"{path}: {sentence}") from None
 
 
 def placements(pairs: Sequence[str], flag: str) -> dict[str, tuple[str, ...]]:

@@ -76,12 +76,17 @@ def import_(
 
 def _class_names(given: str) -> list[str]:
     """Return the class names in a file, one on each line, or in a list with commas."""
-    from planner.schema.base import read_text
+    from planner.files import is_file, read_text
 
     path = Path(given)
-    if "," in given and not path.is_file():
-        return [name.strip() for name in given.split(",")]
-    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    is_list = "," in given and not is_file(path)
+    text = given if is_list else read_text(path)
+    # Of one name each, as other programs write them: {0: 'tench', ...} or ["cat", ...].
+    if text.lstrip()[:1] in ("{", "[") and text.rstrip()[-1:] in ("}", "]"):
+        wanted = "be names with commas between" if is_list else "hold a class name on each line"
+        raise InputError(f"--classes {given}: must {wanted}, got a list in brackets or braces: take them off.")
+    names = [name.strip() for name in (text.split(",") if is_list else text.splitlines())]
+    names = names if is_list else [name for name in names if name]
     if not names:
         raise InputError(f"--classes {given}: must hold a class name on each line, got none.")
     return names

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli import terminal
-from planner.cli.app import checked_fleet, command, refuse_folder, rows_as_shown
+from planner.cli.app import check_out, checked_fleet, command, rows_as_shown
 from planner.cli.options import Devices, PlanFile, ProfileName, Solvers, TimeLimit
 from planner.errors import InputError
 from planner.units import format_bytes
@@ -49,9 +49,9 @@ def report(
     from planner.whatif import today_of
     from planner.workers import make_executor
 
-    refuse_folder(out)
+    check_out(out)
     loaded, model_profile = read_plan(plan), load_profile(profile)
-    fleet = checked_fleet(loaded, model_profile, devices)
+    fleet = checked_fleet(plan, loaded, model_profile, devices)
     rehearsed = None if rehearsal is None else _rehearsal_of(rehearsal, loaded)
     with make_executor(jobs) as workers:
         with terminal.status("reading today's plan"):

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from planner.cli import terminal
-from planner.cli.app import checked_fleet, command, print_plan, refuse_folder
+from planner.cli.app import check_out, checked_fleet, command, naming, print_plan
 from planner.cli.options import (
     AccuracyConfidence,
     Apart,
@@ -75,7 +75,7 @@ def solve(
     from planner.solver import SolveOptions
     from planner.solver import solve as solve_plan
 
-    refuse_folder(out)
+    check_out(out)
     full_goal = read_goal(
         goal,
         {
@@ -97,7 +97,7 @@ def solve(
     )
     fleet, model_profile = load_fleet(devices), load_profile(profile)
     earlier = None if start is None else read_plan(start)
-    with terminal.solving(full_goal.objective) as progress:
+    with naming(devices, goal), terminal.solving(full_goal.objective) as progress:
         plan = solve_plan(
             model_profile,
             fleet,
@@ -148,7 +148,7 @@ def show(
     from planner.library import load_profile, read_plan
 
     loaded, model_profile = read_plan(plan), load_profile(profile)
-    print_plan(loaded, model_profile, checked_fleet(loaded, model_profile, devices), json)
+    print_plan(loaded, model_profile, checked_fleet(plan, loaded, model_profile, devices), json)
 
 
 @command

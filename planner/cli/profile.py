@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from planner.cli import terminal
-from planner.cli.app import command, refuse_folder
+from planner.cli.app import check_out, command
 from planner.cli.options import Json, Seed
 from planner.units import count_noun
 
@@ -75,7 +75,7 @@ def profile(
     from planner.schema import to_json, write_document
     from planner.workers import make_executor
 
-    refuse_folder(out)
+    check_out(out)
     terminal.one_thread()
     work = out.with_name(f".{out.name}.work") if out else Path(f".{Path(model).parent.name or model}.profile.work")
     options = ProfileOptions(importance.value, minutes, images_per_class, trial_plans, epochs, multiple, seed)

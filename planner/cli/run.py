@@ -122,7 +122,7 @@ def evaluate(
     terminal.one_thread()
     with terminal.status("measuring"):
         read = read_bundle(bundle)
-        fleet = None if devices is None else checked_fleet(read.plan, read.profile, devices)
+        fleet = None if devices is None else checked_fleet(bundle, read.plan, read.profile, devices)
         evaluation = evaluate_bundle(read)
     if json:
         typer.echo(to_json(evaluation), nl=False)

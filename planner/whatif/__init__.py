@@ -10,7 +10,7 @@ from planner.whatif.change_request import ChangeRequest, Scenario, axes_of
 from planner.whatif.expand import ExpandedScenario, expand
 from planner.whatif.fronts import DEFAULT_POINTS, Against, next_best, pareto
 from planner.whatif.result_cache import ResultCache
-from planner.whatif.rows import ScenarioRow, frame_of, rows_to_csv, rows_to_json
+from planner.whatif.rows import ScenarioRow, frame_of, frame_to_csv, rows_to_csv, rows_to_json
 from planner.whatif.run import Today, solve_all, solve_scenarios, today_of
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "axes_of",
     "expand",
     "frame_of",
+    "frame_to_csv",
     "next_best",
     "pareto",
     "rows_to_csv",

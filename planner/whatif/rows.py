@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
@@ -15,6 +16,8 @@ from planner.schema import Plan, Profile
 
 Status = Literal["optimal", "feasible", "impossible", "unknown"]
 
+# What spreadsheets begin to compute at.
+_FORMULA = re.compile(r"[=@\t\r]|[+-](?! )")
 # Columns that are left out if the objective of every row is latency.
 _OBJECTIVE = ("objective", "objective_value", "objective_bound")
 # Columns of words, None where there is none.
@@ -45,6 +48,7 @@ class ScenarioRow:
     bytes_to_send: int | None = None
     reason: str | None = None  # why there is no plan
     seconds: float = 0.0
+    out_of_time: bool = False  # the time limit ended the search: another run may move and retain otherwise
     objective: str | None = None  # if it is not latency
     objective_value: float | None = None
     objective_bound: float | None = None
@@ -115,8 +119,19 @@ def rows_to_csv(rows: Sequence[ScenarioRow]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(data[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(data)
+    writer.writerows([{key: _guarded(value) for key, value in record.items()} for record in data])
     return text.getvalue()
+
+
+def frame_to_csv(frame: pd.DataFrame, index: bool) -> str:
+    """Return a table as CSV with a header, whose index holds names if it is written."""
+    text = frame.rename(index=_guarded).map(_guarded).to_csv(index=index, lineterminator="\n")
+    return str(text)
+
+
+def _guarded(value: Any) -> Any:
+    """Return a cell that no spreadsheet takes for a formula; the planner's own "+ esp32-s3" is none."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def to_line(row: ScenarioRow) -> dict[str, Any]:

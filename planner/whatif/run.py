@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import cast
 
@@ -43,6 +43,7 @@ class Today:
     seed: int
     time_limit_s: float
     warm_start: WarmStart
+    deterministic: bool = False
 
     @property
     def case(self) -> Case:
@@ -58,6 +59,7 @@ def today_of(
     start: Plan | None = None,
     seed: int = 0,
     time_limit_s: float = DEFAULT_TIME_LIMIT_S,
+    deterministic: bool = False,
     cache: ResultCache | None = None,
 ) -> Today:
     """Return today's plan with its profile, fleet and goal: the given plan, or the best one for the goal.
@@ -69,6 +71,7 @@ def today_of(
         start: The plan that runs today.
         seed: Seed of the baselines' random subsets.
         time_limit_s: Time limit of each solve.
+        deterministic: Count work instead of seconds in each solve, so that the same rows come out every time.
         cache: Results of an earlier, interrupted run.
 
     Raises:
@@ -79,7 +82,8 @@ def today_of(
             raise InputError(f"The plan that runs today must be valid: {problems[0]}.")
         goal = start.goal
     goal = goal or Goal()
-    key = sha256_of_json([sha256_of(profile), sha256_of(fleet), sha256_of(goal), seed, time_limit_s, __version__])
+    hashes = [sha256_of(document) for document in (profile, fleet, goal)]
+    key = sha256_of_json([*hashes, seed, time_limit_s, deterministic, __version__])
     began = time.monotonic()
     plan = start or (None if cache is None else cache.plan(key))
     known, status, reason, warm_start = plan, "impossible", None, WarmStart()
@@ -87,7 +91,12 @@ def today_of(
         with _interruptible():
             # A known plan is solved again for the warm start, which all scenarios share.
             solved, warm_start = solve_and_learn(
-                profile, fleet, goal, SolveOptions(seed=seed, time_limit_s=time_limit_s, start=known, advice=False)
+                profile,
+                fleet,
+                goal,
+                SolveOptions(
+                    seed=seed, time_limit_s=time_limit_s, deterministic=deterministic, start=known, advice=False
+                ),
             )
         plan = known or solved
     except InfeasibleError as error:
@@ -100,7 +109,8 @@ def today_of(
     row = ScenarioRow(TODAY, cast(Status, status), reason=reason, seconds=round(seconds, 3))
     if plan is not None:
         row = row_of(TODAY, plan, plan, profile, seconds)
-    return Today(profile, fleet, goal, plan, row, seed, time_limit_s, warm_start)
+    row = replace(row, out_of_time=not deterministic and seconds >= time_limit_s)
+    return Today(profile, fleet, goal, plan, row, seed, time_limit_s, warm_start, deterministic)
 
 
 def solve_scenarios(
@@ -167,6 +177,7 @@ def solve_scenario(today: Today, scenario: Scenario) -> ScenarioRow:
                 SolveOptions(
                     seed=today.seed,
                     time_limit_s=today.time_limit_s,
+                    deterministic=today.deterministic,
                     start=today.plan,
                     warm_start=today.warm_start,
                     # Repairs of a scenario are other scenarios, and to search for them would take as long again.
@@ -174,16 +185,20 @@ def solve_scenario(today: Today, scenario: Scenario) -> ScenarioRow:
                 ),
             )
     except TimeLimitError as error:
-        return ScenarioRow(scenario.name, "unknown", reason=str(error), seconds=round(time.monotonic() - began, 3))
+        seconds = round(time.monotonic() - began, 3)
+        return ScenarioRow(scenario.name, "unknown", reason=str(error), seconds=seconds, out_of_time=True)
     except (InfeasibleError, ImpossibleError, InputError) as error:
         return ScenarioRow(scenario.name, "impossible", reason=str(error), seconds=round(time.monotonic() - began, 3))
-    return row_of(scenario.name, plan, today.plan, today.profile, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    row = row_of(scenario.name, plan, today.plan, today.profile, seconds)
+    return replace(row, out_of_time=not today.deterministic and seconds >= today.time_limit_s)
 
 
 def _base_key(today: Today) -> str:
     """Return a hash of all that the row of a scenario depends on, apart from its fleet and goal."""
     plan = None if today.plan is None else today.plan.model_dump(mode="json", exclude={"solver"})
-    return sha256_of_json([sha256_of(today.profile), plan, today.seed, today.time_limit_s, __version__])
+    settings = [today.seed, today.time_limit_s, today.deterministic]
+    return sha256_of_json([sha256_of(today.profile), plan, *settings, __version__])
 
 
 @contextmanager

@@ -46,11 +46,16 @@ def test_the_command_says_what_it_found(tmp_path: Path, as_file: bool) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["none.pth", "--num-heads", "4"], "none.pth: cannot be read (No such file or directory)."),
+        (["none.pth", "--num-heads", "4"], "none.pth: no such file."),
         (["a.pth"], "give it as --num-heads"),
         (["a.pth", "--num-heads", "4", "--classes", "none.txt"], "none.txt: no such file."),
         (["a.pth", "--num-heads", "4", "--classes", "empty.txt"], "must hold a class name on each line, got none"),
         (["a.pth", "--num-heads", "4", "--classes", "a,b"], "has 5 classes, got names for 2"),
+        (
+            ["a.pth", "--num-heads", "4", "--classes", '["cat", "dog"]'],
+            "must be names with commas between, got a list in",
+        ),
+        (["a.pth", "--num-heads", "4", "--classes", "dict.txt"], "must hold a class name on each line, got a list in"),
     ],
 )
 def test_the_command_refuses_in_a_sentence(

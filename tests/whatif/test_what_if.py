@@ -1,10 +1,13 @@
 """What-if rows equal separate solves and brute force, whatever the executor and the order."""
 
 import contextlib
+import csv
+import io
 import math
 import os
 import resource
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +25,14 @@ from planner.whatif import (
     axes_of,
     expand,
     frame_of,
+    frame_to_csv,
+    rows_to_csv,
     run,
     solve_all,
     solve_scenarios,
     today_of,
 )
+from planner.whatif.run import solve_scenario
 from planner.workers import ProcessExecutor, connect
 from tests.helpers.goals import floored
 from tests.helpers.solver_instances import best_of
@@ -35,7 +41,7 @@ from tests.helpers.what_if_instances import by_hand, feasible, instance, plan_of
 COLUMNS = [
     *("status", "latency_us", "change_us", "bound_us", "gap", "bottleneck", "devices_used", "memory_bytes"),
     *("energy_mj", "lowest_retention", "predicted_accuracy", "goal_bound_us"),
-    *("classes_moved", "bytes_to_send", "reason", "seconds"),
+    *("classes_moved", "bytes_to_send", "reason", "seconds", "out_of_time"),
 ]
 
 
@@ -292,7 +298,7 @@ def test_a_dead_worker_loses_no_row() -> None:
     distributed = pytest.importorskip("distributed")
     today = todays(2)
     found = expand(axes_of(ChangeRequest(scale=["latency=0.5..3/20"]), today.fleet), today.case)
-    arguments = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    arguments = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     with (
         distributed.LocalCluster(**arguments, silence_logs=50) as local,
         connect(local.scheduler_address, None, ["ortools"]) as cluster,
@@ -317,3 +323,30 @@ def test_a_thousand_scenarios_stay_small() -> None:
         used.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     assert used[1] < 2 * 10**9
     assert used[1] - used[0] < 50 * 10**6
+
+
+def test_a_row_says_what_time_has_cut() -> None:
+    """A solve that took its whole limit may come out otherwise; one that counts work does not depend on time."""
+    profile, fleet = instance(2)
+    slow = replace(today_of(profile, fleet, floored()), time_limit_s=0.0)
+    scenario = expand(axes_of(ChangeRequest(drop=["d1"]), fleet), slow.case)[0].scenario
+    assert solve_scenario(slow, scenario).out_of_time
+    assert not solve_scenario(replace(slow, time_limit_s=30.0), scenario).out_of_time
+    rows = []
+    for _ in range(2):
+        today = today_of(profile, fleet, floored(), time_limit_s=2, deterministic=True)
+        rows.append(timeless(solve_all(today, expand(axes_of(ChangeRequest(drop=["d1"]), fleet), today.case))))
+    assert rows[0] == rows[1]
+    assert not any(row.out_of_time for row in rows[0])
+
+
+def test_csv_holds_no_formula() -> None:
+    """What a spreadsheet would compute is text; the planner's own "+ kind" is none, and numbers stay numbers."""
+    names = ["=cmd|' /C calc'!A0", "@x", "-2+3", "+1", "+ esp32-s3", "a=b"]
+    rows = [ScenarioRow(name, "impossible", change_us=-5, reason="=1") for name in names]
+    read = list(csv.DictReader(io.StringIO(rows_to_csv(rows))))
+    assert [row["scenario"] for row in read] == ["'" + name for name in names[:4]] + names[4:]
+    assert {row["reason"] for row in read} == {"'=1"}
+    assert {row["change_us"] for row in read} == {"-5"}
+    text = frame_to_csv(frame_of(rows), index=True)
+    assert [row["scenario"] for row in csv.DictReader(io.StringIO(text))] == [row["scenario"] for row in read]

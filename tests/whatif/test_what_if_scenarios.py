@@ -113,7 +113,7 @@ def test_a_file_of_scenarios() -> None:
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([{"name": "x"}, {"name": "x"}], "scenarios: names must differ, 'x' is used 2 times"),
+        ([{"name": "x"}, {"name": "x"}], "scenarios: names must differ, 'x' is given twice"),
         ([{"name": "today"}], "'today' is the name of the fleet as it is"),
         (
             [{"name": "x", "set": {"pi": 3}}],
