@@ -4,11 +4,12 @@ The loss of a trial plan is the difference of its errors to the whole model's on
 of the images on which only one of them errs, and of what no model of retentions knows of a plan: a spread in proportion
 to the loss, itself estimated from the residuals. So a trial plan without any error is information like any other. The
 parameters are the penalised least squares of the standardised residuals: weak priors hold those of which the trial
-plans say nothing. One parameter more is fitted: a width that retains rho right after recovery in closed form retains
-rho^g. Of a few forms, with other exponents k in the odds and with or without a weight t of the widest embed dim, that
-one is taken which predicts trial plans best that it was not fitted to.
+plans say nothing. What widths retain is fitted with them: where rho is retained right after recovery in closed form, it
+is rho^(g e^d), with g for all widths and a d near 0 for each. Of a few forms, with other exponents k in the odds and
+with or without a weight t of the widest embed dim, that one is taken which predicts trial plans best that it was not
+fitted to.
 
-Legend: P trial plans, D devices, C classes.
+Legend: P trial plans, D devices, C classes, W widths but for the full one.
 
 Source:
     Iteratively reweighted least squares: Green, doi:10.1111/j.2517-6161.1984.tb01288.x.
@@ -29,10 +30,13 @@ from planner.schema import AccuracyModel
 
 # Candidates for the exponent k of the retention in its odds.
 _RETENTION_EXPONENTS = (1.0, 0.5, 0.25)
-# Prior means and deviations of a, ln s, ln q, ln g and ln t: about those of the models that this was made with.
-_PRIOR_MEANS = np.array([-2.5, 0.0, 0.4, 0.0, -1.0])
-_PRIOR_DEVIATIONS = np.array([1.5, 0.4, 0.6, 0.4, 1.0])
-_BOUNDS = np.array([[-12.0, -1.5, -1.6, -2.0, -7.0], [2.0, 2.0, 2.5, 1.2, 2.0]])
+# Prior mean and deviation, least and largest value of a, ln s, ln q and ln g, of each d, and of ln t: about those of
+# the models that this was made with.
+_COMMON = np.array([(-2.5, 1.5, -12.0, 2.0), (0.0, 0.4, -1.5, 2.0), (0.4, 0.6, -1.6, 2.5), (0.0, 0.4, -2.0, 1.2)])
+_WIDTH = np.array([(0.0, 0.5, -1.5, 1.5)])
+_WEIGHT = np.array([(-1.0, 1.0, -7.0, 2.0)])
+# Relative changes of the sum of squares, and of parameters, at which a fit ends.
+_FTOL, _XTOL = 1e-6, 1e-5
 _ROUNDS = 4
 # Spread of losses around the model, as a share of the loss: of the first round, and its limits.
 _SPREAD, _MIN_SPREAD, _MAX_SPREAD = 0.3, 0.1, 1.0
@@ -59,16 +63,20 @@ class Evidence:
         return float(self.whole_errors.sum() / self.images.sum())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class FittedAccuracy:
-    """Accuracy model, and the exponent of what embed dims retain that was fitted with it."""
+    """Accuracy model, and the exponent of what each embed dim retains that was fitted with it."""
 
     model: AccuracyModel
-    embed_exponent: float
+    embed_exponents: Mapping[int, float]
 
     def embed_retention(self, rho: Mapping[int, Floats]) -> dict[int, list[float]]:
-        """Return the retention of each class at each embed dim, (C,)."""
-        return {e: np.minimum(1.0, share**self.embed_exponent).round(6).tolist() for e, share in rho.items()}
+        """Return the retention of each class at each embed dim, (C,): no more than at any wider one."""
+        least, retention = np.ones(1), {}
+        for e in sorted(rho, reverse=True):
+            least = np.minimum(least, rho[e] ** self.embed_exponents[e])
+            retention[e] = least.round(6).tolist()
+        return {e: retention[e] for e in rho}
 
 
 def fit_accuracy_model(evidence: Evidence) -> FittedAccuracy:
@@ -78,7 +86,7 @@ def fit_accuracy_model(evidence: Evidence) -> FittedAccuracy:
     """
     fits = [_Fit(evidence, k, weighted) for weighted in (False, True) for k in _RETENTION_EXPONENTS]
     best = min(fits, key=lambda fit: fit.held_out_error)
-    return FittedAccuracy(best.model(), float(np.exp(best.parameters[3])))
+    return FittedAccuracy(best.model(), best.embed_exponents())
 
 
 class _Fit:
@@ -86,18 +94,20 @@ class _Fit:
 
     def __init__(self, evidence: Evidence, retention_exponent: float, weighted: bool) -> None:
         self.evidence, self.retention_exponent = evidence, retention_exponent
-        num_parameters = len(_PRIOR_MEANS) if weighted else len(_PRIOR_MEANS) - 1
-        self._prior_means, self._prior_deviations = _PRIOR_MEANS[:num_parameters], _PRIOR_DEVIATIONS[:num_parameters]
-        self._bounds = _BOUNDS[:, :num_parameters]
+        self.widths = sorted(evidence.rho, reverse=True)
+        table = [_COMMON, *[_WIDTH] * (len(self.widths) - 1), *[_WEIGHT] * weighted]
+        self._prior_means, self._prior_deviations, *self._bounds = np.vstack(table).T
         trials = evidence.trials
         num_classes, num_devices = len(evidence.images), max((len(t.devices) for t in trials), default=1)
         # Devices that a trial plan lacks retain nothing.
         self.units = np.zeros((len(trials), num_devices, num_classes))
         self.log_rho = np.full(self.units.shape, math.log(_MIN_RHO))
+        self.width_index = np.zeros(self.units.shape[:2], dtype=int)
         for p, trial in enumerate(trials):
             self.units[p, : len(trial.devices)] = trial.unit_retention
             rho = np.array([evidence.rho[d.embed_dim] for d in trial.devices])
             self.log_rho[p, : len(trial.devices)] = np.log(np.maximum(rho, _MIN_RHO))
+            self.width_index[p, : len(trial.devices)] = [self.widths.index(d.embed_dim) for d in trial.devices]
         best = (np.exp(self.log_rho) * self.units).max(axis=1).mean(axis=1)
         self.min_retention = float(best.min(initial=1.0))
         num_images = evidence.images.sum()
@@ -130,7 +140,8 @@ class _Fit:
                 misfit = (losses - self._expected(x)[chosen]) / deviations
                 return np.concatenate([misfit, (x - self._prior_means) / self._prior_deviations])
 
-            parameters = least_squares(residuals, np.clip(parameters, *self._bounds), bounds=tuple(self._bounds)).x
+            start = np.clip(parameters, *self._bounds)
+            parameters = least_squares(residuals, start, bounds=tuple(self._bounds), ftol=_FTOL, xtol=_XTOL).x
             expected = self._expected(parameters)[chosen]
             # The method of moments.
             excess = ((losses - expected) ** 2 - variances).sum() / max((expected**2).sum(), 1e-12)
@@ -142,9 +153,19 @@ class _Fit:
         return np.asarray(self._expected_by_class(parameters) @ self.share)
 
     def _expected_by_class(self, parameters: Floats) -> Floats:
-        of_width = np.exp(np.exp(parameters[3]) * self.log_rho)
+        exponents = self._exponents(parameters)[self.width_index]
+        of_width = np.exp(exponents[:, :, None] * self.log_rho)
         retained = FleetRetention(np.minimum(self.units * of_width, 1.0), of_width)
         return class_losses(self.model(parameters), retained)
+
+    def _exponents(self, parameters: Floats) -> Floats:
+        """Return the exponents of what the widths retain, (1 + W,), the full width first."""
+        of_widths = parameters[len(_COMMON) : len(_COMMON) + len(self.widths) - 1]
+        return np.asarray(np.exp(parameters[3] + np.concatenate([[0.0], of_widths])))
+
+    def embed_exponents(self) -> dict[int, float]:
+        """Return the exponent of what each embed dim retains."""
+        return dict(zip(self.widths, self._exponents(self.parameters).tolist(), strict=True))
 
     def _class_offsets(self) -> Floats:
         """Return how much more than the mean class each class loses, as a logarithm, (C,)."""
@@ -170,13 +191,15 @@ class _Fit:
     def model(self, parameters: Floats | None = None) -> AccuracyModel:
         """Return the accuracy model of these parameters; of the fitted ones unless given."""
         final = parameters is None
-        log_scale, log_steepness, log_order, _, *log_weight = self.parameters if parameters is None else parameters
+        chosen = self.parameters if parameters is None else parameters
+        log_scale, log_steepness, log_order = chosen[:3]
+        log_weight = chosen[len(_COMMON) + len(self.widths) - 1 :]
         model = AccuracyModel.model_construct(
             log_scale=float(log_scale),
             steepness=float(np.exp(log_steepness)),
             norm_order=float(np.exp(log_order)),
             retention_exponent=self.retention_exponent,
-            width_weight=float(np.exp(log_weight[0])) if log_weight else 0.0,
+            width_weight=float(np.exp(log_weight[0])) if len(log_weight) else 0.0,
             class_offset=tuple(self.offsets.tolist()),
             class_share=tuple(self.share.tolist()),
             whole_error=self.evidence.whole_error,
