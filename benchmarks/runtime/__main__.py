@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "runtime-speed.md")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    text = _INTRODUCTION.format(machine=machine(), cores=os.cpu_count(), load=os.getloadavg()[0])
+    text = _INTRODUCTION.format(machine=machine({"onnxruntime", "c"}), cores=os.cpu_count(), load=os.getloadavg()[0])
     with tempfile.TemporaryDirectory() as folder:
         for part in options.parts.split(","):
             text += "\n" + _PARTS[part](Path(folder), options)

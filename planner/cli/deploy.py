@@ -21,8 +21,10 @@ def deploy(
 ) -> None:
     """Copy folders to boards, test them there, and start the workers.
 
-    It takes your own ssh and keys. A board needs Python 3.9, numpy and onnxruntime, in ~/bundles/venv if not in its own
-    Python. A folder whose self-test fails there changes nothing; the one before is kept.
+    It takes your own ssh and keys. A board needs Python 3.9, and for ONNX Runtime numpy and onnxruntime, in
+    ~/bundles/venv if not in its own Python; for a worker in C make and cc, unless `worker` was built into the folder
+    before. Microcontrollers have no ssh: their folder's README.md tells how to build a firmware. A folder whose
+    self-test fails there changes nothing; the one before is kept.
 
     Example: planner deploy deploy/ --to gateway=pi@10.0.0.2,pi-1=pi@10.0.0.3
     """

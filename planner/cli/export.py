@@ -21,14 +21,15 @@ def export(
     stand_in: Annotated[
         bool,
         typer.Option(
-            "--stand-in", help="For a rehearsal here: ONNX Runtime stands in on devices that it does not run on."
+            "--stand-in", help="ONNX Runtime stands in for the C engine: not for boards that it does not run on."
         ),
     ] = False,
 ) -> None:
     """Write a folder for each device, ready to run.
 
-    Each holds the sub-model, a worker of one file (Python, numpy and onnxruntime; no torch), and expected answers. What
-    is exported is compared with torch on the test part, and its accuracy is measured.
+    Each holds the sub-model, a worker, and expected answers: for ONNX Runtime a graph and one file of Python, for
+    microcontrollers and 32-bit boards C with a Makefile. What is exported is compared with torch on the test part, and
+    its accuracy is measured.
 
     Example: planner export bundle/ --devices devices.json --out deploy/
     """

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from planner.cli import terminal
-from planner.cli.app import app, as_printed, command_of, refuse_folder
+from planner.cli.app import app, as_printed, check_out, command_of
 from planner.cli.options import Seed
 
 _HELP = """Measure a device's latency on the device itself.
@@ -77,7 +77,7 @@ def add(
     from planner.report.latency_text import latency_text
     from planner.schema import ProbeResult, did_you_mean, read_document, write_document
 
-    refuse_folder(out)
+    check_out(out)
     if out is None and not profile.endswith(".json") and "/" not in profile:
         raise InputError(f"--out must say where to write the profile: {profile!r} is a shipped one and stays as it is.")
     target = out or Path(profile)

@@ -10,6 +10,7 @@ import typer
 from planner.cli import terminal
 from planner.cli.app import check_out, command
 from planner.cli.options import Json, Seed
+from planner.errors import InputError
 from planner.units import count_noun
 
 if TYPE_CHECKING:
@@ -118,9 +119,16 @@ def _extent(budget: "ProfileBudget", trial_plans: int) -> str:
 
 
 def _show(name: str, json: bool) -> None:
-    from planner.library import load_profile
+    from planner.library import folder, load_profile
     from planner.schema import to_json
 
+    if name in {path.parent.name for path in folder("models").glob("*/card.json")} - {
+        path.stem for path in folder("profiles").glob("*.json")
+    }:
+        raise InputError(
+            f"No profile comes with {name}: measure one by `planner profile {name} --out profile.json`, then show "
+            "profile.json."
+        )
     loaded = load_profile(name)
     if json:
         typer.echo(to_json(loaded), nl=False)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli import terminal
-from planner.cli.app import checked_fleet, command, refuse_folder
+from planner.cli.app import check_out, checked_fleet, command
 from planner.cli.options import BundleFolder, Devices, Json
 
 if TYPE_CHECKING:
@@ -48,12 +48,16 @@ def rehearse(
         bool,
         typer.Option("--namespaces", help="Limit links in network namespaces instead of holding them (root, Linux)."),
     ] = False,
+    stand_in: Annotated[
+        bool, typer.Option("--stand-in", help="ONNX Runtime stands in for the C engine, which is built here otherwise.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Run a bundle on an emulated fleet: predicted beside measured.
 
-    A worker process for each device answers the images of the test part over real connections. Links and compute are
-    held to the plan by waiting, and the table says which numbers are held and which are real.
+    A worker process for each device, with the engine of its board, answers the images of the test part over real
+    connections; sub-models in C are built for it (make, cc). Links and compute are held to the plan by waiting, and the
+    table says which numbers are held and which are real.
 
     Example: planner rehearse bundle/ --devices devices.json --out rehearsal.json
              planner rehearse bundle/ --devices devices.json --compute measured
@@ -63,11 +67,12 @@ def rehearse(
     from planner.runtime.rehearsal import RehearsalOptions, rehearse
     from planner.schema import to_json, write_document
 
-    refuse_folder(out)
+    check_out(out)
     terminal.one_thread()
-    options = RehearsalOptions(num_images, compute is ComputeName.measured, namespaces, tuple(kill or ()))
+    is_measured = compute is ComputeName.measured
+    options = RehearsalOptions(num_images, is_measured, namespaces, tuple(kill or ()), stand_in)
     read = read_bundle(bundle)
-    fleet = checked_fleet(read.plan, read.profile, devices)
+    fleet = checked_fleet(bundle, read.plan, read.profile, devices)
     with _ended_by_sigterm(), _progress() as on_progress:
         rehearsal = rehearse(bundle, fleet, options, on_progress)
     if out is not None:

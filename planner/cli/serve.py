@@ -203,7 +203,7 @@ def _server(
 
 
 def _token(path: Path) -> str:
-    from planner.schema.base import read_text
+    from planner.files import read_text
 
     token = read_text(path).strip()
     if len(token) < _MIN_TOKEN_LENGTH or not (token.isascii() and token.isprintable()):

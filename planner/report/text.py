@@ -144,7 +144,9 @@ def evaluation_text(evaluation: Evaluation) -> RenderableType:
     parts: list[RenderableType] = [_accuracy_table(evaluation)]
     if others := evaluation.num_calibration_images:
         parts.append(f"The other {others:,} images of the test part calibrate predictions.")
-    return Group(*parts, "", _missing_table(evaluation), "", _size_table(evaluation))
+    # Without its only device, nothing is left.
+    missing = ["", _missing_table(evaluation)] if len(evaluation.devices) > 1 else []
+    return Group(*parts, *missing, "", _size_table(evaluation))
 
 
 def _accuracy_table(evaluation: Evaluation) -> Table:
@@ -222,5 +224,7 @@ def name_text(name: object) -> Text:
 
 def join_classes(names: Sequence[str]) -> str:
     """Return visible class names in a line, with the end of many left out."""
-    shown = list(names) if len(names) <= _MAX_CLASSES else [*names[:_NUM_NAMED], f"... ({len(names)})"]
-    return " ".join(map(visible, shown))
+    shown = names if len(names) <= _MAX_CLASSES else names[:_NUM_NAMED]
+    # Names of several words would run together.
+    text = (", " if any(" " in name for name in shown) else " ").join(map(visible, shown))
+    return text if shown is names else f"{text} ... ({len(names)})"

@@ -85,6 +85,9 @@ def next_text(frame: pd.DataFrame, fleet: str) -> RenderableType:
     lines = [
         Text(f"Nothing is gained by: {', '.join(shorten(str(name), _MAX_NAME_LENGTH) for name in useless.index)}.")
     ]
+    if any(str(name).startswith("+ ") for name in frame.index):
+        note = "A device of a new kind is assumed at the default link, or else the slowest of the aggregator's."
+        table.caption, table.caption_justify = Text(note, style="dim"), "left"
     return Group(table, *(lines if len(useless) else []), *_out_of_time(frame), *_reasons(frame))
 
 

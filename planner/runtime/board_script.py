@@ -26,6 +26,7 @@ CURRENT, PREVIOUS = Path("current"), Path("previous")
 PID, OUT, LOG = Path("worker.pid"), Path("worker.out"), Path("worker.log")
 START_SECONDS, STOP_SECONDS = 120.0, 10.0
 _NAME = re.compile(r"[0-9a-f]{16}")
+_WORKER = re.compile(rb"/worker(\.pyz)?\0")
 
 
 class BoardError(Exception):
@@ -45,10 +46,16 @@ def main(arguments: list[str]) -> int:
 
 
 def check_python() -> None:
-    """Refuse a Python that cannot run a worker."""
+    """Refuse a Python that cannot run this script."""
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < (3, 9):
         raise BoardError(f"python3 must be 3.9 or later, got {version}")
+
+
+def check_packages(folder: Path) -> None:
+    """Refuse a Python that cannot run a folder's worker, if that is one of Python."""
+    if not (folder / "worker.pyz").exists():
+        return
     for module in ("numpy", "onnxruntime"):
         # In a process of its own: a package for another processor may end it.
         tried = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, text=True)
@@ -65,6 +72,7 @@ def install(name: str, listen: str) -> str:
     """Make a copied device folder the current one, if its self-test passes, and return the worker's address."""
     incoming = Path(f".incoming-{name}")
     try:
+        check_packages(incoming)
         tested = subprocess.run(["sh", str(incoming / "run.sh"), "--self-test"], capture_output=True, text=True)
         if tested.returncode:
             raise BoardError(f"the self-test failed ({last_line(tested.stderr)})")
@@ -87,6 +95,7 @@ def roll_back(listen: str) -> str:
     previous = target_of(PREVIOUS)
     if previous is None or not Path(previous).is_dir():
         raise BoardError("there is no earlier bundle to go back to")
+    check_packages(Path(previous))
     return switch(previous, listen)
 
 
@@ -154,7 +163,7 @@ def stop() -> None:
 def is_worker(pid: int) -> bool:
     """Return whether a process is a worker: after a restart of the board, another one may have its number."""
     try:
-        return b"worker.pyz" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return _WORKER.search(Path(f"/proc/{pid}/cmdline").read_bytes()) is not None
     except OSError:
         return False
 

@@ -268,7 +268,8 @@ class Connection:
     def _come_up(self) -> None:
         self.phase, self.since_ns, self.reason = Phase.UP, self._clock(), ""
         self._retry_ns, self.alarm_ns = _FIRST_RETRY_NS, self._clock() + _PING_NS
-        self._log(f"{self.target.name}: up")
+        is_open = self.target.context is None and not self.target.endpoint.is_loopback
+        self._log(f"{self.target.name}: up{', not encrypted: a worker in C' if is_open else ''}")
 
     def _ping(self) -> None:
         self._pinged, self.alarm_ns = True, self._clock() + _PING_NS

@@ -7,10 +7,11 @@ that a user or a file gave is in a command line of the board's shell but the add
 import hashlib
 import io
 import json
+import os
 import re
 import subprocess
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ _DESTINATION = re.compile(r"[^\s\x00-\x1f-][^\s\x00-\x1f]*")
 _CONNECT_SECONDS = 15
 _NAME_DIGITS = 16
 _SSH_FAILED, _NOT_FOUND = 255, 127
+_NO_SSH = " (a microcontroller has no ssh: README.md in its folder tells how to build it into a firmware)"
 
 
 @dataclass(frozen=True)
@@ -79,15 +81,18 @@ def deploy(target: Target, listen: str) -> Started:
 
     Raises:
         InputError: If the address is malformed, or ssh is not installed.
-        PlannerError: If the board cannot be reached, lacks Python, numpy or onnxruntime, or the self-test fails there.
+        PlannerError: If the board cannot be reached, lacks what the worker needs, or the self-test fails there.
     """
     check_listen(listen)
-    files = {path.name: path.read_bytes() for path in sorted(target.device.path.iterdir())}
+    paths = sorted(target.device.path.iterdir())
+    files = {path.name: path.read_bytes() for path in paths}
     name = _content_name(files)
     folder = f".incoming-{name}"
     files[_SCRIPT] = _script()
+    # A worker in C that was built here for the board.
+    programs = {f"{folder}/{path.name}" for path in paths if os.access(path, os.X_OK)}
     command = f"tar -xf - && exec $p {folder}/{_SCRIPT} install {name} {listen}"
-    return _run(target, command, _tar({f"{folder}/{file}": content for file, content in files.items()}))
+    return _run(target, command, _tar({f"{folder}/{file}": content for file, content in files.items()}, programs))
 
 
 def roll_back_to_previous(target: Target, listen: str) -> Started:
@@ -123,12 +128,12 @@ def _script() -> bytes:
     return Path(__file__).with_name("board_script.py").read_bytes()
 
 
-def _tar(files: dict[str, bytes]) -> bytes:
+def _tar(files: dict[str, bytes], programs: Set[str]) -> bytes:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
         for name, data in files.items():
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(data), 0o600
+            entry.size, entry.mode = len(data), 0o700 if name in programs else 0o600
             archive.addfile(entry, io.BytesIO(data))
     return content.getvalue()
 
@@ -155,7 +160,8 @@ def _started(target: Target, result: "subprocess.CompletedProcess[bytes]") -> St
     where = f"{target.device.manifest.device} ({target.destination})"
     stderr = _last_line(result.stderr)
     if result.returncode == _SSH_FAILED:
-        raise PlannerError(f"{where}: ssh must reach the board, got: {stderr}; try: ssh {target.destination}.")
+        hint = _NO_SSH if target.device.manifest.engine == "c" else ""
+        raise PlannerError(f"{where}: ssh must reach the board, got: {stderr}; try: ssh {target.destination}{hint}.")
     if result.returncode == _NOT_FOUND:
         raise PlannerError(f"{where}: the board must have python3 and tar, got: {stderr}; install them there.")
     try:

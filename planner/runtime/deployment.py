@@ -3,37 +3,31 @@
 aggregator/manifest.json     the devices in the plan's order, what was planned, the SHA-256 of the rest
 aggregator/fusion.npz        the fusion as arrays of float32
 aggregator/token             the secret that the aggregator and all workers share
-aggregator/certificates/     the certificate of each device, which the aggregator pins
+aggregator/certificates/     the certificate of each device, which the aggregator pins; workers in C have none
 NN-NAME/                     all that a device needs; see `planner.runtime.device`
 
 Legend: D devices, F features of all devices together, H hidden units of the fusion, C classes.
 """
 
-import hashlib
 import math
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.array_files import read_arrays
 from planner.errors import InputError
+from planner.files import read_text, sha256_of_file
 from planner.runtime.device.names import MANIFEST, TOKEN
 from planner.schema import AggregatorManifest, DeployedDevice, DeviceManifest, read_document
-from planner.schema.base import read_text
 
 AGGREGATOR, FUSION, CERTIFICATES = "aggregator", "fusion.npz", "certificates"
 MODEL, WEIGHTS, WORKER, RUN = "model.onnx", "model.onnx.data", "worker.pyz", "run.sh"
 
-_MAX_MANIFEST_BYTES = 64 * 2**20
 _MAX_TOKEN_BYTES = 1024
-_CHUNK_BYTES = 2**20
-
-_Manifest = TypeVar("_Manifest", AggregatorManifest, DeviceManifest)
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,7 @@ class DeviceFolder:
 
     path: Path
     manifest: DeviceManifest
-    certificate: Path  # the aggregator's copy, which it pins
+    certificate: Path | None  # the aggregator's copy, which it pins; a worker in C has none
 
 
 @dataclass(frozen=True)
@@ -73,16 +67,15 @@ def read_deployment(path: Path) -> Deployment:
     if not (path / AGGREGATOR / MANIFEST).is_file():
         raise InputError(f"{path}: must be a deployment that planner export wrote, got no {AGGREGATOR}/{MANIFEST}.")
     aggregator = _folder(path, AGGREGATOR)
-    manifest = _read_manifest(aggregator / MANIFEST, AggregatorManifest)
+    manifest = read_document(aggregator / MANIFEST, AggregatorManifest)
     _check_files(aggregator, manifest.sha256)
     if FUSION not in manifest.sha256:
         raise InputError(f"{aggregator / MANIFEST}: sha256 must name {FUSION}, got {sorted(manifest.sha256)}.")
-    certificates = _folder(aggregator, CERTIFICATES)
     devices = tuple(
         DeviceFolder(
             _folder(path, device.folder),
             _read_device(_folder(path, device.folder), device, manifest),
-            _file(certificates, device.certificate),
+            None if device.certificate is None else _file(_folder(aggregator, CERTIFICATES), device.certificate),
         )
         for device in manifest.devices
     )
@@ -94,13 +87,14 @@ def read_deployment(path: Path) -> Deployment:
 def _read_device(folder: Path, device: DeployedDevice, aggregator: AggregatorManifest) -> DeviceManifest:
     """Read a device's manifest, which must be the one that was exported, and check the hashes of its files."""
     _check_files(folder, {MANIFEST: device.manifest_sha256})
-    manifest = _read_manifest(folder / MANIFEST, DeviceManifest)
+    manifest = read_document(folder / MANIFEST, DeviceManifest)
     expected = {
         "bundle": aggregator.bundle,
         "device": device.name,
         "input": aggregator.input,
         "features": device.features,
         "planned": device.planned,
+        "engine": device.engine,
         "stand_in": device.stand_in,
     }
     for key, value in expected.items():
@@ -110,16 +104,10 @@ def _read_device(folder: Path, device: DeployedDevice, aggregator: AggregatorMan
     return manifest
 
 
-def _read_manifest(path: Path, model: type[_Manifest]) -> _Manifest:
-    if (size := path.stat().st_size) > _MAX_MANIFEST_BYTES:
-        raise InputError(f"{path}: must have at most {_MAX_MANIFEST_BYTES:,} bytes, got {size:,}.")
-    return read_document(path, model)
-
-
 def _check_files(folder: Path, sha256: Mapping[str, str]) -> None:
     """Check that files of a folder are those that were exported."""
     for name, expected in sha256.items():
-        got = _sha256(_file(folder, name))
+        got = sha256_of_file(_file(folder, name))
         if got != expected:
             raise InputError(
                 f"{folder / name}: SHA-256 must be {expected[:12]}..., got {got[:12]}...: the file was changed; "
@@ -149,19 +137,8 @@ def _found(path: Path) -> str:
     return "something else" if path.exists() else "nothing"
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    return digest.hexdigest()
-
-
 def _read_token(path: Path) -> bytes:
-    text = read_text(path).strip() if path.stat().st_size <= _MAX_TOKEN_BYTES else ""
+    text = read_text(path, _MAX_TOKEN_BYTES).strip()
     # The value is a secret: it is not said.
     if not re.fullmatch(r"[0-9a-f]{64}", text):
         raise InputError(f"{path}: must hold 64 hexadecimal digits; export again.")
@@ -180,34 +157,13 @@ def _read_fusion(path: Path, manifest: AggregatorManifest) -> dict[str, NDArray[
         "fc2.weight": (classes, hidden),
         "fc2.bias": (classes,),
     }
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {name: _read_array(archive, name, shape) for name, shape in shapes.items()}
-    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).strip("'\"")
-        raise InputError(f"{path}: must hold the arrays of the fusion ({reason}); export again.") from None
-
-
-def _read_array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return an array of an .npz file, whose header is checked before any memory is taken.
-
-    Raises:
-        ValueError: If it has another shape or type, or numbers that are not finite.
-    """
-    num_bytes = 4 * math.prod(shape)
-    # What is compressed may be larger than any memory.
-    if archive.getinfo(f"{name}.npy").compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"{name} must not be compressed")
-    with archive.open(f"{name}.npy") as file:
-        if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError(f"{name} is of another version")
-        got, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        if got != shape or is_fortran or dtype != np.dtype("<f4"):
-            raise ValueError(f"{name} must be float32 of shape {shape}, got {dtype} of {got}")
-        content = file.read(num_bytes)
-    if len(content) != num_bytes:
-        raise ValueError(f"{name} must have {num_bytes} bytes, got {len(content)}")
-    array = np.frombuffer(content, "<f4").reshape(shape)
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite")
-    return array
+    arrays = read_arrays(path, list(shapes), max_bytes=4 * sum(map(math.prod, shapes.values())))
+    for name, shape in shapes.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype != np.float32:
+            raise InputError(
+                f"{path}: {name!r} must be float32 of shape {shape}, got {array.dtype} of {array.shape}; export again."
+            )
+        if not np.isfinite(array).all():
+            raise InputError(f"{path}: {name!r} must be finite numbers, got NaN or infinity; export again.")
+    return arrays

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from planner.errors import InputError, setting
-from planner.executor.bundle import MANIFEST, Bundle, read_bundle
+from planner.executor.bundle import MANIFEST, read_bundle
 from planner.rules.check import check
 from planner.rules.engine import engine_of
 from planner.runtime.export_folders import Exported, ExportJob, OnExport, write_folders
@@ -31,25 +31,24 @@ def export_bundle(
         bundle: Folder of the bundle.
         fleet: Fleet that the bundle's plan is for.
         out: Folder to write: a new one, or an empty one.
-        stand_in: True if ONNX Runtime stands in on devices that it does not run on: for a rehearsal on this machine.
+        stand_in: True if ONNX Runtime stands in for the C engine: for a rehearsal on this machine.
         on_progress: Called with what is done, and how much of it.
 
     Raises:
-        InputError: If the bundle is not valid or not for this fleet, a device cannot run ONNX Runtime or has float16
-            weights, a package is not installed, or the folder is in use or cannot be written.
-        PlannerError: If an exported sub-model does not answer as torch does.
+        InputError: If the bundle is not valid or not for this fleet, a device has float16 weights or an engine that
+            cannot run its sub-model, a package is not installed, or the folder is in use or cannot be written.
+        PlannerError: If an exported sub-model does not answer as torch does, or cannot be built here.
     """
     _refuse_used(out)
     read = read_bundle(bundle)
     if problems := check(read.plan, read.profile, fleet):
         raise InputError(f"{bundle}: must be a bundle for this fleet: {problems[0]}.")
-    foreign = _without_onnxruntime(read, fleet)
-    if foreign and not stand_in:
-        raise InputError(
-            f"ONNX Runtime does not run on {', '.join(foreign.values())}: plan again without "
-            f"({setting('leave_out', next(iter(foreign)))}), or export for a rehearsal on this machine "
-            f"({setting('stand_in')})."
-        )
+    by_name = {member.name: engine_of(member) for member in fleet.members}
+    planned = [by_name[a.device] for a in read.plan.assignments]
+    stand_ins = frozenset(
+        a.device for a, engine in zip(read.plan.assignments, planned, strict=True) if stand_in and engine == "c"
+    )
+    engines = tuple("onnxruntime" if stand_in else engine for engine in planned)
     precisions = tuple(_precision(a, fleet) for a in read.plan.assignments)
     image = image_input(read.card, read.profile)
     part = out.with_name(f".{out.name}.part")
@@ -58,7 +57,7 @@ def export_bundle(
     try:
         _make_folder(part)
         sha256 = hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest()
-        job = ExportJob(read, sha256, image, precisions, frozenset(foreign), part)
+        job = ExportJob(read, sha256, image, precisions, engines, stand_ins, part)
         exported = write_folders(job, on_progress)
         _rename(part, out)
     finally:
@@ -97,23 +96,13 @@ def _refuse_used(out: Path) -> None:
         raise InputError(f"{out}: must be a new or empty folder, got one that holds {names_inside[0]!r}.")
 
 
-def _without_onnxruntime(bundle: Bundle, fleet: Fleet) -> dict[str, str]:
-    """Return the used devices that ONNX Runtime does not run on, each with its kind, for messages."""
-    used = {a.device for a in bundle.plan.assignments}
-    return {
-        member.name: f"{member.name} ({member.kind})" if member.kind else member.name
-        for member in fleet.members
-        if member.name in used and engine_of(member) != "onnxruntime"
-    }
-
-
 def _precision(a: Assignment, fleet: Fleet) -> Precision:
-    """Return the precision of a planned sub-model, which ONNX Runtime must be able to keep within its memory."""
+    """Return the precision of a planned sub-model, which an engine must be able to keep within its memory."""
     device = next(member for member in fleet.members if member.name == a.device)
     precision = a.precision or device.precisions[0]
     if precision == "float16":
         raise InputError(
-            f"{a.device}: the precision must be float32 or int8, got float16: ONNX Runtime computes in float32 on a "
+            f"{a.device}: the precision must be float32 or int8, got float16: engines compute in float32 on a "
             "processor and would unpack the weights to twice the memory that was planned; plan another precision."
         )
     return precision

@@ -8,7 +8,6 @@ Legend: B images, ch channels, H height, W width, F features of all devices toge
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,9 @@ from planner.network import data
 from planner.network.data import Images, LazyImages, Samples
 from planner.network.data.pixels import normalise
 from planner.network.evaluation import apply_in_batches, top1_accuracy
-from planner.network.export import INPUT
+from planner.network.vit import VisionTransformer
 from planner.runtime.device.names import DTYPES
-from planner.runtime.device.session import open_session
+from planner.runtime.engine_folders import FeaturesOf
 from planner.schema import ExportedAccuracy, ImageInput, Precision
 
 # Largest difference of a float32 feature from torch's, relative to the largest feature.
@@ -40,13 +39,14 @@ class Comparison:
 
     Attributes:
         accuracy: Accuracies of the bundle and of what was exported.
-        feature_errors: Largest difference of a feature from torch's by device, relative to the largest feature.
-        num_changed: Number of images with another fused answer than torch's.
+        feature_errors: Largest difference of a feature from torch's by device, relative to the largest feature; None
+            for a sub-model that cannot be run here.
+        num_changed: Number of images with another fused answer than torch's; None if not every sub-model was run.
     """
 
     accuracy: ExportedAccuracy
-    feature_errors: tuple[float, ...]
-    num_changed: int
+    feature_errors: tuple[float | None, ...]
+    num_changed: int | None
 
 
 def sent_values(images: Images, index: Any, image: ImageInput) -> NDArray[Any]:
@@ -59,23 +59,29 @@ def sent_values(images: Images, index: Any, image: ImageInput) -> NDArray[Any]:
     return np.asarray(values, dtype=DTYPES[image.dtype])
 
 
-def onnx_features(path: Path, images: NDArray[Any]) -> NDArray[np.float32]:
-    """Return the features (B, F) that an exported graph gives for images as sent, one at a time."""
-    session = open_session(path)
-    rows = [session.run(None, {INPUT: images[i : i + 1]})[0] for i in range(len(images))]
-    return np.concatenate(rows)
+def torch_features(network: VisionTransformer, images: NDArray[Any], image: ImageInput) -> NDArray[np.float32]:
+    """Return the features (B, F) that torch gives for images as sent."""
+    with torch.inference_mode():
+        features: NDArray[np.float32] = network.features(
+            normalise(torch.from_numpy(images).float(), image.preprocessing)
+        ).numpy()
+    return features
 
 
 def compare(
-    bundle: Bundle, graphs: Sequence[Path], image: ImageInput, precisions: Sequence[Precision], on_progress: OnCompared
+    bundle: Bundle,
+    exported_models: Sequence[FeaturesOf | None],
+    image: ImageInput,
+    precisions: Sequence[Precision],
+    on_progress: OnCompared,
 ) -> Comparison:
     """Measure exported sub-models on the test part, beside torch's.
 
     Args:
         bundle: The bundle that was exported.
-        graphs: Files of the exported graphs, in the plan's order.
+        exported_models: Exported sub-models in the plan's order; None for one that cannot be run here.
         image: Image as it is sent.
-        precisions: Precision of each graph; float32 features must equal torch's.
+        precisions: Precision of each; float32 features must equal torch's.
         on_progress: Called with the images that are done, and all of them.
 
     Raises:
@@ -83,14 +89,14 @@ def compare(
         PlannerError: If float32 features differ from torch's, or fused answers do although all are float32.
     """
     test, _ = data.load_test(bundle.card)
-    exported, expected = _joined_features(bundle, graphs, test, image, on_progress)
+    exported, expected = _joined_features(bundle, exported_models, test, image, on_progress)
     dims = [a.embed_dim for a in bundle.plan.assignments]
     errors = [
-        float(np.abs(got - of_torch).max() / max(np.abs(of_torch).max(), np.finfo(np.float32).tiny))
-        for got, of_torch in zip(_split(exported, dims), _split(expected, dims), strict=True)
+        None if model is None else _error(got, of_torch)
+        for model, got, of_torch in zip(exported_models, _split(exported, dims), _split(expected, dims), strict=True)
     ]
     for a, precision, error in zip(bundle.plan.assignments, precisions, errors, strict=True):
-        if precision == "float32" and not error <= MAX_FEATURE_ERROR:
+        if precision == "float32" and error is not None and not error <= MAX_FEATURE_ERROR:
             raise PlannerError(
                 f"{a.device}: exported features must equal torch's to {MAX_FEATURE_ERROR:g} of their scale, "
                 f"got {error:.2g} on the test part; install the versions of constraints.txt and export again."
@@ -100,30 +106,37 @@ def compare(
     changed = logits.argmax(1) != of_torch.argmax(1)
     if set(precisions) == {"float32"}:
         _check_answers(changed, of_torch)
+    is_measured = None not in exported_models
     accuracy = ExportedAccuracy(
         num_images=len(test),
         bundle=_bundle_accuracy(bundle, test, of_torch),
-        exported=top1_accuracy(logits, test.labels),
+        exported=top1_accuracy(logits, test.labels) if is_measured else None,
     )
-    return Comparison(accuracy, tuple(errors), int(changed.sum()))
+    return Comparison(accuracy, tuple(errors), int(changed.sum()) if is_measured else None)
 
 
 def _joined_features(
-    bundle: Bundle, graphs: Sequence[Path], test: Samples, image: ImageInput, on_progress: OnCompared
+    bundle: Bundle,
+    exported_models: Sequence[FeaturesOf | None],
+    test: Samples,
+    image: ImageInput,
+    on_progress: OnCompared,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the features (B, F) of all devices side by side, as exported and as torch gives them."""
-    sessions = [open_session(path) for path in graphs]
     exported, expected = [], []
     for start in range(0, len(test), _BATCH_SIZE):
         on_progress(start, len(test))
         sent = sent_values(test.images, slice(start, start + _BATCH_SIZE), image)
-        for i in range(len(sent)):
-            exported.append(np.concatenate([s.run(None, {INPUT: sent[i : i + 1]})[0] for s in sessions], axis=1))
-        images = normalise(torch.from_numpy(sent).float(), image.preprocessing)
-        with torch.inference_mode():
-            expected.append(torch.cat([m.features(images) for m in bundle.sub_models], dim=1).numpy())
+        of_torch = [torch_features(network, sent, image) for network in bundle.sub_models]
+        got = [rows if f is None else f(sent) for f, rows in zip(exported_models, of_torch, strict=True)]
+        exported.append(np.concatenate(got, axis=1))
+        expected.append(np.concatenate(of_torch, axis=1))
     on_progress(len(test), len(test))
     return np.concatenate(exported), np.concatenate(expected)
+
+
+def _error(got: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    return float(np.abs(got - expected).max() / max(np.abs(expected).max(), np.finfo(np.float32).tiny))
 
 
 def _check_answers(changed: Tensor, logits: Tensor) -> None:

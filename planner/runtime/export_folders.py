@@ -6,10 +6,8 @@ Legend: ch channels, H height, W width, F features of a device.
 """
 
 import hashlib
-import io
 import os
 import secrets
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +18,20 @@ import numpy as np
 from planner.errors import InputError
 from planner.executor.bundle import Bundle, sub_model_file
 from planner.network import data
-from planner.network.export import data_path, export_onnx, quantise_int8
 from planner.network.fusion import Fusion
-from planner.network.vit import VisionTransformer
 from planner.runtime import deployment as names
+from planner.runtime.c_folder import CFolder
 from planner.runtime.certificates import Certificate, make_certificate
-from planner.runtime.device.names import CERTIFICATE, EXPECTED, KEY, MANIFEST, TOKEN
-from planner.runtime.export_check import Comparison, compare, onnx_features, sent_values
-from planner.runtime.worker_archive import worker_archive
+from planner.runtime.device.names import CERTIFICATE, KEY, MANIFEST, TOKEN
+from planner.runtime.engine_folders import EngineFolder, ExpectedAnswers, SubModelFacts
+from planner.runtime.export_check import Comparison, compare, sent_values, torch_features
+from planner.runtime.onnx_folder import OnnxFolder, npz
 from planner.schema import (
     AggregatorManifest,
     Assignment,
     DeployedDevice,
     DeviceManifest,
+    Engine,
     ImageInput,
     PlannedCosts,
     Precision,
@@ -44,13 +43,7 @@ OnExport = Callable[[str, int, int], None]
 
 _NUM_EXPECTED = 4
 _SECRET_BYTES = 32
-_RUN = f"""#!/bin/sh
-# Starts the worker of this folder: sh run.sh [--listen HOST:PORT] [--self-test]
-# With the virtual environment beside the folder, if there is one; or PYTHON=/usr/bin/python3 sh run.sh
-folder=$(dirname "$0")
-if test -x "$folder/../venv/bin/python3"; then python=$folder/../venv/bin/python3; else python=python3; fi
-exec "${{PYTHON:-$python}}" "$folder/{names.WORKER}" "$folder" "$@"
-"""
+_ENGINES: dict[Engine, EngineFolder] = {"onnxruntime": OnnxFolder(), "c": CFolder()}
 
 
 @dataclass(frozen=True)
@@ -76,8 +69,13 @@ class ExportJob:
     bundle_sha256: str
     image: ImageInput
     precisions: tuple[Precision, ...]
+    engines: tuple[Engine, ...]
     stand_ins: frozenset[str]
     part: Path  # where the deployment is written until it is whole
+
+    def engine(self, position: int) -> EngineFolder:
+        """Return the engine of a device, given by its position in the plan."""
+        return _ENGINES[self.engines[position]]
 
     def folder(self, position: int) -> Path:
         """Return the folder of a device: its position in the plan, and as much of its name as a path may hold."""
@@ -86,39 +84,30 @@ class ExportJob:
 
 def write_folders(job: ExportJob, on_progress: OnExport) -> Exported:
     """Write all folders of a deployment."""
-    plan = job.bundle.plan
-    token, archive = secrets.token_hex(_SECRET_BYTES), worker_archive()
-    certificates = [make_certificate() for _ in plan.assignments]
+    plan, token = job.bundle.plan, secrets.token_hex(_SECRET_BYTES)
+    certificates = [make_certificate() if engine == "onnxruntime" else None for engine in job.engines]
+    loaded = []
     for i, network in enumerate(job.bundle.sub_models):
         on_progress("export sub-models", i, len(plan.assignments))
-        _write_network(network, job.precisions[i], job.image, job.folder(i) / names.MODEL)
+        job.engine(i).write_network(network, job.precisions[i], job.image, job.folder(i))
+        loaded.append(job.engine(i).load(job.folder(i)))
     on_progress("export sub-models", len(plan.assignments), len(plan.assignments))
-    graphs = [job.folder(i) / names.MODEL for i in range(len(plan.assignments))]
     comparison = compare(
         job.bundle,
-        graphs,
+        loaded,
         job.image,
         job.precisions,
         lambda done, total: on_progress("compare with torch", done, total),
     )
-    expected_images = _expected_images(job)
+    images = _expected_images(job)
     for i, certificate in enumerate(certificates):
-        expected = {"images": expected_images, "features": onnx_features(graphs[i], expected_images)}
-        _write_device(job, i, archive, expected)
+        features_of = loaded[i]
+        features = (
+            torch_features(job.bundle.sub_models[i], images, job.image) if features_of is None else features_of(images)
+        )
+        _write_device(job, i, ExpectedAnswers(images, features, are_measured=features_of is not None))
         _write_secrets(job.folder(i), token, certificate)
     return Exported(_write_aggregator(job, token, certificates, comparison), job.precisions, comparison)
-
-
-def _write_network(network: VisionTransformer, precision: Precision, image: ImageInput, path: Path) -> None:
-    """Export a sub-model at the planned precision."""
-    if precision == "float32":
-        export_onnx(network, path, image)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, names.MODEL)
-        export_onnx(network, source, image)
-        quantise_int8(source, path)
-    assert data_path(path).name == names.WEIGHTS
 
 
 def _expected_images(job: ExportJob) -> np.ndarray[Any, Any]:
@@ -128,18 +117,17 @@ def _expected_images(job: ExportJob) -> np.ndarray[Any, Any]:
     return sent_values(test.images, chosen, job.image)
 
 
-def _write_device(job: ExportJob, position: int, archive: bytes, expected: dict[str, Any]) -> None:
+def _write_device(job: ExportJob, position: int, expected: ExpectedAnswers) -> None:
     """Write what a device's folder holds beside its network and its secrets, the manifest last."""
-    folder, a = job.folder(position), job.bundle.plan.assignments[position]
-    write_bytes(folder / names.WORKER, archive)
-    write_bytes(folder / EXPECTED, _npz(expected))
-    write_text(folder / names.RUN, _RUN)
-    hashed = (names.MODEL, names.WEIGHTS, names.WORKER, EXPECTED, names.RUN)
+    folder, a, engine = job.folder(position), job.bundle.plan.assignments[position], job.engine(position)
+    about = SubModelFacts(a.device, job.bundle_sha256, job.image, job.precisions[position])
+    hashed = engine.write_worker(folder, about, expected)
     manifest = DeviceManifest(
         bundle=job.bundle_sha256,
         device=a.device,
+        engine=job.engines[position],
         stand_in=a.device in job.stand_ins,
-        model=names.MODEL,
+        model=engine.model,
         precision=job.precisions[position],
         input=job.image,
         features=a.embed_dim,
@@ -149,27 +137,30 @@ def _write_device(job: ExportJob, position: int, archive: bytes, expected: dict[
     write_text(folder / MANIFEST, to_json(manifest))
 
 
-def _write_secrets(folder: Path, token: str, certificate: Certificate) -> None:
+def _write_secrets(folder: Path, token: str, certificate: Certificate | None) -> None:
     _write_secret(folder / TOKEN, f"{token}\n".encode())
-    _write_secret(folder / KEY, certificate.key)
-    write_bytes(folder / CERTIFICATE, certificate.certificate)
+    if certificate is not None:
+        _write_secret(folder / KEY, certificate.key)
+        write_bytes(folder / CERTIFICATE, certificate.certificate)
 
 
 def _write_aggregator(
-    job: ExportJob, token: str, certificates: Sequence[Certificate], comparison: Comparison
+    job: ExportJob, token: str, certificates: Sequence[Certificate | None], comparison: Comparison
 ) -> AggregatorManifest:
     """Write the aggregator's folder, the manifest last."""
     folder, plan = job.part / names.AGGREGATOR, job.bundle.plan
-    write_bytes(folder / names.FUSION, _npz(_fusion_arrays(job.bundle.fusion)))
+    write_bytes(folder / names.FUSION, npz(_fusion_arrays(job.bundle.fusion)))
     _write_secret(folder / TOKEN, f"{token}\n".encode())
     devices = []
     for i, (a, certificate) in enumerate(zip(plan.assignments, certificates, strict=True)):
-        pinned = f"{i:02d}.pem"
-        write_bytes(folder / names.CERTIFICATES / pinned, certificate.certificate)
+        pinned = None if certificate is None else f"{i:02d}.pem"
+        if certificate is not None and pinned is not None:
+            write_bytes(folder / names.CERTIFICATES / pinned, certificate.certificate)
         device = DeployedDevice(
             name=a.device,
             folder=job.folder(i).name,
             features=a.embed_dim,
+            engine=job.engines[i],
             stand_in=a.device in job.stand_ins,
             planned=_planned(a),
             certificate=pinned,
@@ -198,12 +189,6 @@ def _planned(a: Assignment) -> PlannedCosts:
 
 def _fusion_arrays(fusion: Fusion) -> dict[str, Any]:
     return {name: tensor.numpy().astype(np.float32) for name, tensor in fusion.state_dict().items()}
-
-
-def _npz(arrays: dict[str, Any]) -> bytes:
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    return content.getvalue()
 
 
 def _write_secret(path: Path, content: bytes) -> None:

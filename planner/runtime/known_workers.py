@@ -20,7 +20,7 @@ class KnownWorker:
 
     name: str
     endpoint: Endpoint
-    context: ssl.SSLContext | None  # TLS, outside loopback
+    context: ssl.SSLContext | None  # TLS, outside loopback; a worker in C has none
     certificate: bytes  # pinned, as DER
     bundle: bytes
     token: bytes
@@ -56,13 +56,13 @@ def workers_of(deployment: Deployment, addresses: Mapping[str, str]) -> list[Kno
     ]
 
 
-def _worker(deployment: Deployment, device: DeployedDevice, address: str, certificate: Path) -> KnownWorker:
+def _worker(deployment: Deployment, device: DeployedDevice, address: str, certificate: Path | None) -> KnownWorker:
     try:
         endpoint = resolve(address)
     except DeviceError as error:
         raise InputError(f"{device.name}: {error}") from None
     manifest = deployment.manifest
-    context, pinned = (None, b"") if endpoint.is_loopback else _pinned(certificate)
+    context, pinned = (None, b"") if endpoint.is_loopback or certificate is None else _pinned(certificate)
     return KnownWorker(
         name=device.name,
         endpoint=endpoint,

@@ -65,6 +65,7 @@ def test_the_command_refuses_in_a_sentence(
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.pth", random_model(PLAIN).state_dict())
     (tmp_path / "empty.txt").touch()
+    (tmp_path / "dict.txt").write_text("{0: 'tench',\n 1: 'goldfish'}\n")
     result = planner("import", *args, "--out", "mine")
     assert result.exit_code == 2
     assert result.stdout == ""

@@ -2,15 +2,19 @@
 
 import json
 from collections import defaultdict
+from enum import Enum
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
 from planner.cli.app import as_shown
 from planner.cli.flags import with_flags
+from planner.cli.options import AgainstName, MethodName, ObjectiveName
 from planner.errors import InputError, setting
-from planner.schema import Goal
+from planner.schema import Goal, Method, Objective
 from planner.solver import solve
+from planner.whatif import Against
 from tests.helpers.command_line import planner, refused
 from tests.helpers.commands import commands
 from tests.helpers.common import DEVICES
@@ -80,3 +84,11 @@ def test_reasons_have_settings_in_python_and_flags_on_the_command_line(tmp_path:
     assert "--survive 7" in result.stdout
     assert json.loads(out.read_text())[1]["reason"] == as_shown(reason)
     assert "`" not in as_shown(reason)
+
+
+@pytest.mark.parametrize(
+    ("option", "schema"), [(MethodName, Method), (ObjectiveName, Objective), (AgainstName, Against)]
+)
+def test_choices_of_a_flag_are_those_of_the_schema(option: type[Enum], schema: Any) -> None:
+    """They are written twice, since help must not import the schema."""
+    assert tuple(choice.value for choice in option) == get_args(schema)

@@ -40,6 +40,14 @@ def test_a_wrong_word_is_named(line: str, sentence: str, monkeypatch: pytest.Mon
     assert said(line.split(), monkeypatch, capsys) == sentence
 
 
+def test_a_model_without_a_profile_says_what_to_type(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """A shipped model is no misspelled profile."""
+    assert said(["profile", "deit_tiny_patch16_224", "--show"], monkeypatch, capsys) == (
+        "No profile comes with deit_tiny_patch16_224: measure one by `planner profile deit_tiny_patch16_224 --out "
+        "profile.json`, then show profile.json."
+    )
+
+
 @pytest.mark.parametrize("command", ["solve", "report", "what-if", "profile", "rehearse"])
 def test_a_result_that_cannot_be_written_is_noticed_before_any_work(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture

@@ -140,7 +140,7 @@ def write_stub_deployment(path: Path) -> Path:
         write_document(path / device.folder / "manifest.json", folder.manifest.replace(sha256=hashes))
         content = (path / device.folder / "manifest.json").read_bytes()
         devices.append(device.replace(manifest_sha256=sha256(content).hexdigest()))
-        write_bytes(path / "aggregator" / "certificates" / device.certificate, b"none")
+        write_bytes(path / "aggregator" / "certificates" / str(device.certificate), b"none")
     arrays: dict[str, Any] = dict(stub.fusion)
     np.savez(path / "aggregator" / "fusion.npz", **arrays)
     write_bytes(path / "aggregator" / "token", TOKEN.hex().encode())

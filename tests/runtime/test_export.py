@@ -23,11 +23,12 @@ from planner.executor.evaluate import evaluate_bundle
 from planner.network import data
 from planner.network.export import MAX_IR_VERSION, OPSET
 from planner.network.vit import VisionTransformer
-from planner.runtime import export_check, export_folders
+from planner.runtime import export_check
 from planner.runtime.deployment import read_deployment
 from planner.runtime.device.session import open_session
 from planner.runtime.export import export_bundle, image_input
 from planner.runtime.export_folders import Exported
+from planner.runtime.onnx_folder import OnnxFolder
 from planner.runtime.worker_archive import worker_archive
 from planner.schema import Fleet, ImageInput, InputDtype, Precision
 from tests.helpers.deployments import SmallBundle, linux_boards, make_small_bundle
@@ -130,6 +131,9 @@ def test_int8_is_measured(tmp_path: Path) -> None:
             "int8" if i == 1 else "float32"
         )
     errors = exported.comparison.feature_errors
+    assert errors[0] is not None
+    assert errors[1] is not None
+    assert errors[2] is not None
     assert max(errors[0], errors[2]) <= 1e-4 < errors[1] < 0.5
     read = read_bundle(small.path)
     test, _ = data.load_test(read.card)
@@ -146,35 +150,23 @@ def test_wrong_features_are_an_error(
 ) -> None:
     """A graph that answers otherwise than torch is not handed out, and nothing is left."""
 
-    def export_another(network: VisionTransformer, precision: Precision, image: ImageInput, path: Path) -> None:
+    def write_another(
+        self: OnnxFolder, network: VisionTransformer, precision: Precision, image: ImageInput, folder: Path
+    ) -> None:
         shifted = copy.deepcopy(network)
         with torch.no_grad():
             shifted.norm.bias.add_(0.01)
-        original(shifted, precision, image, path)
+        original(self, shifted, precision, image, folder)
 
-    original = export_folders._write_network
-    monkeypatch.setattr(export_folders, "_write_network", export_another)
+    original = OnnxFolder.write_network
+    monkeypatch.setattr(OnnxFolder, "write_network", write_another)
     with pytest.raises(PlannerError, match=r"^a: exported features must equal torch's to 0\.0001 of their scale"):
         export_bundle(small_bundle.path, small_bundle.fleet, tmp_path / "deploy")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_devices_without_onnx_runtime_are_named(small_bundle: SmallBundle, tmp_path: Path) -> None:
-    """The kind's engine or the device's own says so; for a rehearsal they are exported, and marked."""
-    devices = [device.model_dump() | {"engine": None} for device in small_bundle.fleet.devices]
-    devices[1] |= {"engine": "c"}
-    devices[2] |= {"kind": "esp32-s3"}
-    small = make_small_bundle(tmp_path, Fleet.model_validate(small_bundle.fleet.model_dump() | {"devices": devices}))
-    with pytest.raises(InputError, match=r"^ONNX Runtime does not run on b, c \(esp32-s3\): plan again without"):
-        export_bundle(small.path, small.fleet, tmp_path / "deploy")
-    exported = export_bundle(small.path, small.fleet, tmp_path / "deploy", stand_in=True)
-    assert [device.stand_in for device in exported.manifest.devices] == [False, True, True]
-    deployment = read_deployment(tmp_path / "deploy")
-    assert [device.manifest.stand_in for device in deployment.devices] == [False, True, True]
-
-
 def test_float16_is_refused(tmp_path: Path) -> None:
-    """ONNX Runtime would unpack float16 weights to twice their planned memory."""
+    """Engines would unpack float16 weights to twice their planned memory."""
     small = make_small_bundle(tmp_path, linux_boards("float32", "float16", "float32"))
     with pytest.raises(InputError, match=r"^b: the precision must be float32 or int8, got float16"):
         export_bundle(small.path, small.fleet, tmp_path / "deploy")

@@ -4,7 +4,8 @@ python -I boot.py PARENT_PID shared|own WORKER ARGUMENT...
 
 The kernel kills the process when its parent is gone, however that ended (Linux alone). With `own` it moves to a network
 namespace of its own first, says so on stdout and waits for a line on stdin: until then there is no network in it. A
-namespace goes with its last process, and with it all that was plugged in. A worker called `-` does nothing but keep it.
+namespace goes with its last process, and with it all that was plugged in. A worker called `-` does nothing but keep it;
+one that is no Python archive takes the place of this process.
 
 Imports the standard library alone, so that the process is as small as it is on a board.
 """
@@ -37,6 +38,8 @@ def main() -> None:
     if worker == NOTHING:
         sys.stdin.read()
         return
+    if not worker.endswith(".pyz"):
+        os.execv(worker, sys.argv[3:])
     sys.argv = sys.argv[3:]
     runpy.run_path(worker, run_name="__main__")
 

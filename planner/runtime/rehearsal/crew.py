@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Protocol
 
 from planner.errors import PlannerError
+from planner.runtime.c.build import build_worker
 from planner.runtime.deployment import WORKER, Deployment, DeviceFolder
 from planner.runtime.rehearsal import boot
 from planner.runtime.rehearsal.predicted import Expectation
@@ -40,13 +41,16 @@ class Crew:
         self.addresses: dict[str, str] = {}
         self._folders: dict[str, DeviceFolder] = {d.manifest.device: d for d in deployment.devices}
         self._expected, self._work, self._network = expected, work, network
+        self._programs: dict[str, Path] = {}
         self._running: dict[str, WorkerProcess] = {}
         self._marks: dict[str, list[Path]] = {name: [] for name in self._folders}
         self._peaks: dict[str, int] = {}
 
     def __enter__(self) -> "Crew":
         try:
-            for name in self._folders:
+            for name, folder in self._folders.items():
+                is_c = folder.manifest.engine == "c"
+                self._programs[name] = build_worker(folder.path) if is_c else folder.path / WORKER
                 self.start(name)
             for name, process in self._running.items():
                 address = process.address()
@@ -77,7 +81,7 @@ class Crew:
         if hold := self._expected[name].hold:
             arguments += ["--hold", ",".join(f"{step}={us}" for step, us in hold.items())]
         log = self._work / f"{position:02d}-{plain}.log"
-        process = WorkerProcess(folder / WORKER, arguments, log, "own" if network else "shared")
+        process = WorkerProcess(self._programs[name], arguments, log, "own" if network else "shared")
         self._running[name] = process
         if network is not None:
             if process.line() != boot.IN_NAMESPACE:

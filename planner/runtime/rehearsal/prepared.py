@@ -23,12 +23,14 @@ class RehearsalOptions:
         measured_compute: Let sub-models run at this machine's speed, instead of holding them to the plan.
         namespaces: Give each worker a network namespace with the planned bandwidth, instead of holding links.
         kills: Devices to take away, such as "pump@100"; each comes back some images later.
+        stand_in: Let ONNX Runtime stand in for the C engine, instead of building workers in C.
     """
 
     num_images: int | None = None
     measured_compute: bool = False
     namespaces: bool = False
     kills: tuple[str, ...] = ()
+    stand_in: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class WorkerProcess:
         """Start the process; it does not listen yet.
 
         Args:
-            worker: Python file or archive to run.
+            worker: Python archive or program to run.
             arguments: Its arguments.
             log: File that its stderr is appended to.
             network: Network namespace: this process's, or one of its own, which waits for `go_on`.

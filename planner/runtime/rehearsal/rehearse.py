@@ -10,10 +10,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from planner.errors import InputError, PlannerError
+from planner.errors import InputError, PlannerError, setting
 from planner.executor.bundle import Bundle, read_bundle
 from planner.network import data
+from planner.rules.engine import engine_of
 from planner.runtime.aggregator import Aggregator
+from planner.runtime.c.build import check_can_build
 from planner.runtime.deployment import read_deployment
 from planner.runtime.export import export_bundle
 from planner.runtime.export_check import sent_values
@@ -51,7 +53,8 @@ def rehearse(
         on_progress: Called with what is done, how much of it, and of how much.
 
     Raises:
-        InputError: If an option is out of range, the test part cannot be read, or namespaces cannot be made.
+        InputError: If an option is out of range, the test part cannot be read, workers in C cannot be built here, or
+            namespaces cannot be made.
         PlannerError: If a worker does not start.
     """
     load = load_average()
@@ -60,18 +63,33 @@ def rehearse(
     num_images = len(test) if options.num_images is None else options.num_images
     if num_images < 1:
         raise InputError(f"must be at least 1, got {num_images}.", field="num_images")
+    if not options.stand_in:
+        _refuse_unless_c_can_be_built(bundle, fleet)
     outages = Outages(parse_kills(options.kills, [a.device for a in bundle.plan.assignments]), num_images)
     with ExitStack() as ended:
         network = ended.enter_context(Namespaces(fleet, bundle.profile, bundle.plan)) if options.namespaces else None
         work = Path(ended.enter_context(tempfile.TemporaryDirectory(prefix="rehearsal-")))
-        # ONNX Runtime stands in for any engine that this machine does not have.
-        export_bundle(path, fleet, work / "deploy", stand_in=True, on_progress=on_progress)
+        export_bundle(path, fleet, work / "deploy", stand_in=options.stand_in, on_progress=on_progress)
         expected = _expected(bundle, fleet, options)
         stage = PreparedRehearsal(bundle, fleet, test, options, expected, read_deployment(work / "deploy"), load)
         crew = ended.enter_context(Crew(stage.deployment, expected, work, network))
         tally = _answers(stage, crew, outages, num_images, on_progress)
         crew.note_peaks()
         return rehearsal_of(stage, crew, tally, outages)
+
+
+def _refuse_unless_c_can_be_built(bundle: Bundle, fleet: Fleet) -> None:
+    used = {a.device for a in bundle.plan.assignments}
+    in_c = [device.name for device in fleet.members if device.name in used and engine_of(device) == "c"]
+    if not in_c:
+        return
+    try:
+        check_can_build()
+    except InputError as error:
+        raise InputError(
+            f"{', '.join(in_c)}: sub-models in C are built for a rehearsal. {error} Or have ONNX Runtime stand in "
+            f"({setting('stand_in')})."
+        ) from None
 
 
 def _expected(bundle: Bundle, fleet: Fleet, options: RehearsalOptions) -> dict[str, Expectation]:

@@ -2,10 +2,13 @@
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+import subprocess
+from collections.abc import Callable, Sequence, Set
 from importlib.metadata import version
+from pathlib import Path
 
 from planner.rules.cost import device_costs
+from planner.runtime.c.host import find_compiler
 from planner.runtime.deployment import WORKER
 from planner.runtime.rehearsal.bundle_answers import BundleAnswers
 from planner.runtime.rehearsal.crew import Crew
@@ -16,7 +19,9 @@ from planner.runtime.rehearsal.prepared import PreparedRehearsal
 from planner.runtime.rehearsal.processes import interpreter_bytes
 from planner.runtime.rehearsal.tally import Tally
 from planner.runtime.rehearsal.timings import StepTimes, percentiles, read_marks
-from planner.schema import Rehearsal, RehearsedDevice, Step, sha256_of
+from planner.schema import Engine, Rehearsal, RehearsedDevice, Step, sha256_of
+
+_MAX_VERSION = 20
 
 
 def rehearsal_of(stage: PreparedRehearsal, crew: Crew, tally: Tally, outages: Outages) -> Rehearsal:
@@ -30,7 +35,7 @@ def rehearsal_of(stage: PreparedRehearsal, crew: Crew, tally: Tally, outages: Ou
         fleet=stage.fleet.name,
         bundle_sha256=manifest.bundle,
         plan_sha256=sha256_of(plan),
-        machine=machine(),
+        machine=machine({device.manifest.engine for device in stage.deployment.devices}),
         num_cores=os.cpu_count() or 1,
         load_average=stage.load_average,
         links="namespaces" if options.namespaces else "held",
@@ -56,13 +61,21 @@ def rehearsal_of(stage: PreparedRehearsal, crew: Crew, tally: Tally, outages: Ou
     )
 
 
-def machine() -> str:
-    """Return this machine and the versions that run sub-models on it, in a line."""
-    return f"{platform.machine()}, Python {platform.python_version()}, ONNX Runtime {version('onnxruntime')}"
+def machine(engines: Set[Engine]) -> str:
+    """Return this machine and the versions of what runs sub-models of these engines on it, in a line."""
+    versions = [platform.machine(), f"Python {platform.python_version()}"]
+    if "onnxruntime" in engines:
+        versions.append(f"ONNX Runtime {version('onnxruntime')}")
+    if "c" in engines:
+        compiler = find_compiler()
+        told = subprocess.run([compiler, "-dumpversion"], capture_output=True, text=True, check=False).stdout
+        versions.append(f"{Path(compiler).name} {told.strip()[:_MAX_VERSION]}")
+    return ", ".join(versions)
 
 
 def _devices(stage: PreparedRehearsal, crew: Crew, tally: Tally) -> tuple[RehearsedDevice, ...]:
-    interpreter = interpreter_bytes(stage.deployment.devices[0].path / WORKER)
+    python = [device.path / WORKER for device in stage.deployment.devices if device.manifest.engine == "onnxruntime"]
+    interpreter = interpreter_bytes(python[0]) if python else None
     overheads = {c.name: c.runtime_overhead_bytes for c in device_costs(stage.bundle.profile, stage.fleet)}
     found = []
     for a, folder in zip(stage.bundle.plan.assignments, stage.deployment.devices, strict=True):
@@ -72,6 +85,7 @@ def _devices(stage: PreparedRehearsal, crew: Crew, tally: Tally) -> tuple[Rehear
         found.append(
             RehearsedDevice(
                 device=a.device,
+                engine=folder.manifest.engine,
                 stand_in=folder.manifest.stand_in,
                 precision=folder.manifest.precision,
                 num_replies=tally.num_replies(a.device),
@@ -88,7 +102,7 @@ def _devices(stage: PreparedRehearsal, crew: Crew, tally: Tally) -> tuple[Rehear
                 planned_memory_bytes=a.memory_bytes,
                 planned_runtime_bytes=overheads[a.device],
                 peak_bytes=crew.peak_bytes(a.device),
-                interpreter_bytes=interpreter,
+                interpreter_bytes=interpreter if folder.manifest.engine == "onnxruntime" else None,
             )
         )
     return tuple(found)
