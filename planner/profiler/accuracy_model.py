@@ -5,9 +5,8 @@ of the images on which only one of them errs, and of what no model of retentions
 to the loss, itself estimated from the residuals. So a trial plan without any error is information like any other. The
 parameters are the penalised least squares of the standardised residuals: weak priors hold those of which the trial
 plans say nothing. What widths retain is fitted with them: where rho is retained right after recovery in closed form, it
-is rho^(g e^d), with g for all widths and a d near 0 for each. Of a few forms, with other exponents k in the odds and
-with or without a weight t of the widest embed dim, that one is taken which predicts trial plans best that it was not
-fitted to.
+is rho^(g e^d), with g for all widths and a d near 0 for each. Of a few exponents k in the odds, that one is taken which
+predicts trial plans best that it was not fitted to.
 
 Legend: P trial plans, D devices, C classes, W widths but for the full one.
 
@@ -25,16 +24,15 @@ from scipy.optimize import least_squares
 
 from planner.arrays import Bools, Floats
 from planner.profiler.trial_plans import TrialPlan
-from planner.rules.accuracy import RESOLUTION, FleetRetention, class_losses
+from planner.rules.accuracy import RESOLUTION, class_losses
 from planner.schema import AccuracyModel
 
 # Candidates for the exponent k of the retention in its odds.
 _RETENTION_EXPONENTS = (1.0, 0.5, 0.25)
-# Prior mean and deviation, least and largest value of a, ln s, ln q and ln g, of each d, and of ln t: about those of
-# the models that this was made with.
+# Prior mean and deviation, least and largest value of a, ln s, ln q and ln g, and of each d: about those of the models
+# that this was made with.
 _COMMON = np.array([(-2.5, 1.5, -12.0, 2.0), (0.0, 0.4, -1.5, 2.0), (0.4, 0.6, -1.6, 2.5), (0.0, 0.4, -2.0, 1.2)])
 _WIDTH = np.array([(0.0, 0.5, -1.5, 1.5)])
-_WEIGHT = np.array([(-1.0, 1.0, -7.0, 2.0)])
 # Relative changes of the sum of squares, and of parameters, at which a fit ends.
 _FTOL, _XTOL = 1e-6, 1e-5
 _ROUNDS = 4
@@ -84,18 +82,18 @@ def fit_accuracy_model(evidence: Evidence) -> FittedAccuracy:
 
     Without trial plans it is the priors' model.
     """
-    fits = [_Fit(evidence, k, weighted) for weighted in (False, True) for k in _RETENTION_EXPONENTS]
+    fits = [_Fit(evidence, k) for k in _RETENTION_EXPONENTS]
     best = min(fits, key=lambda fit: fit.held_out_error)
     return FittedAccuracy(best.model(), best.embed_exponents())
 
 
 class _Fit:
-    """Fit of one form: with one exponent k of the retention, and with or without the weight t."""
+    """Fit with one exponent k of the retention."""
 
-    def __init__(self, evidence: Evidence, retention_exponent: float, weighted: bool) -> None:
+    def __init__(self, evidence: Evidence, retention_exponent: float) -> None:
         self.evidence, self.retention_exponent = evidence, retention_exponent
         self.widths = sorted(evidence.rho, reverse=True)
-        table = [_COMMON, *[_WIDTH] * (len(self.widths) - 1), *[_WEIGHT] * weighted]
+        table = [_COMMON, *[_WIDTH] * (len(self.widths) - 1)]
         self._prior_means, self._prior_deviations, *self._bounds = np.vstack(table).T
         trials = evidence.trials
         num_classes, num_devices = len(evidence.images), max((len(t.devices) for t in trials), default=1)
@@ -155,13 +153,11 @@ class _Fit:
     def _expected_by_class(self, parameters: Floats) -> Floats:
         exponents = self._exponents(parameters)[self.width_index]
         of_width = np.exp(exponents[:, :, None] * self.log_rho)
-        retained = FleetRetention(np.minimum(self.units * of_width, 1.0), of_width)
-        return class_losses(self.model(parameters), retained)
+        return class_losses(self.model(parameters), np.minimum(self.units * of_width, 1.0))
 
     def _exponents(self, parameters: Floats) -> Floats:
         """Return the exponents of what the widths retain, (1 + W,), the full width first."""
-        of_widths = parameters[len(_COMMON) : len(_COMMON) + len(self.widths) - 1]
-        return np.asarray(np.exp(parameters[3] + np.concatenate([[0.0], of_widths])))
+        return np.asarray(np.exp(parameters[3] + np.concatenate([[0.0], parameters[len(_COMMON) :]])))
 
     def embed_exponents(self) -> dict[int, float]:
         """Return the exponent of what each embed dim retains."""
@@ -191,15 +187,12 @@ class _Fit:
     def model(self, parameters: Floats | None = None) -> AccuracyModel:
         """Return the accuracy model of these parameters; of the fitted ones unless given."""
         final = parameters is None
-        chosen = self.parameters if parameters is None else parameters
-        log_scale, log_steepness, log_order = chosen[:3]
-        log_weight = chosen[len(_COMMON) + len(self.widths) - 1 :]
+        log_scale, log_steepness, log_order = (self.parameters if parameters is None else parameters)[:3]
         model = AccuracyModel.model_construct(
             log_scale=float(log_scale),
             steepness=float(np.exp(log_steepness)),
             norm_order=float(np.exp(log_order)),
             retention_exponent=self.retention_exponent,
-            width_weight=float(np.exp(log_weight[0])) if len(log_weight) else 0.0,
             class_offset=tuple(self.offsets.tolist()),
             class_share=tuple(self.share.tolist()),
             whole_error=self.evidence.whole_error,

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from planner.arrays import Floats
 from planner.errors import InputError
 from planner.network import data
 from planner.network.distillation_data import copies_for, make_distillation_data, split_validation
@@ -24,7 +25,7 @@ from planner.profiler.accuracy_model import Evidence, FittedAccuracy, fit_accura
 from planner.profiler.calibration import Calibration
 from planner.profiler.trial_designs import ROUND_SIZE, TrialDevice, trial_design
 from planner.profiler.trial_plans import TrialPlan, TrialSetting, run_trial
-from planner.rules.accuracy import FleetRetention, mean_loss
+from planner.rules.accuracy import mean_loss
 from planner.schema import Frozen, ModelCard, Profile, read_document, write_document
 from planner.schema.base import sha256_of_json
 from planner.units import count_noun
@@ -161,7 +162,7 @@ class AccuracyMeasurement:
         fitted = fit_accuracy_model(self._evidence(numbers.start))
         rho = {e: np.array(kept) for e, kept in fitted.embed_retention(self.rho).items()}
 
-        def relative_loss(retained: FleetRetention) -> float:
+        def relative_loss(retained: Floats) -> float:
             return mean_loss(fitted.model, retained) / (1 - fitted.model.whole_error)
 
         return [trial_design(number, rho, relative_loss, self.options.seed) for number in numbers]

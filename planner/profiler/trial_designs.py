@@ -1,6 +1,6 @@
 """Designs of trial plans: how many devices, equal or not, how narrow, and how much they retain.
 
-Each property takes all of its values about equally often, independently of the others, so that what each contributes
+Each property takes all of its values about equally often, whatever the others are, so that what each contributes
 to a loss can be told apart. How much is retained is chosen so that the predicted losses of all trial plans spread from
 a fraction of a point to many, whatever the model: one may lose nothing at half of its units where another loses all.
 The prediction is that of the trial plans so far.
@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from planner.arrays import Floats
-from planner.rules.accuracy import FleetRetention
 from planner.schema import Frozen
 
 # Trial plans of a round are executed side by side; the next round's are designed after it.
@@ -37,7 +36,7 @@ class TrialDevice(Frozen):
 def trial_design(
     number: int,
     rho: Mapping[int, Floats],
-    relative_loss: Callable[[FleetRetention], float],
+    relative_loss: Callable[[Floats], float],
     seed: int,
 ) -> tuple[TrialDevice, ...]:
     """Return the devices of one trial plan.
@@ -45,7 +44,7 @@ def trial_design(
     Args:
         number: Its number among all trial plans, from 0.
         rho: Retention of each class at each embed dim when no unit is removed, (C,), the full width first.
-        relative_loss: Predicted loss of a plan with these retentions, as a share of the whole model's accuracy.
+        relative_loss: Predicted loss of a plan with these retentions (D, C), as a share of the whole model's accuracy.
         seed: For class subsets, widths and unequal shares.
     """
     rng = np.random.default_rng((seed, number))
@@ -58,7 +57,9 @@ def trial_design(
         ends = np.sort(rng.choice(np.arange(1, num_classes), count - 1, replace=False))
     # The full width twice as often as any other: most plans keep it.
     widths = (next(iter(rho)), *rho)
-    first = rng.integers(len(widths))
+    # Equal fleets take the widths in turn: drawn, some dozen trial plans may say nothing of fleets of one width.
+    turn = number // (2 * len(_DEVICE_COUNTS)) * len(_DEVICE_COUNTS) + number % len(_DEVICE_COUNTS)
+    first = int(rng.integers(len(widths))) if unequal else turn % len(widths)
     of_devices = [widths[(first + d * unequal) % len(widths)] for d in range(count)]
     factors = rng.uniform(*_UNEQUAL_FACTORS, count) if unequal else np.ones(count)
     of_widths = np.array([rho[width] for width in of_devices])  # (D, C)
@@ -72,7 +73,7 @@ def trial_design(
     low, high = 0.0, 1.0
     for _ in range(_BISECTION_STEPS):
         middle = (low + high) / 2
-        lost = relative_loss(FleetRetention(shares(middle)[:, None] * of_widths, of_widths))
+        lost = relative_loss(shares(middle)[:, None] * of_widths)
         low, high = (middle, high) if lost < target else (low, middle)
     return tuple(
         TrialDevice(classes=tuple(sorted(classes.tolist())), embed_dim=width, share=round(float(share), 4))

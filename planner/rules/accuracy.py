@@ -1,18 +1,14 @@
 """Predicted fused accuracy of a plan, by the model that was fitted to the profile's trial plans.
 
-For each class c of a plan, with r_cd the retention of c on device d and w_cd that of its embed dim alone,
+For each class c of a plan, with r_cd the retention of c on device d,
 
-    odds(r) = r^k / (1 - r)
-    j_c     = (sum over d of odds(r_cd)^q)^(1 / q)
-    1 / J_c = 1 / j_c + t / max over d of min(odds(w_cd), 3 odds(r_cd))
-    z_c     = exp(a + o_c) J_c^(-s)
+    odds_cd = r_cd^k / (1 - r_cd)
+    z_c     = exp(a + o_c) (sum over d of odds_cd^q)^(-s / q)
     loss_c  = m z_c / (m + z_c)
 
 with m the whole model's accuracy, beyond which nothing can be lost. What the fusion sees counts, whether a device
-serves the class or not. All devices keep the same directions of the embedding, so what the widest of them lost no
-other device brings back: t weighs that, and a wide device that retains little of a class brings back little. A class
-that some device retains in full loses nothing; each unit that is kept and each device that is used can only make a
-loss smaller.
+serves the class or not. A class that some device retains in full loses nothing; each unit that is kept and each device
+that is used can only make a loss smaller.
 
 The interval of a prediction is conformal: trial plans were predicted by models that were not fitted to them, and the
 errors of these predictions, relative to the predicted loss and half a point, are taken for those of new plans. It
@@ -26,7 +22,6 @@ Source:
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -41,35 +36,6 @@ _DECIMALS = 6
 # What is retained in full has infinite odds.
 _MIN_REMOVED = 1e-9
 _MIN_ODDS, _MAX_LOG = 1e-30, 500.0
-# Multiple of the odds of its retention up to which the width of a device counts: without it, a planner gives one device
-# a wide sub-model of hardly any unit. Of 1.3, 2, 3, 7 and any, 3 and 7 predict left-out trial plans best.
-_WIDTH_MULTIPLE = 3.0
-
-
-@dataclass(frozen=True, eq=False)
-class FleetRetention:
-    """Retention of every class on every device, served there or not.
-
-    Attributes:
-        kept: Retention of the sub-models, (..., D, C), 0..1.
-        width: What their embed dims retain, were all units kept in float32, (..., D, C).
-    """
-
-    kept: Floats
-    width: Floats
-
-    @property
-    def num_devices(self) -> int:
-        """Number of devices, D."""
-        return self.kept.shape[-2]
-
-    def without(self, device: int) -> "FleetRetention":
-        """Return that of the fleet without a device, by its place."""
-        return FleetRetention(np.delete(self.kept, device, axis=-2), np.delete(self.width, device, axis=-2))
-
-    def with_device(self, place: int, kept: Floats, width: Floats) -> "FleetRetention":
-        """Return that of the fleet with one more device, of these retentions (C,), at a place."""
-        return FleetRetention(np.insert(self.kept, place, kept, axis=-2), np.insert(self.width, place, width, axis=-2))
 
 
 def odds(model: AccuracyModel, retained: Floats) -> Floats:
@@ -77,17 +43,18 @@ def odds(model: AccuracyModel, retained: Floats) -> Floats:
     return np.asarray(retained**model.retention_exponent / np.maximum(1 - retained, _MIN_REMOVED))
 
 
-def class_losses(model: AccuracyModel, retained: FleetRetention) -> Floats:
-    """Return the predicted loss of each class, (..., C)."""
-    kept_odds = odds(model, retained.kept)
-    joined = joined_odds(model, kept_odds)
-    of_width = np.minimum(odds(model, retained.width), _WIDTH_MULTIPLE * kept_odds)
-    widest = np.maximum(of_width.max(axis=-2, initial=0.0), _MIN_ODDS)
-    capped = joined / (1 + model.width_weight * joined / widest)
-    log_loss = model.log_scale + np.array(model.class_offset) - model.steepness * np.log(capped)
+def class_losses(model: AccuracyModel, retained: Floats) -> Floats:
+    """Return the predicted loss of each class, (..., C).
+
+    Args:
+        model: Model of the profile.
+        retained: Retention of each class on each device, (..., D, C), 0..1.
+    """
+    joined = joined_odds(model, odds(model, retained))
+    log_loss = model.log_scale + np.array(model.class_offset) - model.steepness * np.log(joined)
     most = 1 - model.whole_error
     losses = most / (1 + most * np.exp(-np.minimum(log_loss, _MAX_LOG)))
-    return np.where(retained.kept.max(axis=-2, initial=0.0) >= 1 - _MIN_REMOVED, 0.0, losses)
+    return np.where(retained.max(axis=-2, initial=0.0) >= 1 - _MIN_REMOVED, 0.0, losses)
 
 
 def joined_odds(model: AccuracyModel, device_odds: Floats) -> Floats:
@@ -122,21 +89,21 @@ def predict_accuracy(sub_models: Sequence[SubModel], profile: Profile) -> Predic
     )
 
 
-def mean_loss(model: AccuracyModel, retained: FleetRetention) -> float:
-    """Return the predicted loss of a plan with these retentions: the mean over images."""
+def mean_loss(model: AccuracyModel, retained: Floats) -> float:
+    """Return the predicted loss of a plan with these retentions (D, C): the mean over images."""
     # Shares sum to 1 but for rounding, and no more than all can be lost.
     return min(1 - model.whole_error, float(class_losses(model, retained) @ np.array(model.class_share)))
 
 
-def loss_quantile(model: AccuracyModel, retained: FleetRetention, share: float) -> float:
+def loss_quantile(model: AccuracyModel, retained: Floats, share: float) -> float:
     """Return the loss that this share of plans predicted to lose as much stays within; below zero: a gain.
 
     Args:
         model: Model of the profile.
-        retained: Retentions of the plan.
+        retained: Retention of each class on each device, (D, C).
         share: Probability, 0..1.
     """
-    if np.all(retained.kept.max(axis=0) >= 1 - _MIN_REMOVED):
+    if np.all(retained.max(axis=0) >= 1 - _MIN_REMOVED):
         return 0.0
     loss = mean_loss(model, retained)
     found = loss + error_quantile(model, loss, share) * _extrapolation(model, retained)
@@ -160,20 +127,20 @@ def error_quantile(model: AccuracyModel, loss: float, share: float) -> float:
     return (loss + RESOLUTION) * scores[rank - 1]
 
 
-def _extrapolation(model: AccuracyModel, retained: FleetRetention) -> float:
+def _extrapolation(model: AccuracyModel, retained: Floats) -> float:
     """Return the factor on the interval of a plan beyond what was tried, 1 within."""
-    kept = max(float(retained.kept.max(axis=0).mean()), 1e-3)
+    kept = max(float(retained.max(axis=0).mean()), 1e-3)
     beyond_kept = max(0.0, model.min_retention / kept - 1)
-    beyond_devices = max(0.0, retained.num_devices / (2 * model.max_devices) - 1)
+    beyond_devices = max(0.0, len(retained) / (2 * model.max_devices) - 1)
     return 1 + 2 * beyond_kept + beyond_devices
 
 
-def stays_within(profile: Profile, retained: FleetRetention, max_drop: float, confidence: float | None) -> bool:
+def stays_within(profile: Profile, retained: Floats, max_drop: float, confidence: float | None) -> bool:
     """Return whether a plan with these retentions (D, C) is predicted to lose at most so much.
 
     Args:
         profile: A profile with an accuracy model.
-        retained: Retentions of the plan.
+        retained: Retention of each class on each device, (D, C).
         max_drop: Largest loss, as a share.
         confidence: Probability with which it must hold, too; None for the predicted loss alone.
     """
@@ -185,24 +152,22 @@ def stays_within(profile: Profile, retained: FleetRetention, max_drop: float, co
     return round(loss, _DECIMALS) <= max_drop
 
 
-def fleet_retention(sub_models: Sequence[SubModel], profile: Profile) -> FleetRetention:
-    """Return the retention of every class on every device, one for each sub-model."""
+def fleet_retention(sub_models: Sequence[SubModel], profile: Profile) -> Floats:
+    """Return the retention of every class on every device, served there or not, (D, C)."""
     importance = unit_importance(profile)
     kept = np.zeros((len(sub_models), importance.shape[1]))
-    of_width = np.ones((len(sub_models), len(profile.classes)))
-    of_precision = np.ones(of_width.shape)
+    unpruned = np.ones((len(sub_models), len(profile.classes)))
     starts = np.cumsum([0, *([profile.num_heads] * profile.depth), *(len(b) for b in profile.channel_groups)])
     for d, sub_model in enumerate(sub_models):
         half_blocks = (*sub_model.kept_heads, *sub_model.kept_channel_groups)
         kept[d, [starts[i] + u for i, units in enumerate(half_blocks) for u in units]] = 1
         width = profile.width(sub_model.embed_dim)
         assert width is not None
-        of_width[d] = width.embed_retention
+        unpruned[d] = width.embed_retention
         if sub_model.precision in profile.precision_retention:
-            of_precision[d] = profile.precision_retention[sub_model.precision]
+            unpruned[d] *= profile.precision_retention[sub_model.precision]
     # Shares of a class sum to 1 but for rounding.
-    shares = np.minimum(1.0, kept @ (importance / importance.sum(axis=1, keepdims=True)).T)
-    return FleetRetention(shares * of_width * of_precision, of_width)
+    return np.asarray(np.minimum(1.0, kept @ (importance / importance.sum(axis=1, keepdims=True)).T) * unpruned)
 
 
 def unit_importance(profile: Profile) -> Floats:

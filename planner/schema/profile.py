@@ -130,8 +130,6 @@ class AccuracyModel(Frozen):
     """Error of the whole model on the calibration images, as a share."""
     retention_exponent: Positive
     """k: exponent of the retention in its odds."""
-    width_weight: Ratio = Field(0.0, exclude_if=lambda weight: weight == 0)
-    """t: weight of what the widest device's embed dim retains, which bounds what all devices retain together."""
     epochs: NumEpochs
     """Epochs of retraining of the trial plans, for which predictions hold; 0: recovery in closed form alone."""
     scores: tuple[Coefficient, ...] = Field(min_length=1)

@@ -1,9 +1,8 @@
 """Bounds for goals of accuracy: each class at the most that any device can retain of it within the time.
 
 A device that keeps units for one class alone retains at least as much of it as for several, and the relaxed knapsack of
-that class more than any sub-model. With such retentions of every class on every device at once, each beside the widest
-embed dim that holds anything in the time, the accuracy model predicts at least the accuracy of any plan, whatever its
-floors, since no unit, no width and no device makes a class worse.
+that class more than any sub-model. With such retentions of every class on every device at once, the accuracy model
+predicts at least the accuracy of any plan, whatever its floors, since no unit and no device makes a class worse.
 
 Legend: C classes, D devices, U units.
 
@@ -14,7 +13,7 @@ Source:
 import numpy as np
 
 from planner.arrays import Floats
-from planner.rules.accuracy import FleetRetention, mean_loss, stays_within
+from planner.rules.accuracy import mean_loss, stays_within
 from planner.rules.floors import accuracy_model_of
 from planner.solver.problem.instance import Instance
 from planner.solver.problem.option import Option
@@ -32,17 +31,15 @@ class AccuracyBound:
         least_dims = min((option.embed_dim for option in instance.options), default=0)
         self._fusion_us = instance.fusion_us(least_dims)
 
-    def retained(self, latency_us: int) -> FleetRetention:
-        """Return at least what any plan within a latency retains of each class on each device."""
-        kept = np.zeros((len(self.instance.groups), self.instance.num_classes))
-        of_width = np.zeros(kept.shape)
+    def retained(self, latency_us: int) -> Floats:
+        """Return at least what any plan within a latency retains of each class on each device, (D, C)."""
+        groups = [np.zeros(self.instance.num_classes) for _ in self.instance.groups]
         for option, curve in zip(self.instance.options, self._curves, strict=True):
-            highest = curve.highest(latency_us - self._fusion_us - option.alone_us)
-            if highest is not None:
-                kept[option.group] = np.maximum(kept[option.group], highest)
-                of_width[option.group] = np.maximum(of_width[option.group], option.width_cost.width.embed_retention)
-        counts = [len(group.names) for group in self.instance.groups]
-        return FleetRetention(np.repeat(kept, counts, axis=0), np.repeat(of_width, counts, axis=0))
+            compute_us = latency_us - self._fusion_us - option.alone_us
+            groups[option.group] = np.maximum(groups[option.group], curve.highest(compute_us))
+        rows = [row for row, group in zip(groups, self.instance.groups, strict=True) for _ in group.names]
+        # Of no devices, none.
+        return np.array(rows).reshape(-1, self.instance.num_classes)
 
     def highest_accuracy(self, latency_us: int) -> float:
         """Return at least the predicted accuracy of any plan within a latency."""
@@ -82,11 +79,11 @@ class _Curve:
         self._costs, self._holds = costs, bool((option.free_grains >= 0).all())
         self.slowest_us = -(-costs.max_ticks // costs.ticks_per_us)
 
-    def highest(self, compute_us: int) -> Floats | None:
-        """Return the highest retention of each class within a compute time, (C,); None where nothing fits."""
+    def highest(self, compute_us: int) -> Floats:
+        """Return the highest retention of each class within a compute time, (C,); 0 where nothing fits."""
         room = compute_us * self._costs.ticks_per_us - self._costs.fixed_ticks
         if room < 0 or not self._holds:
-            return None
+            return np.zeros(len(self._ticks))
         highest = [np.interp(room, [0, *t], [0, *s]) for t, s in zip(self._ticks, self._shares, strict=True)]
         # Above by rounding rather than below.
         return np.asarray(np.minimum(1.0, np.array(highest) * self._most * (1 + 1e-9)))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from planner.arrays import Floats
-from planner.rules.accuracy import FleetRetention, stays_within
+from planner.rules.accuracy import stays_within
 from planner.rules.floors import accuracy_model_of, class_floors
 from planner.schema import Goal, Profile
 from planner.solver.problem.option import PlacedSubModel
@@ -29,8 +29,7 @@ def sufficient_log_odds(profile: Profile, goal: Goal, num_devices: int) -> float
 
     def keeps(log_odds: float) -> bool:
         floors = class_floors(model, share_of(log_odds))
-        of_devices = (np.tile(share, (num_devices, 1)) for share in (floors, _least_width(profile, floors)))
-        return stays_within(profile, FleetRetention(*of_devices), drop, goal.accuracy_confidence)
+        return stays_within(profile, np.tile(floors, (num_devices, 1)), drop, goal.accuracy_confidence)
 
     if not keeps(HIGHEST):
         return math.inf
@@ -39,13 +38,6 @@ def sufficient_log_odds(profile: Profile, goal: Goal, num_devices: int) -> float
         middle = (low + high) / 2
         low, high = (low, middle) if keeps(middle) else (middle, high)
     return high
-
-
-def _least_width(profile: Profile, floors: Floats) -> Floats:
-    """Return the least that an embed dim retains at which a sub-model may meet the floors, (C,)."""
-    of_widths = np.array([w.embed_retention for w in profile.widths])
-    least = np.where(of_widths >= floors, of_widths, np.inf).min(axis=0)
-    return np.where(np.isfinite(least), least, floors)
 
 
 def highest_floor_met(profile: Profile, placed: Sequence[PlacedSubModel], rows: Floats) -> float:

@@ -223,7 +223,7 @@ class _FloorSearch:
 
     def _proven(self, lower: Instance, placed: Sequence[PlacedSubModel], earlier: ByDevice) -> _Attempt:
         """Return a placement that keeps the drop, or a better one, with a bound for the floors that it meets."""
-        floor = highest_floor_met(lower.profile, placed, retained(lower, placed).kept)
+        floor = highest_floor_met(lower.profile, placed, retained(lower, placed))
         proven = self._attempt_at(floor, self._clock)
         instance = proven.instance
         solution = Solution(

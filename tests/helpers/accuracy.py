@@ -5,7 +5,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.rules.accuracy import FleetRetention
 from planner.schema import Profile
 from tests.helpers.common import Json
 
@@ -30,38 +29,24 @@ def predictable(profile: Profile, seed: int) -> Profile:
         "scores": rng.normal(0.0, 0.4, 16).tolist(),
         "min_retention": 0.2,
         "max_devices": 3,
-        "width_weight": float(rng.choice([0.0, rng.uniform(0.1, 2.0)])),
     }
     return Profile.model_validate(profile.model_dump(mode="json") | {"accuracy_model": model})
 
 
-def at_full_width(kept: object) -> FleetRetention:
-    """Return these retentions (..., D, C), of devices that keep the whole embedding."""
-    retained = np.asarray(kept, dtype=float)
-    return FleetRetention(retained, np.ones(retained.shape))
-
-
-def losses_of(model: Json, retained: Floats, of_width: Floats) -> Floats:
+def losses_of(model: Json, retained: Floats) -> Floats:
     """Return the predicted loss of each plan, the mean over images.
 
     Args:
         model: As in profile.json.
         retained: Retention of each class on each device, (..., D, C).
-        of_width: The same with all units kept, in float32.
     """
     k, q, s = model["retention_exponent"], model["norm_order"], model["steepness"]
     most = 1 - model["whole_error"]
     whole = retained >= 1 - 1e-9
     odds = retained**k / np.where(whole, 1.0, 1 - retained)
-    narrow = np.minimum(of_width, 1 - 1e-9)
-    with np.errstate(divide="ignore"):
-        lost = np.min(np.maximum((1 - narrow) / narrow**k, 1 / (3 * odds)), axis=-2)
     scale = np.exp(model["log_scale"] + np.array(model["class_offset"]))
     with np.errstate(divide="ignore", over="ignore"):
-        lacking = (odds**q).sum(axis=-2) ** (-1 / q)
-        if weight := model.get("width_weight", 0.0):
-            lacking = lacking + weight * lost
-        z = scale * lacking**s
+        z = scale * (odds**q).sum(axis=-2) ** (-s / q)
         loss = most / (1 + most / z)
     by_class = np.where(whole.any(axis=-2), 0.0, loss)
     return np.asarray(by_class @ np.array(model["class_share"]))

@@ -72,6 +72,4 @@ def _plans(profile: Json, fleet: Json, used: dict[str, Form], least: NDArray[np.
     slowest_us = np.max([t[i] for t, i in zip(times, every, strict=True)], axis=0)
     served = np.all((kept >= least).any(axis=1), axis=1)
     latency_us = slowest_us + fusion_us(profile, fleet, sum(form.embed_dim for form in used.values()))
-    of_width = np.array([form.of_width for form in used.values()])
-    losses = losses_of(profile["accuracy_model"], kept[served], np.broadcast_to(of_width, kept[served].shape))
-    return AllPlans(latency_us[served], losses)
+    return AllPlans(latency_us[served], losses_of(profile["accuracy_model"], kept[served]))

@@ -128,7 +128,6 @@ class Form:
 
     embed_dim: int
     kept: NDArray[np.float64]  # (S, C) retention
-    of_width: NDArray[np.float64]  # (C,) retention with all units kept, in float32
     compute_us: Ints  # (S,)
 
 
@@ -142,9 +141,8 @@ def forms(profile: Json, device: Json) -> Iterator[Form]:
         for precision in precisions:
             fits = _fits(profile, width, device, precision)
             fits &= keeps_anchor(profile, _chosen(len(list(_units(profile)))))
-            of_width = np.array(width["embed_retention"])
-            shares = of_width * profile["precision_retention"].get(precision, whole)
-            yield Form(width["embed_dim"], (_importance(profile) * shares)[fits], of_width, compute_us[fits])
+            shares = np.array(width["embed_retention"]) * profile["precision_retention"].get(precision, whole)
+            yield Form(width["embed_dim"], (_importance(profile) * shares)[fits], compute_us[fits])
 
 
 def keeps_anchor(profile: Json, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from planner.profiler.accuracy_model import Evidence
 from planner.profiler.trial_designs import TrialDevice
 from planner.profiler.trial_plans import TrialPlan
-from planner.rules.accuracy import FleetRetention
 
 Floats = NDArray[np.float64]
 
@@ -28,8 +27,7 @@ class Truth:
     embed_exponents: tuple[tuple[int, float], ...] = ((32, 1.3),)
     offset_deviation: float = 0.3
     whole_error: float = 0.05
-    # Weight of what the widest embed dim lost, and what the narrow width retains.
-    width_weight: float = 0.0
+    # What the narrowest width retains.
     narrow: float = 0.9
     # Deviation of the logarithm of a plan's losses around the model, and of the errors that images change by chance.
     spread: float = 0.15
@@ -42,24 +40,20 @@ class Truth:
         shares = np.linspace(1, self.narrow, len(widths))
         return {e: np.full(self.num_classes, share) for e, share in zip(widths, shares, strict=True)}
 
-    def losses(self, retained: FleetRetention) -> Floats:
-        """Return the loss of each class at these retentions of D devices, (C,)."""
+    def losses(self, retained: Floats) -> Floats:
+        """Return the loss of each class at these retentions (D, C), of heads, channels and embed dims together."""
         offsets = np.random.default_rng(7).normal(0, self.offset_deviation, self.num_classes)
-        odds, wide_odds = (
-            share**self.retention_exponent / np.maximum(1 - share, 1e-9) for share in (retained.kept, retained.width)
-        )
-        lacking = (odds**self.norm_order).sum(axis=0) ** (-1 / self.norm_order)
-        lacking = lacking + self.width_weight / np.minimum(wide_odds, 3 * odds).max(axis=0)
-        z = np.exp(self.log_scale + offsets - offsets.mean()) * lacking**self.steepness
+        odds = retained**self.retention_exponent / np.maximum(1 - retained, 1e-9)
+        z = np.exp(self.log_scale + offsets - offsets.mean())
+        z = z * (odds**self.norm_order).sum(axis=0) ** (-self.steepness / self.norm_order)
         return np.asarray((1 - self.whole_error) * z / (1 - self.whole_error + z))
 
-    def retained(self, trial: TrialPlan, fitted: Mapping[int, Sequence[float]] | None = None) -> FleetRetention:
-        """Return what the devices of a trial plan retain; by a fit's retention of the widths if that is given."""
+    def retained(self, trial: TrialPlan, fitted: Mapping[int, Sequence[float]] | None = None) -> Floats:
+        """Return what the devices of a trial plan retain, (D, C); by a fit's retention of the widths if it is given."""
         if fitted is None:
             exponents = {64: 1.0, **dict(self.embed_exponents)}
             fitted = {e: (share ** exponents[e]).tolist() for e, share in self.rho.items()}
-        of_width = np.array([fitted[d.embed_dim] for d in trial.devices])
-        return FleetRetention(np.array(trial.unit_retention) * of_width, of_width)
+        return np.array(trial.unit_retention) * [fitted[d.embed_dim] for d in trial.devices]
 
     def loss(self, trial: TrialPlan) -> float:
         """Return the expected loss of a trial plan: the mean over images, which are as many of each class."""

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.rules.accuracy import FleetRetention, class_losses, fleet_retention, mean_loss, predict_accuracy
+from planner.rules.accuracy import class_losses, fleet_retention, mean_loss, predict_accuracy
 from planner.rules.check import check
 from planner.schema import AccuracyModel, Plan, PredictedAccuracy, Profile, SubModel
 from planner.solver import solve
-from tests.helpers.accuracy import at_full_width, losses_of, predictable
+from tests.helpers.accuracy import losses_of, predictable
 from tests.helpers.goals import floored
 from tests.helpers.pencil import ACCURACY_MODEL, fleet, profile
 from tests.helpers.random_instances import random_profile
@@ -32,16 +32,14 @@ def test_retention_by_hand() -> None:
     one = SubModel(classes=("a",), embed_dim=8, **SMALL)
     two = SubModel(classes=("b",), embed_dim=4, **SMALL)
     got = fleet_retention([one, two], PROFILE)
-    assert got.kept.tolist() == [pytest.approx([0.5, 0.55]), pytest.approx([0.45, 0.275])]
-    assert got.width.tolist() == [[1.0, 1.0], [0.9, 0.5]]
+    assert got.tolist() == [pytest.approx([0.5, 0.55]), pytest.approx([0.45, 0.275])]
 
 
 def test_precision_takes_its_share() -> None:
     """When int8 keeps nine tenths of a class, its retention is nine tenths."""
     with_int8 = profile(precision_retention={"int8": [0.9, 1.0]})
     sub_model = SubModel(classes=("a", "b"), embed_dim=8, precision="int8", **SMALL)
-    assert fleet_retention([sub_model], with_int8).kept[0].tolist() == pytest.approx([0.45, 0.55])
-    assert fleet_retention([sub_model], with_int8).width[0].tolist() == [1.0, 1.0]
+    assert fleet_retention([sub_model], with_int8)[0].tolist() == pytest.approx([0.45, 0.55])
 
 
 def test_losses_by_hand() -> None:
@@ -66,33 +64,14 @@ def test_the_exponent_of_the_retention() -> None:
     """With k = 1/2, steepness 2 and a norm of order 1: odds of 0.25 are 0.5 / 0.75, of 0.64 they are 0.8 / 0.36."""
     model = MODEL.replace(retention_exponent=0.5, steepness=2.0, norm_order=1.0)
     z = math.exp(-3 + 0.2) / (0.5 / 0.75 + 0.8 / 0.36) ** 2
-    assert class_losses(model, at_full_width([[0.25, 1.0], [0.64, 0.0]])).tolist() == pytest.approx(
+    assert class_losses(model, np.array([[0.25, 1.0], [0.64, 0.0]])).tolist() == pytest.approx(
         [0.97 * z / (0.97 + z), 0.0], abs=1e-12
     )
 
 
-def test_a_narrow_embedding_by_hand() -> None:
-    """At widths that retain 0.9 of a and 0.5 of b, odds of 9 and 1; half of their inverse is added to the lack.
-
-    Odds of a width count up to three times those of what is kept.
-    """
-    narrow = [SubModel(classes=(name,), embed_dim=4, **SMALL) for name in ("a", "b")]
-    model = MODEL.replace(width_weight=0.5)
-    # Of a 0.45 is kept twice, odds of 9/11; of b 0.275, odds of 11/29.
-    a = math.exp(-3 + 0.2) * (11 / 9 / math.sqrt(2) + 0.5 / (3 * 9 / 11))
-    b = math.exp(-3 - 0.2) * (29 / 11 / math.sqrt(2) + 0.5 / 1)
-    retained = fleet_retention(narrow, PROFILE)
-    assert class_losses(model, retained).tolist() == pytest.approx([0.97 * z / (0.97 + z) for z in (a, b)], abs=1e-12)
-    # So a device that keeps the whole embedding counts for three times the odds of what it retains.
-    wide = retained.with_device(2, np.array([0.25, 0.5]), np.ones(2))
-    a = math.exp(-3 + 0.2) * (1 / math.hypot(9 / 11, 9 / 11, 1 / 3) + 0.5 / (9 / 11 * 3))
-    b = math.exp(-3 - 0.2) * (1 / math.hypot(11 / 29, 11 / 29, 1) + 0.5 / 3)
-    assert class_losses(model, wide).tolist() == pytest.approx([0.97 * z / (0.97 + z) for z in (a, b)], abs=1e-12)
-
-
 def test_classes_count_by_their_images() -> None:
     """With nine tenths of the images, a class's loss counts nine tenths; one without images counts nothing."""
-    retained = at_full_width([[0.5, 0.55]])
+    retained = np.array([[0.5, 0.55]])
     a, b = class_losses(MODEL, retained)
     for share in (0.9, 0.5, 1.0, 0.0):
         model = MODEL.replace(class_share=[share, 1 - share])
@@ -177,10 +156,8 @@ def test_each_unit_kept_and_each_device_used_can_only_help(seed: int) -> None:
         retained = fleet_retention([sub_model_of(of, kept[0]), sub_model_of(of, kept[1], 4)], of)
         losses = class_losses(model, retained)
         assert (losses <= before + 1e-12).all()
-        assert (class_losses(model, retained.without(1)) >= losses - 1e-12).all()
-        of_width = rng.random(len(of.classes))
-        more = retained.with_device(1, of_width * rng.random(len(of.classes)), of_width)
-        assert (class_losses(model, more) <= losses + 1e-12).all()
+        assert (class_losses(model, retained[:1]) >= losses - 1e-12).all()
+        assert (class_losses(model, np.vstack([retained, rng.random(retained.shape)])) <= losses + 1e-12).all()
         before = losses
     assert before.max() == 0
 
@@ -190,13 +167,10 @@ def test_each_unit_kept_and_each_device_used_can_only_help(seed: int) -> None:
 def test_a_device_that_retains_nothing_changes_nothing(seed: int) -> None:
     """Neither does the order of the devices."""
     of, model, rng = drawn(seed)
-    of_width = rng.random((3, len(of.classes)))
-    retained = FleetRetention(of_width * rng.random(of_width.shape), of_width)
+    retained = rng.random((3, len(of.classes)))
     losses = class_losses(model, retained).tolist()
-    nothing = np.zeros(len(of.classes))
-    assert class_losses(model, retained.with_device(3, nothing, of_width.min(axis=0))).tolist() == losses
-    turned = FleetRetention(retained.kept[::-1], of_width[::-1])
-    assert class_losses(model, turned).tolist() == pytest.approx(losses, abs=1e-12)
+    assert class_losses(model, np.vstack([retained, np.zeros((2, retained.shape[1]))])).tolist() == losses
+    assert class_losses(model, retained[::-1]).tolist() == pytest.approx(losses, abs=1e-12)
     kept = {u for u in units_of(of) if rng.random() < 0.5}
     alone = prediction(of, sub_model_of(of, kept))
     beside = prediction(of, sub_model_of(of, kept), sub_model_of(of, set()))
@@ -210,9 +184,7 @@ def test_losses_are_those_of_the_formula(seed: int) -> None:
     of, model, rng = drawn(seed)
     retained = rng.choice([0.0, 1e-12, 0.5, 1.0, -1.0], (1 + seed % 5, len(of.classes)), p=[0.1, 0.05, 0.05, 0.1, 0.7])
     retained = np.where(retained < 0, rng.random(retained.shape), retained)
-    of_width = retained + (1 - retained) * rng.random(retained.shape)
-    expected = float(losses_of(model.model_dump(), retained, of_width))
-    assert mean_loss(model, FleetRetention(retained, of_width)) == pytest.approx(expected, abs=1e-9)
+    assert mean_loss(model, retained) == pytest.approx(float(losses_of(model.model_dump(), retained)), abs=1e-9)
 
 
 # --- in plans

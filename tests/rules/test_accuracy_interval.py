@@ -5,17 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.rules.accuracy import FleetRetention, loss_quantile, mean_loss, predict_accuracy, stays_within
+from planner.rules.accuracy import loss_quantile, mean_loss, predict_accuracy, stays_within
 from planner.schema import AccuracyModel, SubModel
-from tests.helpers.accuracy import at_full_width, predictable
+from tests.helpers.accuracy import predictable
 from tests.helpers.pencil import ACCURACY_MODEL, profile
 from tests.helpers.random_instances import random_profile
 
 MODEL = AccuracyModel.model_validate(ACCURACY_MODEL)
-HALF = at_full_width([[0.5, 0.5]])
+HALF = np.array([[0.5, 0.5]])
 
 
-def score_of(model: AccuracyModel, retained: FleetRetention, share: float) -> float:
+def score_of(model: AccuracyModel, retained: np.ndarray, share: float) -> float:
     """Return the score of a quantile: how far it is from the predicted loss, relative to that and half a point."""
     loss = mean_loss(model, retained)
     return (loss_quantile(model, retained, share) - loss) / (loss + 0.005)
@@ -41,7 +41,7 @@ def test_a_higher_confidence_is_a_larger_loss(seed: int) -> None:
     model = of.accuracy_model
     assert model is not None
     model = model.replace(scores=(rng.standard_t(1, 1 + seed % 40) * 10.0 ** rng.integers(-2, 3)).tolist())
-    retained = at_full_width(rng.random((1 + seed % 6, 3)) * rng.choice([1e-6, 0.1, 1.0]))
+    retained = rng.random((1 + seed % 6, 3)) * rng.choice([1e-6, 0.1, 1.0])
     ends = [loss_quantile(model, retained, share) for share in np.linspace(0.01, 0.99, 50)]
     assert ends == sorted(ends)
     assert np.isfinite(ends).all()
@@ -87,7 +87,7 @@ def test_the_interval_holds_at_the_stated_rate(count: int, share: float) -> None
 )
 def test_the_interval_widens_beyond_what_was_tried(retained: list[list[float]], factor: float) -> None:
     """On both sides, by the mean over classes of what is kept where it is most, and by the number of devices."""
-    found = at_full_width(retained)
+    found = np.array(retained)
     # Far from all or nothing, where the interval ends.
     model = MODEL.replace(log_scale=-6.0, whole_error=0.3)
     assert [score_of(model, found, share) for share in (0.9, 0.1)] == pytest.approx([0.5 * factor, -0.4 * factor])
@@ -109,6 +109,6 @@ def test_a_goal_with_a_confidence_is_kept_by_the_intervals_end() -> None:
     for confidence, limit in ((None, loss), (0.9, loss + 0.5 * (loss + 0.005)), (0.5, loss)):
         assert stays_within(of, HALF, limit + 1e-6, confidence)
         assert not stays_within(of, HALF, limit - 1e-6, confidence)
-    whole = at_full_width([[1.0, 0.1], [0.1, 1.0]])
+    whole = np.array([[1.0, 0.1], [0.1, 1.0]])
     assert stays_within(of, whole, 0.0, None)
     assert stays_within(of, whole, 0.0, 0.99)

@@ -29,7 +29,7 @@ def loss_of(plan: Plan, of: Profile) -> float:
     """Return the predicted loss of a plan, from its kept units by the helpers' formulas."""
     data = of.model_dump(mode="json")
     importance = data["importance"]
-    rows, of_width = [], []
+    rows = []
     for a in plan.assignments:
         width = next(w for w in data["widths"] if w["embed_dim"] == a.embed_dim)
         whole = [1.0] * len(of.classes)
@@ -39,8 +39,7 @@ def loss_of(plan: Plan, of: Profile) -> float:
             for c, shares in enumerate(importance[key]):
                 kept[c] += sum(shares[l][u] for l, units in enumerate(blocks) for u in units)
         rows.append(kept * left)
-        of_width.append(width["embed_retention"])
-    return float(losses_of(data["accuracy_model"], np.array(rows), np.array(of_width)))
+    return float(losses_of(data["accuracy_model"], np.array(rows)))
 
 
 def drops_of(seed: int) -> list[float]:
@@ -114,7 +113,7 @@ def test_no_floor_of_a_scan_gives_a_faster_plan() -> None:
         for floor in np.linspace(0.3, 0.98, 12).tolist():
             floors = class_floors(data, floor)
             # Where every class keeps just its floor on one device, the drop is kept for certain.
-            if losses_of(data, np.array([floors]), np.ones((1, len(floors)))) <= 0.04:
+            if losses_of(data, np.array([floors])) <= 0.04:
                 best = brute_force.best(*documents, floors=floors)
                 assert best is None or plan.latency_us <= 1.02 * best.latency_us, (seed, floor)
 

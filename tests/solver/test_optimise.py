@@ -71,9 +71,7 @@ def test_plans_for_accuracy_are_within_the_limit_at_floors_that_can_be_met() -> 
         model = instance.profile.model_dump(mode="json")["accuracy_model"]
         richer = use_slack(instance, outcome.placed, Clock(60))
         rows = [instance.units.shares[:, list(p.kept)].sum(axis=1) * p.option.width_cost.max_retention for p in richer]
-        of_width = np.array([p.option.width_cost.width.embed_retention for p in richer])
-        loss = losses_of(model, np.array(rows), of_width)
-        assert 1 - model["whole_error"] - loss <= outcome.bound + 1e-9
+        assert 1 - model["whole_error"] - losses_of(model, np.array(rows)) <= outcome.bound + 1e-9
         assert outcome.bound <= 1
 
 

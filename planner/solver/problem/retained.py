@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from planner.arrays import Bools, Floats
-from planner.rules.accuracy import FleetRetention
 from planner.schema import AccuracyModel, Profile
 from planner.solver.problem.instance import Instance
 from planner.solver.problem.option import Option, PlacedSubModel
@@ -20,16 +19,14 @@ def retained_by(instance: Instance, option: Option, kept: Bools) -> Floats:
     return np.asarray(np.minimum(1.0, shares) * np.array(option.width_cost.max_retention))
 
 
-def retained(instance: Instance, placed: Sequence[PlacedSubModel]) -> FleetRetention:
-    """Return the retention of each class on each device, served there or not."""
+def retained(instance: Instance, placed: Sequence[PlacedSubModel]) -> Floats:
+    """Return the retention of each class on each device, served there or not, (D, C)."""
     rows = np.zeros((len(placed), instance.num_classes))
-    of_width = np.zeros(rows.shape)
     for d, p in enumerate(placed):
         kept = np.zeros(len(instance.units), dtype=bool)
         kept[list(p.kept)] = True
         rows[d] = retained_by(instance, p.option, kept)
-        of_width[d] = p.option.width_cost.width.embed_retention
-    return FleetRetention(rows, of_width)
+    return rows
 
 
 def search_model(profile: Profile) -> AccuracyModel:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from planner.arrays import Bools, Floats
-from planner.rules.accuracy import FleetRetention, class_losses
+from planner.rules.accuracy import class_losses
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import EMBED_DIMS, IMPORTANCE_SCALE, Instance
 from planner.solver.problem.option import Option, PlacedSubModel
@@ -54,17 +54,16 @@ class AccuracySearch:
         self.model = search_model(instance.profile)
         self.share = np.array(self.model.class_share)
         self.placed = list(placed)
-        self.retained = retained(instance, placed)
+        self.retained = retained(instance, placed)  # (D, C)
         self.loss = self._loss(self.retained)
 
-    def _loss(self, fleet: FleetRetention) -> float:
+    def _loss(self, rows: Floats) -> float:
         """Return the predicted loss; of equal losses, that is lower whose worst loss without a device is lower."""
-        count = fleet.num_devices
-        if count > _MAX_COMPARED:
-            return float(class_losses(self.model, fleet) @ self.share)
-        without = [class_losses(self.model, fleet.without(d)) @ self.share for d in range(count)]
-        worst = max(without) if count > 1 else 1.0
-        return float(class_losses(self.model, fleet) @ self.share) + _NEGLIGIBLE * float(worst)
+        if len(rows) > _MAX_COMPARED:
+            return float(class_losses(self.model, rows) @ self.share)
+        without = [class_losses(self.model, np.delete(rows, d, axis=0)) @ self.share for d in range(len(rows))]
+        worst = max(without) if len(rows) > 1 else 1.0
+        return float(class_losses(self.model, rows) @ self.share) + _NEGLIGIBLE * float(worst)
 
     def run(self, clock: Clock) -> None:
         """Refill used devices and use idle ones, where the goal allows that, until nothing helps; deal classes out."""
@@ -85,19 +84,19 @@ class AccuracySearch:
             slow = self._slowest_beyond()
             if slow is None:
                 return True
-            p, rest = self.placed[slow], self.retained.without(slow)
+            p, rows = self.placed[slow], np.delete(self.retained, slow, axis=0)
             others = [*self.placed[:slow], *self.placed[slow + 1 :]]
             required = self._only_served_by(others, p.classes)
             self.loss = np.inf
             for option in self._options_of(p.option.group):
                 if clock.expired():
                     return False
-                self._try(others, rest, option, required, slow, self.retained.kept[slow], beside_slow=True)
+                self._try(others, rows, option, required, slow, self.retained[slow], beside_slow=True)
             if np.isinf(self.loss):
                 if required or self.instance.groups[p.option.group].pinned:
                     return False
-                self.placed, self.retained = others, rest
-                self.loss = self._loss(rest)
+                self.placed, self.retained = others, rows
+                self.loss = self._loss(rows)
         return self._slowest_beyond() is None
 
     def _slowest_beyond(self) -> int | None:
@@ -114,35 +113,35 @@ class AccuracySearch:
         for i, p in enumerate(self.placed):
             if p in self.stays:
                 continue
-            others, rest = [*self.placed[:i], *self.placed[i + 1 :]], self.retained.without(i)
+            others, rows = [*self.placed[:i], *self.placed[i + 1 :]], np.delete(self.retained, i, axis=0)
             required = self._only_served_by(others, p.classes)
             for option in self._options_of(p.option.group):
                 if clock.expired():
                     return
-                self._try(others, rest, option, required, i, self.retained.kept[i])
+                self._try(others, rows, option, required, i, self.retained[i])
 
     def _use_idle(self, clock: Clock) -> None:
         """Give idle devices sub-models, each at the embed dim that lowers the loss most."""
         for group, devices in enumerate(self.instance.groups):
             while sum(p.option.group == group for p in self.placed) < len(devices.names):
                 before = self.loss
-                others, rest = list(self.placed), self.retained
+                others, rows = list(self.placed), self.retained
                 for option in self._options_of(group):
-                    for required in self._subsets(rest, group):
+                    for required in self._subsets(rows, group):
                         if clock.expired():
                             return
-                        self._try(others, rest, option, required, len(others), None)
+                        self._try(others, rows, option, required, len(others), None)
                 if self.loss > before - _MIN_GAIN:
                     break
 
     def _options_of(self, group: int) -> list[Option]:
         return [option for option in self.instance.options if option.group == group]
 
-    def _subsets(self, fleet: FleetRetention, group: int) -> Iterator[tuple[int, ...]]:
+    def _subsets(self, rows: Floats, group: int) -> Iterator[tuple[int, ...]]:
         """Yield class subsets for an idle device: none in particular, then ever fewer of those that lose most."""
         yield ()
         forbidden = self.instance.groups[group].forbidden
-        by_loss = np.argsort(-class_losses(self.model, fleet), kind="stable").tolist()
+        by_loss = np.argsort(-class_losses(self.model, rows), kind="stable").tolist()
         by_loss = [c for c in by_loss if c not in forbidden]
         size = len(by_loss)
         while size:
@@ -163,7 +162,7 @@ class AccuracySearch:
     def _try(
         self,
         others: Sequence[PlacedSubModel],
-        rest: FleetRetention,
+        rows: Floats,
         option: Option,
         required: Sequence[int],
         position: int,
@@ -174,7 +173,7 @@ class AccuracySearch:
 
         Args:
             others: All other used devices.
-            rest: Their retentions.
+            rows: Their retentions, (D - 1, C).
             option: Device group at an embed dim and a precision.
             required: Classes that it must serve.
             position: Place of the device among all.
@@ -190,34 +189,33 @@ class AccuracySearch:
             return
         compute_us = bottleneck_us - instance.path_us(option, used)
         start = np.full(instance.num_classes, _EVEN_RETENTION) if now is None else now
-        for kept in self._fillings(rest, option, required, compute_us, start):
+        for kept in self._fillings(rows, option, required, compute_us, start):
             classes = self._classes(option, required, kept)
             if not classes:
                 continue
             row = retained_by(instance, option, kept)
-            found = rest.with_device(position, row, np.array(option.width_cost.width.embed_retention))
+            found = np.insert(rows, position, row, axis=0)
             if (loss := self._loss(found)) < self.loss:
                 sub_model = PlacedSubModel(option, classes, tuple(np.flatnonzero(kept).tolist()))
                 self.placed = [*others[:position], sub_model, *others[position:]]
                 self.retained, self.loss = found, loss
 
     def _fillings(
-        self, rest: FleetRetention, option: Option, required: Sequence[int], compute_us: int, start: Floats
+        self, rows: Floats, option: Option, required: Sequence[int], compute_us: int, start: Floats
     ) -> Iterator[Bools]:
         """Yield fillings that meet the floors of required classes, each valued at what the last one retains."""
         units, at = self.instance.units, start
         for _ in range(2):
-            values = (self._slopes(rest, at, option) * np.array(option.width_cost.max_retention)) @ units.shares
+            values = (self._slopes(rows, at) * np.array(option.width_cost.max_retention)) @ units.shares
             kept = self._meeting_floors(option, required, values, compute_us)
             if kept is None:
                 return
             yield kept
             at = retained_by(self.instance, option, kept)
 
-    def _slopes(self, rest: FleetRetention, at: Floats, option: Option) -> Floats:
-        """Return the loss that a little more retention of each class saves on an option that retains so much, (C,)."""
-        last, of_width = rest.num_devices, np.array(option.width_cost.width.embed_retention)
-        less, more = (rest.with_device(last, np.clip(at + step, 0, 1 - _STEP), of_width) for step in (0.0, _STEP))
+    def _slopes(self, rows: Floats, at: Floats) -> Floats:
+        """Return the loss that a little more retention of each class saves on a device that retains so much, (C,)."""
+        less, more = (np.vstack([rows, np.clip(at + step, 0, 1 - _STEP)]) for step in (0.0, _STEP))
         saved = class_losses(self.model, less) - class_losses(self.model, more)
         # Where a class loses nothing any more, what is free is kept none the less.
         return np.asarray(np.maximum(saved * self.share, 0.0) / _STEP + 1e-9)

@@ -26,7 +26,7 @@ def specialised(
         placed: Placement of a plan.
         stays: Sub-models of it that are left as they are.
     """
-    rows = retained(instance, placed).kept
+    rows = retained(instance, placed)
     chosen = [set(p.classes if p in stays else instance.groups[p.option.group].pinned) for p in placed]
     num_serving = [sum(c in p.classes for p in placed) for c in range(instance.num_classes)]
     # Those with the least choice first.

@@ -96,8 +96,7 @@ def loss_of(instance: Instance, placed: Placed) -> float:
         instance.units.importance[:, list(p.kept)].sum(axis=1) / IMPORTANCE_SCALE * p.option.width_cost.max_retention
         for p in placed
     ]
-    of_width = np.array([p.option.width_cost.width.embed_retention for p in placed])
-    return float(losses_of(model, np.array(rows), of_width))
+    return float(losses_of(model, np.array(rows)))
 
 
 def best_placement(instance: Instance) -> Placed | None:
