@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO := build/demo
 CHECKED := planner tests benchmarks notebooks docs
 
-.PHONY: demo test test-slow docs profile model bench bench-accuracy bench-importance bench-latency bench-memory bench-runtime bench-solve bench-solve-plots bench-truth notebooks clean
+.PHONY: demo example-photos test test-slow docs profile model bench bench-accuracy bench-c bench-importance bench-latency bench-memory bench-runtime bench-solve bench-solve-plots bench-truth notebooks clean
 
 # The main job: a fleet and a trained ViT in; a plan, sub-models, their accuracy, and a rehearsal of the fleet out.
 demo: $(VENV)/.ready
@@ -13,6 +13,12 @@ demo: $(VENV)/.ready
 	$(BIN)/planner execute $(DEMO)/plan.json --out $(DEMO)/bundle
 	$(BIN)/planner evaluate $(DEMO)/bundle --devices examples/devices.json
 	$(BIN)/planner rehearse $(DEMO)/bundle --devices examples/devices.json --out $(DEMO)/rehearsal.json
+
+# A pretrained ViT and photographs on Linux boards: examples/photos/README.md says what MODEL and PHOTOS must hold.
+FLEET := four-pis
+example-photos: $(VENV)/.ready
+	$(BIN)/python examples/photos/run.py --fleet "$(FLEET)" $(if $(MODEL),--model "$(MODEL)") \
+		$(if $(PHOTOS),--photos "$(PHOTOS)") $(if $(MINUTES),--minutes "$(MINUTES)")
 
 test: $(VENV)/.ready-dev
 	$(BIN)/ruff check $(CHECKED)
@@ -76,6 +82,11 @@ bench-truth: $(VENV)/.ready-dev
 # hour; goes on where it was stopped). Fashion-MNIST is read from $PLANNER_DATA or ../shared/data.
 bench-importance: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.importance
+
+# The C engine: accuracy of the demo's bundle, microcontrollers under qemu, times beside ONNX Runtime; the tables of
+# docs/c-engine.md (some two minutes, after `make demo`; arm-none-eabi-gcc and qemu-system-arm must be installed).
+bench-c: $(VENV)/.ready-dev
+	$(BIN)/python -m benchmarks.c $(DEMO)/bundle
 
 # Measure the shipped model again, on this machine.
 profile: $(VENV)/.ready

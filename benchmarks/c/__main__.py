@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.c.cores import CORES, measure
+from benchmarks.c.instructions import model_errors, random_shapes
 from benchmarks.c.speed import compared
 from planner.executor.bundle import Bundle, read_bundle
 from planner.network import counts, data
@@ -29,7 +30,7 @@ from planner.schema import ImageInput, Precision
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 TINY = Shape(224, 16, 3, 1000, embed_dim=192, head_dim=64, num_heads=(3,) * 12, hidden_dim=(768,) * 12)
-_NUM_IMAGES = 4
+_NUM_IMAGES, _NUM_RANDOM = 4, 16
 
 
 def main() -> None:
@@ -40,30 +41,41 @@ def main() -> None:
     torch.set_num_threads(1)
     bundle = read_bundle(options.bundle)
     image = image_input(bundle.card, bundle.profile)
-    for table in (accuracies(bundle, image), microcontrollers(bundle, image), times(bundle, image)):
+    tables = (
+        accuracies(bundle, image),
+        microcontrollers(bundle, image),
+        latency_model(bundle, image),
+        times(bundle, image),
+    )
+    for table in tables:
         for line in table:
             print(line, flush=True)
         print()
 
 
 def accuracies(bundle: Bundle, image: ImageInput) -> Iterator[str]:
-    """Yield a table of features and fused answers in C beside torch's, on the test part."""
-    test, _ = data.load_test(bundle.card)
-    sent = sent_values(test.images, slice(None), image)
-    pixels = normalise(torch.from_numpy(sent).float(), image.preprocessing)
+    """Yield a table of features and fused answers in C beside torch's."""
+    yield "| images | precision | largest error of a feature | accuracy | torch's | the same class |"
+    yield "|---|---|---|---|---|---|"
+    test, train = data.load_stored_test(bundle.card), data.load(bundle.card, "train")
+    for name, parts in {"test part": [test], "all": [test, train]}.items():
+        sent = np.concatenate([sent_values(part.images, slice(None), image) for part in parts])
+        labels = torch.cat([part.labels for part in parts])
+        pixels = normalise(torch.from_numpy(sent).float(), image.preprocessing)
+        of_torch = np.concatenate([_of_torch(model, pixels) for model in bundle.sub_models], axis=1)
+        expected = _classes(bundle, of_torch)
+        for precision in PRECISIONS:
+            features = np.concatenate([_features(m, image, precision, sent) for m in bundle.sub_models], axis=1)
+            error, classes = np.abs(features - of_torch).max() / np.abs(of_torch).max(), _classes(bundle, features)
+            right, of_torch_right = (float((answer == labels).float().mean()) for answer in (classes, expected))
+            same = f"{int((classes == expected).sum())} of {len(sent)}"
+            yield f"| {name} | {precision} | {error:.1e} | {right:.2%} | {of_torch_right:.2%} | {same} |"
+
+
+def _classes(bundle: Bundle, features: NDArray[np.float32]) -> torch.Tensor:
+    """Return the fused answers (B,) of features (B, F)."""
     with torch.inference_mode():
-        of_torch = torch.cat([model.features(pixels) for model in bundle.sub_models], dim=1)
-        expected = bundle.fusion(of_torch).argmax(1)
-    yield "| precision | largest error of a feature | accuracy | torch's | the same class |"
-    yield "|---|---|---|---|---|"
-    for precision in PRECISIONS:
-        features = np.concatenate([_features(m, image, precision, sent) for m in bundle.sub_models], axis=1)
-        error = np.abs(features - of_torch.numpy()).max() / np.abs(of_torch.numpy()).max()
-        with torch.inference_mode():
-            classes = bundle.fusion(torch.from_numpy(features)).argmax(1)
-        right, of_torch_right = (float((answer == test.labels).float().mean()) for answer in (classes, expected))
-        same = int((classes == expected).sum())
-        yield f"| {precision} | {error:.1e} | {right:.2%} | {of_torch_right:.2%} | {same} of {len(sent)} |"
+        return torch.argmax(bundle.fusion(torch.from_numpy(features)), dim=1)
 
 
 def microcontrollers(bundle: Bundle, image: ImageInput) -> Iterator[str]:
@@ -71,7 +83,7 @@ def microcontrollers(bundle: Bundle, image: ImageInput) -> Iterator[str]:
     test, _ = data.load_test(bundle.card)
     sent = sent_values(test.images, slice(_NUM_IMAGES), image)
     pixels = normalise(torch.from_numpy(sent).float(), image.preprocessing)
-    yield "| sub-model | precision | core | flash, planned | flash | arena | stack | instructions | for each MAC | error |"
+    yield "| device | precision | core | flash, planned | flash | arena | stack | instructions | for each MAC | error |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
     for a, model in zip(bundle.plan.assignments, bundle.sub_models, strict=True):
         shape = model.shape
@@ -88,6 +100,18 @@ def microcontrollers(bundle: Bundle, image: ImageInput) -> Iterator[str]:
                     f"| {c_arena_bytes(c_sizes(shape), *units):,} | {seen.stack_bytes} | {seen.instructions:,} "
                     f"| {seen.instructions / _macs(shape):.1f} | {seen.error:.0e} |"
                 )
+
+
+def latency_model(bundle: Bundle, image: ImageInput) -> Iterator[str]:
+    """Yield a table of the latency model's errors on instructions, at the widest and the narrowest embed dim."""
+    yield "| embed dim | precision | sub-models | mean error | largest |"
+    yield "|---|---|---|---|---|"
+    widths = [width.embed_dim for width in bundle.profile.widths]
+    for embed_dim in (max(widths), min(widths)):
+        shapes = random_shapes(bundle.whole.shape, embed_dim, _NUM_RANDOM, seed=embed_dim)
+        for precision in PRECISIONS:
+            errors = model_errors(shapes, image, precision)
+            yield f"| {embed_dim} | {precision} | {_NUM_RANDOM} | {errors.mean:.1%} | {errors.largest:.1%} |"
 
 
 def times(bundle: Bundle, image: ImageInput) -> Iterator[str]:
