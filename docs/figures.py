@@ -1,4 +1,4 @@
-"""Draw the README's plot, docs/timeline.png: `make docs`."""
+"""Draw the plots of one image over a fleet, docs/timeline.png and docs/photographs.png: `make docs`."""
 
 import io
 from pathlib import Path
@@ -8,15 +8,21 @@ from planner.report.figures import print_timeline
 from planner.schema.base import write_bytes
 
 ROOT = Path(__file__).parent.parent
-TIMELINE = ROOT / "docs" / "timeline.png"
+DOCS, EXAMPLES = ROOT / "docs", ROOT / "examples"
 
 
 def main() -> None:
-    """Plan the demo fleet and draw the timeline of one image."""
-    plan = planner.solve("digits-vit", planner.load_fleet(ROOT / "examples" / "devices.json"))
+    """Plan two fleets and draw the timeline of one image over each."""
+    draw("digits-vit", EXAMPLES / "devices.json", planner.Goal(), DOCS / "timeline.png")
+    goal = planner.Goal(objective="accuracy", max_latency_ms=80)
+    draw("dinov2-small-caltech101", EXAMPLES / "photos" / "four-pis.json", goal, DOCS / "photographs.png")
+
+
+def draw(profile: str, fleet: Path, goal: planner.Goal, picture: Path) -> None:
+    """Plan a fleet and draw the timeline of one image."""
     png = io.BytesIO()
-    print_timeline(plan).savefig(png, format="png", dpi=130)
-    write_bytes(TIMELINE, png.getvalue())
+    print_timeline(planner.solve(profile, planner.load_fleet(fleet), goal)).savefig(png, format="png", dpi=130)
+    write_bytes(picture, png.getvalue())
 
 
 if __name__ == "__main__":

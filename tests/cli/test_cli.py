@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.command_line import changed_demo, planner, refused
-from tests.helpers.common import DEVICES, ROOT
+from tests.helpers.common import DEVICES
 
 
 def test_solve_prints_a_table_that_fits_80_columns() -> None:
@@ -160,11 +160,6 @@ def test_the_schema_knows_both_ways_to_write_a_size() -> None:
     for size in ("512MiB", "1.5GB", "80 KiB", "100B"):
         assert re.match(text["pattern"], size)
     assert not re.match(text["pattern"], "512Mib")
-
-
-def test_pis_example_is_a_valid_fleet() -> None:
-    """The second example has a plan for the digits ViT."""
-    assert planner("solve", "--devices", ROOT / "examples" / "pis.json").returncode == 0
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -18,7 +18,7 @@ PROFILES, MODELS = folder("profiles"), folder("models")
 
 FILES = [
     *(("devices", path) for path in (ROOT / "examples").rglob("devices.json")),
-    ("devices", ROOT / "examples" / "pis.json"),
+    *(("devices", path) for path in (ROOT / "examples" / "photos").glob("*s.json") if path.stem != "card-additions"),
     ("plan", ROOT / "examples" / "by-hand" / "plan.json"),
     ("profile", ROOT / "examples" / "by-hand" / "profile.json"),
     *(("profile", path) for path in PROFILES.glob("*.json")),
