@@ -13,7 +13,8 @@ from typing import IO, BinaryIO
 
 from planner.errors import InputError
 
-MAX_TEXT_BYTES = 256 * 2**20
+# Many times the profile of a large model with a thousand classes.
+MAX_TEXT_BYTES = 64 * 2**20
 _CHUNK_BYTES = 2**20
 _GZIP = b"\x1f\x8b"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")

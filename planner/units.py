@@ -134,7 +134,11 @@ def format_share(share: float, decimals: int | None = None) -> str:
 
 def format_points(share: float, *, signed: bool = False) -> str:
     """Return a difference of shares in percentage points: "2.4 points", "-10.0 points"."""
-    return _MISSING if _is_missing(share) else f"{100 * share:{'+' if signed else ''}.1f} points"
+    if _is_missing(share):
+        return _MISSING
+    # Rounded first: what is nearly nothing has no sign.
+    points = round(100 * share, 1) or 0.0
+    return f"{points:{'+' if signed else ''}.1f} points"
 
 
 def format_macs(macs: float) -> str:

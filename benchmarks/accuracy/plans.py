@@ -16,10 +16,11 @@ from benchmarks.accuracy.settings import LIMIT, MAIN_FLEET, SEEDS, SWEEP, Budget
 from benchmarks.accuracy.store import code_hash, result_key
 from planner.errors import InfeasibleError, TimeLimitError
 from planner.executor.bundle import planned_shape
+from planner.files import read_text
 from planner.library import read_plan
 from planner.network.vit import Shape
 from planner.schema import Assignment, Fleet, Goal, Plan, Profile, sha256_of, write_document
-from planner.schema.base import read_text, write_text
+from planner.schema.base import write_text
 from planner.solver import SolveOptions, solve
 
 WHOLE, PRUNED, DEVIT, ED_VIT, OURS = "whole", "pruned", "devit", "ed-vit", "ours"

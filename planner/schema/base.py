@@ -16,11 +16,21 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import CoreSchema
 
 from planner.errors import InputError, quoted
 from planner.files import read_text
+from planner.schema.bounded_problems import bound_problems
 from planner.schema.error_messages import did_you_mean, error_sentence
 
 SCHEMA_VERSION = 1
@@ -53,6 +63,13 @@ class Frozen(BaseModel):
 
     # The text beneath a field is its description: for readers of the code, of docs/formats.md, and in editors.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema by which pydantic validates, in which no list makes more problems than a memory holds."""
+        schema = handler(source)
+        bound_problems(schema)
+        return schema
 
     def __init__(self, /, **fields: Any) -> None:
         try:

@@ -105,7 +105,7 @@ def test_sizes_that_must_suffice(num_bytes: float, up: str, down: str) -> None:
         (lambda share: units.format_share(share, 1), (0, 0.9718, 1, math.nan), "0.0% 97.2% 100.0% -"),
         (units.format_number, (0, 0.00004, 3.4472, 9.99996, 12_345.6, math.nan), "0 0.00004 3.447 10 12,346 -"),
         (units.format_macs, (0, 1690, 10_000, 218_408, 17.58e9, math.nan), "0|1,690|0.01 M|0.22 M|17.58 G|-"),
-        (units.format_points, (0.0238, -0.1, math.nan), "2.4 points|-10.0 points|-"),
+        (units.format_points, (0.0238, -0.1, -0.0004, math.nan), "2.4 points|-10.0 points|0.0 points|-"),
         (units.format_energy_mj, (0, 3.4472, 16.1723, math.nan), "0 mJ|3.447 mJ|16.17 mJ|-"),
     ],
 )

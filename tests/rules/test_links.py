@@ -246,7 +246,7 @@ def chain(num_devices: int, step: int = 1) -> Fleet:
 def test_a_chain_has_a_longest_way() -> None:
     """64 hops are planned, 65 are refused in a sentence, and so are 5,000."""
     found = make_router(chain(65))("64", 0)
-    assert (found.alone_us, len(found.path), len(found.relays)) == (64_000, 65, 63)
+    assert (int(found.alone_us), len(found.path), len(found.relays)) == (64_000, 65, 63)
     for num_devices in (66, 5000):
         with pytest.raises(InputError, match=r"device '65': must be at most 64 hops from the aggregator '0', got more"):
             make_router(chain(num_devices))

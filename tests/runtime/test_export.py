@@ -30,7 +30,7 @@ from planner.runtime.export import export_bundle, image_input
 from planner.runtime.export_folders import Exported
 from planner.runtime.onnx_folder import OnnxFolder
 from planner.runtime.worker_archive import worker_archive
-from planner.schema import Fleet, ImageInput, InputDtype, Precision
+from planner.schema import ImageInput, InputDtype, Precision
 from tests.helpers.deployments import SmallBundle, linux_boards, make_small_bundle
 
 STORED_DIGITS = 16  # the largest value of a digit's pixels
