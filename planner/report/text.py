@@ -145,7 +145,7 @@ def evaluation_text(evaluation: Evaluation) -> RenderableType:
     if others := evaluation.num_calibration_images:
         parts.append(f"The other {others:,} images of the test part calibrate predictions.")
     # Without its only device, nothing is left.
-    missing = ["", _missing_table(evaluation)] if len(evaluation.devices) > 1 else []
+    missing: list[RenderableType] = ["", _missing_table(evaluation)] if len(evaluation.devices) > 1 else []
     return Group(*parts, *missing, "", _size_table(evaluation))
 
 

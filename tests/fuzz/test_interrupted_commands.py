@@ -27,10 +27,15 @@ def stopped_at_random(command: list[str], moments: int, longest_s: float, mark: 
     However it ends, its exit code is one of ours, no process is left, and what it says is no traceback.
     """
     rng, stopped = random.Random(0), 0
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     for _ in range(moments):
         number = rng.choice((signal.SIGINT, signal.SIGKILL))
-        with subprocess.Popen(command, env=marked_environment(mark), start_new_session=True, **quiet) as process:
+        with subprocess.Popen(
+            command,
+            env=marked_environment(mark),
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        ) as process:
             time.sleep(rng.uniform(0, longest_s))
             process.send_signal(number)
             said = process.communicate(timeout=120)[1].decode()
@@ -47,6 +52,7 @@ def test_execute_is_stopped_at_thirty_moments(tmp_path: Path) -> None:
     run = make_small_run(tmp_path)
     plan = tmp_path / "plan.json"
     write_document(plan, run.plan)
+    command: list[str | Path]
     command = [PLANNER, "execute", plan, "--model", run.card, "--epochs", "4", "--jobs", "2", "--out"]
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     began = time.monotonic()
@@ -59,6 +65,7 @@ def test_execute_is_stopped_at_thirty_moments(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_what_if_is_stopped_at_thirty_moments(tmp_path: Path) -> None:
     """In the end the rows are those of a run without a stop, but for their seconds."""
+    command: list[str | Path]
     command = [PLANNER, "what-if", "-d", DEVICES, "--drop-each", "--jobs", "2", "--deterministic", "--time-limit", "3"]
     rows = []
     for name in ("unbroken.json", "broken.json"):
@@ -105,6 +112,7 @@ def test_a_plan_that_has_no_room_is_not_half_written(tmp_path: Path) -> None:
 )
 def test_no_room_is_one_sentence(command: list[str | Path], tmp_path: Path) -> None:
     """Every command that writes says what it could not write, and leaves nothing half written."""
+    plan: list[str | Path]
     plan = [PLANNER, "solve", "-d", DEVICES, "--method", "greedy", "--max-accuracy-drop", "0.5", "--out", "plan.json"]
     subprocess.run(plan, cwd=tmp_path, check=True, capture_output=True)
     assert "cannot be written (File too large)" in out_of_space(command, tmp_path, 4500)
