@@ -7,6 +7,9 @@ again. A floor at which one device alone would keep the drop keeps it for certai
 
 What idle devices add is not always free: their features take time on a shared medium and in the fusion. So each plan is
 finished at a few latencies from the least at its floors up, and of all that keep the drop the fastest is taken.
+
+All of this is local search. Where its plan is far above the bound, smaller drops are searched for: their plans keep the
+drop, too, and are other places to begin at.
 """
 
 import math
@@ -52,6 +55,8 @@ _STRETCHES = (0.0, 0.1, 0.3)
 # to the proof. Floors of a faster plan may be lower by this much, in log odds.
 # It is looked for from so many other plans, too.
 _ATTEMPT_SHARE, _HASTE_SHARE, _HASTE, _MAX_OTHERS = 0.05, 0.6, 1.5, 2
+# Smaller drops that are searched for, as shares of the allowed one, where the latency is this many times its bound.
+_SMALLER_DROPS, _FAR = (0.9, 0.8, 0.65), 1.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +122,7 @@ def solve_for_drop(instance: Instance, clock: Clock, options: SolveOptions) -> S
     if kept is None:
         raise search.error()
     if goal.objective == "latency" and goal.max_energy_mj is None:
-        kept = search.hasten(kept, bound_us)
+        kept = search.beyond_local(search.hasten(kept, bound_us), bound_us)
     assert kept.solution is not None
     assert kept.plan is not None
     if goal.max_latency_us is not None and kept.plan.latency_us > goal.max_latency_us:
@@ -209,6 +214,25 @@ class _FloorSearch:
             # Of plans equally good, nothing moves in this one.
             faster = min(before, faster, key=lower.fleet_latency_us)
         return kept if faster == tuple(start) else self._proven(lower, faster, earlier)
+
+    def beyond_local(self, kept: _Attempt, bound_us: int) -> _Attempt:
+        """Return an attempt, or a better one from a search for a smaller drop if it is far above its bound."""
+        goal = self._instance.goal
+        for share in _SMALLER_DROPS:
+            assert kept.plan is not None
+            bound = max(bound_us, kept.outcome.bound or 0)
+            if self._clock.expired() or kept.plan.latency_us <= _FAR * bound or not goal.max_accuracy_drop:
+                break
+            stricter = goal.replace(max_accuracy_drop=share * goal.max_accuracy_drop)
+            instance = build_instance(self._instance.profile, self._instance.fleet, stricter)
+            search = _FloorSearch(instance, self._clock, self._options)
+            found = search.run()
+            if found is not None and found.solution is not None:
+                lower = self._below(found)
+                start = moved(lower, list(found.solution.by_device.values()))
+                again = self._proven(lower, start, {})
+                kept = min(kept, self.hasten(again, bound_us) if again.keeps else kept, key=_Attempt.rank)
+        return kept
 
     def _below(self, attempt: _Attempt) -> Instance:
         """Return the instance with lower floors than those of an attempt."""

@@ -1,6 +1,5 @@
 """Trial plans whose losses a known model made: the oracle of fits, which shares no code with the planner."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Truth:
-    """A model of losses at a full width of 64 and narrower ones, and the images on which errors are counted."""
+    """A model of losses, and the images on which errors are counted."""
 
     num_classes: int
     images_per_class: int
@@ -23,22 +22,17 @@ class Truth:
     steepness: float = 1.1
     norm_order: float = 1.3
     retention_exponent: float = 0.5
-    # Exponents of what the narrower widths retain.
-    embed_exponents: tuple[tuple[int, float], ...] = ((32, 1.3),)
+    embed_exponent: float = 1.3
     offset_deviation: float = 0.3
     whole_error: float = 0.05
-    # What the narrowest width retains.
-    narrow: float = 0.9
     # Deviation of the logarithm of a plan's losses around the model, and of the errors that images change by chance.
     spread: float = 0.15
     swapped: float = 0.01
 
     @property
     def rho(self) -> dict[int, Floats]:
-        """What widths retain right after recovery in closed form, (C,) each: in even steps down to the narrowest."""
-        widths = [64, *(e for e, _ in self.embed_exponents)]
-        shares = np.linspace(1, self.narrow, len(widths))
-        return {e: np.full(self.num_classes, share) for e, share in zip(widths, shares, strict=True)}
+        """What the two widths retain right after recovery in closed form, (C,) each."""
+        return {64: np.ones(self.num_classes), 32: np.full(self.num_classes, 0.9)}
 
     def losses(self, retained: Floats) -> Floats:
         """Return the loss of each class at these retentions (D, C), of heads, channels and embed dims together."""
@@ -48,12 +42,10 @@ class Truth:
         z = z * (odds**self.norm_order).sum(axis=0) ** (-self.steepness / self.norm_order)
         return np.asarray((1 - self.whole_error) * z / (1 - self.whole_error + z))
 
-    def retained(self, trial: TrialPlan, fitted: Mapping[int, Sequence[float]] | None = None) -> Floats:
-        """Return what the devices of a trial plan retain, (D, C); by a fit's retention of the widths if it is given."""
-        if fitted is None:
-            exponents = {64: 1.0, **dict(self.embed_exponents)}
-            fitted = {e: (share ** exponents[e]).tolist() for e, share in self.rho.items()}
-        return np.array(trial.unit_retention) * [fitted[d.embed_dim] for d in trial.devices]
+    def retained(self, trial: TrialPlan, embed_exponent: float | None = None) -> Floats:
+        """Return what the devices of a trial plan retain, (D, C)."""
+        g = self.embed_exponent if embed_exponent is None else embed_exponent
+        return np.asarray(np.array(trial.unit_retention) * [self.rho[d.embed_dim] ** g for d in trial.devices])
 
     def loss(self, trial: TrialPlan) -> float:
         """Return the expected loss of a trial plan: the mean over images, which are as many of each class."""
@@ -74,7 +66,7 @@ class Truth:
         parts = np.array_split(rng.permutation(C), min(C, (2, 1, 4, 3, 6)[p % 5]))
         units = rng.uniform(0.1, 0.98, 1 if p % 2 else len(parts))[:, None] * rng.uniform(0.9, 1.02, (len(parts), C))
         devices = tuple(
-            TrialDevice(classes=tuple(sorted(part.tolist())), embed_dim=int(rng.choice(list(self.rho))), share=0.5)
+            TrialDevice(classes=tuple(sorted(part.tolist())), embed_dim=int(rng.choice([64, 32])), share=0.5)
             for part in parts
         )
         bare = trial_of(devices, np.minimum(units, 0.99), np.zeros(C), 0, 0)
