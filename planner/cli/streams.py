@@ -25,8 +25,8 @@ def prepare_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w", encoding="utf-8"))
         stream = getattr(sys, name)
-        # A terminal has an encoding of its own; another program gets names whole.
-        encoding = stream.encoding if stream.isatty() else "utf-8"
+        # A terminal has an encoding of its own, and a user may ask for one; another program gets names whole.
+        encoding = stream.encoding if stream.isatty() or "PYTHONIOENCODING" in os.environ else "utf-8"
         stream.reconfigure(encoding=encoding, errors="backslashreplace")
 
 

@@ -85,7 +85,7 @@ def test_baselines_plan_within_a_latency(method: str) -> None:
         (["--max-accuracy-drop", "-1"], "--max-accuracy-drop"),
         (["--min-retention", "2"], "--min-retention"),
         (["--min-retention", "0.5", "--max-accuracy-drop", "0.05"], "give one of them"),
-        (["--accuracy-confidence", "0.3"], "--accuracy-confidence: must be greater than or equal to 0.5, got 0.3."),
+        (["--accuracy-confidence", "0.3"], "--accuracy-confidence must be >= 0.5, got 0.3."),
     ],
 )
 def test_goals_that_make_no_sense(flags: list[str], sentence: str) -> None:
@@ -95,7 +95,7 @@ def test_goals_that_make_no_sense(flags: list[str], sentence: str) -> None:
 
 def test_impossible_fleet_says_why_and_what_helps(tmp_path: Path) -> None:
     """A fleet that is too small gets the reason and the smallest repair, with exit code 1; the repair works."""
-    devices = [{"name": "a", "kind": "esp32-s3", "memory_budget": "120KiB"}]
+    devices = [{"name": "a", "kind": "esp32-s3", "memory_budget": "80KiB"}]
     path = changed_demo(tmp_path, devices=devices, links=[], aggregator="a")
     result = planner("solve", "--devices", path, "--out", tmp_path / "plan.json")
     refused(result, "No plan is predicted to lose at most 2.0 points", "Smallest change that works: +", code=1)
@@ -104,7 +104,7 @@ def test_impossible_fleet_says_why_and_what_helps(tmp_path: Path) -> None:
     drop = words[words.index("--max-accuracy-drop") + 1]
     assert planner("solve", "--devices", path, "--max-accuracy-drop", drop).returncode == 0
     added = float(words[words.index("works:") + 1])
-    devices[0]["memory_budget"] = f"{120 + added}KiB"
+    devices[0]["memory_budget"] = f"{80 + added}KiB"
     assert (
         planner("solve", "--devices", changed_demo(tmp_path, devices=devices, links=[], aggregator="a")).returncode == 0
     )

@@ -185,12 +185,16 @@ def _node_text(name: str, node: dict[str, Any], plan: Plan) -> str:
 
 def _hover(name: str, node: dict[str, Any]) -> str:
     kind = f"<br>{escape(shorten(node['kind'], 40))}" if node["kind"] else ""
+    storage_budget = node["storage_budget_bytes"]
     if node["idle"]:
-        return f"{hover_name(name)}{kind}<br>idle, budget {format_bytes(node['budget_bytes'])}"
+        storage = "" if storage_budget is None else f", storage {format_bytes(storage_budget)}"
+        return f"{hover_name(name)}{kind}<br>idle, budget {format_bytes(node['budget_bytes'])}{storage}"
     send, compute, back = (format_time_us(node[f"{part}_us"]) for part in ("send", "compute", "return"))
     times = f"send {send}, compute {compute}, return {back}"
     used, budget = format_bytes(node["memory_bytes"]), format_bytes(node["budget_bytes"])
     load = f"{count_noun(len(node['classes']), 'class')}, {used} of {budget}"
+    if storage_budget is not None:
+        load += f"<br>storage {format_bytes(node['storage_bytes'])} of {format_bytes(storage_budget)}"
     return f"{hover_name(name)}{kind}<br>{times}<br>{load}"
 
 
