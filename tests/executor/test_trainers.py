@@ -96,7 +96,7 @@ def started(run: SmallRun, out: Path) -> subprocess.Popen[str]:
     plan_file = out.with_suffix(".json")
     write_document(plan_file, run.plan)
     command = [sys.executable, "-c", "import planner.cli; planner.cli.main()", "execute", str(plan_file)]
-    command += ["--out", str(out), "--model", run.card, "--epochs", "60", "--jobs", "2"]
+    command += ["--out", str(out), "--model", run.card, "--epochs", "600", "--jobs", "2"]
     process = subprocess.Popen(
         command, text=True, stderr=subprocess.PIPE, start_new_session=True, env=marked_environment(str(out))
     )
