@@ -5,7 +5,6 @@ The layout is that of `planner.runtime.deployment`; in every folder the manifest
 Legend: ch channels, H height, W width, F features of a device.
 """
 
-import hashlib
 import os
 import secrets
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 
 from planner.errors import InputError
 from planner.executor.bundle import Bundle, sub_model_file
+from planner.files import sha256_of_file
 from planner.network import data
 from planner.network.fusion import Fusion
 from planner.runtime import deployment as names
@@ -132,7 +132,7 @@ def _write_device(job: ExportJob, position: int, expected: ExpectedAnswers) -> N
         input=job.image,
         features=a.embed_dim,
         planned=_planned(a),
-        sha256={name: _sha256(folder / name) for name in hashed},
+        sha256={name: sha256_of_file(folder / name) for name in hashed},
     )
     write_text(folder / MANIFEST, to_json(manifest))
 
@@ -164,7 +164,7 @@ def _write_aggregator(
             stand_in=a.device in job.stand_ins,
             planned=_planned(a),
             certificate=pinned,
-            manifest_sha256=_sha256(job.folder(i) / MANIFEST),
+            manifest_sha256=sha256_of_file(job.folder(i) / MANIFEST),
         )
         devices.append(device)
     manifest = AggregatorManifest(
@@ -177,7 +177,7 @@ def _write_aggregator(
         fusion_us=plan.fusion.latency_us,
         latency_us=plan.latency_us,
         accuracy=comparison.accuracy,
-        sha256={names.FUSION: _sha256(folder / names.FUSION)},
+        sha256={names.FUSION: sha256_of_file(folder / names.FUSION)},
     )
     write_text(folder / MANIFEST, to_json(manifest))
     return manifest
@@ -199,7 +199,3 @@ def _write_secret(path: Path, content: bytes) -> None:
             file.write(content)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}).") from None
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,8 +1,6 @@
 """What-if rows equal separate solves and brute force, whatever the executor and the order."""
 
 import contextlib
-import csv
-import io
 import math
 import os
 import resource
@@ -25,8 +23,6 @@ from planner.whatif import (
     axes_of,
     expand,
     frame_of,
-    frame_to_csv,
-    rows_to_csv,
     run,
     solve_all,
     solve_scenarios,
@@ -338,15 +334,3 @@ def test_a_row_says_what_time_has_cut() -> None:
         rows.append(timeless(solve_all(today, expand(axes_of(ChangeRequest(drop=["d1"]), fleet), today.case))))
     assert rows[0] == rows[1]
     assert not any(row.out_of_time for row in rows[0])
-
-
-def test_csv_holds_no_formula() -> None:
-    """What a spreadsheet would compute is text; the planner's own "+ kind" is none, and numbers stay numbers."""
-    names = ["=cmd|' /C calc'!A0", "@x", "-2+3", "+1", "+ esp32-s3", "a=b"]
-    rows = [ScenarioRow(name, "impossible", change_us=-5, reason="=1") for name in names]
-    read = list(csv.DictReader(io.StringIO(rows_to_csv(rows))))
-    assert [row["scenario"] for row in read] == ["'" + name for name in names[:4]] + names[4:]
-    assert {row["reason"] for row in read} == {"'=1"}
-    assert {row["change_us"] for row in read} == {"-5"}
-    text = frame_to_csv(frame_of(rows), index=True)
-    assert [row["scenario"] for row in csv.DictReader(io.StringIO(text))] == [row["scenario"] for row in read]
