@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from planner.arrays import Floats
 from planner.errors import InputError
 from planner.network import data
 from planner.network.distillation_data import copies_for, make_distillation_data, split_validation
@@ -26,6 +25,7 @@ from planner.profiler.calibration import Calibration
 from planner.profiler.trial_designs import ROUND_SIZE, TrialDevice, trial_design
 from planner.profiler.trial_plans import TrialPlan, TrialSetting, run_trial
 from planner.rules.accuracy import mean_loss
+from planner.rules.retention import FleetRetention, unit_shares
 from planner.schema import Frozen, ModelCard, Profile, read_document, write_document
 from planner.schema.base import sha256_of_json
 from planner.units import count_noun
@@ -103,6 +103,7 @@ class AccuracyMeasurement:
         """
         self.work, self.options = work, options
         self.record = _read_record(work, draft, options)
+        self.shares = unit_shares(draft)
         self.rho = {w.embed_dim: np.array(w.embed_retention) for w in draft.widths}
         self.images, self.whole_errors = calibration.counts(len(draft.classes))
         self._begun = time.perf_counter()
@@ -162,14 +163,14 @@ class AccuracyMeasurement:
         fitted = fit_accuracy_model(self._evidence(numbers.start))
         rho = {e: np.array(kept) for e, kept in fitted.embed_retention(self.rho).items()}
 
-        def relative_loss(retained: Floats) -> float:
-            return mean_loss(fitted.model, retained) / (1 - fitted.model.whole_error)
+        def relative_loss(retention: FleetRetention) -> float:
+            return mean_loss(fitted.model, retention) / (1 - fitted.model.whole_error)
 
         return [trial_design(number, rho, relative_loss, self.options.seed) for number in numbers]
 
     def _evidence(self, num_trials: int) -> Evidence:
         trials = self.record.trials[:num_trials]
-        return Evidence(trials, self.rho, self.images, self.whole_errors, self.options.epochs)
+        return Evidence(trials, self.shares, self.rho, self.images, self.whole_errors, self.options.epochs)
 
     def _round_seconds(self) -> float:
         """Return the mean time of the rounds so far [s]."""

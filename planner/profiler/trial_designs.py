@@ -1,4 +1,4 @@
-"""Designs of trial plans: how many devices, equal or not, how narrow, and how much they retain.
+"""Designs of trial plans: how many devices, equal or not, how narrow, how alike, and how much they retain.
 
 Each property takes all of its values about equally often, whatever the others are, so that what each contributes
 to a loss can be told apart. How much is retained is chosen so that the predicted losses of all trial plans spread from
@@ -7,10 +7,12 @@ The prediction is that of the trial plans so far.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import numpy as np
 
 from planner.arrays import Floats
+from planner.rules.retention import FleetRetention
 from planner.schema import Frozen
 
 # Trial plans of a round are executed side by side; the next round's are designed after it.
@@ -25,18 +27,25 @@ _MIN_SHARE = 0.05
 _BISECTION_STEPS = 20
 
 
+# Units of a device are chosen for its own classes; for all classes, so that equal devices keep the same units; or for
+# all classes, but first among those that no device before it keeps.
+UnitChoice = Literal["own", "all", "lacking"]
+_CHOICES: tuple[UnitChoice, ...] = ("own", "lacking", "all")
+
+
 class TrialDevice(Frozen):
     """Device of a trial plan: the classes it serves, its embed dim, its share of their importance."""
 
     classes: tuple[int, ...]
     embed_dim: int
     share: float  # of heads and channels, without the embed dim
+    choice: UnitChoice
 
 
 def trial_design(
     number: int,
     rho: Mapping[int, Floats],
-    relative_loss: Callable[[Floats], float],
+    relative_loss: Callable[[FleetRetention], float],
     seed: int,
 ) -> tuple[TrialDevice, ...]:
     """Return the devices of one trial plan.
@@ -44,13 +53,14 @@ def trial_design(
     Args:
         number: Its number among all trial plans, from 0.
         rho: Retention of each class at each embed dim when no unit is removed, (C,), the full width first.
-        relative_loss: Predicted loss of a plan with these retentions (D, C), as a share of the whole model's accuracy.
+        relative_loss: Predicted loss of a plan, as a share of the whole model's accuracy.
         seed: For class subsets, widths and unequal shares.
     """
     rng = np.random.default_rng((seed, number))
     num_classes = len(next(iter(rho.values())))
     count = min(_DEVICE_COUNTS[number % len(_DEVICE_COUNTS)], num_classes)
     unequal = number // len(_DEVICE_COUNTS) % 2 == 1
+    choice = _CHOICES[number % len(_CHOICES)]
     order = rng.permutation(num_classes)
     ends = np.linspace(0, num_classes, count + 1).round().astype(int)[1:-1]
     if unequal:
@@ -73,9 +83,24 @@ def trial_design(
     low, high = 0.0, 1.0
     for _ in range(_BISECTION_STEPS):
         middle = (low + high) / 2
-        lost = relative_loss(shares(middle)[:, None] * of_widths)
+        lost = relative_loss(_expected_retention(shares(middle), of_widths, choice))
         low, high = (middle, high) if lost < target else (low, middle)
     return tuple(
-        TrialDevice(classes=tuple(sorted(classes.tolist())), embed_dim=width, share=round(float(share), 4))
+        TrialDevice(
+            classes=tuple(sorted(classes.tolist())), embed_dim=width, share=round(float(share), 4), choice=choice
+        )
         for classes, width, share in zip(np.split(order, ends), of_devices, shares(high), strict=True)
     )
+
+
+def _expected_retention(shares: Floats, of_widths: Floats, choice: UnitChoice) -> FleetRetention:
+    """Return what devices retain if units are of the same use for all classes.
+
+    Args:
+        shares: Share of units that each device keeps, (D,).
+        of_widths: Retention of each class by a device that keeps all units, (D, C).
+        choice: How units are chosen: the same ones, as many different ones as there are, or independent ones.
+    """
+    by_device = shares[:, None] * of_widths
+    together = {"all": shares.max(), "lacking": min(1.0, shares.sum()), "own": 1 - np.prod(1 - shares)}[choice]
+    return FleetRetention(by_device, np.maximum(by_device.max(axis=0), together * of_widths.max(axis=0)))

@@ -1,11 +1,11 @@
 """Trial plans: small plans that are cut, recovered and fused, to learn what accuracy survives which pruning.
 
-Each device has a class subset, an embed dim and the share of its classes' importance that its heads and channels keep
-(units are taken as a planner would: by importance per MAC). The plan is recovered by the default recipe as `execute`
-does it, from all training images and for as many epochs, and its errors are counted on the calibration images, which
-the whole model was not trained on. The test part is never read.
+Each device has a class subset, an embed dim and the share of importance that its heads and channels keep. Units are
+taken by importance per MAC: of its own classes, of all, or first those that no other device keeps. The plan is
+recovered by the default recipe as `execute` does it, from all training images and for as many epochs, and its errors
+are counted on the calibration images, which the whole model was not trained on. The test part is never read.
 
-Legend: B images, D devices, C classes.
+Legend: B images, D devices, C classes, U units (heads and channel groups).
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from planner.arrays import Floats
+from planner.arrays import Bools
 from planner.network.distillation_data import DistillationData
 from planner.network.evaluation import apply_in_batches
 from planner.network.recipes import RECIPES, RecoveryTask, SubModelPart
@@ -24,20 +24,30 @@ from planner.network.training import train_inline
 from planner.network.vit import VisionTransformer
 from planner.profiler.calibration import Calibration
 from planner.profiler.trial_designs import TrialDevice
-from planner.rules.accuracy import unit_importance
 from planner.rules.anchor_head import anchor_head
+from planner.rules.retention import unit_importance
 from planner.schema import Frozen, Profile
+
+# Worth of a unit that a device before keeps, where units that none keeps come first.
+_WORTH_OF_SPARE = 0.2
 
 
 class TrialPlan(Frozen):
-    """Executed trial plan: its devices, their retention of every class, and its errors on the calibration images."""
+    """Executed trial plan: its devices, the units that each keeps, and its errors on the calibration images."""
 
     devices: tuple[TrialDevice, ...]
-    unit_retention: tuple[tuple[float, ...], ...]  # (D, C), of heads and channels, without embed dims
+    kept_units: tuple[tuple[int, ...], ...]  # by device: all heads, then all channel groups
     errors: tuple[int, ...]  # (C,), misclassified images of each class
     # Images that only the whole model gets right, and that only the plan gets right.
     num_lost: int
     num_gained: int
+
+    def kept(self, num_units: int) -> Bools:
+        """Return the units that each device keeps, (D, U)."""
+        kept = np.zeros((len(self.devices), num_units), dtype=bool)
+        for d, units in enumerate(self.kept_units):
+            kept[d, list(units)] = True
+        return kept
 
 
 @dataclass(frozen=True)
@@ -57,13 +67,17 @@ def run_trial(setting: TrialSetting, devices: Sequence[TrialDevice]) -> TrialPla
     """Cut, recover and fuse one small plan, and count its errors."""
     torch.set_num_threads(1)
     profile, labels = setting.profile, setting.calibration.samples.labels
-    parts, retention = [], []
+    parts, kept_units = [], []
+    had = np.zeros(unit_importance(profile).shape[1], dtype=bool)
     for d, device in enumerate(devices):
-        heads, channels, kept = cheapest_cut(profile, device.classes, device.share)
-        retention.append(tuple(kept.round(6).tolist()))
+        important = device.classes if device.choice == "own" else range(len(profile.classes))
+        spare = had if device.choice == "lacking" else None
+        kept = cheapest_cut(profile, important, device.share, spare)
+        had |= kept
+        kept_units.append(tuple(np.flatnonzero(kept).tolist()))
         dims = profile.kept_embed_dims(device.embed_dim)
         assert dims is not None
-        selection = Selection.of(heads, channels, dims)
+        selection = Selection.of(*heads_and_channels(profile, kept), dims)
         parts.append(SubModelPart(f"device {d + 1}", selection.cut(setting.whole), device.classes, selection))
     task = RecoveryTask(
         tuple(parts),
@@ -85,46 +99,48 @@ def run_trial(setting: TrialSetting, devices: Sequence[TrialDevice]) -> TrialPla
     is_right = apply_in_batches(fused_logits, setting.calibration.samples.images).argmax(1) == labels
     return TrialPlan(
         devices=tuple(devices),
-        unit_retention=tuple(retention),
+        kept_units=tuple(kept_units),
         errors=tuple(torch.bincount(labels[~is_right], minlength=len(profile.classes)).tolist()),
         num_lost=int((whole_is_right & ~is_right).sum()),
         num_gained=int((~whole_is_right & is_right).sum()),
     )
 
 
-def cheapest_cut(
-    profile: Profile, classes: Sequence[int], share: float
-) -> tuple[list[list[int]], list[list[int]], Floats]:
-    """Return the heads and channels that keep a share of each class's importance for few MACs.
+def cheapest_cut(profile: Profile, classes: Sequence[int], share: float, spare: Bools | None = None) -> Bools:
+    """Return the units that keep a share of each class's importance for few MACs, (U,).
 
     A greedy covering heuristic: units are taken by importance per MAC, where importance counts only up to the share
     that a class still lacks. The first is the anchor head, which every sub-model keeps.
 
-    Returns:
-        Heads and channels of each block, and their retention of every class of the profile (C,).
+    Args:
+        profile: Costs and importance of the units.
+        classes: Classes whose importance counts.
+        share: Share that is to be kept of each.
+        spare: Units that are worth a fraction only, since another device keeps them, (U,).
     """
-    width = profile.widths[0]
-    units = [(l, h, -1) for l in range(profile.depth) for h in range(profile.num_heads)]
-    units += [(l, -1, g) for l, sizes in enumerate(profile.group_sizes) for g in range(len(sizes))]
-    importance = unit_importance(profile)
-    own = importance[list(classes)]
-    macs = [width.head_macs[l] if h >= 0 else width.channel_macs[l] * profile.group_sizes[l][g] for l, h, g in units]
-    anchor = anchor_head(profile)
-    free = np.array([(l, h) != (profile.depth - 1, anchor) for l, h, _ in units], dtype=bool)
+    width, H = profile.widths[0], profile.num_heads
+    head_macs = [width.head_macs[l] for l in range(profile.depth) for _ in range(H)]
+    group_macs = [width.channel_macs[l] * size for l, sizes in enumerate(profile.group_sizes) for size in sizes]
+    macs = np.array(head_macs + group_macs)
+    worth = np.ones(len(macs)) if spare is None else np.where(spare, _WORTH_OF_SPARE, 1.0)
+    own = unit_importance(profile)[list(classes)]
+    free = np.ones(len(macs), dtype=bool)
+    if (anchor := anchor_head(profile)) is not None:
+        free[(profile.depth - 1) * H + anchor] = False
     kept = own[:, ~free].sum(axis=1)
     while kept.min() < share - 1e-9 and free.any():
         lacking = np.maximum(0, share - kept)
-        gain = np.where(free, np.minimum(own, lacking[:, None]).sum(0) / macs, -1.0)
+        gain = np.where(free, np.minimum(own, lacking[:, None]).sum(0) * worth / macs, -1.0)
         u = int(gain.argmax())
         free[u] = False
         kept += own[:, u]
-    heads: list[list[int]] = [[] for _ in range(profile.depth)]
-    channels: list[list[int]] = [[] for _ in range(profile.depth)]
-    for (l, h, g), is_free in zip(units, free.tolist(), strict=True):
-        if is_free:
-            continue
-        if h >= 0:
-            heads[l].append(h)
-        else:
-            channels[l].extend(profile.channel_groups[l][g])
-    return heads, channels, importance[:, ~free].sum(axis=1)
+    return ~free
+
+
+def heads_and_channels(profile: Profile, kept: Bools) -> tuple[list[list[int]], list[list[int]]]:
+    """Return the heads and the hidden channels of each block among kept units (U,)."""
+    of_heads = kept[: profile.depth * profile.num_heads].reshape(profile.depth, profile.num_heads)
+    of_groups = iter(kept[of_heads.size :].tolist())
+    heads = [np.flatnonzero(block).tolist() for block in of_heads]
+    channels = [[c for group in block if next(of_groups) for c in group] for block in profile.channel_groups]
+    return heads, channels

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 
 from planner.rules import cost
-from planner.rules.accuracy import predict_accuracy, unit_importance
+from planner.rules.accuracy import predict_accuracy
 from planner.rules.anchor_head import anchor_head
 from planner.rules.memory import onnxruntime_memory
+from planner.rules.retention import unit_importance
 from planner.schema import LatencyRow, Profile, SubModel, Width
 
 # Shares of the MACs that the rows of `pruning_frame` keep.

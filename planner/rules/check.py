@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from planner.rules import cost
-from planner.rules.accuracy import fleet_retention, predict_accuracy, stays_within
+from planner.rules.accuracy import predict_accuracy, stays_within
 from planner.rules.anchor_head import anchor_head
 from planner.rules.cost import DeviceCost
 from planner.rules.demands import demands_of
 from planner.rules.floors import RETENTION_TOLERANCE, floors_of
+from planner.rules.retention import fleet_retention
 from planner.schema import Assignment, Fleet, Plan, Profile, did_you_mean, sha256_of
 
 # Retentions and energies are stored to six decimals.
@@ -77,8 +78,8 @@ def _drop(plan: Plan, profile: Profile) -> Iterator[str]:
     goal = plan.goal
     if goal.accuracy_drop is None:
         return
-    retained = fleet_retention(plan.assignments, profile)
-    if not stays_within(profile, retained, goal.accuracy_drop, goal.accuracy_confidence):
+    retention = fleet_retention(plan.assignments, profile)
+    if not stays_within(profile, retention, goal.accuracy_drop, goal.accuracy_confidence):
         certain = "" if goal.accuracy_confidence is None else f" with confidence {goal.accuracy_confidence:g}"
         expected = predict_accuracy(plan.assignments, profile)
         assert expected is not None

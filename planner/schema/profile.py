@@ -13,6 +13,7 @@ from planner.schema.fleet import MAX_DEVICES, Precision
 from planner.schema.quantities import (
     MAX_CLASSES,
     Coefficient,
+    Count,
     Depth,
     Dim,
     FittedBytes,
@@ -122,6 +123,8 @@ class AccuracyModel(Frozen):
     """s: exponent by which the loss falls with the odds of the retention."""
     norm_order: Positive
     """q: order of the norm that joins the odds on all devices; the larger, the less the others add to the best."""
+    union_weight: Ratio = Field(0.0, exclude_if=lambda weight: weight == 0)
+    """t: weight of what no device keeps beside what each device lacks."""
     class_offset: tuple[Coefficient, ...]
     """o: logarithm of the loss of each class relative to the mean class (C,)."""
     class_share: tuple[Coefficient, ...]
@@ -134,6 +137,10 @@ class AccuracyModel(Frozen):
     """Epochs of retraining of the trial plans, for which predictions hold; 0: recovery in closed form alone."""
     scores: tuple[Coefficient, ...] = Field(min_length=1)
     """Errors of predictions for trial plans that the model was not fitted to, relative to the predicted loss."""
+    num_images: Count = Field(0, exclude_if=lambda number: number == 0)
+    """Number of calibration images; 0 if it is not known, so that their chance is not in the interval."""
+    gained: Share = Field(0.0, exclude_if=lambda share: share == 0)
+    """Share of the calibration images that a trial plan gets right and the whole model does not, in the mean."""
     min_retention: Share
     """Smallest mean retention, of each class where it is highest, of any trial plan."""
     max_devices: int = Field(ge=1, le=MAX_DEVICES)

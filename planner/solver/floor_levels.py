@@ -11,6 +11,7 @@ import numpy as np
 from planner.arrays import Floats
 from planner.rules.accuracy import stays_within
 from planner.rules.floors import accuracy_model_of, class_floors
+from planner.rules.retention import FleetRetention
 from planner.schema import Goal, Profile
 from planner.solver.problem.option import PlacedSubModel
 
@@ -29,7 +30,9 @@ def sufficient_log_odds(profile: Profile, goal: Goal, num_devices: int) -> float
 
     def keeps(log_odds: float) -> bool:
         floors = class_floors(model, share_of(log_odds))
-        return stays_within(profile, np.tile(floors, (num_devices, 1)), drop, goal.accuracy_confidence)
+        # One device alone retains no more together than by itself; several are taken to keep independent units.
+        retention = FleetRetention(np.tile(floors, (num_devices, 1)), 1 - (1 - floors) ** num_devices)
+        return stays_within(profile, retention, drop, goal.accuracy_confidence)
 
     if not keeps(HIGHEST):
         return math.inf

@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from planner.errors import InfeasibleError, PlannerError, TimeLimitError, setting
-from planner.rules.accuracy import fleet_retention, stays_within
+from planner.rules.accuracy import stays_within
 from planner.rules.floors import accuracy_model_of
+from planner.rules.retention import fleet_retention
 from planner.schema import Plan
 from planner.solver.accuracy_bound import AccuracyBound
 from planner.solver.floor_levels import (
@@ -39,7 +40,7 @@ from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import NEVER, Instance
 from planner.solver.problem.option import PlacedSubModel
 from planner.solver.problem.placement import ByDevice, by_device, is_plan, moved, placement_of_plan
-from planner.solver.problem.retained import retained
+from planner.solver.problem.retained import KeptUnits
 from planner.solver.second_stage.accuracy_search import AccuracySearch
 from planner.solver.second_stage.hasten import hastened
 from planner.solver.solve_at_floors import search_at_floors
@@ -137,8 +138,8 @@ def solve_for_drop(instance: Instance, clock: Clock, options: SolveOptions) -> S
 def _keeps(instance: Instance, plan: Plan) -> bool:
     goal, profile = instance.goal, instance.profile
     assert goal.accuracy_drop is not None
-    retained = fleet_retention(plan.assignments, profile)
-    return stays_within(profile, retained, goal.accuracy_drop, goal.accuracy_confidence)
+    retention = fleet_retention(plan.assignments, profile)
+    return stays_within(profile, retention, goal.accuracy_drop, goal.accuracy_confidence)
 
 
 class _FloorSearch:
@@ -247,7 +248,7 @@ class _FloorSearch:
 
     def _proven(self, lower: Instance, placed: Sequence[PlacedSubModel], earlier: ByDevice) -> _Attempt:
         """Return a placement that keeps the drop, or a better one, with a bound for the floors that it meets."""
-        floor = highest_floor_met(lower.profile, placed, retained(lower, placed))
+        floor = highest_floor_met(lower.profile, placed, KeptUnits.of(lower, placed).rows)
         proven = self._attempt_at(floor, self._clock)
         instance = proven.instance
         solution = Solution(

@@ -21,6 +21,8 @@ from planner.solver.problem.placement import moved
 from planner.solver.problem.search import Progress, SearchMethod, SearchRequest, SearchResult
 from planner.solver.search import InstanceSearch
 
+# Share of the highest floors' odds that is kept, and the highest floor of a mean class.
+_SHARE_OF_ODDS, _HIGHEST_FLOOR = 0.25, 0.6
 # Bisections of the floor of a mean class.
 _FLOOR_STEPS = 6
 
@@ -86,9 +88,10 @@ def _most_accurate(
     earlier: tuple[PlacedSubModel, ...],
     warm_start: WarmStart,
 ) -> SearchOutcome:
-    """Raise all floors, by bisection, until no plan is within the latency limit, and lower them by half their odds.
+    """Raise all floors, by bisection, until no plan is within the latency limit, and lower them to a part of their odds.
 
-    So no class is sacrificed to the others, and there is room for what the second stage makes of it.
+    So no class is sacrificed to the others, and there is room for what the second stage makes of it. High floors
+    protect nothing; they would leave devices idle that have no time for so much but add to what others retain.
     """
     limit_us = instance.goal.max_latency_us
     assert limit_us is not None
@@ -108,8 +111,8 @@ def _most_accurate(
             high = middle
             continue
         best, method, low = tuple(moved(instance, found.placed)), found.method, middle
-    # Half the odds.
-    floor = low / (2 - low)
+    odds = _SHARE_OF_ODDS * low / (1 - low)
+    floor = min(_HIGHEST_FLOOR, odds / (1 + odds))
     reached = build_instance(instance.profile, instance.fleet, instance.goal, round(floor, 6))
     subset_costs = InstanceSearch(reached, clock, search.warm_start).subset_costs
     return SearchOutcome(reached, tuple(moved(reached, best)), bound, subset_costs, method)

@@ -61,15 +61,18 @@ def _plans(profile: Json, fleet: Json, used: dict[str, Form], least: NDArray[np.
     sends = brute_costs.travel_us([brute_costs.route(fleet, name, profile["input_bytes"]) for name in used])
     sizes = {name: profile["feature_bytes_per_embed_dim"] * form.embed_dim for name, form in used.items()}
     returns = brute_costs.travel_us([brute_costs.route(fleet, name, size) for name, size in sizes.items()])
-    rows, times = [], []
+    rows, weights, times = [], [], []
     for form, send_us, return_us in zip(used.values(), sends, returns, strict=True):
         # A device that serves nothing is idle.
         serving = (form.kept >= least).any(axis=1)
         rows.append(form.kept[serving])
+        weights.append(form.weights[serving])
         times.append(send_us + form.compute_us[serving] + return_us)
     every = np.indices([len(t) for t in times]).reshape(len(times), -1)  # (D, P)
     kept = np.stack([row[i] for row, i in zip(rows, every, strict=True)], axis=1)  # (P, D, C)
     slowest_us = np.max([t[i] for t, i in zip(times, every, strict=True)], axis=0)
     served = np.all((kept >= least).any(axis=1), axis=1)
     latency_us = slowest_us + fusion_us(profile, fleet, sum(form.embed_dim for form in used.values()))
-    return AllPlans(latency_us[served], losses_of(profile["accuracy_model"], kept[served]))
+    best = np.max([row[i] for row, i in zip(weights, every, strict=True)], axis=0)  # (P, U)
+    union = np.maximum(np.minimum(1.0, best @ brute_costs.importance_of_units(profile)), kept.max(axis=1))
+    return AllPlans(latency_us[served], losses_of(profile["accuracy_model"], kept[served], union[served]))

@@ -128,6 +128,7 @@ class Form:
 
     embed_dim: int
     kept: NDArray[np.float64]  # (S, C) retention
+    weights: NDArray[np.float64]  # (S, U) what it retains of each unit, in the mean of classes; 0 where it is not kept
     compute_us: Ints  # (S,)
 
 
@@ -136,13 +137,15 @@ def forms(profile: Json, device: Json) -> Iterator[Form]:
     precisions = [device["precision"]] if isinstance(device["precision"], str) else device["precision"]
     whole = np.ones(len(profile["classes"]))
     for width in profile["widths"]:
-        if (compute_us := _compute_us(profile, width, device)) is None:
-            continue
         for precision in precisions:
+            if (compute_us := _compute_us(profile, width, device, precision)) is None:
+                continue
             fits = _fits(profile, width, device, precision)
-            fits &= keeps_anchor(profile, _chosen(len(list(_units(profile)))))
+            chosen = _chosen(len(list(_units(profile))))
+            fits &= keeps_anchor(profile, chosen)
             shares = np.array(width["embed_retention"]) * profile["precision_retention"].get(precision, whole)
-            yield Form(width["embed_dim"], (_importance(profile) * shares)[fits], compute_us[fits])
+            kept = chosen.astype(float) @ importance_of_units(profile) * shares
+            yield Form(width["embed_dim"], kept[fits], chosen[fits] * shares.mean(), compute_us[fits])
 
 
 def keeps_anchor(profile: Json, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -169,14 +172,15 @@ def _chosen(num_units: int) -> NDArray[np.bool_]:
     return (np.arange(2**num_units)[:, None] >> np.arange(num_units) & 1).astype(bool)
 
 
-def _importance(profile: Json) -> NDArray[np.float64]:
-    """Return the importance that each subset of the units keeps of each class, (2^U, C)."""
+def importance_of_units(profile: Json) -> NDArray[np.float64]:
+    """Return the importance of each unit, in the order of blocks, for each class, (U, C)."""
     importance = profile["importance"]
-    shares = [
-        [part[block][index] for part in importance["heads" if is_head else "channel_groups"]]
-        for block, is_head, index, _ in _units(profile)
-    ]
-    return _chosen(len(shares)).astype(float) @ np.array(shares)
+    return np.array(
+        [
+            [part[block][index] for part in importance["heads" if is_head else "channel_groups"]]
+            for block, is_head, index, _ in _units(profile)
+        ]
+    )
 
 
 def _counts(profile: Json) -> tuple[Ints, Ints]:
@@ -251,12 +255,18 @@ def _activation_bytes(profile: Json, width: Json, heads: Ints, channels: Ints) -
     return activations
 
 
-def _compute_us(profile: Json, width: Json, device: Json) -> Ints | None:
+def _compute_us(profile: Json, width: Json, device: Json, precision: str) -> Ints | None:
     heads, channels = _counts(profile)
     if device["macs_per_second"] is not None:
         macs = width["fixed_macs"] + heads @ np.array(width["head_macs"]) + channels @ np.array(width["channel_macs"])
         return ceil_div(macs * 10**6, exact(device["macs_per_second"]))
-    rows = [row for row in profile["latency"][device["kind"]] if row["embed_dim"] == width["embed_dim"]]
+    # The instances' tables of ONNX Runtime are of float32, which stands for all precisions.
+    timed = ("c", precision) if device.get("engine") == "c" else ("onnxruntime", "float32")
+    rows = [
+        row
+        for row in profile["latency"][device["kind"]]
+        if row["embed_dim"] == width["embed_dim"] and (row.get("engine", "onnxruntime"), row["precision"]) == timed
+    ]
     if not rows:
         return None
     # The tables have two decimals: in hundredths of a microsecond they are whole.

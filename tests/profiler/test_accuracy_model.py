@@ -9,6 +9,7 @@ from planner.arrays import Floats
 from planner.profiler.accuracy_model import Evidence, FittedAccuracy, fit_accuracy_model
 from planner.profiler.trial_plans import TrialPlan
 from planner.rules.accuracy import loss_quantile, mean_loss
+from planner.rules.retention import FleetRetention
 from tests.helpers.accuracy import losses_of
 from tests.helpers.trials import Truth
 
@@ -17,7 +18,12 @@ DIGITS = Truth(num_classes=10, images_per_class=27)
 
 def predicted(fitted: FittedAccuracy, truth: Truth, trials: list[TrialPlan]) -> list[float]:
     """Return the losses that a fit predicts for trial plans."""
-    return [mean_loss(fitted.model, truth.retained(trial, fitted.embed_exponent)) for trial in trials]
+    return [mean_loss(fitted.model, retained_by(fitted, truth, trial)) for trial in trials]
+
+
+def retained_by(fitted: FittedAccuracy, truth: Truth, trial: TrialPlan) -> FleetRetention:
+    """Return what a trial plan retains if widths retain what a fit says."""
+    return FleetRetention(*truth.retained(trial, fitted.embed_retention(truth.rho)))
 
 
 def relative_errors(fitted: FittedAccuracy, truth: Truth, seed: int = 99) -> Floats:
@@ -32,7 +38,7 @@ def relative_errors(fitted: FittedAccuracy, truth: Truth, seed: int = 99) -> Flo
     [
         (DIGITS, 24),
         (dataclasses.replace(DIGITS, retention_exponent=1.0, norm_order=3.0, steepness=1.6), 20),
-        (dataclasses.replace(DIGITS, images_per_class=400, embed_exponent=0.6), 16),
+        (dataclasses.replace(DIGITS, images_per_class=400, embed_exponents=((32, 0.6),)), 16),
         (Truth(num_classes=1, images_per_class=300), 8),
         (Truth(num_classes=2, images_per_class=150), 8),
         (Truth(num_classes=100, images_per_class=20), 12),
@@ -57,7 +63,7 @@ def test_exact_counts_are_predicted_well() -> None:
     assert relative_errors(fitted, truth).max() < 0.1
     assert np.abs(fitted.model.scores).max() < 0.15
     # Which classes are harder is found, too.
-    offsets = np.log(truth.losses(np.full((1, 10), 0.8)))
+    offsets = np.log(truth.losses(np.full((1, 10), 0.8), np.full(10, 0.8)))
     assert np.corrcoef(offsets, fitted.model.class_offset)[0, 1] > 0.9
 
 
@@ -65,8 +71,22 @@ def test_the_model_is_that_of_the_rules() -> None:
     """Predictions of the model in the profile are the formula's, written another way."""
     fitted, fresh = fit_accuracy_model(DIGITS.evidence(DIGITS.trials(8, seed=1))), DIGITS.trials(8, seed=2)
     for trial, loss in zip(fresh, predicted(fitted, DIGITS, fresh), strict=True):
-        retained = DIGITS.retained(trial, fitted.embed_exponent)
-        assert loss == pytest.approx(float(losses_of(fitted.model.model_dump(), retained)), abs=1e-9)
+        retained = retained_by(fitted, DIGITS, trial)
+        expected = losses_of(fitted.model.model_dump(), retained.by_device, retained.union)
+        assert loss == pytest.approx(float(expected), abs=1e-9)
+
+
+def test_a_width_of_its_own_exponent_is_found() -> None:
+    """Of three widths one keeps more than recovery in closed form says, one less; narrower ones never keep more."""
+    truth = Truth(10, 400, embed_exponents=((48, 0.5), (32, 2.5)), narrow=0.8, spread=0.1)
+    fitted = fit_accuracy_model(truth.evidence(truth.trials(32, seed=1)))
+    kept = fitted.embed_retention(truth.rho)
+    assert kept[64] == [1.0] * 10
+    assert kept[48][0] == pytest.approx(0.9**0.5, abs=0.025)
+    assert kept[32][0] == pytest.approx(0.8**2.5, abs=0.08)
+    assert relative_errors(fitted, truth).mean() < 0.2
+    turned = dataclasses.replace(fitted, embed_exponents={64: 1.0, 48: 3.0, 32: 1.0})
+    assert turned.embed_retention(truth.rho)[32] == turned.embed_retention(truth.rho)[48] == [0.729] * 10
 
 
 def test_a_fit_is_the_same_every_time() -> None:
@@ -75,7 +95,7 @@ def test_a_fit_is_the_same_every_time() -> None:
     first = fit_accuracy_model(DIGITS.evidence(trials))
     fit_accuracy_model(DIGITS.evidence(DIGITS.trials(8, seed=2)))
     again = fit_accuracy_model(DIGITS.evidence(trials))
-    assert (again.model, again.embed_exponent) == (first.model, first.embed_exponent)
+    assert again == first
 
 
 def with_counts(trials: list[TrialPlan], num_lost: int, num_gained: int) -> list[TrialPlan]:
@@ -95,7 +115,7 @@ def test_trial_plans_that_lose_nothing(counts: tuple[int, int]) -> None:
     # What was gained is in the scores: by a fit of the others, each was predicted to lose a little.
     assert np.mean(fitted.model.scores) <= 0
     for trial in trials:
-        retained = DIGITS.retained(trial, fitted.embed_exponent)
+        retained = retained_by(fitted, DIGITS, trial)
         low, high = (loss_quantile(fitted.model, retained, share) for share in (0.1, 0.9))
         assert -0.05 <= low <= high < 0.02
 
@@ -115,9 +135,11 @@ def test_importance_that_is_noise() -> None:
 
     def shuffled(count: int, seed: int) -> list[TrialPlan]:
         trials = DIGITS.trials(count, seed)
-        units = [t.unit_retention for t in DIGITS.trials(count, seed)]
-        drawn = [rng.uniform(0.1, 0.98, np.shape(kept)) for kept in units]
-        return [t.replace(unit_retention=d.tolist()) for t, d in zip(trials, drawn, strict=True)]
+        units = DIGITS.num_units
+        return [
+            t.replace(kept_units=[sorted(rng.permutation(units)[: rng.integers(4, units)].tolist()) for _ in t.devices])
+            for t in trials
+        ]
 
     trials = shuffled(20, 1)
     fitted = fit_accuracy_model(DIGITS.evidence(trials))
@@ -127,7 +149,7 @@ def test_importance_that_is_noise() -> None:
     assert np.abs(fitted.model.scores).mean() > 0.5
     held = []
     for trial in shuffled(60, 2):
-        retained = DIGITS.retained(trial, fitted.embed_exponent)
+        retained = retained_by(fitted, DIGITS, trial)
         low, high = (loss_quantile(fitted.model, retained, share) for share in (0.1, 0.9))
         held.append(low <= (trial.num_lost - trial.num_gained) / 270 <= high)
     assert np.mean(held) > 0.6
@@ -139,7 +161,7 @@ def test_the_interval_holds_new_trial_plans(truth: Truth) -> None:
     fitted = fit_accuracy_model(truth.evidence(truth.trials(20, seed=1)))
     held = []
     for trial in truth.trials(100, seed=2):
-        retained = truth.retained(trial, fitted.embed_exponent)
+        retained = retained_by(fitted, truth, trial)
         low, high = (loss_quantile(fitted.model, retained, share) for share in (0.1, 0.9))
         held.append(low <= (trial.num_lost - trial.num_gained) / 270 <= high)
     assert 0.65 < np.mean(held) < 0.97
@@ -151,9 +173,9 @@ def test_scores_are_of_trial_plans_left_out() -> None:
     wild = [*trials[:-1], trials[-1].replace(errors=(20,) * 10, num_lost=190, num_gained=0)]
     evidence = DIGITS.evidence(wild)
     fitted = fit_accuracy_model(evidence)
-    retained = DIGITS.retained(wild[-1], fitted.embed_exponent)
+    retained = retained_by(fitted, DIGITS, wild[-1])
     inside = (190 / 270 - mean_loss(fitted.model, retained)) / (mean_loss(fitted.model, retained) + 0.005)
-    assert fitted.model.scores[-1] > 1.3 * inside > 0
+    assert fitted.model.scores[-1] > 1.2 * inside > 0
 
 
 def test_one_trial_plan_and_none() -> None:
@@ -161,7 +183,7 @@ def test_one_trial_plan_and_none() -> None:
     none = fit_accuracy_model(DIGITS.evidence([]))
     assert none.model.scores == (-1.0, 1.0)
     assert (none.model.min_retention, none.model.max_devices) == (1.0, 1)
-    assert none.embed_exponent == 1.0
+    assert none.embed_exponents == {64: 1.0, 32: 1.0}
     (trial,) = DIGITS.trials(1, seed=1)
     lossy = trial.replace(errors=(9,) * 10, num_lost=80, num_gained=0)
     one = fit_accuracy_model(DIGITS.evidence([lossy]))
@@ -175,7 +197,7 @@ def test_a_class_without_calibration_images() -> None:
     """It counts nothing, and is taken to be like the others."""
     trials = [t.replace(errors=(*t.errors[:9], 0)) for t in DIGITS.trials(8, seed=1)]
     images = np.array([27.0] * 9 + [0.0])
-    fitted = fit_accuracy_model(Evidence(trials, DIGITS.rho, images, np.round(0.05 * images), 0.0))
+    fitted = fit_accuracy_model(Evidence(trials, DIGITS.shares, DIGITS.rho, images, np.round(0.05 * images), 0.0))
     assert fitted.model.class_share[-1] == 0
     assert fitted.model.class_offset[-1] == 0
     assert fitted.model.epochs == 0

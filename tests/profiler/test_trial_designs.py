@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from planner.arrays import Floats
 from planner.profiler.trial_designs import TrialDevice, trial_design
+from planner.rules.retention import FleetRetention
 
 TARGETS = (0.02, 0.1, 0.005, 0.05, 0.2, 0.01, 0.03)
 
@@ -19,14 +20,17 @@ def rho_of(num_classes: int) -> dict[int, Floats]:
     return {64: np.ones(num_classes), 48: np.full(num_classes, 0.9), 32: np.linspace(0.5, 0.7, num_classes)}
 
 
-def square(retained: Floats) -> float:
+def square(retention: FleetRetention) -> float:
     """Return a loss that falls with what is retained where it is most: the mean square of what is removed."""
-    return float(((1 - retained.max(axis=0)) ** 2).mean())
+    return float(((1 - retention.highest) ** 2).mean())
 
 
-def retained_by(devices: tuple[TrialDevice, ...], rho: Mapping[int, Floats]) -> Floats:
-    """Return what devices retain of every class, (D, C), if heads and channels are of the same use for all."""
-    return np.array([device.share * rho[device.embed_dim] for device in devices])
+def retained_by(devices: tuple[TrialDevice, ...], rho: Mapping[int, Floats]) -> FleetRetention:
+    """Return what devices retain of every class if heads and channels are of the same use for all."""
+    by_device = np.array([device.share * rho[device.embed_dim] for device in devices])
+    of_width, shares = max(rho[d.embed_dim].max() for d in devices), [device.share for device in devices]
+    together = {"own": 1 - np.prod([1 - s for s in shares]), "all": max(shares), "lacking": min(1.0, sum(shares))}
+    return FleetRetention(by_device, np.maximum(by_device.max(axis=0), of_width * together[devices[0].choice]))
 
 
 @settings(deadline=None)
@@ -58,6 +62,11 @@ def test_every_property_takes_its_values(seed: int) -> None:
         shares = [{device.share for device in devices} for devices in designs if len(devices) == count]
         assert {len(of) == 1 for of in shares} == {True, False}
     assert any(len({device.embed_dim for device in devices}) > 1 for devices in designs)
+    # How units are chosen, beside every number of devices that can be told apart by it.
+    assert all(len({device.choice for device in devices}) == 1 for devices in designs)
+    assert {(len(devices), devices[0].choice) for devices in designs if len(devices) > 1} == {
+        (count, choice) for count in (2, 3, 4, 6) for choice in ("own", "all", "lacking")
+    }
 
 
 def test_equal_fleets_take_each_width_in_turn() -> None:
@@ -70,18 +79,23 @@ def test_equal_fleets_take_each_width_in_turn() -> None:
     assert all(len(set(counts)) == len(counts) for e, counts in counts_of.items() if e != 64)
 
 
-def steep(retained: Floats) -> float:
+def steep(retention: FleetRetention) -> float:
     """Return a loss of nearly all or nearly nothing."""
-    return float((1 / (1 + (retained.max(axis=0) / 0.6) ** 12)).mean())
+    return float((1 / (1 + (retention.highest / 0.6) ** 12)).mean())
 
 
-def flat(retained: Floats) -> float:
+def together(retention: FleetRetention) -> float:
+    """Return a loss that falls with what all devices retain together."""
+    return float((1 - retention.union).mean())
+
+
+def flat(retention: FleetRetention) -> float:
     """Return a loss of next to nothing."""
-    return 0.001 * square(retained)
+    return 0.001 * square(retention)
 
 
-@pytest.mark.parametrize("loss", [square, steep])
-def test_losses_are_those_aimed_at(loss: Callable[[Floats], float]) -> None:
+@pytest.mark.parametrize("loss", [square, steep, together])
+def test_losses_are_those_aimed_at(loss: Callable[[FleetRetention], float]) -> None:
     """Where a loss can be reached, it is, to what rounding of shares allows; else all is kept, or nothing."""
     reached = 0
     for number in range(35):
@@ -102,7 +116,7 @@ def test_a_loss_out_of_reach() -> None:
         for device in trial_design(number, rho_of(10), flat, seed=0):
             assert device.share == 0.05
     for number in range(10):
-        for device in trial_design(number, rho_of(10), lambda retained: 1.0, seed=0):
+        for device in trial_design(number, rho_of(10), lambda retention: 1.0, seed=0):
             assert device.share == 1
 
 

@@ -11,8 +11,9 @@ from planner.network.distillation_data import make_distillation_data, split_vali
 from planner.network.evaluation import apply_in_batches
 from planner.profiler import trial_plans
 from planner.profiler.calibration import Calibration
-from planner.profiler.trial_designs import TrialDevice
+from planner.profiler.trial_designs import TrialDevice, UnitChoice
 from planner.profiler.trial_plans import TrialSetting, run_trial
+from planner.rules.retention import unit_shares
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +27,12 @@ def setting() -> TrialSetting:
     return TrialSetting(load_profile("digits-vit"), whole, training, validation, Calibration(samples, is_right), 0.0, 0)
 
 
-def halves(share: float) -> tuple[TrialDevice, ...]:
+def halves(share: float, choice: UnitChoice = "own") -> tuple[TrialDevice, ...]:
     """Return two devices of five classes each, the second one narrow."""
     pairs = enumerate((64, 32))
-    return tuple(TrialDevice(classes=tuple(range(5 * d, 5 * d + 5)), embed_dim=e, share=share) for d, e in pairs)
+    return tuple(
+        TrialDevice(classes=tuple(range(5 * d, 5 * d + 5)), embed_dim=e, share=share, choice=choice) for d, e in pairs
+    )
 
 
 def test_errors_are_those_on_the_calibration_images(setting: TrialSetting) -> None:
@@ -41,10 +44,21 @@ def test_errors_are_those_on_the_calibration_images(setting: TrialSetting) -> No
     assert sum(trial.errors) == whole_errors.sum() + trial.num_lost - trial.num_gained
     assert all(0 <= errors <= 6 for errors in trial.errors)
     assert trial.num_lost > 0
-    for device, kept in zip(trial.devices, trial.unit_retention, strict=True):
-        assert len(kept) == 10
-        assert min(kept[c] for c in device.classes) >= 0.3 - 1e-6
-        assert max(kept) < 1
+    shares = unit_shares(setting.profile)
+    for device, kept in zip(trial.devices, trial.kept(shares.shape[1]), strict=True):
+        assert (shares @ kept)[list(device.classes)].min() >= 0.3 - 1e-6
+        assert (shares @ kept).max() < 1
+
+
+def test_units_are_chosen_as_the_design_says(setting: TrialSetting) -> None:
+    """For all classes, equal shares are equal units; those that others lack are mostly other units, as many or more."""
+    own, same, lacking = (
+        trial.kept(unit_shares(setting.profile).shape[1])
+        for trial in (run_trial(setting, halves(0.3, choice)) for choice in ("own", "all", "lacking"))
+    )
+    shared = [(first & second).sum() / min(first.sum(), second.sum()) for first, second in (own, same, lacking)]
+    assert shared[1] == 1.0 > shared[0] > shared[2]
+    assert (lacking @ unit_shares(setting.profile).T >= 0.3 - 1e-6).all()
 
 
 def test_the_same_trial_plan_comes_out_every_time(setting: TrialSetting) -> None:
@@ -56,8 +70,8 @@ def test_the_same_trial_plan_comes_out_every_time(setting: TrialSetting) -> None
 
 def test_a_trial_plan_of_everything_loses_nothing(setting: TrialSetting) -> None:
     """One device that keeps the whole model is fused to the whole model's own answers."""
-    trial = run_trial(setting, (TrialDevice(classes=tuple(range(10)), embed_dim=64, share=1.0),))
-    assert trial.unit_retention == ((1.0,) * 10,)
+    trial = run_trial(setting, (TrialDevice(classes=tuple(range(10)), embed_dim=64, share=1.0, choice="own"),))
+    assert trial.kept_units == (tuple(range(unit_shares(setting.profile).shape[1])),)
     assert trial.num_lost <= 1
 
 
@@ -65,7 +79,9 @@ def test_the_cheapest_cut_keeps_its_share() -> None:
     """Every own class keeps at least the share, and the stated retention of every class is exact."""
     profile = load_profile("digits-vit")
     for share in (0.2, 0.5, 1.0):
-        heads, channels, kept = trial_plans.cheapest_cut(profile, [3, 7], share)
+        units = trial_plans.cheapest_cut(profile, [3, 7], share)
+        heads, channels = trial_plans.heads_and_channels(profile, units)
+        kept = unit_shares(profile) @ units
         assert kept[[3, 7]].min() >= share - 1e-6
         assert all(len(set(block)) == len(block) for block in (*heads, *channels))
         for c in (0, 7):
@@ -85,8 +101,9 @@ def test_the_cheapest_cut_keeps_the_anchor_head() -> None:
     profile = load_profile("digits-vit")
     totals = np.array(profile.importance.heads)[:, -1].sum(axis=0)
     for share in (0.0, 0.2):
-        heads, channels, kept = trial_plans.cheapest_cut(profile, [3, 7], share)
+        units = trial_plans.cheapest_cut(profile, [3, 7], share)
+        heads, channels = trial_plans.heads_and_channels(profile, units)
         assert int(totals.argmax()) in heads[-1]
         if not share:
             assert [heads, channels] == [[[], [], [], [int(totals.argmax())]], [[]] * 4]
-            assert kept.tolist() == [of_class[-1][int(totals.argmax())] for of_class in profile.importance.heads]
+            assert units.sum() == 1

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.rules.accuracy import class_losses, fleet_retention, mean_loss, predict_accuracy
+from planner.rules.accuracy import class_losses, mean_loss, predict_accuracy
 from planner.rules.check import check
+from planner.rules.retention import FleetRetention, fleet_retention
 from planner.schema import AccuracyModel, Plan, PredictedAccuracy, Profile, SubModel
 from planner.solver import solve
-from tests.helpers.accuracy import losses_of, predictable
+from tests.helpers.accuracy import losses_of, predictable, retained_of
 from tests.helpers.goals import floored
 from tests.helpers.pencil import ACCURACY_MODEL, fleet, profile
 from tests.helpers.random_instances import random_profile
@@ -24,6 +25,12 @@ ALL = {"kept_heads": ((0, 1), (0, 1)), "kept_channel_groups": ((0, 1), (0, 1))}
 NOTHING = {"kept_heads": ((), ()), "kept_channel_groups": ((), ())}
 
 
+def apart(rows: object) -> FleetRetention:
+    """Return devices with these retentions (D, C) that keep different units, as far as there are any."""
+    by_device = np.array(rows, dtype=float)
+    return FleetRetention(by_device, np.minimum(1.0, by_device.sum(axis=0)))
+
+
 # --- by hand
 
 
@@ -32,14 +39,32 @@ def test_retention_by_hand() -> None:
     one = SubModel(classes=("a",), embed_dim=8, **SMALL)
     two = SubModel(classes=("b",), embed_dim=4, **SMALL)
     got = fleet_retention([one, two], PROFILE)
-    assert got.tolist() == [pytest.approx([0.5, 0.55]), pytest.approx([0.45, 0.275])]
+    assert got.by_device.tolist() == [pytest.approx([0.5, 0.55]), pytest.approx([0.45, 0.275])]
+    # Both keep the same units, so together no more than the wide one.
+    assert got.union.tolist() == pytest.approx([0.5, 0.55])
+
+
+def test_what_devices_retain_together_by_hand() -> None:
+    """Width 4 retains 0.9 of a and 0.5 of b, 0.7 of a unit in the mean: head 0 of block 1 there adds to the wide one.
+
+    It has 0.1 of a and 0.1 of b.
+    """
+    one = SubModel(classes=("a",), embed_dim=8, **SMALL)
+    two = SubModel(classes=("b",), embed_dim=4, kept_heads=((0,), (0, 1)), kept_channel_groups=((0,), ()))
+    heads = PROFILE.importance.heads
+    added = [0.7 * heads[c][1][0] for c in (0, 1)]
+    got = fleet_retention([one, two], PROFILE)
+    assert got.union.tolist() == pytest.approx([0.5 + added[0], 0.55 + added[1]])
+    # Alone, the narrow one retains no less than its own 0.9 of a.
+    alone = fleet_retention([two], PROFILE)
+    assert alone.union[0] == alone.by_device[0, 0] == pytest.approx(0.9 * (0.5 + heads[0][1][0]))
 
 
 def test_precision_takes_its_share() -> None:
     """When int8 keeps nine tenths of a class, its retention is nine tenths."""
     with_int8 = profile(precision_retention={"int8": [0.9, 1.0]})
     sub_model = SubModel(classes=("a", "b"), embed_dim=8, precision="int8", **SMALL)
-    assert fleet_retention([sub_model], with_int8)[0].tolist() == pytest.approx([0.45, 0.55])
+    assert fleet_retention([sub_model], with_int8).by_device[0].tolist() == pytest.approx([0.45, 0.55])
 
 
 def test_losses_by_hand() -> None:
@@ -60,18 +85,29 @@ def test_losses_by_hand() -> None:
     assert predicted.epochs == 10
 
 
+def test_what_all_lack_counts_beside_what_each_lacks() -> None:
+    """With t of 2, of a twice the inverse odds of 0.5 are added, of b twice those of 0.55: clones add little."""
+    model = MODEL.replace(union_weight=2.0)
+    one = SubModel(classes=("a",), embed_dim=8, **SMALL)
+    two = SubModel(classes=("b",), embed_dim=4, **SMALL)
+    a = math.exp(-3 + 0.2) * (1 / math.hypot(1, 9 / 11) + 2 / 1)
+    b = math.exp(-3 - 0.2) * (1 / math.hypot(11 / 9, 11 / 29) + 2 * 9 / 11)
+    expected = [0.97 * z / (0.97 + z) for z in (a, b)]
+    assert class_losses(model, fleet_retention([one, two], PROFILE)).tolist() == pytest.approx(expected, abs=1e-12)
+
+
 def test_the_exponent_of_the_retention() -> None:
     """With k = 1/2, steepness 2 and a norm of order 1: odds of 0.25 are 0.5 / 0.75, of 0.64 they are 0.8 / 0.36."""
     model = MODEL.replace(retention_exponent=0.5, steepness=2.0, norm_order=1.0)
     z = math.exp(-3 + 0.2) / (0.5 / 0.75 + 0.8 / 0.36) ** 2
-    assert class_losses(model, np.array([[0.25, 1.0], [0.64, 0.0]])).tolist() == pytest.approx(
+    assert class_losses(model, apart([[0.25, 1.0], [0.64, 0.0]])).tolist() == pytest.approx(
         [0.97 * z / (0.97 + z), 0.0], abs=1e-12
     )
 
 
 def test_classes_count_by_their_images() -> None:
     """With nine tenths of the images, a class's loss counts nine tenths; one without images counts nothing."""
-    retained = np.array([[0.5, 0.55]])
+    retained = apart([[0.5, 0.55]])
     a, b = class_losses(MODEL, retained)
     for share in (0.9, 0.5, 1.0, 0.0):
         model = MODEL.replace(class_share=[share, 1 - share])
@@ -153,11 +189,12 @@ def test_each_unit_kept_and_each_device_used_can_only_help(seed: int) -> None:
     steps = [(d, units_of(of)[i]) for d in (0, 1) for i in range(len(units_of(of)))]
     for d, unit in [steps[i] for i in rng.permutation(len(steps))]:
         kept[d].add(unit)
-        retained = fleet_retention([sub_model_of(of, kept[0]), sub_model_of(of, kept[1], 4)], of)
-        losses = class_losses(model, retained)
+        fleet = [sub_model_of(of, kept[0]), sub_model_of(of, kept[1], 4)]
+        losses = class_losses(model, fleet_retention(fleet, of))
         assert (losses <= before + 1e-12).all()
-        assert (class_losses(model, retained[:1]) >= losses - 1e-12).all()
-        assert (class_losses(model, np.vstack([retained, rng.random(retained.shape)])) <= losses + 1e-12).all()
+        assert (class_losses(model, fleet_retention(fleet[:1], of)) >= losses - 1e-12).all()
+        third = sub_model_of(of, {u for u in units_of(of) if rng.random() < 0.5}, 4)
+        assert (class_losses(model, fleet_retention([*fleet, third], of)) <= losses + 1e-12).all()
         before = losses
     assert before.max() == 0
 
@@ -167,10 +204,10 @@ def test_each_unit_kept_and_each_device_used_can_only_help(seed: int) -> None:
 def test_a_device_that_retains_nothing_changes_nothing(seed: int) -> None:
     """Neither does the order of the devices."""
     of, model, rng = drawn(seed)
-    retained = rng.random((3, len(of.classes)))
-    losses = class_losses(model, retained).tolist()
-    assert class_losses(model, np.vstack([retained, np.zeros((2, retained.shape[1]))])).tolist() == losses
-    assert class_losses(model, retained[::-1]).tolist() == pytest.approx(losses, abs=1e-12)
+    rows = rng.random((3, len(of.classes)))
+    losses = class_losses(model, apart(rows)).tolist()
+    assert class_losses(model, apart(np.vstack([rows, np.zeros((2, rows.shape[1]))]))).tolist() == losses
+    assert class_losses(model, apart(rows[::-1])).tolist() == pytest.approx(losses, abs=1e-12)
     kept = {u for u in units_of(of) if rng.random() < 0.5}
     alone = prediction(of, sub_model_of(of, kept))
     beside = prediction(of, sub_model_of(of, kept), sub_model_of(of, set()))
@@ -184,7 +221,37 @@ def test_losses_are_those_of_the_formula(seed: int) -> None:
     of, model, rng = drawn(seed)
     retained = rng.choice([0.0, 1e-12, 0.5, 1.0, -1.0], (1 + seed % 5, len(of.classes)), p=[0.1, 0.05, 0.05, 0.1, 0.7])
     retained = np.where(retained < 0, rng.random(retained.shape), retained)
-    assert mean_loss(model, retained) == pytest.approx(float(losses_of(model.model_dump(), retained)), abs=1e-9)
+    union = np.maximum(rng.random(retained.shape[1]), retained.max(axis=0))
+    expected = float(losses_of(model.model_dump(), retained, union))
+    assert mean_loss(model, FleetRetention(retained, union)) == pytest.approx(expected, abs=1e-9)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=SEEDS)
+def test_retentions_are_those_of_each_unit(seed: int) -> None:
+    """Against sums written unit by unit, for sub-models of any units and widths."""
+    of, _, rng = drawn(seed)
+    sub_models = [
+        sub_model_of(of, {u for u in units_of(of) if rng.random() < 0.5}, int(rng.choice([8, 4]))) for _ in range(3)
+    ]
+    rows, union = retained_of(of.model_dump(mode="json"), [s.model_dump(mode="json") for s in sub_models])
+    got = fleet_retention(sub_models, of)
+    assert got.by_device == pytest.approx(rows, abs=1e-9)
+    assert got.union == pytest.approx(union, abs=1e-9)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=SEEDS)
+def test_devices_that_keep_the_same_add_less(seed: int) -> None:
+    """With the first one's units, a second device is worth no more than with others that retain as much."""
+    of, model, rng = drawn(seed)
+    row = rng.random((1, len(of.classes)))
+    same = FleetRetention(np.vstack([row, row]), row[0])
+    different = FleetRetention(np.vstack([row, row]), np.minimum(1.0, 2 * row[0]))
+    if model.union_weight:
+        assert (class_losses(model, different) < class_losses(model, same)).all()
+    else:
+        assert class_losses(model, different).tolist() == class_losses(model, same).tolist()
 
 
 # --- in plans

@@ -70,10 +70,12 @@ def test_the_bounds_by_hand() -> None:
     alone = fleet(devices=[d for d in fleet().model_dump(mode="json")["devices"] if d["name"] == "gateway"], links=[])
     of = profile(accuracy_model=ACCURACY_MODEL, widths=profile().model_dump(mode="json")["widths"][:1])
     bound = AccuracyBound(build_instance(of, alone, floored()))
-    assert bound.retained(433).tolist() == [[0.0, 0.0]]
-    assert bound.retained(434)[0] == pytest.approx([0.1, 0.3], abs=0.02)
+    assert bound.retained(433).by_device.tolist() == [[0.0, 0.0]]
+    for retained in (bound.retained(434).by_device[0], bound.retained(434).union):
+        assert retained == pytest.approx([0.1, 0.3], abs=0.02)
     # The whole model takes 564 + 34 us.
-    assert bound.retained(598)[0] == pytest.approx([1.0, 1.0])
+    for retained in (bound.retained(598).by_device[0], bound.retained(598).union):
+        assert retained == pytest.approx([1.0, 1.0])
     assert bound.highest_accuracy(598) == pytest.approx(0.97)
     assert bound.least_latency_us(0.0, None) == 598
     # Nothing is retained: all of the whole model's accuracy is lost.

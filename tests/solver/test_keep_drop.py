@@ -13,7 +13,7 @@ from planner.rules.check import check
 from planner.schema import Fleet, Goal, Plan, Profile
 from planner.solver import SolveOptions, solve
 from tests.helpers import brute_force
-from tests.helpers.accuracy import class_floors, losses_of, predictable
+from tests.helpers.accuracy import class_floors, losses_of, predictable, retained_of
 from tests.helpers.accuracy_instances import LEAST_FLOOR, floored_pairs, floored_plans, pair, pair_plans
 from tests.helpers.advice import blamed
 from tests.helpers.brute_accuracy import all_plans
@@ -28,18 +28,7 @@ QUICK = SolveOptions(advice=False)
 def loss_of(plan: Plan, of: Profile) -> float:
     """Return the predicted loss of a plan, from its kept units by the helpers' formulas."""
     data = of.model_dump(mode="json")
-    importance = data["importance"]
-    rows = []
-    for a in plan.assignments:
-        width = next(w for w in data["widths"] if w["embed_dim"] == a.embed_dim)
-        whole = [1.0] * len(of.classes)
-        left = np.array(width["embed_retention"]) * data["precision_retention"].get(a.precision, whole)
-        kept = np.zeros(len(of.classes))
-        for key, blocks in (("heads", a.kept_heads), ("channel_groups", a.kept_channel_groups)):
-            for c, shares in enumerate(importance[key]):
-                kept[c] += sum(shares[l][u] for l, units in enumerate(blocks) for u in units)
-        rows.append(kept * left)
-    return float(losses_of(data["accuracy_model"], np.array(rows)))
+    return float(losses_of(data["accuracy_model"], *retained_of(data, plan.model_dump(mode="json")["assignments"])))
 
 
 def drops_of(seed: int) -> list[float]:
@@ -113,7 +102,7 @@ def test_no_floor_of_a_scan_gives_a_faster_plan() -> None:
         for floor in np.linspace(0.3, 0.98, 12).tolist():
             floors = class_floors(data, floor)
             # Where every class keeps just its floor on one device, the drop is kept for certain.
-            if losses_of(data, np.array([floors])) <= 0.04:
+            if losses_of(data, np.array([floors]), np.array(floors)) <= 0.04:
                 best = brute_force.best(*documents, floors=floors)
                 assert best is None or plan.latency_us <= 1.02 * best.latency_us, (seed, floor)
 

@@ -1,6 +1,5 @@
 """Each objective as searches: the bounds in the units of the objective, the start, and the floors for accuracy."""
 
-import numpy as np
 import pytest
 
 from planner.schema import Goal
@@ -10,7 +9,7 @@ from planner.solver.problem.clock import Clock
 from planner.solver.problem.placement import is_plan
 from planner.solver.problem.search import no_progress
 from planner.solver.second_stage.use_slack import use_slack
-from tests.helpers.accuracy import losses_of
+from tests.helpers.accuracy import loss_of_placement
 from tests.helpers.brute_force import Best
 from tests.helpers.solver_instances import best_of
 from tests.helpers.varied_instances import VARIED, varied
@@ -68,10 +67,10 @@ def test_plans_for_accuracy_are_within_the_limit_at_floors_that_can_be_met() -> 
         assert instance.fleet_latency_us(outcome.placed) <= (goal.max_latency_us or 0)
         assert instance.retention_floor is not None
         assert (instance.floors >= (goal.min_retention or 0.0) - 1e-9).all()
-        model = instance.profile.model_dump(mode="json")["accuracy_model"]
+        model = instance.profile.accuracy_model
+        assert model is not None
         richer = use_slack(instance, outcome.placed, Clock(60))
-        rows = [instance.units.shares[:, list(p.kept)].sum(axis=1) * p.option.width_cost.max_retention for p in richer]
-        assert 1 - model["whole_error"] - losses_of(model, np.array(rows)) <= outcome.bound + 1e-9
+        assert 1 - model.whole_error - loss_of_placement(instance, richer) <= outcome.bound + 1e-9
         assert outcome.bound <= 1
 
 

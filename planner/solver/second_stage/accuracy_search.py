@@ -1,8 +1,9 @@
 """Local search for the highest predicted accuracy within a latency.
 
 One device after the other is filled with the units of most value: the predicted loss that a little more retention of a
-class would save, given what the other devices retain. Class subsets follow: a device may serve the classes whose floors
-it meets, and at the end each class is dealt to no more devices than it must be on.
+class would save, on this device and by all together, given what the other devices keep. Class subsets follow: a device
+may serve the classes whose floors it meets. At the end single units are exchanged, as the loss itself says, and each
+class is dealt to no more devices than it must be on.
 
 Legend: C classes, D devices, U units.
 """
@@ -11,13 +12,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from planner.arrays import Bools, Floats
+from planner.arrays import Bools, Floats, Ints
 from planner.rules.accuracy import class_losses
+from planner.rules.retention import FleetRetention
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import EMBED_DIMS, IMPORTANCE_SCALE, Instance
 from planner.solver.problem.option import Option, PlacedSubModel
-from planner.solver.problem.retained import retained, retained_by, search_model
-from planner.solver.second_stage.fill import fill
+from planner.solver.problem.retained import KeptUnits, search_model
+from planner.solver.second_stage.fill import fill, neighbours
 from planner.solver.second_stage.specialise import specialised
 
 # Passes over all devices, and the gain of a change that is worth another pass [share of images].
@@ -29,6 +31,8 @@ _ROUNDS = 5
 _EVEN_RETENTION = 0.5
 # Weight of the loss without a device beside that with all.
 _NEGLIGIBLE = 1e-5
+# Exchanges of a device's units one after the other, and those of an attempt that are tried for their floors.
+_MAX_EXCHANGES, _MAX_TAKEN = 8, 3
 # Of more devices than these, one more or less hardly matters, and to compare takes long.
 _MAX_COMPARED = 64
 
@@ -54,16 +58,16 @@ class AccuracySearch:
         self.model = search_model(instance.profile)
         self.share = np.array(self.model.class_share)
         self.placed = list(placed)
-        self.retained = retained(instance, placed)  # (D, C)
-        self.loss = self._loss(self.retained)
+        self.kept = KeptUnits.of(instance, placed)
+        self.loss = self._loss(self.kept)
 
-    def _loss(self, rows: Floats) -> float:
+    def _loss(self, kept: KeptUnits) -> float:
         """Return the predicted loss; of equal losses, that is lower whose worst loss without a device is lower."""
-        if len(rows) > _MAX_COMPARED:
-            return float(class_losses(self.model, rows) @ self.share)
-        without = [class_losses(self.model, np.delete(rows, d, axis=0)) @ self.share for d in range(len(rows))]
-        worst = max(without) if len(rows) > 1 else 1.0
-        return float(class_losses(self.model, rows) @ self.share) + _NEGLIGIBLE * float(worst)
+        loss, num_devices = float(class_losses(self.model, kept.retention) @ self.share), len(kept.rows)
+        if num_devices > _MAX_COMPARED:
+            return loss
+        worst = (class_losses(self.model, kept.without_each) @ self.share).max() if num_devices > 1 else 1.0
+        return loss + _NEGLIGIBLE * float(worst)
 
     def run(self, clock: Clock) -> None:
         """Refill used devices and use idle ones, where the goal allows that, until nothing helps; deal classes out."""
@@ -76,6 +80,7 @@ class AccuracySearch:
                 self._use_idle(clock)
             if clock.expired() or before - self.loss < _MIN_GAIN:
                 break
+        self._exchange_units(clock)
         self.placed = list(specialised(self.instance, self.placed, self.stays))
 
     def shrink(self, clock: Clock) -> bool:
@@ -84,64 +89,99 @@ class AccuracySearch:
             slow = self._slowest_beyond()
             if slow is None:
                 return True
-            p, rows = self.placed[slow], np.delete(self.retained, slow, axis=0)
+            p, rest, now = self.placed[slow], self.kept.without(slow), self._state_of(slow)
             others = [*self.placed[:slow], *self.placed[slow + 1 :]]
             required = self._only_served_by(others, p.classes)
             self.loss = np.inf
             for option in self._options_of(p.option.group):
                 if clock.expired():
                     return False
-                self._try(others, rows, option, required, slow, self.retained[slow], beside_slow=True)
+                self._try(others, rest, option, required, slow, now, beside_slow=True)
             if np.isinf(self.loss):
                 if required or self.instance.groups[p.option.group].pinned:
                     return False
-                self.placed, self.retained = others, rows
-                self.loss = self._loss(rows)
+                self.placed, self.kept = others, rest
+                self.loss = self._loss(rest)
         return self._slowest_beyond() is None
 
     def _slowest_beyond(self) -> int | None:
         """Return the device that is furthest beyond the latency, if any is."""
         instance = self.instance
         used = instance.used(p.option for p in self.placed)
-        bottleneck_us = self.latency_us - instance.fusion_us(int(used[EMBED_DIMS]))
+        bottleneck_us = self._bottleneck_us(used)
         times = [instance.path_us(p.option, used) + instance.compute_us(p.option, p.kept) for p in self.placed]
         slowest = int(np.argmax(times))
         return slowest if times[slowest] > bottleneck_us else None
+
+    def _bottleneck_us(self, used: Ints) -> int:
+        """Return the time that the slowest device may take before the fusion, if devices use these resources (R,)."""
+        return self.latency_us - self.instance.fusion_us(int(used[EMBED_DIMS]))
 
     def _improve_used(self, clock: Clock) -> None:
         """Refill each used device, at any of its embed dims, where that lowers the loss."""
         for i, p in enumerate(self.placed):
             if p in self.stays:
                 continue
-            others, rows = [*self.placed[:i], *self.placed[i + 1 :]], np.delete(self.retained, i, axis=0)
+            others, rest = [*self.placed[:i], *self.placed[i + 1 :]], self.kept.without(i)
             required = self._only_served_by(others, p.classes)
             for option in self._options_of(p.option.group):
                 if clock.expired():
                     return
-                self._try(others, rows, option, required, i, self.retained[i])
+                self._try(others, rest, option, required, i, self._state_of(i))
 
     def _use_idle(self, clock: Clock) -> None:
         """Give idle devices sub-models, each at the embed dim that lowers the loss most."""
         for group, devices in enumerate(self.instance.groups):
             while sum(p.option.group == group for p in self.placed) < len(devices.names):
                 before = self.loss
-                others, rows = list(self.placed), self.retained
+                others, rest = list(self.placed), self.kept
                 for option in self._options_of(group):
-                    for required in self._subsets(rows, group):
+                    for required in self._subsets(rest, group):
                         if clock.expired():
                             return
-                        self._try(others, rows, option, required, len(others), None)
+                        self._try(others, rest, option, required, len(others), self._even_state())
+                if self.loss > before - _MIN_GAIN:
+                    break
+
+    def _exchange_units(self, clock: Clock) -> None:
+        """Exchange single units of a device where the loss, which is not linear in them, gets lower."""
+        instance = self.instance
+        used = instance.used(p.option for p in self.placed)
+        for i, p in enumerate(self.placed):
+            if p in self.stays:
+                continue
+            others, rest = [*self.placed[:i], *self.placed[i + 1 :]], self.kept.without(i)
+            required = self._only_served_by(others, p.classes)
+            compute_us = self._bottleneck_us(used) - instance.path_us(p.option, used)
+            for _ in range(_MAX_EXCHANGES):
+                if clock.expired():
+                    return
+                before, values = self.loss, self._values(rest, p.option, *self._state_of(i))
+                kept = self.kept.weights[i] > 0
+                sets = neighbours(p.option, instance.units, values, compute_us, kept)
+                losses = [self._loss(rest.with_device(i, p.option, kept)) for kept in sets]
+                for best in np.argsort(losses, kind="stable")[:_MAX_TAKEN]:
+                    self._take(others, rest, p.option, required, i, sets[best])
                 if self.loss > before - _MIN_GAIN:
                     break
 
     def _options_of(self, group: int) -> list[Option]:
         return [option for option in self.instance.options if option.group == group]
 
-    def _subsets(self, rows: Floats, group: int) -> Iterator[tuple[int, ...]]:
+    def _state_of(self, device: int) -> tuple[Floats, Floats]:
+        """Return the retention of each class by a device, and by all together, (C,) each."""
+        return self.kept.rows[device], self.kept.retention.union
+
+    def _even_state(self) -> tuple[Floats, Floats]:
+        """Return such a state for a device that is idle as yet."""
+        even = np.full(self.instance.num_classes, _EVEN_RETENTION)
+        return even, np.maximum(even, self.kept.retention.union)
+
+    def _subsets(self, rest: KeptUnits, group: int) -> Iterator[tuple[int, ...]]:
         """Yield class subsets for an idle device: none in particular, then ever fewer of those that lose most."""
         yield ()
         forbidden = self.instance.groups[group].forbidden
-        by_loss = np.argsort(-class_losses(self.model, rows), kind="stable").tolist()
+        by_loss = np.argsort(-class_losses(self.model, rest.retention), kind="stable").tolist()
         by_loss = [c for c in by_loss if c not in forbidden]
         size = len(by_loss)
         while size:
@@ -162,63 +202,99 @@ class AccuracySearch:
     def _try(
         self,
         others: Sequence[PlacedSubModel],
-        rows: Floats,
+        rest: KeptUnits,
         option: Option,
         required: Sequence[int],
         position: int,
-        now: Floats | None,
+        now: tuple[Floats, Floats],
         beside_slow: bool = False,
     ) -> None:
         """Fill an option beside other devices, and take it where the loss is lower.
 
         Args:
             others: All other used devices.
-            rows: Their retentions, (D - 1, C).
+            rest: Their units.
             option: Device group at an embed dim and a precision.
             required: Classes that it must serve.
             position: Place of the device among all.
-            now: What the device retains today, (C,), if it is used.
+            now: Retention of each class by the device and by all together, (C,) each, to begin with.
             beside_slow: True if the others may be too slow as yet.
         """
         instance = self.instance
         used = instance.used([*(p.option for p in others), option])
-        bottleneck_us = self.latency_us - instance.fusion_us(int(used[EMBED_DIMS]))
+        bottleneck_us = self._bottleneck_us(used)
         times = (instance.path_us(p.option, used) + instance.compute_us(p.option, p.kept) for p in others)
         # The others may not become slower than allowed either.
         if not beside_slow and any(us > bottleneck_us for us in times):
             return
         compute_us = bottleneck_us - instance.path_us(option, used)
-        start = np.full(instance.num_classes, _EVEN_RETENTION) if now is None else now
-        for kept in self._fillings(rows, option, required, compute_us, start):
-            classes = self._classes(option, required, kept)
-            if not classes:
-                continue
-            row = retained_by(instance, option, kept)
-            found = np.insert(rows, position, row, axis=0)
-            if (loss := self._loss(found)) < self.loss:
-                sub_model = PlacedSubModel(option, classes, tuple(np.flatnonzero(kept).tolist()))
-                self.placed = [*others[:position], sub_model, *others[position:]]
-                self.retained, self.loss = found, loss
+        for kept in self._fillings(rest, option, required, compute_us, now):
+            self._take(others, rest, option, required, position, kept)
+
+    def _take(
+        self,
+        others: Sequence[PlacedSubModel],
+        rest: KeptUnits,
+        option: Option,
+        required: Sequence[int],
+        position: int,
+        kept: Bools,
+    ) -> None:
+        """Take kept units (U,) where they meet the floors of the required classes and the loss is lower."""
+        classes = self._classes(option, required, kept)
+        if not classes:
+            return
+        found = rest.with_device(position, option, kept)
+        if (loss := self._loss(found)) < self.loss:
+            sub_model = PlacedSubModel(option, classes, tuple(np.flatnonzero(kept).tolist()))
+            self.placed = [*others[:position], sub_model, *others[position:]]
+            self.kept, self.loss = found, loss
 
     def _fillings(
-        self, rows: Floats, option: Option, required: Sequence[int], compute_us: int, start: Floats
+        self,
+        rest: KeptUnits,
+        option: Option,
+        required: Sequence[int],
+        compute_us: int,
+        start: tuple[Floats, Floats],
     ) -> Iterator[Bools]:
         """Yield fillings that meet the floors of required classes, each valued at what the last one retains."""
-        units, at = self.instance.units, start
+        at = start
         for _ in range(2):
-            values = (self._slopes(rows, at) * np.array(option.width_cost.max_retention)) @ units.shares
-            kept = self._meeting_floors(option, required, values, compute_us)
+            kept = self._meeting_floors(option, required, self._values(rest, option, *at), compute_us)
             if kept is None:
                 return
             yield kept
-            at = retained_by(self.instance, option, kept)
+            found = rest.with_device(0, option, kept)
+            at = found.rows[0], found.retention.union
 
-    def _slopes(self, rows: Floats, at: Floats) -> Floats:
-        """Return the loss that a little more retention of each class saves on a device that retains so much, (C,)."""
-        less, more = (np.vstack([rows, np.clip(at + step, 0, 1 - _STEP)]) for step in (0.0, _STEP))
-        saved = class_losses(self.model, less) - class_losses(self.model, more)
+    def _values(self, rest: KeptUnits, option: Option, row: Floats, union: Floats) -> Floats:
+        """Return the loss that each unit would save on a device, (U,).
+
+        Args:
+            rest: Units of all other devices.
+            option: Option of the device.
+            row: Retention of each class by the device, at which losses are taken to be linear, (C,).
+            union: Retention of each class by all devices together, likewise, (C,).
+        """
+        of_width = np.array(option.width_cost.max_retention)
+        on_device, together = self._slopes(rest, row, union)
+        others = rest.weights.max(axis=0, initial=0.0)
+        of_device = (on_device * of_width) @ rest.shares
+        return np.asarray(of_device + (together @ rest.shares) * np.maximum(0.0, of_width.mean() - others))
+
+    def _slopes(self, rest: KeptUnits, row: Floats, union: Floats) -> tuple[Floats, Floats]:
+        """Return the loss that a little more retention of each class saves, on a device and by all, (C,) each."""
+        row, union = (np.clip(at, 0, 1 - 2 * _STEP) for at in (row, union))
+
+        def losses(more_on_device: float, more_together: float) -> Floats:
+            rows = np.vstack([rest.rows, row + more_on_device])
+            return np.asarray(class_losses(self.model, FleetRetention(rows, union + more_together)) * self.share)
+
+        now = losses(0.0, 0.0)
+        on_device, together = (np.maximum(0.0, now - more) / _STEP for more in (losses(_STEP, 0.0), losses(0.0, _STEP)))
         # Where a class loses nothing any more, what is free is kept none the less.
-        return np.asarray(np.maximum(saved * self.share, 0.0) / _STEP + 1e-9)
+        return on_device + 1e-9, together
 
     def _meeting_floors(self, option: Option, required: Sequence[int], values: Floats, compute_us: int) -> Bools | None:
         """Return a filling that meets the floors of required classes, or None where none is found."""

@@ -61,6 +61,20 @@ def fill(option: Option, units: Units, values: Floats, compute_us: int) -> Bools
     return best
 
 
+def neighbours(option: Option, units: Units, values: Floats, compute_us: int, kept: Bools) -> list[Bools]:
+    """Return the sets that fit with one of the kept units exchanged for others, and that with others added, (U,) each.
+
+    Args:
+        option: Device, embed dim and precision.
+        units: Units of the model.
+        values: Value of each unit, at least 0, by which others come in, (U,).
+        compute_us: Largest compute time [us].
+        kept: Kept units that fit, (U,).
+    """
+    filling = _Filling(option, units, values, compute_us)
+    return [filling.completed(kept), *filling.exchanges(kept)]
+
+
 class _Filling:
     """One filling problem."""
 
@@ -119,9 +133,7 @@ class _Filling:
 
     def exchanged(self, kept: Bools) -> Bools | None:
         """Return the best set without one of the kept units and with others instead; None if none is worth more."""
-        worst_first = np.argsort(self.density, kind="stable")
-        out = [u for u in worst_first.tolist() if kept[u] and not self.always[u]][:_CORE]
-        left = [u for u in worst_first[::-1].tolist() if not kept[u] and self.values[u] > 0][:_CORE]
+        out, left = self._core(kept)
         best: Bools | None = None
         highest = float(self.values @ kept) * (1 + 1e-9)
         for u in out:
@@ -139,6 +151,24 @@ class _Filling:
                     best, highest = rest.copy(), worth
                     best[added] = True
         return best
+
+    def exchanges(self, kept: Bools) -> Iterator[Bools]:
+        """Yield the sets without one of the kept units and with others instead, whatever they are worth."""
+        out, left = self._core(kept)
+        for u in out:
+            rest = kept.copy()
+            rest[u] = False
+            for first in left:
+                exchanged = rest.copy()
+                exchanged[list(_Room(self, rest).taken([first, *left]))] = True
+                yield exchanged
+
+    def _core(self, kept: Bools) -> tuple[list[int], list[int]]:
+        """Return the kept units of least value for their time, and those left out of most."""
+        worst_first = np.argsort(self.density, kind="stable")
+        out = [u for u in worst_first.tolist() if kept[u] and not self.always[u]][:_CORE]
+        left = [u for u in worst_first[::-1].tolist() if not kept[u] and self.values[u] > 0][:_CORE]
+        return out, left
 
     def _most_worth(self, order: Sequence[int], first: int | None, free_ticks: int) -> float:
         """Return at least what units add within a time, the densest first: the last one in part, and no charges."""

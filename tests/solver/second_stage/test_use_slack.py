@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 
 from planner.rules.check import check
@@ -14,13 +13,13 @@ from planner.solver.exact.warm_start import NO_WARM_START
 from planner.solver.plan import Solution, plan_of
 from planner.solver.problem.build import build_instance
 from planner.solver.problem.clock import Clock
-from planner.solver.problem.instance import IMPORTANCE_SCALE, Instance
+from planner.solver.problem.instance import Instance
 from planner.solver.problem.objective import ObjectiveFunction
 from planner.solver.problem.option import PlacedSubModel
 from planner.solver.problem.placement import by_device, is_plan
 from planner.solver.problem.search import SearchRequest
 from planner.solver.second_stage.use_slack import use_slack
-from tests.helpers.accuracy import losses_of, predictable
+from tests.helpers.accuracy import loss_of_placement, predictable
 from tests.helpers.goals import floored
 from tests.helpers.pencil import ACCURACY_MODEL, fleet, profile
 from tests.helpers.random_instances import random_fleet
@@ -89,16 +88,6 @@ def test_a_floor_of_zero_keeps_what_is_free() -> None:
 # --- nothing is lost
 
 
-def loss_of(instance: Instance, placed: Placed) -> float:
-    """Return the predicted loss of a placement by the formulas of the helpers."""
-    model = instance.profile.model_dump(mode="json")["accuracy_model"]
-    rows = [
-        instance.units.importance[:, list(p.kept)].sum(axis=1) / IMPORTANCE_SCALE * p.option.width_cost.max_retention
-        for p in placed
-    ]
-    return float(losses_of(model, np.array(rows)))
-
-
 def best_placement(instance: Instance) -> Placed | None:
     """Return the plan of an exact search for the instance's objective."""
     name = instance.goal.objective
@@ -147,7 +136,7 @@ def test_the_objective_stays_and_the_loss_falls(stretch: float) -> None:
         assert problems == []
         if goal.objective == "devices" or goal.leave_idle:
             assert len(filled) == len(placed)
-        before, after = loss_of(instance, placed), loss_of(instance, filled)
+        before, after = loss_of_placement(instance, placed), loss_of_placement(instance, filled)
         # Of equal losses, that without any one device decides: it counts for a hundred-thousandth.
         assert after <= before + 1e-5
         improved += after < 0.9 * before
