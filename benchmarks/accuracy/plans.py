@@ -73,7 +73,7 @@ def all_cases() -> list[Case]:
 
 def small_cases() -> list[Case]:
     """Return the few cases of a small run."""
-    return [*(Case(row, limit=limit) for limit in (LIMIT, SWEEP[0]) for row in ROWS), Case(ablations.NO_TEACHER)]
+    return [*map(Case, ROWS), Case(OURS, limit=SWEEP[0]), Case(ablations.NO_TEACHER)]
 
 
 def plan_case(prepared: PreparedSubject, case: Case) -> PlannedCase:

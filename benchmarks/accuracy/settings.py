@@ -30,7 +30,7 @@ class Budget:
 
 
 BUDGETS = {DIGITS: Budget(20, None), FASHION: Budget(2, 2000), CIFAR: Budget(2, 2500)}
-SMALL = Budget(2, 60, solve_seconds=5.0, networks=16)
+SMALL = Budget(1, 30, solve_seconds=5.0, networks=14)
 # Images of each class, for the importance, and minutes of a profile.
 IMPORTANCE_IMAGES, PROFILE_MINUTES = 300, 60.0
 

@@ -1,8 +1,9 @@
 """Result cache: each result is in a file of its own, whose name is a hash of everything that determines it."""
 
 import ast
+import functools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ def result_key(*parts: Any) -> str:
     return sha256_of_json(list(parts))[:16]
 
 
-def code_hash(patterns: Iterable[str]) -> str:
+@functools.cache
+def code_hash(patterns: tuple[str, ...]) -> str:
     """Return a hash of the code in files of the repository, without comments and docstrings."""
     paths = sorted({path for pattern in patterns for path in ROOT.glob(pattern)})
     return sha256_of_json([_without_docstrings(path.read_text(encoding="utf-8")) for path in paths])[:16]

@@ -1,6 +1,7 @@
-"""The demo's plan in a file."""
+"""The demo, planned once."""
 
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -8,9 +9,16 @@ from tests.helpers.command_line import planner
 from tests.helpers.common import DEVICES
 
 
-@pytest.fixture(scope="module")
-def plan_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's plan in a file."""
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[CompletedProcess[str], Path]:
+    """What `planner solve` printed about the demo's plan, and the plan's file."""
     path = tmp_path_factory.mktemp("plan") / "plan.json"
-    assert planner("solve", "--devices", DEVICES, "--out", path).returncode == 0
-    return path
+    result = planner("solve", "--devices", DEVICES, "--out", path)
+    assert result.returncode == 0, result.stderr
+    return result, path
+
+
+@pytest.fixture(scope="session")
+def plan_file(demo: tuple[CompletedProcess[str], Path]) -> Path:
+    """The demo's plan in a file."""
+    return demo[1]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.command_line import planner, refused
+from tests.helpers.command_line import planner, planner_here, refused
 from tests.helpers.deployments import linux_boards, make_small_bundle
 
 pytest.importorskip("onnxscript")
@@ -38,9 +38,11 @@ def test_export_says_what_it_measured(folder: Path) -> None:
     assert "Accuracy on the 25 test images: " in said
     assert " in torch, float32; another answer on " in said
     assert lines[-1] == "deploy: folders of 3 devices and of the aggregator."
-    refused(planner("export", "bundle", "--out", "deploy", cwd=folder), "must be a new or empty folder, got one that")
-    refused(planner("deploy", "deploy", "--to", "d=pi@x", cwd=folder), "--to must name a device of the deployment")
-    refused(planner("deploy", "deploy", "--to", "a=x", "--listen", "7447", cwd=folder), "--listen must be HOST:PORT")
+    deploy = folder / "deploy"
+    again = planner_here("export", folder / "bundle", "--devices", folder / "devices.json", "--out", deploy)
+    refused(again, "must be a new or empty folder, got one that")
+    refused(planner_here("deploy", deploy, "--to", "d=pi@x"), "--to must name a device of the deployment")
+    refused(planner_here("deploy", deploy, "--to", "a=x", "--listen", "7447"), "--listen must be HOST:PORT")
 
 
 def test_boards_without_onnx_runtime_get_c(folder: Path) -> None:
@@ -53,4 +55,4 @@ def test_boards_without_onnx_runtime_get_c(folder: Path) -> None:
     result = planner("export", "bundle", "--out", "stand-in", "--stand-in", cwd=bare)
     assert result.returncode == 0, result.stderr
     assert "ONNX Runtime stands in for the C engine on 3 devices." in result.stdout
-    refused(planner("deploy", "stand-in", "--to", "a=pi@x", cwd=bare), "a: was exported for a rehearsal")
+    refused(planner_here("deploy", bare / "stand-in", "--to", "a=pi@x"), "a: was exported for a rehearsal")

@@ -6,7 +6,7 @@ import pytest
 
 from planner.library import read_plan
 from planner.schema import Rehearsal, read_document, sha256_of, write_document
-from tests.helpers.command_line import planner, refused
+from tests.helpers.command_line import planner, planner_here, refused
 from tests.helpers.deployments import SmallBundle, linux_boards, make_small_bundle
 from tests.helpers.rehearsals import rehearsal
 
@@ -52,7 +52,7 @@ def test_a_rehearsal_of_another_plan_is_refused(bundle: SmallBundle, tmp_path: P
     other = tmp_path / "rehearsal.json"
     write_document(other, rehearsal())
     options = ("--devices", devices(bundle), "--profile", bundle.path / "profile.json", "--rehearsal", other)
-    refused(planner("report", bundle.path / "plan.json", *options), "must be a rehearsal of this plan")
+    refused(planner_here("report", bundle.path / "plan.json", *options), "must be a rehearsal of this plan")
 
 
 @pytest.mark.parametrize(
@@ -65,16 +65,16 @@ def test_a_rehearsal_of_another_plan_is_refused(bundle: SmallBundle, tmp_path: P
 )
 def test_impossible_wishes_are_refused(bundle: SmallBundle, arguments: tuple[str, ...], message: str) -> None:
     """One sentence with the flag, before any worker is started."""
-    refused(planner("rehearse", bundle.path, "--devices", devices(bundle), *arguments), message)
+    refused(planner_here("rehearse", bundle.path, "--devices", devices(bundle), *arguments), message)
 
 
 def test_a_fleet_of_another_plan_is_refused(bundle: SmallBundle, tmp_path: Path) -> None:
     """What is rehearsed is the plan on its own fleet."""
     write_document(tmp_path / "other.json", linux_boards("float32", "float32"))
-    refused(planner("rehearse", bundle.path, "--devices", tmp_path / "other.json"), "other.json: ")
+    refused(planner_here("rehearse", bundle.path, "--devices", tmp_path / "other.json"), "other.json: ")
 
 
 def test_a_plan_is_no_bundle(tmp_path: Path) -> None:
     """Without weights there is nothing to run."""
     (tmp_path / "bundle").mkdir()
-    refused(planner("rehearse", tmp_path / "bundle", "--devices", "devices.json"), "must be a bundle")
+    refused(planner_here("rehearse", tmp_path / "bundle", "--devices", "devices.json"), "must be a bundle")

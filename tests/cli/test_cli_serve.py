@@ -20,7 +20,7 @@ from planner.report.fleet_text import fleet_line, fleet_table
 from planner.runtime.measurements import DeviceState, FleetState
 from planner.schema.deployment import PlannedCosts
 from planner.schema.rehearsal import Percentiles
-from tests.helpers.command_line import planner, refused
+from tests.helpers.command_line import planner, planner_here, refused
 from tests.helpers.common import Json
 from tests.helpers.stub_fleet import CLASSES, SHAPE, stub_worker, write_stub_deployment
 
@@ -146,15 +146,23 @@ def test_http_until_ctrl_c(deployment: Path, addresses: dict[str, str], images: 
 def test_what_cannot_be_is_one_sentence(deployment: Path, addresses: dict[str, str], tmp_path: Path) -> None:
     """Missing and malformed addresses, and an open server outside loopback."""
     both = ["--address", "pump=127.0.0.1:1", "--address", "vent=127.0.0.1:1"]
-    refused(planner("serve", deployment, *both[:2]), "--address must be given for each device, got none for 'vent'")
-    refused(planner("serve", deployment, "--address", "pump"), "--address must be NAME=HOST:PORT, got 'pump'")
-    refused(planner("serve", deployment, *both, "--address", "x=h:1"), "--address: 'x' is not a device of")
-    refused(planner("serve", deployment, *both, "--listen", "0.0.0.0:0"), "outside loopback, --tls-cert, --tls-key")
-    refused(planner("serve", deployment, *both, "--listen", "here"), "address must be HOST:PORT")
-    refused(planner("serve", deployment, *both, "--tls-cert", "x"), "--tls-cert and --tls-key must be given together")
+    refused(
+        planner_here("serve", deployment, *both[:2]), "--address must be given for each device, got none for 'vent'"
+    )
+    refused(planner_here("serve", deployment, "--address", "pump"), "--address must be NAME=HOST:PORT, got 'pump'")
+    refused(planner_here("serve", deployment, *both, "--address", "x=h:1"), "--address: 'x' is not a device of")
+    refused(
+        planner_here("serve", deployment, *both, "--listen", "0.0.0.0:0"), "outside loopback, --tls-cert, --tls-key"
+    )
+    refused(planner_here("serve", deployment, *both, "--listen", "here"), "address must be HOST:PORT")
+    refused(
+        planner_here("serve", deployment, *both, "--tls-cert", "x"), "--tls-cert and --tls-key must be given together"
+    )
     (tmp_path / "token").write_text("short\n")
-    refused(planner("serve", deployment, *both, "--token-file", tmp_path / "token"), "at least 16 ASCII characters")
-    refused(planner("serve", tmp_path), str(tmp_path))
+    refused(
+        planner_here("serve", deployment, *both, "--token-file", tmp_path / "token"), "at least 16 ASCII characters"
+    )
+    refused(planner_here("serve", tmp_path), str(tmp_path))
 
 
 def times(p50: int, p99: int) -> Percentiles:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.command_line import planner, refused
+from tests.helpers.command_line import planner_here, refused
 from tests.helpers.common import DEVICES, Json
 
 
 def solved(*flags: object) -> Json:
     """Return the plan of the demo fleet with these flags."""
-    result = planner("solve", "--devices", DEVICES, "--json", *map(str, flags))
+    result = planner_here("solve", "--devices", DEVICES, "--json", *map(str, flags))
     assert result.returncode == 0, result.stderr
     plan: Json = json.loads(result.stdout)
     return plan
@@ -76,7 +76,7 @@ def test_floors_by_retention() -> None:
 )
 def test_tables_of_other_objectives_fit_80_columns(objective: str, unit: str) -> None:
     """The headline has value, bound and gap of the objective, then the latency."""
-    result = planner(
+    result = planner_here(
         "solve", "--devices", DEVICES, "--objective", objective, "--max-latency-ms", "200", "--time-limit", "10"
     )
     assert result.returncode == 0, result.stderr
@@ -117,7 +117,7 @@ def test_a_goal_file_and_flags_that_win_over_it(tmp_path: Path) -> None:
 )
 def test_bad_goal_files(tmp_path: Path, goal: Json, parts: list[str]) -> None:
     """A wrong goal file is named with its mistake."""
-    refused(planner("solve", "--devices", DEVICES, "--goal", goal_file(tmp_path, **goal)), *parts)
+    refused(planner_here("solve", "--devices", DEVICES, "--goal", goal_file(tmp_path, **goal)), *parts)
 
 
 @pytest.mark.parametrize(
@@ -145,13 +145,13 @@ def test_bad_goal_files(tmp_path: Path, goal: Json, parts: list[str]) -> None:
 )
 def test_bad_flags(flags: list[str], parts: list[str]) -> None:
     """One sentence names the flag or the name in it, and the given value."""
-    refused(planner("solve", "--devices", DEVICES, *flags), *parts)
+    refused(planner_here("solve", "--devices", DEVICES, *flags), *parts)
 
 
 def test_demands_that_contradict_are_named() -> None:
     """Contradicting demands are named as flags, with a repair and exit code 1."""
     flags = ["--pin", "8=gateway", "--forbid", "8=gateway", "--max-accuracy-drop", "0.2"]
-    result = planner("solve", "--devices", DEVICES, *flags)
+    result = planner_here("solve", "--devices", DEVICES, *flags)
     named = "No plan: --pin 8=gateway and --forbid 8=gateway contradict each other on this fleet."
     refused(result, named, "no --pin 8=gateway, or no --forbid 8=gateway.", code=1)
 
@@ -160,25 +160,26 @@ def test_out_of_time_is_exit_code_1(tmp_path: Path) -> None:
     """Without any time, one sentence says what was found and claims nothing else."""
     # There is such a plan, but it has to be looked for.
     goal = ("--max-latency-ms", "4", "--max-energy-mj", "1.06", "--min-retention", "0.8")
-    result = planner("solve", "--devices", DEVICES, *goal, "--time-limit", "0", "--out", tmp_path / "plan.json")
+    result = planner_here("solve", "--devices", DEVICES, *goal, "--time-limit", "0", "--out", tmp_path / "plan.json")
     refused(result, "No plan within 4 ms was found; the best takes", "Raise --time-limit or --max-latency-ms", code=1)
     assert not (tmp_path / "plan.json").exists()
 
 
 def test_start_says_what_moves(plan_file: Path) -> None:
     """From the plan itself nothing moves; with a device left out, a table of 80 columns shows the moves."""
-    same = planner("solve", "--devices", DEVICES, "--start", plan_file)
+    command = ("solve", "--devices", DEVICES, "--start", plan_file)
+    same = planner_here(*command)
     assert "Nothing moves: every device keeps its sub-model." in same.stdout
     earlier = json.loads(plan_file.read_text())
     lost = earlier["assignments"][-1]["device"]
-    result = planner("solve", "--devices", DEVICES, "--start", plan_file, "--leave-out", lost)
+    result = planner_here(*command, "--leave-out", lost)
     assert result.returncode == 0, result.stderr
     assert "What moves: " in result.stdout
     moved = result.stdout.partition("What moves: ")[2]
     assert lost in moved
     assert "to send" in moved
     assert max(map(len, result.stdout.splitlines())) <= 80
-    assert "What moves" not in planner("solve", "--devices", DEVICES, "--start", plan_file, "--json").stdout
+    assert "What moves" not in planner_here(*command, "--max-accuracy-drop", "0.2", "--json").stdout
 
 
 def test_deterministic_plans_are_the_same() -> None:
@@ -191,7 +192,7 @@ def test_deterministic_plans_are_the_same() -> None:
 
 def test_the_schema_of_a_goal(tmp_path: Path) -> None:
     """`planner schema goal` is the JSON Schema of a goal file, with every flag's key."""
-    properties = json.loads(planner("schema", "goal").stdout)["properties"]
+    properties = json.loads(planner_here("schema", "goal").stdout)["properties"]
     keys = {"objective", "max_accuracy_drop", "min_retention", "max_latency_ms", "max_energy_mj", "survive"}
     assert keys | {"pin", "forbid", "together", "apart", "leave_out", "leave_idle", "method"} <= properties.keys()
 
@@ -200,6 +201,6 @@ def test_show_shows_a_plan_with_demands(tmp_path: Path) -> None:
     """A plan of another objective is checked and shown from its file."""
     path = tmp_path / "plan.json"
     flags: list[str | Path] = ["--objective", "devices", "--survive", "1", "--max-accuracy-drop", "0.2", "--out", path]
-    assert planner("solve", "--devices", DEVICES, *flags).returncode == 0
-    assert planner("check", path, "--devices", DEVICES).stdout.endswith("valid.\n")
-    assert "plan: devices 2, bound 2" in " ".join(planner("show", path, "--devices", DEVICES).stdout.split())
+    assert planner_here("solve", "--devices", DEVICES, *flags).returncode == 0
+    assert planner_here("check", path, "--devices", DEVICES).stdout.endswith("valid.\n")
+    assert "plan: devices 2, bound 2" in " ".join(planner_here("show", path, "--devices", DEVICES).stdout.split())

@@ -19,7 +19,7 @@ from planner.report.what_if_text import next_text, what_if_text
 from planner.schema import Fleet, ScenarioFile, to_json
 from planner.solver import solve
 from planner.whatif import ScenarioRow, frame_of
-from tests.helpers.command_line import planner, refused
+from tests.helpers.command_line import planner_here, refused
 from tests.helpers.common import Json
 from tests.helpers.goals import floored
 from tests.helpers.what_if_instances import by_hand, files, instance
@@ -42,7 +42,7 @@ def test_a_table_of_scenarios(flags: list[str], tmp_path: Path) -> None:
     """Latency, change, bottleneck and moves at 80 columns, reasons below; also for named scenarios of a file."""
     path = tmp_path / "scenarios.json"
     path.write_text(json.dumps({"scenarios": [{"name": "all roomy", "scale": {"memory": 9}}]}))
-    result = planner("what-if", *flags, "--drop-each", "--scenarios", path, "--jobs", "1")
+    result = planner_here("what-if", *flags, "--drop-each", "--scenarios", path, "--jobs", "1")
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].startswith("random-2: what if (times in ms; moved: classes, bytes to send)")
@@ -51,15 +51,15 @@ def test_a_table_of_scenarios(flags: list[str], tmp_path: Path) -> None:
     assert "all roomy" in result.stdout
     assert "without d0: 'd0' has the image and joins the features." in result.stdout
     assert max(map(len, lines)) <= 80
-    assert "scenarios" in planner("schema", "scenarios").stdout
+    assert "scenarios" in planner_here("schema", "scenarios").stdout
 
 
 def test_json_and_csv_have_all_columns(flags: list[str], tmp_path: Path) -> None:
     """JSON and CSV have the same rows, with integers as such and empty missing values, on stdout and in files."""
     common = ("what-if", *flags, "--drop", "d0", "--scale", "memory=2", "--jobs", "1")
     out = tmp_path / "new" / "rows.csv"
-    rows = json.loads(planner(*common, "--json").stdout)
-    result = planner(*common, "--csv", "--out", out)
+    rows = json.loads(planner_here(*common, "--json").stdout)
+    result = planner_here(*common, "--csv", "--out", out)
     table = list(csv.DictReader(io.StringIO(result.stdout)))
     assert (
         [row["scenario"] for row in rows] == [row["scenario"] for row in table] == ["today", "without d0", "memory x2"]
@@ -86,16 +86,18 @@ def test_json_and_csv_have_all_columns(flags: list[str], tmp_path: Path) -> None
 )
 def test_bad_flags(flags: list[str], given: list[str], message: str) -> None:
     """A wrong flag is refused in one sentence before anything is solved."""
-    refused(planner("what-if", *flags, *given), message)
+    refused(planner_here("what-if", *flags, *given), message)
 
 
 def test_a_bad_scenario_file(flags: list[str], tmp_path: Path) -> None:
     """The message has the file, the place in it and the nearest key."""
     path = tmp_path / "scenarios.json"
     path.write_text(json.dumps({"scenarios": [{"name": "x", "drpo": ["d1"]}]}))
-    refused(planner("what-if", *flags, "--scenarios", path), f"{path}: scenarios[0] 'x': unknown key 'drpo'", "'drop'?")
+    refused(
+        planner_here("what-if", *flags, "--scenarios", path), f"{path}: scenarios[0] 'x': unknown key 'drpo'", "'drop'?"
+    )
     path.write_text(json.dumps({"scenarios": [{"name": "x", "drop": ["dd1"]}]}))
-    refused(planner("what-if", *flags, "--scenarios", path), f"{path}: scenarios[0] 'x': 'dd1' is not a device")
+    refused(planner_here("what-if", *flags, "--scenarios", path), f"{path}: scenarios[0] 'x': 'dd1' is not a device")
 
 
 def test_stopped_it_shows_the_rows_so_far_and_goes_on(tmp_path: Path) -> None:
@@ -182,17 +184,18 @@ def test_reasons_that_are_the_same_are_said_once() -> None:
 
 def test_pareto_and_next(flags: list[str]) -> None:
     """A front against memory and the best purchases, as tables and as JSON with the frames' columns."""
-    result = planner("pareto", *flags, "--against", "memory", "--points", "3", "--jobs", "1")
+    result = planner_here("pareto", *flags, "--against", "memory", "--points", "3", "--jobs", "1")
     assert result.stdout.splitlines()[0].startswith("random-2: latency against memory")
     assert result.stdout.splitlines()[2].split() == ["all", "budgets", "granted", "latency", "bound", "gap"]
-    points = json.loads(planner("pareto", *flags, "--json", "--jobs", "1").stdout)
+    points = json.loads(planner_here("pareto", *flags, "--json", "--jobs", "1").stdout)
     assert list(points[0]) == ["against", "limit", "value", "latency_us", "bound_us", "gap", "status"]
-    result = planner("next", *flags, "--kinds", "raspberry-pi-5, d1", "--jobs", "1")
+    result = planner_here("next", *flags, "--kinds", "raspberry-pi-5, d1", "--jobs", "1")
     assert "random-2: what to buy or upgrade next" in result.stdout
     assert "Nothing is gained by: " in result.stdout
     assert result.stdout.count("raspberry-pi-5") == 1
     refused(
-        planner("next", *flags, "--kinds", "raspberry-pi-6"), "--kinds raspberry-pi-6: must be a device of the fleet"
+        planner_here("next", *flags, "--kinds", "raspberry-pi-6"),
+        "--kinds raspberry-pi-6: must be a device of the fleet",
     )
 
 
@@ -205,15 +208,15 @@ def test_diff(tmp_path: Path) -> None:
     for name, plan in plans.items():
         (tmp_path / f"{name}.json").write_text(to_json(plan))
     a, b = (tmp_path / f"{name}.json" for name in plans)
-    result = planner("diff", a, b, *flags)
+    result = planner_here("diff", a, b, *flags)
     assert result.returncode == 0, result.stderr
     assert f"{a}: OPTIMAL plan: latency" in result.stdout
     assert "What moves: " in result.stdout
-    data = json.loads(planner("diff", a, b, *flags, "--json").stdout)
+    data = json.loads(planner_here("diff", a, b, *flags, "--json").stdout)
     assert data["latency_us"] == [plans["a"].latency_us, plans["b"].latency_us]
     assert data["bytes_to_send"] == sum(move["bytes_to_send"] for move in data["moves"]) > 0
-    assert "Nothing moves" in planner("diff", a, a, *flags).stdout
-    refused(planner("diff", a, b), f"{a}: plans must be of profile digits-vit", "name theirs by --profile.")
+    assert "Nothing moves" in planner_here("diff", a, a, *flags).stdout
+    refused(planner_here("diff", a, b), f"{a}: plans must be of profile digits-vit", "name theirs by --profile.")
 
 
 def test_the_file_of_scenarios_reads_back() -> None:

@@ -15,7 +15,7 @@ from planner.errors import InputError, setting
 from planner.schema import Goal, Method, Objective
 from planner.solver import solve
 from planner.whatif import Against
-from tests.helpers.command_line import planner, refused
+from tests.helpers.command_line import planner, planner_here, refused
 from tests.helpers.commands import commands
 from tests.helpers.common import DEVICES
 from tests.helpers.what_if_instances import files, instance, rows_of
@@ -69,7 +69,9 @@ def test_a_message_has_settings_in_python_and_flags_on_the_command_line() -> Non
 
     with pytest.raises(InputError, match=r"^`pin`: 'gatewy' is not a device of the fleet; did you mean 'gateway'\?$"):
         solve(load_profile("digits-vit"), load_fleet(DEVICES), Goal(pin={"8": ("gatewy",)}))
-    refused(planner("solve", "--devices", DEVICES, "--pin", "8=gatewy"), "--pin: 'gatewy' is not a device of the fleet")
+    refused(
+        planner_here("solve", "--devices", DEVICES, "--pin", "8=gatewy"), "--pin: 'gatewy' is not a device of the fleet"
+    )
 
 
 def test_reasons_have_settings_in_python_and_flags_on_the_command_line(tmp_path: Path) -> None:

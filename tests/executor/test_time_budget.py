@@ -30,9 +30,9 @@ def test_minutes_are_turned_into_epochs_once(run: SmallRun, tmp_path: Path) -> N
     """The number of epochs is reported and stored, and the bundle equals one made with that many epochs."""
     budgets: list[float] = []
     with pytest.raises(RuntimeError, match="stopped"):
-        execute_run(run, tmp_path / "minutes", minutes=0.1, on_budget=budgets.append, on_progress=stop)
+        execute_run(run, tmp_path / "minutes", minutes=0.03, on_budget=budgets.append, on_progress=stop)
     assert json.loads((tmp_path / "minutes" / "work" / "order.json").read_text())["epochs"] == budgets[0] >= 0
-    execute_run(run, tmp_path / "minutes", minutes=0.1, on_budget=budgets.append)
+    execute_run(run, tmp_path / "minutes", minutes=0.03, on_budget=budgets.append)
     execute_run(run, tmp_path / "minutes", minutes=1000, on_budget=budgets.append)
     assert len(budgets) == 1
     execute_run(run, tmp_path / "epochs", epochs=budgets[0])
