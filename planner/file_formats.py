@@ -46,7 +46,7 @@ FILE_FORMATS = {
         "Rehearsal", "rehearsal.json", "`planner rehearse --out` writes it; `planner report --rehearsal` shows it."
     ),
     "probes": FileFormat(
-        "ProbeManifest", "probes/manifest.json", "`planner probe make` writes it; probe.py reads it on the device."
+        "ProbeManifest", "probes/manifest.json", "`planner probe make` writes it; it is part of what a device prints."
     ),
-    "timings": FileFormat("ProbeResult", "latency.json", "probe.py writes it there; `planner probe add` reads it."),
+    "timings": FileFormat("ProbeResult", "latency.json", "A device writes or prints it; `planner probe add` reads it."),
 }

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.c.cores import CORES, measure
 from benchmarks.c.instructions import model_errors, random_shapes
+from benchmarks.c.probes import probe_errors
 from benchmarks.c.speed import compared
 from planner.executor.bundle import Bundle, read_bundle
 from planner.network import counts, data
@@ -45,6 +46,7 @@ def main() -> None:
         accuracies(bundle, image),
         microcontrollers(bundle, image),
         latency_model(bundle, image),
+        probes(),
         times(bundle, image),
     )
     for table in tables:
@@ -112,6 +114,14 @@ def latency_model(bundle: Bundle, image: ImageInput) -> Iterator[str]:
         for precision in PRECISIONS:
             errors = model_errors(shapes, image, precision)
             yield f"| {embed_dim} | {precision} | {_NUM_RANDOM} | {errors.mean:.1%} | {errors.largest:.1%} |"
+
+
+def probes() -> Iterator[str]:
+    """Yield a table of the latency model's errors on probes, fitted for all embed dims at once."""
+    yield "| where | precision | mean error | one in twenty exceeds | largest |"
+    yield "|---|---|---|---|---|"
+    for seen in probe_errors():
+        yield f"| {seen.where} | {seen.precision} | {seen.mean:.1%} | {seen.p95:.1%} | {seen.largest:.1%} |"
 
 
 def times(bundle: Bundle, image: ImageInput) -> Iterator[str]:

@@ -15,6 +15,8 @@ from planner.runtime.c.files import engine_files
 COMPILER, SIZE, EMULATOR = "arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm"
 FLAGS = ("-std=gnu99", "-O2", "-mthumb", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections")
 _LINKING = ("-nostartfiles", "--specs=nano.specs", "--specs=nosys.specs", "-Wl,--no-warn-rwx-segments")
+# Sections of an object that are in flash.
+_FLASH = (".text", ".rodata", ".vectors")
 _HERE = Path(__file__).parent
 _TIMEOUT_S = 120
 
@@ -72,20 +74,12 @@ def measure(
         folder: Folder for all that is built.
     """
     texts = {**engine_files(), **files, "test_images.h": _test_images(images, expected)}
-    texts |= {name: (_HERE / name).read_text() for name in ("firmware.c", "firmware.ld")}
-    for name, text in texts.items():
-        (folder / name).write_text(text)
-    places = (f"-Wl,--defsym=CODE={core.code},--defsym=RAM={core.ram}", "-Wl,-T,firmware.ld")
-    compiled = (COMPILER, *FLAGS, *core.flags)
-    for source in ("kernels", "vit", "model", "firmware"):
-        _call([*compiled, "-c", f"{source}.c", "-o", f"{source}.o"], folder)
-    objects = ("kernels.o", "vit.o", "model.o", "firmware.o")
-    _call([*compiled, *_LINKING, *places, *objects, "-lm", "-o", "firmware.elf"], folder)
-    machine = (EMULATOR, "-M", core.machine, "-nographic", "-semihosting-config", "enable=on,target=native")
-    printed = _call([*machine, "-icount", "shift=0", "-kernel", "firmware.elf"], folder)
+    _write(texts, folder)
+    _build(core, ("kernels.c", "vit.c", "model.c", "firmware.c"), (), folder)
+    printed = _emulate(core, folder)
     values = {name: int(value) for name, value in re.findall(r"(\w+) (\d+)", printed)}
     constants = _section_bytes("model.o", ".rodata", folder)
-    own = sum(_section_bytes("firmware.o", section, folder) for section in (".text", ".rodata", ".vectors"))
+    own = sum(_section_bytes(f"{name}.o", section, folder) for name in ("firmware", "board") for section in _FLASH)
     code = _section_bytes("firmware.elf", ".text", folder) - constants - own
     return Firmware(
         instructions=round(values["ticks"] * values["loop_instructions"] / values["loop_ticks"]),
@@ -94,6 +88,50 @@ def measure(
         code_bytes=code,
         stack_bytes=values["stack"] - values["stack_before"],
     )
+
+
+def time_probes(core: Core, folder: Path, defines: Sequence[str] = ()) -> tuple[str, int]:
+    """Build a probe folder's networks as firmware and run it under qemu.
+
+    Args:
+        core: Core to build for.
+        folder: Probe folder in C, to which what is built is added.
+        defines: Settings of probe.h, such as `PROBE_ROUNDS=1`.
+
+    Returns:
+        The latency.json that it printed, and its flash beside start-up and output [bytes].
+    """
+    _write({}, folder)
+    sources = ("kernels.c", "vit.c", "networks.c", "weights.S", "probe.c", "probe_firmware.c")
+    _build(core, sources, [f"-D{define}" for define in defines], folder)
+    own = sum(
+        _section_bytes(f"{name}.o", section, folder) for name in ("probe_firmware", "board") for section in _FLASH
+    )
+    return _emulate(core, folder), _section_bytes("firmware.elf", ".text", folder) - own
+
+
+def _write(texts: Mapping[str, str], folder: Path) -> None:
+    """Write files, and those that all firmware has, into a folder."""
+    own = {path.name: path.read_text() for path in _HERE.iterdir() if path.suffix in (".c", ".h", ".ld")}
+    for name, text in {**texts, **own}.items():
+        (folder / name).write_text(text)
+
+
+def _build(core: Core, sources: Sequence[str], flags: Sequence[str], folder: Path) -> None:
+    """Compile sources with the board's to objects of the same names, and link firmware.elf."""
+    sources = (*sources, "board.c")
+    objects = [f"{Path(source).stem}.o" for source in sources]
+    compiled = (COMPILER, *FLAGS, *core.flags, *flags)
+    for source, name in zip(sources, objects, strict=True):
+        _call([*compiled, "-c", source, "-o", name], folder)
+    places = (f"-Wl,--defsym=CODE={core.code},--defsym=RAM={core.ram}", "-Wl,-T,firmware.ld")
+    _call([*compiled, *_LINKING, *places, *objects, "-lm", "-o", "firmware.elf"], folder)
+
+
+def _emulate(core: Core, folder: Path) -> str:
+    """Run firmware.elf, and return what it printed."""
+    machine = (EMULATOR, "-M", core.machine, "-nographic", "-semihosting-config", "enable=on,target=native")
+    return _call([*machine, "-icount", "shift=0", "-kernel", "firmware.elf"], folder)
 
 
 def _test_images(images: NDArray[Any], expected: NDArray[np.float32]) -> str:

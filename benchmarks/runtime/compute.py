@@ -3,7 +3,6 @@
 import tempfile
 import time
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,8 @@ from benchmarks.memory.measure import DIGITS, TINY, random_sub_models, write
 from planner.network.export import INPUT
 from planner.network.vit import Shape
 from planner.profiler.device.local_latency import measure_local_latency
-from planner.rules.cost import TimeModel
+from planner.rules.compute_time import measured_time
 from planner.runtime.device.session import open_session
-from planner.schema import LatencyRow
 
 WHOLES = {"digits-vit": DIGITS, "ViT-Tiny": TINY}
 _MIN_RUNS, _MIN_S = 50, 1.0
@@ -41,7 +39,7 @@ def measure(name: str, count: int, seed: int) -> list[Computed]:
     whole = WHOLES[name]
     shapes = random_sub_models(whole, count, seed)
     rows = measure_local_latency(whole, sorted({s.embed_dim for s in shapes} | {whole.embed_dim}), seed + 1)
-    by_width = {row.embed_dim: _time_model(row, len(whole.num_heads)) for row in rows}
+    by_width = {row.embed_dim: measured_time(row, len(whole.num_heads)) for row in rows}
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for i, shape in enumerate(shapes):
@@ -50,17 +48,6 @@ def measure(name: str, count: int, seed: int) -> list[Computed]:
             p10, p50 = np.percentile(times, (10, 50))
             found.append(Computed(name, shape, predicted, float(p10), float(p50)))
     return found
-
-
-def _time_model(row: LatencyRow, depth: int) -> TimeModel:
-    return TimeModel(
-        fixed=Fraction(row.fixed_us),
-        attention=Fraction(row.attention_us),
-        head=(Fraction(row.head_us),) * depth,
-        mlp=Fraction(row.mlp_us),
-        channel=(Fraction(row.channel_us),) * depth,
-        estimated=False,
-    )
 
 
 def _times_us(path: Path) -> list[float]:

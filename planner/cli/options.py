@@ -27,6 +27,13 @@ class ObjectiveName(str, Enum):
     devices = "devices"
 
 
+class EngineName(str, Enum):
+    """Engine of a device."""
+
+    onnxruntime = "onnxruntime"
+    c = "c"
+
+
 class AgainstName(str, Enum):
     """Quantity that latency is set against."""
 

@@ -7,11 +7,13 @@ import typer
 
 from planner.cli import terminal
 from planner.cli.app import app, as_printed, check_out, command_of
-from planner.cli.options import Seed
+from planner.cli.options import EngineName, Seed
+from planner.errors import InputError
 
 _HELP = """Measure a device's latency on the device itself.
 
-Make a folder here, run probe.py in a copy of it there (no torch is needed), and add what it measured to a profile.
+Make a folder here, run probe.py in a copy of it there (no torch is needed), or a program in C on a device whose engine
+that is, and add what it measured to a profile.
 
 Example: planner probe make digits-vit --out probes/
          planner probe add latency.json --profile profile.json --kind my-board
@@ -30,28 +32,45 @@ app.add_typer(probe)
 def make(
     model: Annotated[str, typer.Argument(help="A shipped model's name, or the path of a card.json.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make, for the device.")],
+    engine: Annotated[EngineName, typer.Option(help="Engine to time the networks in.")] = EngineName.onnxruntime,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Flash that the networks in C may take, such as 512KiB.  [default: a Linux board's memory]"),
+    ] = None,
     precision: Annotated[str, typer.Option(help="float32, int8 or both.")] = "float32,int8",
     seed: Seed = 0,
 ) -> None:
-    """Write a folder of networks to time, and the script that times them.
+    """Write a folder of networks to time, and the program that times them.
 
-    The device needs Python 3.9 or later, numpy and onnxruntime; the model's weights are not needed.
+    For ONNX Runtime, the device needs Python 3.9 or later, numpy and onnxruntime. For the engine c, the folder is C for
+    a Linux board or a firmware, and its README says how to build it. The model's weights are not needed.
 
     Example: planner probe make digits-vit --out probes/
+             planner probe make digits-vit --out probes/ --engine c --storage 512KiB
     """
     from planner.profiler.device.probe_folder import SCRIPT, make_probes, parse_precisions
+    from planner.runtime.c.probes.folder import make_c_probes, parse_storage
 
+    if storage is not None and engine is not EngineName.c:
+        raise InputError("--storage must be given for --engine c alone, whose weights are in flash; leave it out.")
     precisions = parse_precisions(precision)
+    storage_bytes = None if storage is None else parse_storage(storage)
     terminal.one_thread()
     with terminal.progress() as progress:
         task = progress.add_task("export networks")
-        manifest = make_probes(
-            model, out, precisions, seed, on_network=lambda done, n: progress.update(task, completed=done, total=n)
-        )
-    num_files = sum(len(n.files) for n in manifest.networks)
+
+        def on_network(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        if engine is EngineName.c:
+            manifest = make_c_probes(model, out, precisions, seed, storage_bytes, on_network)
+        else:
+            manifest = make_probes(model, out, precisions, seed, on_network)
+    num_probes = sum(len(n.files) for n in manifest.networks)
+    run = "make && ./probe > latency.json, or as its README.md says" if engine is EngineName.c else f"python {SCRIPT}"
     typer.echo(
-        f"{out}: {num_files} networks of {manifest.model}. Copy it to the device, run there: "
-        f"python {SCRIPT}; then here: planner probe add latency.json --profile PROFILE --kind NAME."
+        f"{out}: {num_probes} networks of {manifest.model}. Copy it to the device, run there: "
+        f"{run}; then here: planner probe add latency.json --profile PROFILE --kind NAME."
     )
 
 
@@ -71,7 +90,6 @@ def add(
 
     Example: planner probe add latency.json --profile profile.json --kind my-board
     """
-    from planner.errors import InputError
     from planner.library import load_kinds, load_profile
     from planner.profiler.device.latency_table import latency_table, with_table
     from planner.report.latency_text import latency_text

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
+from rich.table import Table
 
 from planner.report.text import align_right, make_table
-from planner.schema import LatencyRow, Profile
+from planner.schema import Engine, LatencyRow, Profile
 from planner.units import format_number, format_share, visible
 
 MAX_ERROR = 0.15
@@ -24,8 +25,13 @@ def latency_warnings(profile: Profile) -> list[str]:
 
 
 def latency_text(kind: str, rows: Sequence[LatencyRow]) -> RenderableType:
-    """Return the coefficients [us] of each width and precision, and the error on held-out networks."""
-    title = f"{visible(kind)}: microseconds, and error on held-out networks"
+    """Return the coefficients [us] of each width and precision, and the error on held-out networks, by engine."""
+    engines = dict.fromkeys(row.engine for row in rows)
+    return Group(*(_table(kind, engine, [row for row in rows if row.engine == engine]) for engine in engines))
+
+
+def _table(kind: str, engine: Engine, rows: Sequence[LatencyRow]) -> Table:
+    title = f"{visible(kind)}{', engine c' * (engine == 'c')}: microseconds, and error on held-out networks"
     table = make_table(title, "precision", "width", "fixed", "attention", "head", "mlp", "channel", "mean", "p95")
     for row in rows:
         coefficients = (row.fixed_us, row.attention_us, row.head_us, row.mlp_us, row.channel_us)

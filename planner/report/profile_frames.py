@@ -139,9 +139,10 @@ def pruning_frame(profile: Profile) -> pd.DataFrame:
 
 
 def latency_frame(profile: Profile) -> pd.DataFrame:
-    """Return a row for each measured kind, embed dim and precision: coefficients [us] and held-out error."""
-    rows = [{"kind": kind, **row.model_dump()} for kind, table in profile.latency.items() for row in table]
-    frame: pd.DataFrame = pd.DataFrame(rows, columns=["kind", *LatencyRow.model_fields])
+    """Return a row for each measured kind, embed dim, precision and engine: coefficients [us] and held-out error."""
+    names = list(LatencyRow.model_fields)
+    rows = [[kind, *(getattr(row, name) for name in names)] for kind, table in profile.latency.items() for row in table]
+    frame: pd.DataFrame = pd.DataFrame(rows, columns=["kind", *names])
     return frame
 
 

@@ -143,21 +143,25 @@ def c_weights(sizes: CSizes, num_blocks: int, precision: Precision) -> CWeights:
     stem = list(pairwise(sizes.channels))
     norms = 1 + sizes.norm_before_blocks
     matrix, scale = _matrix_bytes(precision)
-    stem_bytes = sum(9 * i * o * matrix + o * (scale + _FLOAT_BYTES) + _LINEAR_BYTES for i, o in stem)
+    stem_bytes = sum(9 * i * o * matrix + o * (scale + _FLOAT_BYTES) for i, o in stem)
     per_half = E * (3 * _FLOAT_BYTES + scale)
     ends = (
         stem_bytes
         + E * (sizes.patch_values * matrix + scale)
         + (sizes.num_tokens * E + norms * 2 * E + 2 * sizes.channels[0]) * _FLOAT_BYTES
-        + _MODEL_BYTES
-        + sizes.norm_before_blocks * _NORM_BYTES
     )
     return CWeights(
-        fixed=ends + num_blocks * (2 * per_half + _BLOCK_BYTES),
+        fixed=ends + num_blocks * 2 * per_half + c_struct_bytes(sizes, num_blocks),
         per_half=per_half,
         per_head=4 * D * E * matrix + 3 * D * (scale + _FLOAT_BYTES),
         per_channel=2 * E * matrix + scale + _FLOAT_BYTES,
     )
+
+
+def c_struct_bytes(sizes: CSizes, num_blocks: int) -> int:
+    """Return the bytes of the structs that say where a sub-model's arrays are."""
+    stem = (len(sizes.channels) - 1) * _LINEAR_BYTES
+    return _MODEL_BYTES + num_blocks * _BLOCK_BYTES + stem + sizes.norm_before_blocks * _NORM_BYTES
 
 
 def c_weight_bytes(sizes: CSizes, heads: Sequence[int], channels: Sequence[int], precision: Precision) -> int:

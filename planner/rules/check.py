@@ -160,6 +160,8 @@ def _costs(a: Assignment, profile: Profile, device: DeviceCost) -> Iterator[str]
     for key, value in expected.items():
         if getattr(a, key) != value:
             yield f"{device.name}: {key} must be {value}, got {getattr(a, key)}"
+    if a.engine not in (None, device.engine):
+        yield f"{device.name}: engine must be {device.engine!r}, got {a.engine!r}"
     energy = device.energy_mj(compute_us)
     if not _close(a.energy_mj, energy):
         yield f"{device.name}: energy_mj must be {energy}, got {a.energy_mj}"

@@ -17,41 +17,18 @@ from typing import Literal
 
 from planner.errors import InputError
 from planner.library import load_kinds
+from planner.rules.c_memory import c_weight_bytes
+from planner.rules.compute_time import TimeModel, macs_per_second, time_source
 from planner.rules.engine import engine_of
 from planner.rules.links import Transfer, make_router, media_us_per_byte, medium_loads, rational
-from planner.rules.memory import MemoryModel, memory_model
-from planner.schema import Device, DeviceKind, Engine, Fleet, Precision, Profile, Width, did_you_mean
+from planner.rules.memory import MemoryModel, c_profile_sizes, memory_model
+from planner.schema import BYTES_PER_PARAM, Device, DeviceKind, Engine, Fleet, Precision, Profile, Width, did_you_mean
 from planner.schema.fleet import DEFAULT_RUNTIME_OVERHEAD_BYTES, DEFAULT_STORAGE_OVERHEAD_BYTES
-from planner.schema.profile import LatencyRow
 
 # What a device grants.
 BudgetName = Literal["memory", "storage"]
 # Indices of the kept units of each block.
 KeptIndices = Sequence[Sequence[int]]
-
-
-@dataclass(frozen=True)
-class TimeModel:
-    """Compute time [us] at one width: fixed + sum_l [h_l>0] attention + head h_l + [c_l>0] mlp + channel c_l.
-
-    Coefficients that are tuples have an entry for each block. `estimated`: from a declared MAC rate instead of a
-    measurement.
-    """
-
-    fixed: Fraction
-    attention: Fraction
-    head: tuple[Fraction, ...]
-    mlp: Fraction
-    channel: tuple[Fraction, ...]
-    estimated: bool
-
-    def compute_us(self, heads: Sequence[int], channels: Sequence[int]) -> int:
-        """Return the compute time [us] of h_l heads and c_l channels, rounded up."""
-        total = self.fixed
-        for l, (h, c) in enumerate(zip(heads, channels, strict=True)):
-            total += (h > 0) * self.attention + self.head[l] * h
-            total += (c > 0) * self.mlp + self.channel[l] * c
-        return math.ceil(total)
 
 
 @dataclass(frozen=True)
@@ -72,6 +49,7 @@ class DeviceCost:
     """Costs of one device, from its own keys, its kind, its links and the profile."""
 
     name: str
+    engine: Engine
     memory_budget_bytes: int
     runtime_overhead_bytes: int
     # None: weights take memory, and code is not counted.
@@ -127,6 +105,34 @@ class DeviceCost:
 def params(width: Width, heads: Sequence[int], channels: Sequence[int]) -> int:
     """Return the parameters of a sub-model, head layer included."""
     return width.fixed_params + _per_block(width.head_params, heads, width.channel_params, channels)
+
+
+def sent_bytes(
+    profile: Profile,
+    width: Width,
+    heads: Sequence[int],
+    channels: Sequence[int],
+    precision: Precision,
+    engine: Engine,
+) -> int:
+    """Return the bytes of a sub-model's weights as a device receives them, head layer included where it has one.
+
+    It may be less than what is planned with, which counts packing, and in C the halves that a block lacks.
+
+    Args:
+        profile: Its profile.
+        width: One of the profile's widths.
+        heads: Kept heads of each block (L,).
+        channels: Kept hidden channels of each block (L,).
+        precision: Precision of the weights.
+        engine: Engine of the device.
+
+    Raises:
+        InputError: If the engine does not have the precision.
+    """
+    if engine == "c":
+        return c_weight_bytes(c_profile_sizes(profile, width.embed_dim), heads, channels, precision)
+    return params(width, heads, channels) * BYTES_PER_PARAM[precision]
 
 
 def macs(width: Width, heads: Sequence[int], channels: Sequence[int]) -> int:
@@ -202,7 +208,7 @@ def aggregator_rate(fleet: Fleet) -> Fraction:
         InputError: If neither the device nor its kind states one.
     """
     device = next(m for m in fleet.members if m.name == fleet.aggregator)
-    rate = _macs_per_second(device, load_kinds().get(device.kind or ""))
+    rate = macs_per_second(device, load_kinds().get(device.kind or ""))
     if rate is None:
         raise InputError(
             f"device {device.name!r}: the aggregator must have a MAC rate for the fusion, and neither it "
@@ -225,31 +231,28 @@ def _device_cost(
     profile: Profile, device: Device, kinds: Mapping[str, DeviceKind], route: Callable[[str, int], Transfer]
 ) -> DeviceCost:
     card = kinds.get(device.kind or "")
-    table = () if device.macs_per_second else profile.latency.get(device.kind or "", ())
-    rows = {(r.embed_dim, r.precision): r for r in table}
-    rate = _macs_per_second(device, card)
+    engine = engine_of(device)
+    _check_precisions(profile, device, engine)
+    source = time_source(profile, device, card, engine)
     known = sorted({*profile.latency, *kinds})
-    if (rate is None and not rows) or (device.kind is not None and device.kind not in known):
+    if (source.rate is None and not source.rows) or (device.kind is not None and device.kind not in known):
         raise InputError(
             f"device {device.name!r}: kind must be one of {', '.join(known)}, or the device must have "
             f"its own macs_per_second, got kind {device.kind!r}{did_you_mean(device.kind or '', known) or '.'}"
         )
-    engine = engine_of(device)
-    _check_precisions(profile, device, engine)
     _check_storage(device, engine)
     send = route(device.name, profile.input_bytes)
     widths = []
     for width in profile.widths:
         returned = route(device.name, profile.feature_bytes_per_embed_dim * width.embed_dim)
         for p in device.precisions:
-            # Where only float32 was timed, its time stands for the other precisions, which are hardly ever slower.
-            row = rows.get((width.embed_dim, p)) or rows.get((width.embed_dim, "float32"))
-            time = _time_model(width, row, rate)
+            time = source.at(width, p)
             if time is not None:
                 memory = memory_model(profile, width, p, engine)
                 widths.append(WidthCost(width, p, _max_retention(profile, width, p), time, memory, send, returned))
     return DeviceCost(
         name=device.name,
+        engine=engine,
         memory_budget_bytes=device.memory_budget,
         runtime_overhead_bytes=_first(
             device.runtime_overhead, card.runtime_overhead if card else None, DEFAULT_RUNTIME_OVERHEAD_BYTES
@@ -298,32 +301,3 @@ def _per_block(
 ) -> int:
     blocks = zip(per_head, heads, per_channel, channels, strict=True)
     return sum(a * h + b * c for a, h, b, c in blocks)
-
-
-def _macs_per_second(device: Device, card: DeviceKind | None) -> Fraction | None:
-    own = device.macs_per_second or (card.macs_per_second if card else None)
-    return None if own is None else rational(own)
-
-
-def _time_model(width: Width, row: LatencyRow | None, rate: Fraction | None) -> TimeModel | None:
-    if row is not None:
-        depth = len(width.head_macs)
-        return TimeModel(
-            fixed=rational(row.fixed_us),
-            attention=rational(row.attention_us),
-            head=(rational(row.head_us),) * depth,
-            mlp=rational(row.mlp_us),
-            channel=(rational(row.channel_us),) * depth,
-            estimated=False,
-        )
-    if rate is None:
-        return None
-    us_per_mac = 10**6 / rate
-    return TimeModel(
-        fixed=width.fixed_macs * us_per_mac,
-        attention=Fraction(0),
-        head=tuple(m * us_per_mac for m in width.head_macs),
-        mlp=Fraction(0),
-        channel=tuple(m * us_per_mac for m in width.channel_macs),
-        estimated=True,
-    )

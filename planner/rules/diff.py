@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from planner.rules import cost
-from planner.schema import BYTES_PER_PARAM, Assignment, Plan, Profile
+from planner.schema import Assignment, Plan, Profile
 
 _COLUMNS = ["device", "gains", "loses", "bytes_to_send"]
 
@@ -49,9 +49,9 @@ def _weights_bytes(a: Assignment, profile: Profile) -> int:
     heads, channels = cost.kept_counts(profile, a.kept_heads, a.kept_channel_groups)
     width = profile.width(a.embed_dim)
     assert width is not None
-    return cost.params(width, heads, channels) * BYTES_PER_PARAM[a.precision or "float32"]
+    return cost.sent_bytes(profile, width, heads, channels, a.precision or "float32", a.engine or "onnxruntime")
 
 
 def _same(a: Assignment, b: Assignment) -> bool:
-    keys = ("classes", "embed_dim", "kept_heads", "kept_channel_groups", "precision")
+    keys = ("classes", "embed_dim", "kept_heads", "kept_channel_groups", "precision", "engine")
     return all(getattr(a, key) == getattr(b, key) for key in keys)

@@ -89,7 +89,7 @@ def c_memory(profile: Profile, width: Width, precision: Precision) -> MemoryMode
     Raises:
         InputError: If the engine does not have the precision.
     """
-    sizes, depth = _c_sizes(profile, width.embed_dim), profile.depth
+    sizes, depth = c_profile_sizes(profile, width.embed_dim), profile.depth
     weights, arena = c_weights(sizes, depth, precision), c_activations(sizes, has_heads=profile.num_heads > 0)
     messages = profile.input_bytes + profile.feature_bytes_per_embed_dim * width.embed_dim
     return MemoryModel(
@@ -100,7 +100,7 @@ def c_memory(profile: Profile, width: Width, precision: Precision) -> MemoryMode
     )
 
 
-def _c_sizes(profile: Profile, embed_dim: int) -> CSizes:
+def c_profile_sizes(profile: Profile, embed_dim: int) -> CSizes:
     """Return the sizes that the C engine's memory depends on, as the profile states or implies them."""
     embedding = profile.embedding
     if embedding is not None:

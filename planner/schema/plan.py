@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from planner.schema.base import Document, Forgotten, Frozen
-from planner.schema.fleet import Precision
+from planner.schema.fleet import Engine, Precision
 from planner.schema.goal import Goal
 from planner.schema.quantities import Coefficient, Dim, Energy, Index, Microseconds, NumBytes, NumEpochs, Ratio, Seconds
 from planner.schema.text import Name, Text
@@ -36,6 +36,9 @@ class SubModel(Frozen):
 class Assignment(SubModel, _Placed):
     """Sub-model on a device, with its costs there."""
 
+    # Plans for ONNX Runtime stay as older versions wrote them.
+    engine: Engine | None = Field(None, exclude_if=lambda engine: engine is None)
+    """Engine that runs it, where that is `c`; null: ONNX Runtime, or not known to an older version."""
     send_us: Microseconds
     """Time until the device has the image [us]; 0 on the aggregator."""
     compute_us: Microseconds

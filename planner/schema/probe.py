@@ -10,13 +10,16 @@ from pydantic import Field, model_validator
 
 from planner.schema.base import Document, Frozen
 from planner.schema.data import Side
-from planner.schema.fleet import Precision
+from planner.schema.fleet import Engine, Precision
 from planner.schema.quantities import Channels, Depth, Dim, Heads, HiddenDim, Index, NumBytes, Positive, Ratio, Tokens
 from planner.schema.text import Name, Text
 
+# Versions that must be known of the device, by engine.
+_SOFTWARE: dict[Engine, tuple[str, ...]] = {"onnxruntime": ("python", "numpy", "onnxruntime"), "c": ("compiler",)}
+
 
 class ProbeFile(Frozen):
-    """ONNX file of the probe folder."""
+    """File of the probe folder that has a network: its own in ONNX, one for all of them in C."""
 
     name: Name
     """Name of the file in the folder."""
@@ -36,7 +39,7 @@ class ProbeNetwork(Frozen):
     hidden_dim: tuple[Index, ...]
     """Hidden channels of each block (L,)."""
     files: dict[Precision, ProbeFile] = Field(min_length=1)
-    """ONNX file of the network at each precision."""
+    """File of the network at each precision."""
 
 
 class ProbeManifest(Document):
@@ -44,6 +47,9 @@ class ProbeManifest(Document):
 
     model: Name
     """Name of the model whose sub-models the networks are like."""
+    # It is left out where it is the default, so that the hashes of older manifests stay.
+    engine: Engine = Field("onnxruntime", exclude_if=lambda engine: engine == "onnxruntime")
+    """Engine that the networks are to be timed in."""
     num_tokens: Tokens
     """Tokens of the whole model."""
     depth: Depth
@@ -55,7 +61,7 @@ class ProbeManifest(Document):
     hidden_dim: HiddenDim
     """Hidden channels of a block of the whole model."""
     widths: tuple[Dim, ...] = Field(min_length=1)
-    """Embed dims of the networks, the full one first."""
+    """Embed dims that sub-models may have, the full one first."""
     input_shape: tuple[Channels, Side, Side]
     """Channels, height and width of the image."""
     networks: tuple[ProbeNetwork, ...] = Field(min_length=1)
@@ -78,14 +84,16 @@ class ProbeManifest(Document):
 
 
 class ProbeDevice(Frozen):
-    """Device that was measured, and the software on it."""
+    """Device that was measured, and the software on it: Python with its packages, or the compiler of C."""
 
-    python: Text
+    python: Text | None = None
     """Version of Python."""
-    numpy: Text
+    numpy: Text | None = None
     """Version of NumPy."""
-    onnxruntime: Text
+    onnxruntime: Text | None = None
     """Version of ONNX Runtime."""
+    compiler: Text | None = None
+    """Name and version of the C compiler."""
     platform: Text
     """Operating system."""
     machine: Text
@@ -126,10 +134,10 @@ class ProbeFailure(_Probe):
 
 
 class ProbeResult(Document):
-    """latency.json: measurements of the probe script on a device."""
+    """latency.json: measurements of the probe script, or of the program in C, on a device."""
 
     manifest_sha256: Text
-    """SHA-256 of the manifest file on the device."""
+    """SHA-256 of the manifest on the device."""
     device: ProbeDevice
     """Device that was measured."""
     complete: bool
@@ -152,6 +160,14 @@ class ProbeResult(Document):
         unknown = next((p[0] for p in probes if p[0] not in known), None)
         if unknown is not None:
             raise ValueError(f"timings: network {unknown!r} must be one of the manifest's")
+        return self
+
+    @model_validator(mode="after")
+    def _software_is_of_the_engine(self) -> "ProbeResult":
+        engine, software = self.manifest.engine, _SOFTWARE[self.manifest.engine]
+        missing = next((name for name in software if getattr(self.device, name) is None), None)
+        if missing is not None:
+            raise ValueError(f"device: {missing} must be given for probes of engine {engine!r}, got none")
         return self
 
 

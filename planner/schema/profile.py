@@ -9,7 +9,7 @@ from functools import cached_property
 from pydantic import Field, model_validator
 
 from planner.schema.base import Document, Forgotten, Frozen
-from planner.schema.fleet import MAX_DEVICES, Precision
+from planner.schema.fleet import MAX_DEVICES, Engine, Precision
 from planner.schema.quantities import (
     MAX_CLASSES,
     Coefficient,
@@ -90,12 +90,15 @@ class Importance(Frozen):
 
 
 class LatencyRow(Frozen):
-    """Coefficients [us] of the latency model at one embed dim and precision, and its error on networks held out."""
+    """Coefficients [us] of the latency model at one embed dim and precision in one engine, and its held-out error."""
 
     embed_dim: Dim
     """Embed dim: one of the profile's widths."""
     precision: Precision = "float32"
     """Precision of the weights that were timed."""
+    # It is left out where it is the default, so that the hashes of older profiles stay.
+    engine: Engine = Field("onnxruntime", exclude_if=lambda engine: engine == "onnxruntime")
+    """Engine that was timed; `onnxruntime` also where torch stood in for it."""
     fixed_us: MeasuredUs
     """Time of a sub-model without any head or hidden channel [us]."""
     attention_us: MeasuredUs
@@ -186,7 +189,7 @@ class Profile(Document):
     importance: Importance
     """Importance of the units; heads and channel groups together sum to 1 for each class."""
     latency: dict[Name, tuple[LatencyRow, ...]] = Field(default_factory=dict)
-    """Latency tables by device kind, with a row for each embed dim and precision."""
+    """Latency tables by device kind, with a row for each embed dim, precision and engine."""
     accuracy_model: AccuracyModel | None = None
     """Model that predicts the accuracy of a plan; null if no trial plan was executed."""
     precision_retention: dict[Precision, tuple[Coefficient, ...]] = Field(default_factory=dict)
@@ -224,9 +227,9 @@ class Profile(Document):
             if max(shares) > 1:
                 raise ValueError(f"{where}: must be at most 1, got {max(shares)}")
         for kind, rows in self.latency.items():
-            pairs = [(r.embed_dim, r.precision) for r in rows]
-            if len(set(pairs)) < len(pairs):
-                raise ValueError(f"latency[{kind!r}]: rows must differ in embed_dim or precision, got {pairs}")
+            keys = [(r.embed_dim, r.precision, r.engine) for r in rows]
+            if len(set(keys)) < len(keys):
+                raise ValueError(f"latency[{kind!r}]: rows must differ in embed_dim, precision or engine, got {keys}")
         if self.accuracy_model is not None:
             share = self.accuracy_model.class_share
             _check_length(self.accuracy_model.class_offset, len(self.classes), "accuracy_model.class_offset", "classes")

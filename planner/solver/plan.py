@@ -109,6 +109,7 @@ def _assignment(instance: Instance, p: PlacedSubModel, device: str, send_us: int
         classes=names,
         embed_dim=p.option.embed_dim,
         precision=at.precision,
+        engine=None if p.option.device.engine == "onnxruntime" else p.option.device.engine,
         kept_heads=heads,
         kept_channel_groups=groups,
         send_us=send_us,

@@ -16,7 +16,7 @@ from planner.schema import Profile, read_document
 from planner.schema.base import write_text
 from tests.helpers.common import Json
 from tests.helpers.pencil import profile_data
-from tests.helpers.timed_networks import WIDTHS, result_data
+from tests.helpers.timed_networks import WIDTHS, c_result_data, result_data
 
 
 def planner(*args: str | Path) -> Any:
@@ -83,7 +83,33 @@ def test_what_make_refuses(tmp_path: Path) -> None:
     refused(planner(*make, tmp_path / "thesis.txt"), "thesis.txt: must be a folder, got a file")
     for wrong in ("float16", "int8,int8", ""):
         refused(planner(*make, tmp_path / "new", "--precision", wrong), "must be one or both of float32, int8", wrong)
+    refused(planner(*make, tmp_path / "new", "--storage", "1MiB"), "--storage must be given for --engine c alone")
+    in_c = (*make, tmp_path / "new", "--engine", "c", "--storage")
+    refused(planner(*in_c, "1mb"), "--storage: must be a number of bytes or a size", "did you mean '1MiB' or '1MB'?")
+    refused(planner(*in_c, "20000"), "--storage: must be above", "got 19.5 KiB")
     assert not (tmp_path / "new").exists()
+
+
+def test_make_in_c_and_add(tmp_path: Path) -> None:
+    """The folder says what to run; times in C stand beside those of ONNX Runtime in the profile."""
+    made = planner("probe", "make", "digits-vit", "--out", tmp_path / "probes", "--engine", "c", "--storage", "256KiB")
+    assert made.exit_code == 0, made.output
+    assert "48 networks of digits-vit" in made.stdout
+    assert "make && ./probe > latency.json" in made.stdout
+    readme = (tmp_path / "probes" / "README.md").read_text()
+    assert "Probes of digits-vit in C" in readme
+    assert "{" not in readme.replace("{\n", "").replace("probe_platform board = {", "").replace("first `{`", "")
+    write_text(tmp_path / "latency.json", json.dumps(c_result_data()))
+    out = tmp_path / "profile.json"
+    added = planner("probe", "add", tmp_path / "latency.json", "-p", "digits-vit", "--kind", "local", "--out", out)
+    assert added.exit_code == 0, added.output
+    assert "local, engine c: microseconds" in added.stdout
+    rows = read_document(out, Profile).latency["local"]
+    assert {row.engine for row in rows} == {"onnxruntime", "c"}
+    shown = planner("profile", out, "--show")
+    assert shown.exit_code == 0, shown.output
+    assert "local: microseconds" in shown.stdout
+    assert "local, engine c: microseconds" in shown.stdout
 
 
 def tiny_profile(whole: Shape) -> Json:

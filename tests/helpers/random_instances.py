@@ -9,6 +9,8 @@ from planner.schema import Fleet, Goal, Profile
 from tests.helpers import brute_force
 from tests.helpers.common import Json
 
+_COEFFICIENTS = ("fixed_us", "attention_us", "head_us", "mlp_us", "channel_us")
+
 
 def random_profile(
     seed: int,
@@ -56,8 +58,7 @@ def random_profile(
         }
 
     def row(embed_dim: int) -> dict[str, object]:
-        names = ("fixed_us", "attention_us", "head_us", "mlp_us", "channel_us")
-        return {"embed_dim": embed_dim} | {name: round(float(rng.uniform(1, 60)), 2) for name in names}
+        return {"embed_dim": embed_dim} | {name: round(float(rng.uniform(1, 60)), 2) for name in _COEFFICIENTS}
 
     return Profile.model_validate(
         {
@@ -161,7 +162,7 @@ def with_storage(profile: Profile, fleet: Fleet, seed: int) -> tuple[Profile, Fl
     Tokens, heads and images are small, so that the arena of the C engine depends on the hidden channels, too.
     """
     rng = np.random.default_rng(seed + 50_000)
-    profile = profile.replace(num_tokens=2, head_dim=1, input_bytes=6)
+    profile = timed_in_c(profile.replace(num_tokens=2, head_dim=1, input_bytes=6))
     full, num_heads, num_channels = profile.widths[0], profile.num_heads, profile.hidden_dim
     whole = full.fixed_params + sum(full.head_params) * num_heads + sum(full.channel_params) * num_channels
     devices = []
@@ -179,6 +180,20 @@ def with_storage(profile: Profile, fleet: Fleet, seed: int) -> tuple[Profile, Fl
             }
         devices.append(device)
     return profile, fleet.replace(devices=devices)
+
+
+def timed_in_c(profile: Profile) -> Profile:
+    """Return a profile with times in C, too: float32 takes twice as long as in ONNX Runtime, int8 three times."""
+    latency = {}
+    for kind, rows in profile.latency.items():
+        in_c = [
+            {**row.model_dump(), "engine": "c", "precision": precision}
+            | {name: factor * getattr(row, name) for name in _COEFFICIENTS}
+            for row in rows
+            for precision, factor in (("float32", 2), ("int8", 3))
+        ]
+        latency[kind] = [*rows, *in_c]
+    return profile.replace(latency=latency)
 
 
 def _without_float16(precision: str | list[str]) -> str | list[str]:

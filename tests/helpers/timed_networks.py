@@ -120,6 +120,18 @@ def result_data(noise: float = 0.01) -> Json:
     }
 
 
+def c_result_data(noise: float = 0.002) -> Json:
+    """Return a latency.json of the C engine: the same times, on its one thread."""
+    data = result_data(noise)
+    data["manifest"]["engine"] = "c"
+    data["manifest_sha256"] = sha256_of(ProbeManifest.model_validate(data["manifest"]))
+    data["timings"] = [t for t in data["timings"] if t["threads"] == 1]
+    software = ("python", "numpy", "onnxruntime")
+    device = {key: value for key, value in data["device"].items() if key not in software}
+    data["device"] = {**device, "compiler": "GCC 12.2.0"}
+    return data
+
+
 def result(**changes: Any) -> ProbeResult:
     """Return the latency.json with some keys replaced."""
     return ProbeResult.model_validate(result_data() | changes)

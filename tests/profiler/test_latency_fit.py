@@ -26,7 +26,7 @@ def test_exact_timings_give_the_coefficients_of_every_width() -> None:
     """From exact timings all five coefficients are found at all five widths, without held-out error."""
     fitted = fit_latency(timed_design())
     for e in WIDTHS:
-        row = fitted.row(e, "int8", "a test")
+        row = fitted.row(e, "int8", "onnxruntime", "a test")
         found = (row.fixed_us, row.attention_us, row.head_us, row.mlp_us, row.channel_us)
         assert found == pytest.approx(coefficients(e), abs=1e-3)
         assert (row.embed_dim, row.precision, row.source, row.mape, row.p95_error) == (e, "int8", "a test", 0, 0)
@@ -34,14 +34,18 @@ def test_exact_timings_give_the_coefficients_of_every_width() -> None:
 
 def test_a_width_between_timed_widths_is_predicted() -> None:
     """At width 40, which was not timed, the row follows the formula."""
-    assert fit_latency(timed_design()).row(40, "float32", "").channel_us == pytest.approx(coefficients(40)[4], abs=1e-3)
+    assert fit_latency(timed_design()).row(40, "float32", "onnxruntime", "").channel_us == pytest.approx(
+        coefficients(40)[4], abs=1e-3
+    )
 
 
 def test_one_width_alone_can_be_fitted() -> None:
     """With timings of the full width alone, the five coefficients at that width are found."""
     only = [TimedNetwork(64, t.num_heads, t.hidden_dim, time_us(64, t.num_heads, t.hidden_dim)) for t in timed_design()]
     assert num_parameters(only) == 5
-    assert fit_latency(only).row(64, "float32", "").head_us == pytest.approx(coefficients(64)[2], abs=1e-3)
+    assert fit_latency(only).row(64, "float32", "onnxruntime", "").head_us == pytest.approx(
+        coefficients(64)[2], abs=1e-3
+    )
 
 
 def test_noise_of_a_tenth_is_averaged_and_stated() -> None:
@@ -76,4 +80,4 @@ def test_no_coefficient_is_below_zero() -> None:
     flat = [TimedNetwork(t.embed_dim, t.num_heads, t.hidden_dim, float(rng.normal(100, 5))) for t in timed_design()]
     fitted = fit_latency(flat)
     assert min(fitted.constant.min(), fitted.slope.min()) >= 0
-    assert fitted.row(64, "float32", "").fixed_us == pytest.approx(100, abs=15)
+    assert fitted.row(64, "float32", "onnxruntime", "").fixed_us == pytest.approx(100, abs=15)

@@ -12,7 +12,7 @@ from planner.profiler.device.latency_table import latency_table, with_table
 from planner.schema import ProbeManifest, ProbeResult, read_document, sha256_of
 from planner.schema.base import write_text
 from tests.helpers.common import Json
-from tests.helpers.timed_networks import WIDTHS, coefficients, digits_profile, result, result_data
+from tests.helpers.timed_networks import WIDTHS, c_result_data, coefficients, digits_profile, result, result_data
 
 
 def changed(change: Callable[[Json], Any]) -> ProbeResult:
@@ -202,3 +202,44 @@ def test_the_hash_is_the_one_the_script_computes() -> None:
     """A manifest read back from its own JSON has the same hash."""
     manifest = result().manifest
     assert sha256_of(ProbeManifest.model_validate_json(manifest.model_dump_json())) == result().manifest_sha256
+
+
+def test_times_in_c_make_rows_of_that_engine() -> None:
+    """The rows bear the engine, the coefficients of the same times, and the compiler in place of versions."""
+    of_c = latency_table(ProbeResult.model_validate(c_result_data()), digits_profile(), threads=1).rows
+    others = latency_table(ProbeResult.model_validate(result_data(noise=0.002)), digits_profile(), threads=1).rows
+    assert of_c[0].source == (
+        "measured: engine c, GCC 12.2.0, float32, 1 thread, Raspberry Pi 5 Model B (aarch64), 24 networks"
+    )
+    assert [r.replace(engine="onnxruntime", source="") for r in of_c] == [r.replace(source="") for r in others]
+
+
+def test_c_runs_on_one_thread() -> None:
+    """So the message for another number names no script."""
+    timed = ProbeResult.model_validate(c_result_data())
+    with pytest.raises(InputError, match=r"those timed \(1\), got 4; sub-models in C run on one\."):
+        latency_table(timed, digits_profile(), threads=4)
+
+
+@pytest.mark.parametrize("data", [result_data(), c_result_data()], ids=["onnxruntime", "c"])
+def test_the_device_must_tell_the_software_of_its_engine(data: Json) -> None:
+    """Versions of the other engine's software are none."""
+    others = {"onnxruntime": {"compiler": "GCC"}, "c": {"python": "3", "numpy": "2", "onnxruntime": "1"}}
+    engine = data["manifest"].get("engine", "onnxruntime")
+    device = {key: data["device"][key] for key in ("platform", "machine", "cpu", "cores")} | others[engine]
+    with pytest.raises(InputError, match=rf"device: \w+ must be given for probes of engine '{engine}', got none"):
+        ProbeResult(**data | {"device": device})
+
+
+def test_no_row_is_wider_than_what_was_timed() -> None:
+    """Where the flash holds none of the widest networks, the table ends at the widest that it holds."""
+    data = c_result_data()
+    networks = [n for n in data["manifest"]["networks"] if n["embed_dim"] <= 32]
+    # As many others of these widths, so that there are enough.
+    names = {n["name"] for n in networks}
+    data["manifest"]["networks"] = networks
+    data["manifest_sha256"] = sha256_of(ProbeManifest.model_validate(data["manifest"]))
+    data["timings"] = [t for t in data["timings"] if t["network"] in names]
+    rows = latency_table(ProbeResult.model_validate(data), digits_profile(), threads=1).rows
+    assert sorted({row.embed_dim for row in rows}) == [16, 24, 32]
+    assert rows[0].channel_us == pytest.approx(coefficients(32)[4], rel=0.1)

@@ -11,7 +11,8 @@ import pytest
 
 from planner.errors import InputError
 from planner.rules import cost
-from planner.rules.cost import DeviceCost, TimeModel
+from planner.rules.compute_time import TimeModel
+from planner.rules.cost import DeviceCost
 from planner.rules.links import rational
 from planner.schema import DeviceKind, Fleet, Profile
 from tests.helpers.pencil import MIB, fleet, fleet_data, profile, profile_data

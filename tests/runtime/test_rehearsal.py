@@ -21,6 +21,7 @@ from planner.errors import InputError
 from planner.executor.bundle import read_bundle
 from planner.executor.evaluate import evaluate_bundle
 from planner.runtime.rehearsal import RehearsalOptions, rehearse
+from planner.runtime.rehearsal.predicted import local_compute_us
 from planner.schema import Rehearsal, read_document, write_document
 from tests.helpers.deployments import SmallBundle, linux_boards, make_small_bundle
 
@@ -110,6 +111,20 @@ def test_the_file_reads_back(rehearsed: Rehearsal, tmp_path: Path) -> None:
     """rehearsal.json holds everything."""
     write_document(tmp_path / "rehearsal.json", rehearsed)
     assert read_document(tmp_path / "rehearsal.json", Rehearsal) == rehearsed
+
+
+def test_compute_is_predicted_by_the_table_of_the_engine(small_bundle: SmallBundle) -> None:
+    """A sub-model in C is predicted by this machine's times in C, or not at all."""
+    bundle = read_bundle(small_bundle.path)
+    profile, a = bundle.profile, bundle.plan.assignments[0]
+    in_onnx = local_compute_us(profile, a, "onnxruntime")
+    assert in_onnx is not None
+    assert local_compute_us(profile, a, "c") is None
+    rows = [row.replace(engine="c", fixed_us=row.fixed_us + 1000) for row in profile.latency["local"]]
+    both = profile.replace(latency={"local": [*profile.latency["local"], *rows]})
+    assert local_compute_us(both, a, "onnxruntime") == in_onnx
+    assert local_compute_us(both, a, "c") == in_onnx + 1000
+    assert local_compute_us(profile.replace(latency={"local": rows}), a, "onnxruntime") is None
 
 
 def test_measured_compute_is_not_held(small_bundle: SmallBundle) -> None:

@@ -72,7 +72,8 @@ def with_model(**changes: object) -> Callable[[Json], object]:
         (lambda p: p["widths"][0].update(fixed_macs=-1), "widths[0]: fixed_macs must be >= 0, got -1."),
         (
             lambda p: p["latency"]["board"].append(p["latency"]["board"][0]),
-            "latency['board']: rows must differ in embed_dim or precision, got [(8, 'float32'), (8, 'float32')].",
+            "latency['board']: rows must differ in embed_dim, precision or engine, got "
+            "[(8, 'float32', 'onnxruntime'), (8, 'float32', 'onnxruntime')].",
         ),
         (
             with_model(class_offset=[0.2]),

@@ -13,6 +13,7 @@ from planner.solver import solve
 from planner.whatif import Against, fronts, next_best, pareto, today_of
 from tests.helpers import pencil
 from tests.helpers.goals import floored
+from tests.helpers.random_instances import timed_in_c
 from tests.helpers.what_if_instances import by_hand, instance
 
 COLUMNS = ["against", "limit", "value", "latency_us", "bound_us", "gap", "status"]
@@ -144,7 +145,7 @@ def test_storage_is_doubled_where_it_has_a_budget() -> None:
     )
     link = pencil.fleet_data()["links"][:1]
     on = pencil.fleet(devices=[gateway | {"storage_budget": 3000}, near], links=link)
-    frame = next_best(today_of(pencil.profile(), on, floored(min_retention=0.9)), [])
+    frame = next_best(today_of(timed_in_c(pencil.profile()), on, floored(min_retention=0.9)), [])
     assert sorted(frame.index) == ["gateway.memory x2", "gateway.storage x2", "near.bandwidth x2", "near.memory x2"]
     assert frame["gain_us"].idxmax() == "gateway.storage x2"
 

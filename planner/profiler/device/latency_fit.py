@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from planner.arrays import Floats
-from planner.schema import LatencyRow, Precision
+from planner.schema import Engine, LatencyRow, Precision
 
 # Lower limit of the residuals' spread, so that perfect timings do not make outliers of rounding errors.
 _MIN_SPREAD = 0.005
@@ -43,7 +43,9 @@ class LatencyFit:
         constant: u of fixed, attention, head, mlp, channel [us].
         slope: v of the same [us].
         residuals: log(predicted / timed) of each network (n,).
-        held_out: Leave-one-out residuals: the same by the fit to all other networks (n,).
+        held_out: Leave-one-out residuals, the same by the fit to all other networks: of those with a head, as every
+            sub-model has one. Without any head or channel a network is all fixed time, and its prediction would be an
+            extrapolation.
     """
 
     max_embed_dim: int
@@ -54,7 +56,7 @@ class LatencyFit:
 
     @property
     def errors(self) -> Floats:
-        """Leave-one-out errors, |predicted / timed - 1| of each network, (n,)."""
+        """Leave-one-out errors, |predicted / timed - 1|."""
         return np.abs(np.expm1(self.held_out))
 
     @property
@@ -67,12 +69,13 @@ class LatencyFit:
         """95th percentile of the errors: one network in twenty exceeds it."""
         return float(np.quantile(self.errors, 0.95))
 
-    def row(self, embed_dim: int, precision: Precision, source: str) -> LatencyRow:
+    def row(self, embed_dim: int, precision: Precision, engine: Engine, source: str) -> LatencyRow:
         """Return the coefficients at one embed dim as a row of a latency table."""
         fixed, attention, head, mlp, channel = np.round(self._coefficients(embed_dim), 4).tolist()
         return LatencyRow(
             embed_dim=embed_dim,
             precision=precision,
+            engine=engine,
             fixed_us=fixed,
             attention_us=attention,
             head_us=head,
@@ -92,16 +95,19 @@ class LatencyFit:
 
 
 def fit_latency(timed: Sequence[TimedNetwork]) -> LatencyFit:
-    """Fit the model to all networks, and estimate its errors by leave-one-out cross-validation."""
+    """Fit the model to all networks, and estimate its errors by leave-one-out cross-validation.
+
+    At least one network must have a head.
+    """
     max_embed_dim = max(t.embed_dim for t in timed)
     rows = np.array([_terms(t, max_embed_dim) for t in timed])
     times = np.array([t.time_us for t in timed])
-    held_out = np.empty(len(timed))
-    for i in range(len(timed)):
+    held_out = []
+    for i in (i for i, network in enumerate(timed) if any(network.num_heads)):
         others = np.arange(len(timed)) != i
-        held_out[i] = _log_ratio(rows[i : i + 1] @ _robust_fit(rows[others], times[others]), times[i : i + 1])[0]
+        held_out.append(float(_log_ratio(rows[i] @ _robust_fit(rows[others], times[others]), times[i])))
     solution = _robust_fit(rows, times)
-    return LatencyFit(max_embed_dim, solution[:5], solution[5:], _log_ratio(rows @ solution, times), held_out)
+    return LatencyFit(max_embed_dim, solution[:5], solution[5:], _log_ratio(rows @ solution, times), np.array(held_out))
 
 
 def latency_terms(embed_dim: int, num_heads: Sequence[int], hidden_dim: Sequence[int], max_embed_dim: int) -> Floats:
@@ -139,6 +145,7 @@ def _robust_fit(rows: Floats, times: Floats) -> Floats:
 
 
 def _log_ratio(predicted: Floats, times: Floats) -> Floats:
+    """Return log(predicted / timed)."""
     # A fit may predict no time at all; a nanosecond keeps the logarithm finite.
     ratio: Floats = np.log(np.maximum(predicted, 1e-3) / times)
     return ratio

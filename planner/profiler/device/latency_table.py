@@ -12,6 +12,7 @@ import numpy as np
 from planner.errors import InputError, setting
 from planner.profiler.device.latency_fit import LatencyFit, TimedNetwork, fit_latency, num_parameters
 from planner.schema import (
+    Engine,
     LatencyRow,
     Precision,
     ProbeFailure,
@@ -33,7 +34,9 @@ _WARN_MAPE, _WARN_P95, _REFUSE_MAPE = 0.05, 0.15, 0.20
 # Spread of the timings above which they are blamed for a bad fit.
 _HIGH_SPREAD = 0.1
 
-_RERUN = "run python probe.py again"
+_RERUN: dict[Engine, str] = {"onnxruntime": "run python probe.py again", "c": "run the probes again"}
+# Of an interrupted run, the script keeps what it has.
+_GO_ON: dict[Engine, str] = {"onnxruntime": f"{_RERUN['onnxruntime']}, it goes on from where it was", "c": _RERUN["c"]}
 
 
 @dataclass(frozen=True)
@@ -66,22 +69,22 @@ def latency_table(result: ProbeResult, profile: Profile, threads: int) -> Device
         if not any((t.precision, t.threads) == (precision, threads) for t in result.timings):
             continue
         fitted, num_networks, spread = _fit(result, precision, threads)
-        notes += _notes(fitted, f"{precision} on {_threads(threads)}", spread)
-        d = result.device
+        notes += _notes(fitted, f"{precision} on {_threads(threads)}", _remedy(spread, result.manifest.engine))
         source = (
-            f"measured: onnxruntime {d.onnxruntime}, {precision}, {_threads(threads)}, {d.cpu} ({d.machine}), "
-            f"{num_networks} networks"
+            f"measured: {_software(result)}, {precision}, {_threads(threads)}, {result.device.cpu} "
+            f"({result.device.machine}), {num_networks} networks"
         )
-        rows += [fitted.row(e, precision, source) for e in _row_widths(result.manifest, profile)]
+        engine = result.manifest.engine
+        rows += [fitted.row(e, precision, engine, source) for e in _row_widths(result.manifest, profile)]
     if not rows:
         raise InputError(f"timings: at least one network must run on the device, none did. {notes[0]}")
     return DeviceTable(tuple(rows), tuple(notes))
 
 
 def with_table(profile: Profile, kind: str, rows: Sequence[LatencyRow]) -> Profile:
-    """Return the profile with these rows in the kind's table, replacing rows of the same width and precision."""
-    new = {(r.embed_dim, r.precision) for r in rows}
-    others = [r for r in profile.latency.get(kind, ()) if (r.embed_dim, r.precision) not in new]
+    """Return the profile with these rows in a kind's table; they replace those of equal width, precision and engine."""
+    new = {(r.embed_dim, r.precision, r.engine) for r in rows}
+    others = [r for r in profile.latency.get(kind, ()) if (r.embed_dim, r.precision, r.engine) not in new]
     return profile.replace(latency=profile.latency | {kind: (*others, *rows)})
 
 
@@ -106,16 +109,22 @@ def _check_model(result: ProbeResult, profile: Profile) -> None:
     if actual != result.manifest_sha256:
         raise InputError(
             f"manifest: SHA-256 must be {result.manifest_sha256[:12]}..., got {actual[:12]}...: it is not the one that "
-            f"was timed; {_RERUN} in an unchanged probe folder."
+            f"was timed; {_RERUN[manifest.engine]} in an unchanged probe folder."
         )
 
 
 def _check_complete(result: ProbeResult, threads: int) -> None:
+    engine = result.manifest.engine
     timed = sorted({p.threads for p in (*result.timings, *result.failures)})
     if threads not in timed:
+        remedy = (
+            "sub-models in C run on one"
+            if engine == "c"
+            else f"run probe.py on the device with {setting('threads', threads)}"
+        )
         raise InputError(
             f"{setting('threads')} must be one of those timed ({', '.join(map(str, timed)) or 'none'}), got {threads}; "
-            f"run probe.py on the device with {setting('threads', threads)}."
+            f"{remedy}."
         )
     done = {(p.network, p.precision) for p in (*result.timings, *result.failures) if p.threads == threads}
     probes = [(n.name, precision) for n in result.manifest.networks for precision in n.files]
@@ -123,11 +132,11 @@ def _check_complete(result: ProbeResult, threads: int) -> None:
     if missing:
         more = f" and {len(missing) - 1} more" * (len(missing) > 1)
         raise InputError(
-            f"timings: every network must be timed on {_threads(threads)}, {missing[0]}{more} was not; {_RERUN}, "
-            "it goes on from where it was."
+            f"timings: every network must be timed on {_threads(threads)}, {missing[0]}{more} was not; "
+            f"{_GO_ON[engine]}."
         )
     if not result.complete:
-        raise InputError(f"complete: must be true, got an interrupted run; {_RERUN}, it goes on from where it was.")
+        raise InputError(f"complete: must be true, got an interrupted run; {_GO_ON[engine]}.")
 
 
 def _fit(result: ProbeResult, precision: Precision, threads: int) -> tuple[LatencyFit, int, float]:
@@ -150,14 +159,16 @@ def _fit(result: ProbeResult, precision: Precision, threads: int) -> tuple[Laten
         predicted = timings[i].median_us * math.exp(fitted.residuals[i])
         raise InputError(
             f"timings: network {timings[i].network!r} ({precision}, {_threads(threads)}) must take about "
-            f"{predicted:.3g} us like the others of its size, got {timings[i].median_us:.3g} us; {_RERUN}."
+            f"{predicted:.3g} us like the others of its size, got {timings[i].median_us:.3g} us; "
+            f"{_RERUN[result.manifest.engine]}."
         )
     spread = float(np.quantile([t.spread for t in timings], 0.9))
     fitted = fit_latency([_timed(networks[t.network], us) for t, us in zip(timings, _steady_us(timings), strict=True)])
     if fitted.mape > _REFUSE_MAPE:
         raise InputError(
             f"timings: the latency model must predict networks that it has not seen to {_REFUSE_MAPE:.0%}, "
-            f"{precision} on {_threads(threads)} is off by {fitted.mape:.0%}; {_remedy(spread)}."
+            f"{precision} on {_threads(threads)} is off by {fitted.mape:.0%}; "
+            f"{_remedy(spread, result.manifest.engine)}."
         )
     return fitted, len(timed), spread
 
@@ -180,19 +191,19 @@ def _failure_notes(failures: Sequence[ProbeFailure], label: str) -> list[str]:
     return [f"{label}: the device could not run {names}, which are left out ({failures[0].reason})."]
 
 
-def _notes(fitted: LatencyFit, label: str, spread: float) -> list[str]:
+def _notes(fitted: LatencyFit, label: str, remedy: str) -> list[str]:
     if fitted.mape <= _WARN_MAPE and fitted.p95_error <= _WARN_P95:
         return []
     return [
         f"{label}: times of new networks are off by {fitted.mape:.1%}, one in twenty by over {fitted.p95_error:.1%}; "
-        f"{_remedy(spread)}."
+        f"{remedy}."
     ]
 
 
-def _remedy(spread: float) -> str:
+def _remedy(spread: float, engine: Engine) -> str:
     """Return advice about a bad fit: the spread of the timings tells whether they or the model are to blame."""
     if spread > _HIGH_SPREAD:
-        return f"timings vary by up to {spread:.0%}: {_RERUN} with nothing else running on the device"
+        return f"timings vary by up to {spread:.0%}: {_RERUN[engine]} with nothing else running on the device"
     return (
         f"timings vary by {spread:.0%} at most, so this device's time is not a sum over heads and channels: "
         "plan with a margin, or give the device a macs_per_second"
@@ -200,18 +211,28 @@ def _remedy(spread: float) -> str:
 
 
 def _row_widths(manifest: ProbeManifest, profile: Profile) -> list[int]:
-    """Return the timed embed widths and those of the profile, none of which may be narrower."""
-    outside = [w.embed_dim for w in profile.widths if not min(manifest.widths) <= w.embed_dim]
-    if outside:
+    """Return the embed widths of sub-models and profile up to the widest that was timed; none may be narrower.
+
+    Wider ones do not fit the device.
+    """
+    timed = [n.embed_dim for n in manifest.networks]
+    widths = {*manifest.widths, *(w.embed_dim for w in profile.widths)}
+    if min(widths) < min(timed):
         raise InputError(
-            f"widths: the profile has embed_dim {outside[0]}, narrower than all that was timed "
-            f"({min(manifest.widths)}); make the probes again."
+            f"widths: the profile has embed_dim {min(widths)}, narrower than all that was timed "
+            f"({min(timed)}); make the probes again."
         )
-    return sorted({*manifest.widths, *(w.embed_dim for w in profile.widths)}, reverse=True)
+    return sorted((e for e in widths if e <= max(timed)), reverse=True)
 
 
 def _timed(network: ProbeNetwork, time_us: float) -> TimedNetwork:
     return TimedNetwork(network.embed_dim, network.num_heads, network.hidden_dim, time_us)
+
+
+def _software(result: ProbeResult) -> str:
+    if result.manifest.engine == "c":
+        return f"engine c, {result.device.compiler}"
+    return f"onnxruntime {result.device.onnxruntime}"
 
 
 def _threads(count: int) -> str:

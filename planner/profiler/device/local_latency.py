@@ -55,7 +55,7 @@ def measure_local_latency(
     ]
     source = f"measured: {engine} {_version(engine)}, 1 thread, {len(timed)} networks, the shortest of {_ROUNDS} rounds"
     fitted = fit_latency(timed)
-    return [fitted.row(embed_dim, "float32", source) for embed_dim in widths]
+    return [fitted.row(embed_dim, "float32", "onnxruntime", source) for embed_dim in widths]
 
 
 def shortest_times_us(

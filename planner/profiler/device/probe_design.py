@@ -9,8 +9,9 @@ Source:
     Fedorov, Theory of Optimal Experiments, 1972.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -25,18 +26,37 @@ CHANNEL_MULTIPLE = 8
 
 _SELECTED_SHARE = 0.5
 _DRAWS_PER_WIDTH = 100
-# A device with 512 MB must hold the network, and perhaps a second copy of its weights.
 _MAX_WEIGHT_BYTES = 96 * 2**20
 _FLOAT_BYTES = 4
 
 
-def design_probes(whole: Shape, widths: Sequence[int], seed: int, num_networks: int = NUM_NETWORKS) -> list[Shape]:
-    """Return the networks to time: the embed widths take turns."""
+def fits_small_board(shape: Shape) -> bool:
+    """Return whether a device with 512 MB can hold a network, and perhaps a second copy of its weights."""
+    return counts.exact(shape).params * _FLOAT_BYTES <= _MAX_WEIGHT_BYTES
+
+
+def design_probes(
+    whole: Shape,
+    widths: Sequence[int],
+    seed: int,
+    num_networks: int = NUM_NETWORKS,
+    fits: Callable[[Shape], bool] = fits_small_board,
+) -> list[Shape]:
+    """Return the networks to time: the embed widths take turns.
+
+    Args:
+        whole: Shape of the whole model.
+        widths: Embed widths of the networks, the widest first.
+        seed: For all random draws.
+        num_networks: Number of networks.
+        fits: Whether the device can hold a network; halves are emptied at random until it can.
+    """
     rng = np.random.default_rng(seed)
+    draw = partial(_draw, rng, whole, fits)
     num_selected = round(_SELECTED_SHARE * num_networks)
-    drawn = [_reduced_to_fit(rng, whole)]
-    drawn += [_draw(rng, whole, widths[i % len(widths)], lean=False) for i in range(1, num_networks - num_selected)]
-    candidates = {e: [_draw(rng, whole, e, lean=True) for _ in range(_DRAWS_PER_WIDTH)] for e in widths}
+    drawn = [_reduced_to_fit(rng, replace(whole, embed_dim=widths[0]), fits)]
+    drawn += [draw(widths[i % len(widths)], lean=False) for i in range(1, num_networks - num_selected)]
+    candidates = {e: [draw(e, lean=True) for _ in range(_DRAWS_PER_WIDTH)] for e in widths}
     max_embed_dim = max(widths)
     rows = {s: _terms(s, max_embed_dim) for s in (*drawn, *(s for of_width in candidates.values() for s in of_width))}
     # No device is known yet: all terms are assumed to matter equally, and a network's time to be their sum.
@@ -57,13 +77,14 @@ def design_probes(whole: Shape, widths: Sequence[int], seed: int, num_networks: 
     return [*drawn, *selected]
 
 
-def _draw(rng: np.random.Generator, whole: Shape, embed_dim: int, lean: bool) -> Shape:
+def _draw(rng: np.random.Generator, whole: Shape, fits: Callable[[Shape], bool], embed_dim: int, lean: bool) -> Shape:
     """Draw a network whose halves differ in size; a lean one is smaller, with some halves empty."""
     multiple = min(CHANNEL_MULTIPLE, whole.hidden_dim[0])
     heads = _sizes(rng, whole.depth, whole.num_heads[0], lean)
     channels = multiple * _sizes(rng, whole.depth, whole.hidden_dim[0] // multiple, lean)
     sizes = tuple(heads.tolist()), tuple(channels.tolist())
-    return _reduced_to_fit(rng, replace(whole, embed_dim=embed_dim, num_heads=sizes[0], hidden_dim=sizes[1]))
+    drawn = replace(whole, embed_dim=embed_dim, num_heads=sizes[0], hidden_dim=sizes[1])
+    return _reduced_to_fit(rng, drawn, fits)
 
 
 def _sizes(rng: np.random.Generator, depth: int, max_units: int, lean: bool) -> Ints:
@@ -76,11 +97,11 @@ def _sizes(rng: np.random.Generator, depth: int, max_units: int, lean: bool) -> 
     return np.asarray(sizes * (rng.random(depth) > rng.uniform(0, 0.5))) if lean else sizes
 
 
-def _reduced_to_fit(rng: np.random.Generator, shape: Shape) -> Shape:
-    """Return the network with random halves emptied until a small device can hold its weights."""
+def _reduced_to_fit(rng: np.random.Generator, shape: Shape, fits: Callable[[Shape], bool]) -> Shape:
+    """Return the network with random halves emptied until the device can hold it."""
     heads, channels = list(shape.num_heads), list(shape.hidden_dim)
     for i in rng.permutation(2 * shape.depth):
-        if counts.exact(shape).params * _FLOAT_BYTES <= _MAX_WEIGHT_BYTES:
+        if fits(shape):
             break
         half = heads if i < shape.depth else channels
         half[i % shape.depth] = 0

@@ -6,7 +6,7 @@ files. Thus the folder is hardly larger than its largest probe.
 
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from planner.network.export import data_path, export_onnx, quantise_int8
 from planner.network.vit import Shape, VisionTransformer
 from planner.network.widths import embed_widths
 from planner.profiler.device.probe_design import NUM_NETWORKS, design_probes
-from planner.schema import Precision, ProbeFile, ProbeManifest, ProbeNetwork, write_document
+from planner.schema import Engine, Precision, ProbeFile, ProbeManifest, ProbeNetwork, write_document
 from planner.schema.base import write_bytes, write_text
 
 SCRIPT, MANIFEST, NUMBERS = "probe.py", "manifest.json", "weights.bin"
@@ -47,7 +47,7 @@ def make_probes(
     Raises:
         InputError: If the folder holds anything else, or onnx is not installed.
     """
-    _check_folder(folder)
+    check_folder(folder)
     card = load_card(model)
     whole = whole_shape(card)
     shapes = design_probes(whole, embed_widths(whole), seed, NUM_NETWORKS)
@@ -70,19 +70,32 @@ def write_networks(
         name = f"n{i + 1:02}"
         files = _write_network(shape, name, folder, precisions, seed)
         num_bytes = max(num_bytes, *(file.num_bytes for file in files.values()))
-        networks.append(
-            ProbeNetwork(
-                name=name,
-                embed_dim=shape.embed_dim,
-                num_heads=shape.num_heads,
-                hidden_dim=shape.hidden_dim,
-                files=files,
-            )
-        )
-    write_bytes(folder / NUMBERS, _numbers(num_bytes, seed))
+        networks.append(probe_network(name, shape, files))
+    write_bytes(folder / NUMBERS, random_numbers(num_bytes, seed))
     write_script(folder)
-    manifest = ProbeManifest(
+    manifest = probe_manifest(model, whole, networks, "onnxruntime")
+    # Last: a manifest marks the folder as complete.
+    write_document(folder / MANIFEST, manifest)
+    on_network(len(shapes), len(shapes))
+    return manifest
+
+
+def probe_network(name: str, shape: Shape, files: Mapping[Precision, ProbeFile]) -> ProbeNetwork:
+    """Return the manifest's entry of a network."""
+    return ProbeNetwork(
+        name=name,
+        embed_dim=shape.embed_dim,
+        num_heads=shape.num_heads,
+        hidden_dim=shape.hidden_dim,
+        files=dict(files),
+    )
+
+
+def probe_manifest(model: str, whole: Shape, networks: Sequence[ProbeNetwork], engine: Engine) -> ProbeManifest:
+    """Return the manifest of networks like the sub-models of a model."""
+    return ProbeManifest(
         model=model,
+        engine=engine,
         num_tokens=whole.num_tokens,
         depth=whole.depth,
         num_heads=whole.num_heads[0],
@@ -92,10 +105,6 @@ def write_networks(
         input_shape=(whole.in_channels, *whole.image_sides),
         networks=tuple(networks),
     )
-    # Last: a manifest marks the folder as complete.
-    write_document(folder / MANIFEST, manifest)
-    on_network(len(shapes), len(shapes))
-    return manifest
 
 
 def write_script(folder: Path) -> None:
@@ -103,7 +112,8 @@ def write_script(folder: Path) -> None:
     write_text(folder / SCRIPT, Path(__file__).with_name("probe_script.py").read_text(encoding="utf-8"))
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything but the networks of an interrupted run."""
     if folder.is_file():
         raise InputError(f"{folder}: must be a folder, got a file.")
     names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
@@ -161,7 +171,7 @@ def _share_weights(source: Path) -> tuple[bytes, int]:
     return content, data_path(source).stat().st_size
 
 
-def _numbers(num_bytes: int, seed: int) -> bytes:
+def random_numbers(num_bytes: int, seed: int) -> bytes:
     """Return random float32 numbers of the size of weights; read as int8 they are arbitrary numbers."""
     numbers = np.random.default_rng(seed).standard_normal(-(-num_bytes // 4), dtype=np.float32)
     return (_STD * numbers).astype(np.float32).tobytes()

@@ -4,7 +4,7 @@ Legend: O outputs of a layer, I inputs.
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,20 @@ _MAX_INT8 = 127
 _PER_LINE = 12
 
 
+class Definitions(Protocol):
+    """Arrays of a network, by the expressions that stand for them in C."""
+
+    def floats(self, name: str, values: Array) -> str:
+        """Define an array of floats and return its expression."""
+
+    def linear(
+        self, name: str, matrix: Array, bias: Array | None = None, row_parts: int = 1, column_parts: int = 1
+    ) -> str:
+        """Define a layer's arrays and return the initialiser of its struct; see `Constants.linear`."""
+
+
 class Constants:
-    """Definitions of arrays, in the order in which they were asked for.
+    """Arrays that are defined with their values, in the order in which they were asked for.
 
     Args:
         precision: Precision of the weights of layers: float32 or int8.

@@ -15,7 +15,7 @@ from torch import nn
 from planner.errors import InputError
 from planner.network.vit import Attention, Block, Shape, VisionTransformer
 from planner.rules.c_memory import CSizes, c_arena_bytes
-from planner.runtime.c.constants import Constants
+from planner.runtime.c.constants import Constants, Definitions
 from planner.schema import ImageInput, InputDtype, Precision
 from planner.schema.card import Activation
 
@@ -42,15 +42,70 @@ def model_files(network: VisionTransformer, image: ImageInput, precision: Precis
         InputError: If the engine has no images or weights of such a type, a weight is not finite, or the arena is too
             large.
     """
-    if image.dtype not in _DTYPES:
-        raise InputError(f"The C engine takes images of uint8 or float32, got {image.dtype}; profile the model again.")
     constants = Constants(precision)
-    arena_bytes = c_arena_bytes(c_sizes(network.shape), network.shape.num_heads, network.shape.hidden_dim)
-    model = _model(network, image, constants, arena_bytes // _FLOAT_BYTES)
+    model = model_structs(network, image, constants, "model")
     return {
-        "model.h": _header(network.shape, image, precision, arena_bytes),
+        "model.h": _header(network.shape, image, precision),
         "model.c": _SOURCE.format(constants=constants.text, model=model),
     }
+
+
+def model_structs(network: VisionTransformer, image: ImageInput, arrays: Definitions, name: str) -> str:
+    """Define all arrays of a network, and return definitions of the structs that name them, the last `vit_model`.
+
+    Args:
+        network: The sub-model.
+        image: Image as it is sent.
+        arrays: Where its arrays are defined.
+        name: Name of the last struct, and beginning of the others'.
+
+    Raises:
+        InputError: As `model_files` says.
+    """
+    if image.dtype not in _DTYPES:
+        raise InputError(f"The C engine takes images of uint8 or float32, got {image.dtype}; profile the model again.")
+    shape, sizes = network.shape, c_sizes(network.shape)
+    fields = {**_input_fields(image, arrays), "tokens": arrays.floats("tokens", _tokens(network))}
+    stem = [_convolution(layer, f"stem_{i}", arrays) for i, layer in enumerate(network.patch_embed.stem)]
+    fields["patch"] = arrays.linear("patch", _filters(network.patch_embed.proj))
+    blocks = [_block(block, f"block_{l}", arrays) for l, block in enumerate(network.blocks)]
+    structs = [_struct_array("vit_block", f"{name}_blocks", blocks)]
+    if stem:
+        structs.append(_struct_array("vit_linear", f"{name}_stem", stem))
+    if shape.norm_before_blocks:
+        norm = _norm(network.norm_pre, "first_norm", arrays)
+        structs.append(f"static const vit_norm {name}_first_norm = {norm};\n")
+    model = _MODEL.format(
+        name=name,
+        num_stem=len(stem),
+        stem=f"{name}_stem" if stem else "NULL",
+        patch_height=sizes.patch_sides[0],
+        patch_width=sizes.patch_sides[1],
+        num_tokens=shape.num_tokens,
+        num_prefix=shape.num_prefix_tokens,
+        embed_dim=shape.embed_dim,
+        head_dim=shape.head_dim,
+        num_blocks=shape.depth,
+        first_norm=f"&{name}_first_norm" if shape.norm_before_blocks else "NULL",
+        activation=_ACTIVATIONS[shape.activation],
+        last_norm=_norm(network.norm, "last_norm", arrays),
+        pooling=_pooling(shape),
+        num_pooled=shape.num_pooled_tokens,
+        eps=shape.layer_norm_eps,
+        tile=sizes.tile,
+        arena=arena_bytes(shape) // _FLOAT_BYTES,
+        **fields,
+    )
+    return "\n".join([*structs, model])
+
+
+def arena_bytes(shape: Shape) -> int:
+    """Return the arena [bytes] of a network.
+
+    Raises:
+        InputError: If it is too large.
+    """
+    return c_arena_bytes(c_sizes(shape), shape.num_heads, shape.hidden_dim)
 
 
 def c_sizes(shape: Shape) -> CSizes:
@@ -105,21 +160,21 @@ void model_infer(const void *image, float *features, void *arena)
 """
 
 _MODEL = """\
-const vit_model model = {{
-    .input = {{{dtype}, {channels}, {height}, {width}, input_factor, input_offset}},
+const vit_model {name} = {{
+    .input = {{{dtype}, {channels}, {height}, {width}, {factor}, {offset}}},
     .num_stem = {num_stem},
     .stem = {stem},
     .patch_height = {patch_height},
     .patch_width = {patch_width},
     .patch = {patch},
-    .tokens = tokens,
+    .tokens = {tokens},
     .num_tokens = {num_tokens},
     .num_prefix = {num_prefix},
     .embed_dim = {embed_dim},
     .head_dim = {head_dim},
     .num_blocks = {num_blocks},
     .first_norm = {first_norm},
-    .blocks = blocks,
+    .blocks = {name}_blocks,
     .activation = {activation},
     .last_norm = {last_norm},
     .pooling = {pooling},
@@ -131,7 +186,7 @@ const vit_model model = {{
 """
 
 
-def _header(shape: Shape, image: ImageInput, precision: Precision, arena_bytes: int) -> str:
+def _header(shape: Shape, image: ImageInput, precision: Precision) -> str:
     channels, height, width = image.shape
     return _HEADER.format(
         num_blocks=shape.depth,
@@ -142,60 +197,23 @@ def _header(shape: Shape, image: ImageInput, precision: Precision, arena_bytes: 
         width=width,
         input_bytes=image.num_bytes,
         features=shape.embed_dim,
-        arena_bytes=arena_bytes,
+        arena_bytes=arena_bytes(shape),
     )
 
 
-def _model(network: VisionTransformer, image: ImageInput, constants: Constants, arena_floats: int) -> str:
-    """Define all arrays, and return the definitions of the structs that name them."""
-    shape, sizes = network.shape, c_sizes(network.shape)
-    _define_input(image, constants)
-    constants.floats("tokens", _tokens(network))
-    stem = [_convolution(layer, f"stem_{i}", constants) for i, layer in enumerate(network.patch_embed.stem)]
-    patch = constants.linear("patch", _filters(network.patch_embed.proj))
-    blocks = [_block(block, f"block_{l}", constants) for l, block in enumerate(network.blocks)]
-    structs = [_struct_array("vit_block", "blocks", blocks)]
-    if stem:
-        structs.append(_struct_array("vit_linear", "stem", stem))
-    if shape.norm_before_blocks:
-        structs.append(f"static const vit_norm first_norm = {_norm(network.norm_pre, 'first_norm', constants)};\n")
-    last_norm = _norm(network.norm, "last_norm", constants)
-    channels, height, width = image.shape
-    structs.append(
-        _MODEL.format(
-            dtype=_DTYPES[image.dtype],
-            channels=channels,
-            height=height,
-            width=width,
-            num_stem=len(stem),
-            stem="stem" if stem else "NULL",
-            patch_height=sizes.patch_sides[0],
-            patch_width=sizes.patch_sides[1],
-            patch=patch,
-            num_tokens=shape.num_tokens,
-            num_prefix=shape.num_prefix_tokens,
-            embed_dim=shape.embed_dim,
-            head_dim=shape.head_dim,
-            num_blocks=shape.depth,
-            first_norm="&first_norm" if shape.norm_before_blocks else "NULL",
-            activation=_ACTIVATIONS[shape.activation],
-            last_norm=last_norm,
-            pooling=_pooling(shape),
-            num_pooled=shape.num_pooled_tokens,
-            eps=shape.layer_norm_eps,
-            tile=sizes.tile,
-            arena=arena_floats,
-        )
-    )
-    return "\n".join(structs)
-
-
-def _define_input(image: ImageInput, constants: Constants) -> None:
+def _input_fields(image: ImageInput, arrays: Definitions) -> dict[str, Any]:
     p = image.preprocessing
     mean, std = np.array(p.mean), np.array(p.std)
-    # (value * scale - mean) / std, as `planner.network.export` has it.
-    constants.floats("input_factor", p.scale / std)
-    constants.floats("input_offset", mean / std)
+    channels, height, width = image.shape
+    return {
+        "dtype": _DTYPES[image.dtype],
+        "channels": channels,
+        "height": height,
+        "width": width,
+        # (value * scale - mean) / std, as `planner.network.export` has it.
+        "factor": arrays.floats("input_factor", p.scale / std),
+        "offset": arrays.floats("input_offset", mean / std),
+    }
 
 
 def _tokens(network: VisionTransformer) -> NDArray[np.float32]:
@@ -209,47 +227,47 @@ def _tokens(network: VisionTransformer) -> NDArray[np.float32]:
     return tokens
 
 
-def _block(block: nn.Module, name: str, constants: Constants) -> str:
+def _block(block: nn.Module, name: str, arrays: Definitions) -> str:
     """Define a block's arrays and return the initialiser of its struct."""
     assert isinstance(block, Block)
     heads, hidden, fields = 0, 0, []
     if block.attn is not None:
         heads = block.attn.num_heads
         fields += [
-            f".attention_norm = {_norm(block.norm1, f'{name}_norm1', constants)}",
-            f".qkv = {_qkv(block.attn, name, constants)}",
-            f".proj = {_linear(block.attn.proj, f'{name}_proj', constants, column_parts=heads)}",
+            f".attention_norm = {_norm(block.norm1, f'{name}_norm1', arrays)}",
+            f".qkv = {_qkv(block.attn, name, arrays)}",
+            f".proj = {_linear(block.attn.proj, f'{name}_proj', arrays, column_parts=heads)}",
         ]
     if block.mlp is not None:
         hidden = block.mlp.fc1.out_features
         fields += [
-            f".mlp_norm = {_norm(block.norm2, f'{name}_norm2', constants)}",
-            f".fc1 = {_linear(block.mlp.fc1, f'{name}_fc1', constants)}",
-            f".fc2 = {_linear(block.mlp.fc2, f'{name}_fc2', constants)}",
+            f".mlp_norm = {_norm(block.norm2, f'{name}_norm2', arrays)}",
+            f".fc1 = {_linear(block.mlp.fc1, f'{name}_fc1', arrays)}",
+            f".fc2 = {_linear(block.mlp.fc2, f'{name}_fc2', arrays)}",
         ]
     return "{" + ",\n     ".join([f".heads = {heads}, .hidden = {hidden}", *fields]) + "}"
 
 
-def _qkv(attention: Attention, name: str, constants: Constants) -> str:
+def _qkv(attention: Attention, name: str, arrays: Definitions) -> str:
     h, D = attention.num_heads, attention.head_dim
     matrix, bias = _array(attention.qkv.weight).copy(), _array(attention.qkv.bias).copy()
     matrix[: h * D] *= D**-0.5
     bias[: h * D] *= D**-0.5
-    return constants.linear(f"{name}_qkv", matrix, bias, row_parts=3 * h)
+    return arrays.linear(f"{name}_qkv", matrix, bias, row_parts=3 * h)
 
 
-def _linear(layer: nn.Linear, name: str, constants: Constants, column_parts: int = 1) -> str:
-    return constants.linear(name, _array(layer.weight), _array(layer.bias), column_parts=column_parts)
+def _linear(layer: nn.Linear, name: str, arrays: Definitions, column_parts: int = 1) -> str:
+    return arrays.linear(name, _array(layer.weight), _array(layer.bias), column_parts=column_parts)
 
 
-def _norm(norm: nn.LayerNorm, name: str, constants: Constants) -> str:
-    weight = constants.floats(f"{name}_weight", _array(norm.weight))
-    return f"{{{weight}, {constants.floats(f'{name}_bias', _array(norm.bias))}}}"
+def _norm(norm: nn.LayerNorm, name: str, arrays: Definitions) -> str:
+    weight = arrays.floats(f"{name}_weight", _array(norm.weight))
+    return f"{{{weight}, {arrays.floats(f'{name}_bias', _array(norm.bias))}}}"
 
 
-def _convolution(layer: nn.Module, name: str, constants: Constants) -> str:
+def _convolution(layer: nn.Module, name: str, arrays: Definitions) -> str:
     assert isinstance(layer, nn.Conv2d)
-    return constants.linear(name, _filters(layer), _array(layer.bias))
+    return arrays.linear(name, _filters(layer), _array(layer.bias))
 
 
 def _filters(convolution: nn.Conv2d) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from planner.rules import cost
-from planner.schema import Assignment, Device, Fleet, Plan, Profile
+from planner.schema import Assignment, Device, Engine, Fleet, Plan, Profile
 
 # Kind of the machine that measured a profile.
 LOCAL = "local"
@@ -34,6 +34,7 @@ def expectations(
     profile: Profile,
     *,
     measured_compute: bool,
+    engines: Mapping[str, Engine] | None = None,
     link_latency_us: Mapping[str, tuple[int, int]] | None = None,
 ) -> dict[str, Expectation]:
     """Return what is expected of each used device.
@@ -42,12 +43,14 @@ def expectations(
         plan: The plan.
         profile: Its profile.
         measured_compute: Predict compute for this machine and hold none of it, instead of holding it to the plan.
+        engines: Engine that runs each device's sub-model here; ONNX Runtime unless given.
         link_latency_us: Hold so much of sending to each device and of returning [us], and leave the rest to the
             network; unless given, all of their planned time is held.
     """
     expected = {}
     for a in plan.assignments:
-        compute_us = local_compute_us(profile, a) if measured_compute else a.compute_us
+        engine = (engines or {}).get(a.device, "onnxruntime")
+        compute_us = local_compute_us(profile, a, engine) if measured_compute else a.compute_us
         held_us = {"send": a.send_us, "compute": 0 if measured_compute else a.compute_us, "return": a.return_us}
         if link_latency_us is not None:
             held_us["send"], held_us["return"] = link_latency_us[a.device]
@@ -63,13 +66,14 @@ def whole_us(expected: Mapping[str, Expectation], fusion_us: int) -> int | None:
     return max(known) + fusion_us if len(known) == len(latencies) else None
 
 
-def local_compute_us(profile: Profile, a: Assignment) -> int | None:
-    """Return the compute time of a sub-model by the profile's latency table of kind `local` [us], if it has one."""
-    if LOCAL not in profile.latency:
-        return None
+def local_compute_us(profile: Profile, a: Assignment, engine: Engine) -> int | None:
+    """Return the compute time [us] of a sub-model in an engine by the table of kind `local`, if that was timed."""
     precision = a.precision or "float32"
+    timed = {(row.engine, row.precision) for row in profile.latency.get(LOCAL, ())}
+    if (engine, precision) not in timed and (engine == "c" or (engine, "float32") not in timed):
+        return None
     # Costs are those of a fleet: a single device of that kind.
-    device = Device(name=LOCAL, kind=LOCAL, memory_budget=1, precision=precision)
+    device = Device(name=LOCAL, kind=LOCAL, memory_budget=1, engine=engine, precision=precision)
     (costs,) = cost.device_costs(profile, Fleet(aggregator=LOCAL, devices=(device,)))
     at = costs.at(a.embed_dim, precision)
     return None if at is None else at.time.compute_us(*cost.kept_counts(profile, a.kept_heads, a.kept_channel_groups))

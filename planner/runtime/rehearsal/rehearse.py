@@ -27,7 +27,7 @@ from planner.runtime.rehearsal.predicted import Expectation, expectations
 from planner.runtime.rehearsal.prepared import PreparedRehearsal, RehearsalOptions, load_average
 from planner.runtime.rehearsal.result import rehearsal_of
 from planner.runtime.rehearsal.tally import Tally
-from planner.schema import Fleet, Rehearsal
+from planner.schema import Engine, Fleet, Rehearsal
 
 OnRehearsal = Callable[[str, float, float], None]
 
@@ -96,7 +96,10 @@ def _expected(bundle: Bundle, fleet: Fleet, options: RehearsalOptions) -> dict[s
     plan, profile, latencies = bundle.plan, bundle.profile, None
     if options.namespaces:
         latencies = {name: path.latencies_us for name, path in paths_of(fleet, profile, plan).items()}
-    return expectations(plan, profile, measured_compute=options.measured_compute, link_latency_us=latencies)
+    engines: dict[str, Engine] = {m.name: "onnxruntime" if options.stand_in else engine_of(m) for m in fleet.members}
+    return expectations(
+        plan, profile, measured_compute=options.measured_compute, engines=engines, link_latency_us=latencies
+    )
 
 
 def _answers(
