@@ -59,27 +59,34 @@ def kept_frame(plan: Plan, profile: Profile) -> pd.DataFrame:
 def memory_frame(plan: Plan, fleet: Fleet) -> pd.DataFrame:
     """Return a row for each device, the fullest first and the idle ones last.
 
-    Columns: memory_bytes (missing for an idle one), budget_bytes, share (of the budget), storage_bytes,
-    storage_budget_bytes (both missing where the device has no budget for it), bottleneck.
+    The fullest is where the larger share of either budget is in use. Columns: memory_bytes (missing for an idle one),
+    budget_bytes, share (of the budget), storage_bytes, storage_budget_bytes, storage_share (the three missing where the
+    device has no budget for it), bottleneck.
     """
-    used = {a.device: a.memory_bytes for a in plan.assignments}
-    stored = {a.device: a.storage_bytes for a in plan.assignments}
-    rows: list[dict[str, Any]] = [
-        {
-            "device": member.name,
-            "memory_bytes": used.get(member.name, float("nan")),
-            "budget_bytes": member.memory_budget,
-            "share": used.get(member.name, float("nan")) / member.memory_budget,
-            "storage_bytes": stored.get(member.name),
-            "storage_budget_bytes": member.storage_budget,
-            "bottleneck": member.name == plan.bottleneck.device,
-        }
-        for member in fleet.members
-    ]
+    used = {a.device: (a.memory_bytes, a.storage_bytes) for a in plan.assignments}
+    rows: list[dict[str, Any]] = []
+    for member in fleet.members:
+        memory_bytes, storage_bytes = used.get(member.name, (float("nan"), None))
+        rows.append(
+            {
+                "device": member.name,
+                "memory_bytes": memory_bytes,
+                "budget_bytes": member.memory_budget,
+                "share": memory_bytes / member.memory_budget,
+                "storage_bytes": storage_bytes,
+                "storage_budget_bytes": member.storage_budget,
+                "storage_share": _share(storage_bytes, member.storage_budget),
+                "bottleneck": member.name == plan.bottleneck.device,
+            }
+        )
     # Shares are negative here, so that the idle devices come last.
-    rows.sort(key=lambda row: -row["share"] if row["device"] in used else 1)
+    rows.sort(key=lambda row: -max(row["share"], row["storage_share"] or 0.0) if row["device"] in used else 1)
     frame: pd.DataFrame = pd.DataFrame(rows).set_index("device")
     return frame
+
+
+def _share(used: int | None, budget: int | None) -> float | None:
+    return None if used is None or budget is None else used / budget
 
 
 def retention_frame(plan: Plan, profile: Profile) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Storage beside memory in every report, where any device has a budget for it, and the method of the solver."""
 
 import io
+import math
 
 import pytest
 from rich.console import Console
@@ -10,9 +11,11 @@ from planner.report.graph import fleet_graph
 from planner.report.notebook import plan_html
 from planner.report.page_tables import devices_table, memory_table
 from planner.report.plan_frames import memory_frame
+from planner.report.plots import memory_plot
 from planner.report.text import headline, plan_text
 from planner.schema import Fleet, Plan
 from tests.helpers.drawn_plan import drawn_plan
+from tests.helpers.figures import title
 from tests.helpers.pencil import fleet, fleet_data, profile
 
 
@@ -99,3 +102,50 @@ def test_the_headline_names_the_method_that_found_the_plan(method: str | None, g
     """An older plan of the exact method does not say whether it was the large one."""
     run = {"version": "paper", "seconds": 7.5, "seed": 0} | ({} if method is None else {"method": method})
     assert headline(drawn_plan(solver=run, goal={"min_retention": 0.5, "method": goal})).endswith(shown)
+
+
+def test_storage_is_shown_beneath_memory() -> None:
+    """Each budget in its half of a row, in KiB; where there is none, there is no bar. `near` is idle."""
+    plan, on = stored()
+    figure = memory_plot(plan, profile(), on)
+    bars = {trace.name: trace for trace in figure.data}
+    assert list(bars) == ["memory budget", "memory in use", "storage budget", "storage in use"]
+    num_bytes = {
+        "memory budget": [2000, 2000, 2000],
+        "memory in use": [1500, 1200, math.nan],
+        "storage budget": [math.nan, 4000, 3000],
+        "storage in use": [math.nan, 700, math.nan],
+    }
+    for name, expected in num_bytes.items():
+        assert [1024 * x for x in bars[name].x] == pytest.approx(expected, nan_ok=True)
+    halves = [(y - bar.width / 2, y + bar.width / 2) for bar in figure.data[::2] for y in bar.y[:1]]
+    assert -0.5 < halves[0][0] < halves[0][1] < halves[1][0] < halves[1][1] < 0.5
+    assert figure.layout.xaxis.title.text == "memory and storage [KiB]"
+    assert figure.layout.yaxis.ticktext[1:] == (
+        "<b>\u25b6 far</b><br>60% of 2.0 KiB<br>18% of 3.9 KiB",
+        "near<br>idle, 2.0 KiB and 2.9 KiB",
+    )
+    assert title(figure) == "gateway is the fullest: 1.5 KiB of 2.0 KiB, 75%"
+
+
+def test_the_fullest_is_where_either_budget_is_fuller() -> None:
+    """3,900 of 4,000 bytes of flash are more than 1,500 of 2,000 of RAM; then the title speaks of storage."""
+    plan, on = stored()
+    fuller = plan.model_dump()
+    fuller["assignments"][1]["storage_bytes"] = 3900
+    figure = memory_plot(Plan.model_validate(fuller), profile(), on)
+    assert list(memory_frame(Plan.model_validate(fuller), on).index) == ["far", "gateway", "near"]
+    assert title(figure) == "far is the fullest: 3.8 KiB of 3.9 KiB of storage, 98%"
+    assert "3.8 KiB of 3.9 KiB of storage in use, 98%" in figure.data[0].hovertext[0]
+
+
+def test_budgets_of_both_kinds_decide_the_axis() -> None:
+    """A flash 31 times as large as the smallest RAM is shown on a logarithmic axis."""
+    plan, on = stored()
+    devices = on.model_dump(mode="json")["devices"]
+    devices[2]["storage_budget"] = 62_001
+    figure = memory_plot(plan, profile(), on.replace(devices=devices))
+    assert figure.layout.xaxis.type == "log"
+    low, high = (10**end for end in figure.layout.xaxis.range)
+    assert low < 700
+    assert high > 62_001
