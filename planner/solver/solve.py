@@ -6,6 +6,7 @@ from planner.errors import InfeasibleError, InputError, PlannerError, setting
 from planner.rules.check import check
 from planner.schema import Fleet, Goal, Plan, Profile
 from planner.solver.baselines import BASELINES
+from planner.solver.drop_not_kept import drop_not_kept_error
 from planner.solver.exact.warm_start import WarmStart
 from planner.solver.keep_drop import keeps_drop, predicted_to_lose, solve_for_drop
 from planner.solver.large.search import latency_bound_us
@@ -16,7 +17,6 @@ from planner.solver.problem.clock import Clock, interruptible
 from planner.solver.problem.instance import Instance
 from planner.solver.problem.placement import by_device
 from planner.solver.solve_at_floors import solve_at_floors
-from planner.units import format_points
 
 
 def solve(profile: Profile, fleet: Fleet, goal: Goal | None = None, options: SolveOptions = DEFAULT_OPTIONS) -> Plan:
@@ -57,12 +57,7 @@ def solve_and_learn(
         search = solve_for_drop if goal.accuracy_drop is not None and goal.objective != "accuracy" else solve_at_floors
         solution = interruptible(lambda: search(instance, clock, options), clock)
         if goal.objective == "accuracy" and goal.accuracy_drop is not None and not keeps_drop(solution):
-            raise InfeasibleError(
-                f"No plan within {goal.max_latency_ms:g} ms is predicted to lose at most "
-                f"{format_points(goal.accuracy_drop)}: the most accurate one found is "
-                f"{predicted_to_lose(plan_of(solution, 0, 0.0))}. Raise {setting('max_latency_ms')} or "
-                f"{setting('max_accuracy_drop')}."
-            )
+            raise drop_not_kept_error(solution, clock, options)
     plan = plan_of(solution, options.seed, time.monotonic() - began)
     problems = check(plan, profile, fleet)
     if problems:

@@ -40,6 +40,7 @@ SOLVER_LAYERS = [
     {"plan", "infeasible"},
     {"solve_at_floors"},
     {"keep_drop"},
+    {"drop_not_kept"},
     {"solve"},
 ]
 SOLVER_LEVEL = {name: i for i, layer in enumerate(SOLVER_LAYERS) for name in layer}

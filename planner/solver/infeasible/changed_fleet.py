@@ -17,6 +17,15 @@ def with_larger_budget(fleet: Fleet, name: str, budget: BudgetName, extra_bytes:
     return _of_single_devices(fleet, devices, {})
 
 
+def with_plenty(fleet: Fleet, budget: BudgetName) -> Fleet:
+    """Return the fleet with single devices that have as much of a budget as there can be, where they have it."""
+    devices, key = [m.model_dump() for m in fleet.members], f"{budget}_budget"
+    for device in devices:
+        if device.get(key) is not None:
+            device[key] = MAX_BYTES
+    return _of_single_devices(fleet, devices, {})
+
+
 def with_one_more(fleet: Fleet, name: str) -> Fleet:
     """Return the fleet with single devices, and a twin of one of them that has the same links."""
     devices = [m.model_dump() for m in fleet.members]

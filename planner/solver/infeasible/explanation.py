@@ -9,14 +9,16 @@ doi:10.1287/ijoc.3.2.157.
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from planner.errors import setting
 from planner.rules.cost import BudgetName
 from planner.solver.exact.warm_start import WarmStart
+from planner.solver.infeasible.changed_fleet import goal_for_single_devices, with_plenty
 from planner.solver.infeasible.demand_list import droppable_demands, without
 from planner.solver.infeasible.oracle import FeasibilityOracle, with_goal_changes
 from planner.solver.infeasible.repair import smallest_repairs
+from planner.solver.problem.build import build_instance
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import Instance
 from planner.solver.problem.option import PlacedSubModel
@@ -115,7 +117,7 @@ def _reason(instance: Instance, oracle: FeasibilityOracle) -> str:
     if oracle.clock.expired():
         return "the demands cannot all be met."
     if all(demand.key == "floors" for demand in conflict):
-        return _budgets(instance, oracle.clock)
+        return _budgets(instance, oracle)
     names = [demand.text for demand in conflict]
     if len(names) == 1:
         return f"{names[0]} cannot be met by this fleet."
@@ -124,7 +126,8 @@ def _reason(instance: Instance, oracle: FeasibilityOracle) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]} {verdict}."
 
 
-def _budgets(instance: Instance, clock: Clock) -> str:
+def _budgets(instance: Instance, oracle: FeasibilityOracle) -> str:
+    clock = oracle.clock
     names, num_devices = instance.profile.classes, len(instance.fleet.members)
     if not instance.options:
         return "every device is left out."
@@ -142,8 +145,28 @@ def _budgets(instance: Instance, clock: Clock) -> str:
         if all(knapsack.cheapest(instance, option, (c,), clock).bound is None for option in instance.options):
             return f"class {name!r} fits within the memory or within the storage of a device, but nowhere within both."
     return (
-        f"each class fits on some device, but the {num_devices} devices together cannot hold all {len(names)} of them."
+        f"each class fits on some device, but the {num_devices} devices together cannot hold all {len(names)} of them"
+        f"{_too_small(instance, oracle)}."
     )
+
+
+def _too_small(instance: Instance, oracle: FeasibilityOracle) -> str:
+    """Return which budget is too small on all devices together, where some have two and an answer is known."""
+    if not instance.fleet.has_storage:
+        return ""
+    answers = {budget: oracle.has_plan(_with_plenty(instance, budget)) for budget in get_args(BudgetName)}
+    enough = [budget for budget, has_plan in answers.items() if has_plan]
+    if len(enough) == 1:
+        return f": their {enough[0]} is too small"
+    if enough:
+        return f": their {enough[0]} or their {enough[1]} is too small"
+    return "" if None in answers.values() else ": their memory and their storage are too small"
+
+
+def _with_plenty(instance: Instance, budget: BudgetName) -> Instance:
+    """Return an instance whose devices have as much of a budget as there can be."""
+    fleet, goal = with_plenty(instance.fleet, budget), goal_for_single_devices(instance)
+    return build_instance(instance.profile, fleet, goal, instance.retention_floor)
 
 
 def _lacking(instance: Instance, class_name: str, lacks: Sequence[_Lack]) -> str:
