@@ -11,7 +11,6 @@ import os
 import re
 import tempfile
 from collections import Counter
-from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -41,6 +40,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FEW_BYTES = 4096
 # Digits of the longest number that Python turns into an int without a setting of its own.
 _MAX_DIGITS = 1000
+# Up to here, each whole number is a float of its own.
+_MAX_WHOLE = 2**53
 
 _SIZE = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)\s*\Z")
 # A number with a prefix, and perhaps an i.
@@ -207,21 +208,24 @@ def _validated(text: str, data: Any, model: type[_Model]) -> _Model:
     try:
         return model.model_validate_json(text, strict=True)
     except ValidationError as error:
-        places = [problem["loc"] for problem in error.errors() if problem["type"] == "int_type"]
-        if not sum(_made_whole(data, place) for place in places):
+        problems = error.errors(include_url=False)
+        if not any(p["type"] == "int_type" and _is_whole(p["input"]) for p in problems):
             raise
-    return model.model_validate_json(json.dumps(data), strict=True)
+    # Everywhere, as not every problem of a list is told; a whole number may stand for any other.
+    return model.model_validate_json(json.dumps(_with_whole_numbers(data)), strict=True)
 
 
-def _made_whole(data: Any, place: tuple[int | str, ...]) -> bool:
-    """Make the number at a place an int in place, and return whether it was a float without a fraction."""
-    with suppress(KeyError, IndexError, TypeError, AttributeError):
-        for step in place[:-1]:
-            data = data[step]
-        if data[place[-1]].is_integer():
-            data[place[-1]] = int(data[place[-1]])
-            return True
-    return False
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, float) and value.is_integer() and abs(value) < _MAX_WHOLE
+
+
+def _with_whole_numbers(data: Any) -> Any:
+    """Return data in which each float without a fraction is an int."""
+    if isinstance(data, dict):
+        return {key: _with_whole_numbers(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_with_whole_numbers(value) for value in data]
+    return int(data) if _is_whole(data) else data
 
 
 def check_can_write(path: Path) -> None:
