@@ -40,7 +40,7 @@ from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import NEVER, Instance
 from planner.solver.problem.option import PlacedSubModel
 from planner.solver.problem.placement import ByDevice, by_device, is_plan, moved, placement_of_plan
-from planner.solver.problem.retained import KeptUnits
+from planner.solver.problem.retained import FleetUnits
 from planner.solver.second_stage.accuracy_search import AccuracySearch
 from planner.solver.second_stage.hasten import hastened
 from planner.solver.solve_at_floors import search_at_floors
@@ -248,7 +248,7 @@ class _FloorSearch:
 
     def _proven(self, lower: Instance, placed: Sequence[PlacedSubModel], earlier: ByDevice) -> _Attempt:
         """Return a placement that keeps the drop, or a better one, with a bound for the floors that it meets."""
-        floor = highest_floor_met(lower.profile, placed, KeptUnits.of(lower, placed).rows)
+        floor = highest_floor_met(lower.profile, placed, FleetUnits.of(lower, placed).rows)
         proven = self._attempt_at(floor, self._clock)
         instance = proven.instance
         solution = Solution(

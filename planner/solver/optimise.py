@@ -88,7 +88,7 @@ def _most_accurate(
     earlier: tuple[PlacedSubModel, ...],
     warm_start: WarmStart,
 ) -> SearchOutcome:
-    """Raise all floors, by bisection, until no plan is within the latency limit, and lower them to a part of their odds.
+    """Raise all floors, by bisection, until no plan is within the latency limit, and lower their odds.
 
     So no class is sacrificed to the others, and there is room for what the second stage makes of it. High floors
     protect nothing; they would leave devices idle that have no time for so much but add to what others retain.

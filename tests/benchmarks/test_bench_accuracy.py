@@ -202,5 +202,5 @@ def test_results_outlive_a_changed_comment(tmp_path: Path, monkeypatch: pytest.M
         "def f():\n    return 2\n",
     ):
         (tmp_path / "code.py").write_text(text)
-        keys.append(code_hash(["*.py"]))
+        keys.append(code_hash.__wrapped__(("*.py",)))
     assert keys[0] == keys[1] != keys[2]

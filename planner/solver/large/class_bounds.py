@@ -137,7 +137,8 @@ class ClassBounds:
             return 0.0
         if objective == "devices":
             return 1.0
-        return float(min(o.embed_dim for o in self._instance.options if o.group == group))
+        # A device that can hold no sub-model has no option.
+        return float(min((o.embed_dim for o in self._instance.options if o.group == group), default=0))
 
     def _energies(self, group: int, n: int, row_of: Ints, num_rows: int) -> Floats:
         """Return each aggregated class's part of the energy of a device that serves n: a share of its need alone."""

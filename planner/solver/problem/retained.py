@@ -16,7 +16,7 @@ from planner.solver.problem.option import Option, PlacedSubModel
 
 
 @dataclass(frozen=True, eq=False)
-class KeptUnits:
+class FleetUnits:
     """Units that devices keep, with what the devices retain: cheap to change by one device."""
 
     shares: Floats  # (C, U), share of each unit in the importance of each class
@@ -24,28 +24,28 @@ class KeptUnits:
     weights: Floats  # (D, U), what the device's embed dim and precision retain of each unit; 0 where it is not kept
 
     @staticmethod
-    def of(instance: Instance, placed: Sequence[PlacedSubModel]) -> "KeptUnits":
+    def of(instance: Instance, placed: Sequence[PlacedSubModel]) -> "FleetUnits":
         """Return the units of placed sub-models."""
         shares = instance.units.shares / instance.units.shares.sum(axis=1, keepdims=True)
         none = np.zeros((0, len(instance.units)))
-        found = KeptUnits(shares, none @ shares.T, none)
+        found = FleetUnits(shares, none @ shares.T, none)
         for d, p in enumerate(placed):
             kept = np.zeros(len(instance.units), dtype=bool)
             kept[list(p.kept)] = True
             found = found.with_device(d, p.option, kept)
         return found
 
-    def with_device(self, position: int, option: Option, kept: Bools) -> "KeptUnits":
+    def with_device(self, position: int, option: Option, kept: Bools) -> "FleetUnits":
         """Return these with one device more, at a position, that keeps units (U,)."""
         of_width = np.array(option.width_cost.max_retention)
         row = np.minimum(1.0, self.shares @ kept) * of_width
         rows = np.insert(self.rows, position, row, axis=0)
-        return KeptUnits(self.shares, rows, np.insert(self.weights, position, weighted(kept, of_width), axis=0))
+        return FleetUnits(self.shares, rows, np.insert(self.weights, position, weighted(kept, of_width), axis=0))
 
-    def without(self, position: int) -> "KeptUnits":
+    def without(self, position: int) -> "FleetUnits":
         """Return these without one device."""
         rows, weights = (np.delete(of, position, axis=0) for of in (self.rows, self.weights))
-        return KeptUnits(self.shares, rows, weights)
+        return FleetUnits(self.shares, rows, weights)
 
     @property
     def retention(self) -> FleetRetention:

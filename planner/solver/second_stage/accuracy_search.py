@@ -18,7 +18,7 @@ from planner.rules.retention import FleetRetention
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import EMBED_DIMS, IMPORTANCE_SCALE, Instance
 from planner.solver.problem.option import Option, PlacedSubModel
-from planner.solver.problem.retained import KeptUnits, search_model
+from planner.solver.problem.retained import FleetUnits, search_model
 from planner.solver.second_stage.fill import fill, neighbours
 from planner.solver.second_stage.specialise import specialised
 
@@ -58,10 +58,10 @@ class AccuracySearch:
         self.model = search_model(instance.profile)
         self.share = np.array(self.model.class_share)
         self.placed = list(placed)
-        self.kept = KeptUnits.of(instance, placed)
+        self.kept = FleetUnits.of(instance, placed)
         self.loss = self._loss(self.kept)
 
-    def _loss(self, kept: KeptUnits) -> float:
+    def _loss(self, kept: FleetUnits) -> float:
         """Return the predicted loss; of equal losses, that is lower whose worst loss without a device is lower."""
         loss, num_devices = float(class_losses(self.model, kept.retention) @ self.share), len(kept.rows)
         if num_devices > _MAX_COMPARED:
@@ -177,7 +177,7 @@ class AccuracySearch:
         even = np.full(self.instance.num_classes, _EVEN_RETENTION)
         return even, np.maximum(even, self.kept.retention.union)
 
-    def _subsets(self, rest: KeptUnits, group: int) -> Iterator[tuple[int, ...]]:
+    def _subsets(self, rest: FleetUnits, group: int) -> Iterator[tuple[int, ...]]:
         """Yield class subsets for an idle device: none in particular, then ever fewer of those that lose most."""
         yield ()
         forbidden = self.instance.groups[group].forbidden
@@ -202,7 +202,7 @@ class AccuracySearch:
     def _try(
         self,
         others: Sequence[PlacedSubModel],
-        rest: KeptUnits,
+        rest: FleetUnits,
         option: Option,
         required: Sequence[int],
         position: int,
@@ -234,7 +234,7 @@ class AccuracySearch:
     def _take(
         self,
         others: Sequence[PlacedSubModel],
-        rest: KeptUnits,
+        rest: FleetUnits,
         option: Option,
         required: Sequence[int],
         position: int,
@@ -252,7 +252,7 @@ class AccuracySearch:
 
     def _fillings(
         self,
-        rest: KeptUnits,
+        rest: FleetUnits,
         option: Option,
         required: Sequence[int],
         compute_us: int,
@@ -268,7 +268,7 @@ class AccuracySearch:
             found = rest.with_device(0, option, kept)
             at = found.rows[0], found.retention.union
 
-    def _values(self, rest: KeptUnits, option: Option, row: Floats, union: Floats) -> Floats:
+    def _values(self, rest: FleetUnits, option: Option, row: Floats, union: Floats) -> Floats:
         """Return the loss that each unit would save on a device, (U,).
 
         Args:
@@ -283,7 +283,7 @@ class AccuracySearch:
         of_device = (on_device * of_width) @ rest.shares
         return np.asarray(of_device + (together @ rest.shares) * np.maximum(0.0, of_width.mean() - others))
 
-    def _slopes(self, rest: KeptUnits, row: Floats, union: Floats) -> tuple[Floats, Floats]:
+    def _slopes(self, rest: FleetUnits, row: Floats, union: Floats) -> tuple[Floats, Floats]:
         """Return the loss that a little more retention of each class saves, on a device and by all, (C,) each."""
         row, union = (np.clip(at, 0, 1 - 2 * _STEP) for at in (row, union))
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from planner.solver.problem.instance import Instance
 from planner.solver.problem.option import PlacedSubModel
-from planner.solver.problem.retained import KeptUnits
+from planner.solver.problem.retained import FleetUnits
 
 
 def specialised(
@@ -26,7 +26,7 @@ def specialised(
         placed: Placement of a plan.
         stays: Sub-models of it that are left as they are.
     """
-    rows = KeptUnits.of(instance, placed).rows
+    rows = FleetUnits.of(instance, placed).rows
     chosen = [set(p.classes if p in stays else instance.groups[p.option.group].pinned) for p in placed]
     num_serving = [sum(c in p.classes for p in placed) for c in range(instance.num_classes)]
     # Those with the least choice first.
