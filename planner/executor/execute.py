@@ -25,6 +25,7 @@ from planner.executor.trainers import InlineTrainer
 from planner.network import data
 from planner.network.checkpoint import load_model
 from planner.network.distillation_data import DistillationData, split_validation
+from planner.network.evaluation import batches_side_by_side
 from planner.network.recipes import RECIPES, Recipe, RecoveryTask, SubModelPart
 from planner.network.recipes.recovery_task import DEFAULT_EPOCHS
 from planner.network.surgery import Selection
@@ -33,6 +34,7 @@ from planner.network.vit import VisionTransformer
 from planner.rules.check import check_sub_models
 from planner.schema import Assignment, ModelCard, Plan, Profile, did_you_mean, sha256_of
 from planner.schema.base import write_document
+from planner.workers import usable_cores
 
 # Called with the name of the current step, and the work done and in total [s], as estimated.
 OnProgress = Callable[[str, float, float], None]
@@ -111,19 +113,20 @@ def execute_plan(
     def make_task(training: DistillationData, validation: DistillationData, epochs: float) -> RecoveryTask:
         return RecoveryTask(parts, whole, teacher_model, training, validation, profile.fusion_hidden, epochs, seed)
 
-    timed = time_recipe(recover, make_task, teacher_model, samples, jitter, seed, trainer.device)
-    if earlier is None:
-        if minutes is not None:
-            run_config = run_config.replace(epochs=timed.max_epochs(minutes, trainer.num_workers))
-            on_budget(run_config.epochs)
-        write_document(out / WORK / RUN_CONFIG_FILE, run_config)
-    epochs = run_config.epochs
-    progress = _Progress(timed.training_times(epochs), timed.overhead_seconds(epochs), on_progress)
-    all_data = checkpointed_distillation_data(
-        out / WORK / DISTILLATION_DATA_FILE, teacher_model, samples, jitter, seed, epochs, progress.on_copy
-    )
-    task = make_task(*split_validation(all_data, seed=seed), epochs)
-    fusion = recover(task, CheckpointedTrainer(out, trainer, progress))
+    with batches_side_by_side(min(trainer.num_workers, usable_cores())):
+        timed = time_recipe(recover, make_task, teacher_model, samples, jitter, seed, trainer.device)
+        if earlier is None:
+            if minutes is not None:
+                run_config = run_config.replace(epochs=timed.max_epochs(minutes, trainer.num_workers))
+                on_budget(run_config.epochs)
+            write_document(out / WORK / RUN_CONFIG_FILE, run_config)
+        epochs = run_config.epochs
+        progress = _Progress(timed.training_times(epochs), timed.overhead_seconds(epochs), on_progress)
+        all_data = checkpointed_distillation_data(
+            out / WORK / DISTILLATION_DATA_FILE, teacher_model, samples, jitter, seed, epochs, progress.on_copy
+        )
+        task = make_task(*split_validation(all_data, seed=seed), epochs)
+        fusion = recover(task, CheckpointedTrainer(out, trainer, progress))
     provenance = {"model": model, **run_config.model_dump(include={"recipe", "epochs", "seed", "teacher_sha256"})}
     write_bundle(out, plan, profile, provenance, task.sub_models, fusion)
     shutil.rmtree(out / WORK)
