@@ -131,6 +131,10 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: change_manifest(folder, sha256=hashes(folder, **{"../x": "0"})),
         r"files must lie in the folder, got '\.\./x'",
     ),
+    "a name with a NUL": (
+        lambda folder: change_manifest(folder, sha256=hashes(folder, **{"a\0b": "0"})),
+        r"files must lie in the folder, got 'a\\x00b'",
+    ),
 }
 
 

@@ -118,7 +118,7 @@ def _check(file: Path, folder: SubModelFolder, hashes: dict[str, str]) -> None:
         if needed not in hashes:
             raise DeviceError(f"{file}: sha256 must name {needed!r}, got {sorted(hashes)}.")
     for name, expected in hashes.items():
-        if Path(name).name != name:
+        if Path(name).name != name or "\0" in name:
             raise DeviceError(f"{file}: files must lie in the folder, got {name!r}.")
         got = _sha256(folder.path / name)
         if got != expected:

@@ -10,6 +10,7 @@ from planner.solver.problem.build import build_instance
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import NEVER
 from planner.solver.problem.objective import ObjectiveFunction
+from tests.helpers.pencil import fleet, fleet_data, profile, profile_data
 from tests.helpers.solver_instances import best_of
 from tests.helpers.varied_instances import (
     VARIED,
@@ -113,3 +114,15 @@ def test_bounds_of_each_objective(objective: str) -> None:
         assert bound <= value + 1e-6
         compared += 1
     assert compared >= 80
+
+
+def test_a_device_that_was_timed_at_other_widths_serves_nothing() -> None:
+    """The bound is that of the fleet without it."""
+    narrow = profile(widths=profile_data()["widths"][1:])
+    alone = fleet(devices=fleet_data()["devices"][:1], links=[])
+    bounds = [
+        ClassBounds(build_instance(narrow, on, Goal(min_retention=0.1))).slowest_us(Clock(60))
+        for on in (fleet(), alone)
+    ]
+    assert bounds[0] == bounds[1]
+    assert bounds[0] is not None
