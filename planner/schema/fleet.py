@@ -115,7 +115,7 @@ class Link(LinkSpeed):
     """Hop between two devices; the name of a device with a count stands for each of them."""
 
     between: tuple[Name, Name]
-    """Devices at the two ends, in any order."""
+    """Devices at the two ends, in any order; `pi` and `pi-1` join `pi-1` with each other `pi`."""
 
 
 class Fleet(Document):

@@ -259,6 +259,18 @@ def test_a_thousand_bandwidths_are_routed_as_one() -> None:
     assert sum(map(len, paths.values())) < 60_000
 
 
+def test_a_count_linked_to_one_of_its_own_hangs_behind_that_one() -> None:
+    """`far` and `far-1` are the hops from `far-1` to the others, and none to itself."""
+    route = make_router(
+        linked(hop("gateway", "far-1", 8, 1), hop("far", "far-1", 8, 1), hop("gateway", "near", 8, 1), count=3)
+    )
+    assert [route(f"far-{i}", 100).path for i in (1, 2, 3)] == [
+        ("gateway", "far-1"),
+        ("gateway", "far-1", "far-2"),
+        ("gateway", "far-1", "far-3"),
+    ]
+
+
 def test_links_of_large_counts_are_bounded() -> None:
     """Two counts of 4,000 that are linked to each other would make 16 million hops."""
     gateway, near, far = fleet_data()["devices"]

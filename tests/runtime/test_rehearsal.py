@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from planner.executor.bundle import read_bundle
 from planner.executor.evaluate import evaluate_bundle
 from planner.runtime.rehearsal import RehearsalOptions, rehearse
 from planner.runtime.rehearsal.predicted import local_compute_us
+from planner.runtime.rehearsal.work_folder import work_folder
 from planner.schema import Rehearsal, read_document, write_document
 from tests.helpers.deployments import SmallBundle, linux_boards, make_small_bundle
 
@@ -194,8 +196,10 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_workers_end_with_the_rehearsal(small_bundle: SmallBundle, tmp_path: Path, end: signal.Signals) -> None:
-    """However the command ends, no worker stays; unless it is killed, no temporary file does either."""
+def test_workers_end_with_the_rehearsal(
+    small_bundle: SmallBundle, tmp_path: Path, end: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the command ends, no worker stays, nor do temporary files: those of one that is killed until the next."""
     fleet = tmp_path / "devices.json"
     write_document(fleet, small_bundle.fleet)
     command = [str(Path(sys.executable).with_name("planner")), "rehearse", str(small_bundle.path)]
@@ -216,8 +220,13 @@ def test_workers_end_with_the_rehearsal(small_bundle: SmallBundle, tmp_path: Pat
     while any(map(is_running, workers)) and time.monotonic() < until:
         time.sleep(0.05)
     assert not any(map(is_running, workers))
-    if end is not signal.SIGKILL:
-        assert list(tmp_path.glob("rehearsal-*")) == []
+    left = list(tmp_path.glob("rehearsal-*"))
+    assert len(left) == (end is signal.SIGKILL)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with work_folder() as first, work_folder() as second:
+        # The second leaves the first alone.
+        assert set(tmp_path.glob("rehearsal-*")) == {first, second}
+    assert list(tmp_path.glob("rehearsal-*")) == []
 
 
 def wait_for_children(pid: int, number: int) -> list[int]:

@@ -4,7 +4,6 @@ Real worker processes answer real frames. What this machine cannot be, the links
 held to the plan by waiting: a worker computes, then sleeps until the planned moment.
 """
 
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -27,6 +26,7 @@ from planner.runtime.rehearsal.predicted import Expectation, expectations
 from planner.runtime.rehearsal.prepared import PreparedRehearsal, RehearsalOptions, load_average
 from planner.runtime.rehearsal.result import rehearsal_of
 from planner.runtime.rehearsal.tally import Tally
+from planner.runtime.rehearsal.work_folder import work_folder
 from planner.schema import Engine, Fleet, Rehearsal
 
 OnRehearsal = Callable[[str, float, float], None]
@@ -68,7 +68,7 @@ def rehearse(
     outages = Outages(parse_kills(options.kills, [a.device for a in bundle.plan.assignments]), num_images)
     with ExitStack() as ended:
         network = ended.enter_context(Namespaces(fleet, bundle.profile, bundle.plan)) if options.namespaces else None
-        work = Path(ended.enter_context(tempfile.TemporaryDirectory(prefix="rehearsal-")))
+        work = ended.enter_context(work_folder())
         export_bundle(path, fleet, work / "deploy", stand_in=options.stand_in, on_progress=on_progress)
         expected = _expected(bundle, fleet, options)
         stage = PreparedRehearsal(bundle, fleet, test, options, expected, read_deployment(work / "deploy"), load)
