@@ -80,9 +80,9 @@ def main() -> None:
         "",
         f"{result.device.cpu} ({result.device.machine}), {result.device.cores} cores, onnxruntime "
         f"{result.device.onnxruntime}; load average {load:.1f} before the run. {NUM_NETWORKS} probes are fitted, "
-        f"{NUM_SUB_MODELS} random sub-models of whole depth are predicted. Held-out: each probe predicted from the "
-        "other probes. Round: which one of its rounds is taken for a network's time; where nothing disturbs the "
-        "machine, both say the same. `planner probe add` fits the shortest, raised to the medians' level. "
+        f"{NUM_SUB_MODELS} random sub-models of whole depth are predicted. Held-out: each probe with a head predicted "
+        "from the other probes. Round: which one of its rounds is taken for a network's time; where nothing disturbs "
+        "the machine, both say the same. `planner probe add` fits the shortest, raised to the medians' level. "
         "Spread: how much the rounds of one network differ, the median of all networks.",
         *sections,
     ]

@@ -1,7 +1,6 @@
 """Instructions of random sub-models on a Cortex-M7, and how well the planner's latency model tells them.
 
-Counted by qemu, they have no noise: what is off is the model's form, fixed + for each block with a head + for each head
-+ for each block with a channel + for each channel.
+Counted by qemu, they have no noise: what is off is the model's form.
 """
 
 import tempfile
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.c.cores import CORES, measure
 from planner.network.vit import Shape, VisionTransformer
+from planner.profiler.device.latency_fit import LastBlock, TimedNetwork, fit_latency
 from planner.runtime.c.generate import model_files
 from planner.schema import ImageInput, Precision
 
@@ -31,15 +31,11 @@ class ModelErrors:
 
 def model_errors(shapes: Sequence[Shape], image: ImageInput, precision: Precision) -> ModelErrors:
     """Count the instructions of sub-models of one embed dim, and predict each from all others."""
-    counted = np.array([_instructions(shape, image, precision) for shape in shapes], dtype=np.float64)
-    terms = np.array([_terms(shape) for shape in shapes], dtype=np.float64)
-    errors = []
-    for i, count in enumerate(counted):
-        others = np.arange(len(counted)) != i
-        # Relative errors count.
-        coefficients = np.linalg.lstsq(terms[others] / counted[others, None], np.ones(sum(others)), rcond=None)[0]
-        errors.append(abs(terms[i] @ coefficients / count - 1))
-    return ModelErrors(float(np.mean(errors)), float(np.max(errors)))
+    counted = [_instructions(shape, image, precision) for shape in shapes]
+    timed = [TimedNetwork(s.embed_dim, s.num_heads, s.hidden_dim, n) for s, n in zip(shapes, counted, strict=True)]
+    whole = shapes[0]
+    fitted = fit_latency(timed, LastBlock(whole.num_tokens, whole.num_pooled_tokens, whole.head_dim))
+    return ModelErrors(fitted.mape, float(fitted.errors.max()))
 
 
 def random_shapes(whole: Shape, embed_dim: int, count: int, seed: int) -> list[Shape]:
@@ -56,11 +52,6 @@ def random_shapes(whole: Shape, embed_dim: int, count: int, seed: int) -> list[S
 
 def _ints(values: NDArray[Any]) -> tuple[int, ...]:
     return tuple(int(value) for value in values)
-
-
-def _terms(shape: Shape) -> tuple[int, ...]:
-    heads, channels = shape.num_heads, shape.hidden_dim
-    return 1, sum(h > 0 for h in heads), sum(heads), sum(c > 0 for c in channels), sum(channels)
 
 
 def _instructions(shape: Shape, image: ImageInput, precision: Precision) -> int:

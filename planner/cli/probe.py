@@ -46,7 +46,7 @@ def make(
     a Linux board or a firmware, and its README says how to build it. The model's weights are not needed.
 
     Example: planner probe make digits-vit --out probes/
-             planner probe make digits-vit --out probes/ --engine c --storage 512KiB
+             planner probe make digits-vit --out c/ --engine c --storage 512KiB
     """
     from planner.profiler.device.probe_folder import SCRIPT, make_probes, parse_precisions
     from planner.runtime.c.probes.folder import make_c_probes, parse_storage

@@ -27,7 +27,10 @@ def latency_warnings(profile: Profile) -> list[str]:
 def latency_text(kind: str, rows: Sequence[LatencyRow]) -> RenderableType:
     """Return the coefficients [us] of each width and precision, and the error on held-out networks, by engine."""
     engines = dict.fromkeys(row.engine for row in rows)
-    return Group(*(_table(kind, engine, [row for row in rows if row.engine == engine]) for engine in engines))
+    tables = [_table(kind, engine, [row for row in rows if row.engine == engine]) for engine in engines]
+    is_partial = any(row.last_head_us is not None for row in rows)
+    note = ["In C, heads and channels of the last block take less: what is not read there is not computed."]
+    return Group(*tables, *note * is_partial)
 
 
 def _table(kind: str, engine: Engine, rows: Sequence[LatencyRow]) -> Table:

@@ -19,7 +19,7 @@ from planner.schema.profile import LatencyRow
 
 @dataclass(frozen=True)
 class TimeModel:
-    """Compute time [us] at one width: fixed + sum_l [h_l>0] attention + head h_l + [c_l>0] mlp + channel c_l.
+    """Compute time [us] at one width: fixed + sum_l [h_l>0] attention + head_l h_l + [c_l>0] mlp + channel_l c_l.
 
     Coefficients that are tuples have an entry for each block. `estimated`: from a declared MAC rate instead of a
     measurement.
@@ -96,11 +96,16 @@ def measured_time(row: LatencyRow, depth: int) -> TimeModel:
     return TimeModel(
         fixed=rational(row.fixed_us),
         attention=rational(row.attention_us),
-        head=(rational(row.head_us),) * depth,
+        head=_of_blocks(row.head_us, row.last_head_us, depth),
         mlp=rational(row.mlp_us),
-        channel=(rational(row.channel_us),) * depth,
+        channel=_of_blocks(row.channel_us, row.last_channel_us, depth),
         estimated=False,
     )
+
+
+def _of_blocks(each: float, last: float | None, depth: int) -> tuple[Fraction, ...]:
+    """Return a coefficient of each block, of which the last may have its own."""
+    return (rational(each),) * (depth - 1) + (rational(each if last is None else last),)
 
 
 def _estimated(width: Width, rate: Fraction) -> TimeModel:

@@ -52,6 +52,8 @@ class ProbeManifest(Document):
     """Engine that the networks are to be timed in."""
     num_tokens: Tokens
     """Tokens of the whole model."""
+    num_pooled_tokens: Tokens | None = Field(None, exclude_if=lambda count: count is None)
+    """First tokens that are read behind the last block, where the engine computes no others there; null: all."""
     depth: Depth
     """Number of blocks of the whole model, L."""
     num_heads: Heads

@@ -109,6 +109,11 @@ class LatencyRow(Frozen):
     """Time for each block that keeps a hidden channel [us]."""
     channel_us: MeasuredUs
     """Time for each kept hidden channel [us]."""
+    # These are left out where they are not given, so that the hashes of older profiles stay.
+    last_head_us: MeasuredUs | None = Field(None, exclude_if=lambda us: us is None)
+    """Time for each kept head of the last block, where the engine computes no more than is read [us]; as of others."""
+    last_channel_us: MeasuredUs | None = Field(None, exclude_if=lambda us: us is None)
+    """Time for each kept hidden channel of the last block, likewise [us]."""
     mape: Ratio | None = None
     """Mean absolute error on networks that were held out, as a share."""
     p95_error: Ratio | None = None

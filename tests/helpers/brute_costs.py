@@ -273,7 +273,12 @@ def _compute_us(profile: Json, width: Json, device: Json, precision: str) -> Int
     fixed, attention, head, mlp, channel = (
         round(100 * rows[0][f"{name}_us"]) for name in ("fixed", "attention", "head", "mlp", "channel")
     )
-    hundredths = fixed + attention * (heads > 0).sum(axis=1) + head * heads.sum(axis=1)
-    hundredths += mlp * (channels > 0).sum(axis=1) + channel * channels.sum(axis=1)
+    last = [rows[0].get(f"last_{name}_us") for name in ("head", "channel")]
+    last_head, last_channel = (
+        each if us is None else round(100 * us) for each, us in zip((head, channel), last, strict=True)
+    )
+    hundredths = fixed + attention * (heads > 0).sum(axis=1) + mlp * (channels > 0).sum(axis=1)
+    hundredths += head * heads[:, :-1].sum(axis=1) + last_head * heads[:, -1]
+    hundredths += channel * channels[:, :-1].sum(axis=1) + last_channel * channels[:, -1]
     times: Ints = -(-hundredths // 100)
     return times

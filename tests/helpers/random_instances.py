@@ -183,12 +183,16 @@ def with_storage(profile: Profile, fleet: Fleet, seed: int) -> tuple[Profile, Fl
 
 
 def timed_in_c(profile: Profile) -> Profile:
-    """Return a profile with times in C, too: float32 takes twice as long as in ONNX Runtime, int8 three times."""
+    """Return a profile with times in C, too: float32 takes twice as long as in ONNX Runtime, int8 three times.
+
+    Heads and channels of the last block take as long as there.
+    """
     latency = {}
     for kind, rows in profile.latency.items():
         in_c = [
             {**row.model_dump(), "engine": "c", "precision": precision}
             | {name: factor * getattr(row, name) for name in _COEFFICIENTS}
+            | {"last_head_us": row.head_us, "last_channel_us": row.channel_us}
             for row in rows
             for precision, factor in (("float32", 2), ("int8", 3))
         ]

@@ -1,11 +1,12 @@
 """The latency fit against known coefficients."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from planner.profiler.device.latency_fit import LatencyFit, TimedNetwork, fit_latency, num_parameters
+from planner.profiler.device.latency_fit import LastBlock, LatencyFit, TimedNetwork, fit_latency, num_parameters
 from tests.helpers.timed_networks import WIDTHS, coefficients, time_us, timed_design
 
 # Sub-models that no design has.
@@ -81,3 +82,52 @@ def test_no_coefficient_is_below_zero() -> None:
     fitted = fit_latency(flat)
     assert min(fitted.constant.min(), fitted.slope.min()) >= 0
     assert fitted.row(64, "float32", "onnxruntime", "").fixed_us == pytest.approx(100, abs=15)
+
+
+def test_errors_are_those_of_networks_with_a_head() -> None:
+    """Three times the time of networks without any head, which no sub-model is like, says nothing of others' errors."""
+    timed = timed_design()
+    headless = [i for i, t in enumerate(timed) if not any(t.num_heads)]
+    assert headless
+    assert len(fit_latency(timed).errors) == len(timed) - len(headless)
+    (first, *_) = headless
+    timed[first] = replace(timed[first], time_us=3 * timed[first].time_us)
+    assert fit_latency(timed).mape < 0.02
+    alone = [timed[i] for i in headless]
+    assert len(fit_latency(alone).errors) == len(alone)
+
+
+def test_the_share_of_the_last_block_by_hand() -> None:
+    """17 tokens, heads of 16 dims, embed dim 64, of which one token is read.
+
+    Keys and values: 2 x 17 x 16 x 64 = 34,816 MACs. Of each token read, query and output 2,048, scores and sums 544:
+    37,408 of 78,880 in all. A channel is computed of one token in 17.
+    """
+    last = LastBlock(num_tokens=17, num_read=1, head_dim=16)
+    assert last.head_share(64) == 37_408 / 78_880
+    assert last.channel_share == 1 / 17
+    assert LastBlock(num_tokens=17, num_read=17, head_dim=16).head_share(64) == 1
+
+
+def test_a_last_block_that_is_computed_in_part_has_its_own_coefficients() -> None:
+    """From times in which heads and channels of the last block take their shares, all coefficients are found."""
+    last = LastBlock(num_tokens=17, num_read=1, head_dim=16)
+
+    def shorter(t: TimedNetwork) -> TimedNetwork:
+        _, _, head, _, channel = coefficients(t.embed_dim)
+        saved = head * t.num_heads[-1] * (1 - last.head_share(t.embed_dim))
+        saved += channel * t.hidden_dim[-1] * (1 - last.channel_share)
+        return replace(t, time_us=t.time_us - saved)
+
+    timed = [shorter(t) for t in timed_design()]
+    fitted = fit_latency(timed, last)
+    assert fitted.errors.max() < 1e-6
+    assert fit_latency(timed).mape > 0.02
+    for e in WIDTHS:
+        row = fitted.row(e, "float32", "c", "")
+        found = (row.fixed_us, row.attention_us, row.head_us, row.mlp_us, row.channel_us)
+        assert found == pytest.approx(coefficients(e), abs=1e-3)
+        assert row.last_head_us == pytest.approx(row.head_us * last.head_share(e), abs=1e-3)
+        assert row.last_channel_us == pytest.approx(row.channel_us / 17, abs=1e-3)
+    new = shorter(TimedNetwork(40, (1, 2, 0, 3), (8, 0, 16, 96), time_us(40, (1, 2, 0, 3), (8, 0, 16, 96))))
+    assert fitted.predict_us(new.embed_dim, new.num_heads, new.hidden_dim) == pytest.approx(new.time_us)

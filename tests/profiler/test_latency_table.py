@@ -243,3 +243,18 @@ def test_no_row_is_wider_than_what_was_timed() -> None:
     rows = latency_table(ProbeResult.model_validate(data), digits_profile(), threads=1).rows
     assert sorted({row.embed_dim for row in rows}) == [16, 24, 32]
     assert rows[0].channel_us == pytest.approx(coefficients(32)[4], rel=0.1)
+
+
+def test_a_manifest_of_few_pooled_tokens_makes_rows_with_a_last_block() -> None:
+    """Where it says nothing of them, all blocks are alike, and the rows say nothing either."""
+    data = c_result_data()
+    data["manifest"]["num_pooled_tokens"] = 1
+    data["manifest_sha256"] = sha256_of(ProbeManifest.model_validate(data["manifest"]))
+    rows = latency_table(ProbeResult.model_validate(data), digits_profile(), threads=1).rows
+    # Of 17 tokens one is read; keys and values are needed of all. MACs of a head by hand, at embed dims 64 and 16.
+    for row, share in ((rows[0], 37_408 / 78_880), (rows[len(WIDTHS) - 1], 9_760 / 26_656)):
+        assert row.last_channel_us == pytest.approx(row.channel_us / 17, abs=1e-4)
+        assert row.last_head_us == pytest.approx(row.head_us * share, abs=1e-4)
+    plain = latency_table(ProbeResult.model_validate(c_result_data()), digits_profile(), threads=1).rows
+    assert all(row.last_head_us is None and row.last_channel_us is None for row in plain)
+    assert "last_head_us" not in plain[0].model_dump()

@@ -1,5 +1,6 @@
 """Compute time of a device: by the table of its kind in its engine, else by a rate, else refused."""
 
+import math
 import re
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from planner.errors import InputError
 from planner.rules import cost
+from planner.rules.compute_time import measured_time
 from planner.schema import Profile, sha256_of
 from planner.solver import solve
 from tests.helpers.goals import floored
@@ -72,6 +74,14 @@ def test_a_precision_that_was_not_timed_in_c_is_refused() -> None:
     with pytest.raises(InputError, match=r"timed at in C \(float32\), got 'int8'; make probes with `precision=int8`\."):
         fixed_us(timed(ROW, IN_C), engine="c", precision="int8")
     assert fixed_us(timed(IN_C, INT8_IN_C), engine="c", precision="int8") == [300]
+
+
+def test_the_last_block_may_have_its_own_coefficients() -> None:
+    """100, two halves at 2 and at 3, 2 heads at 1.25 and at 0.25, 3 channels at 0.5 and at 0.125: 114.875 us."""
+    row = IN_C.replace(last_head_us=0.25, last_channel_us=0.125)
+    assert measured_time(row, 2).compute_us([2, 2], [3, 3]) == math.ceil(114.875)
+    assert measured_time(IN_C, 2).compute_us([2, 2], [3, 3]) == 100 + 4 + 5 + 6 + 3
+    assert measured_time(row, 1).compute_us([2], [0]) == math.ceil(100 + 2 + 0.5)
 
 
 def test_the_engine_is_not_written_where_it_is_onnx_runtime() -> None:

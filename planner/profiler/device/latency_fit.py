@@ -2,6 +2,9 @@
 
     T = fixed(e) + sum over blocks of ([h > 0] attention(e) + head(e) h + [c > 0] mlp(e) + channel(e) c)
 
+Where an engine computes only what is read of the last block, its heads and channels count by their share of the MACs of
+others there.
+
 Each of the five coefficients is affine in the embed dim, u + v e / E with u, v >= 0: the tensors that a part of a
 block reads and writes have e as a side once, or not at all. So ten parameters suffice for all widths.
 
@@ -35,6 +38,28 @@ class TimedNetwork:
 
 
 @dataclass(frozen=True)
+class LastBlock:
+    """Last block of networks of which only some tokens are read, and computed.
+
+    The keys and values of all tokens are needed, the queries, scores and outputs of those that are read.
+    """
+
+    num_tokens: int
+    num_read: int
+    head_dim: int
+
+    def head_share(self, embed_dim: int) -> float:
+        """Return the MACs of a head as a share of those in another block."""
+        N, n, D, E = self.num_tokens, self.num_read, self.head_dim, embed_dim
+        return (2 * N * D * E + n * (2 * D * E + 2 * N * D)) / (2 * N * D * E + N * (2 * D * E + 2 * N * D))
+
+    @property
+    def channel_share(self) -> float:
+        """MACs of a hidden channel as a share of those in another block."""
+        return self.num_read / self.num_tokens
+
+
+@dataclass(frozen=True)
 class LatencyFit:
     """Fitted latency model of a device, with its errors.
 
@@ -42,15 +67,17 @@ class LatencyFit:
         max_embed_dim: E, the embed dim that the slopes refer to.
         constant: u of fixed, attention, head, mlp, channel [us].
         slope: v of the same [us].
+        last_block: Last block, where not all of it is computed.
         residuals: log(predicted / timed) of each network (n,).
-        held_out: Leave-one-out residuals, the same by the fit to all other networks: of those with a head, as every
-            sub-model has one. Without any head or channel a network is all fixed time, and its prediction would be an
-            extrapolation.
+        held_out: Leave-one-out residuals, the same by the fit to all other networks: of those with a head, if any has
+            one, as every sub-model does. Without head or channel a network is all fixed time, and its prediction would
+            be an extrapolation.
     """
 
     max_embed_dim: int
     constant: Floats
     slope: Floats
+    last_block: LastBlock | None
     residuals: Floats
     held_out: Floats
 
@@ -71,7 +98,9 @@ class LatencyFit:
 
     def row(self, embed_dim: int, precision: Precision, engine: Engine, source: str) -> LatencyRow:
         """Return the coefficients at one embed dim as a row of a latency table."""
-        fixed, attention, head, mlp, channel = np.round(self._coefficients(embed_dim), 4).tolist()
+        coefficients = self._coefficients(embed_dim)
+        fixed, attention, head, mlp, channel = np.round(coefficients, 4).tolist()
+        last = self.last_block
         return LatencyRow(
             embed_dim=embed_dim,
             precision=precision,
@@ -81,6 +110,8 @@ class LatencyFit:
             head_us=head,
             mlp_us=mlp,
             channel_us=channel,
+            last_head_us=None if last is None else round(coefficients[2] * last.head_share(embed_dim), 4),
+            last_channel_us=None if last is None else round(coefficients[4] * last.channel_share, 4),
             mape=round(self.mape, 4),
             p95_error=round(self.p95_error, 4),
             source=source,
@@ -88,38 +119,41 @@ class LatencyFit:
 
     def predict_us(self, embed_dim: int, num_heads: Sequence[int], hidden_dim: Sequence[int]) -> float:
         """Return the predicted time [us] of a network."""
-        return float(_counts(num_heads, hidden_dim) @ self._coefficients(embed_dim))
+        return float(_counts(embed_dim, num_heads, hidden_dim, self.last_block) @ self._coefficients(embed_dim))
 
     def _coefficients(self, embed_dim: int) -> Floats:
         return self.constant + self.slope * embed_dim / self.max_embed_dim
 
 
-def fit_latency(timed: Sequence[TimedNetwork]) -> LatencyFit:
+def fit_latency(timed: Sequence[TimedNetwork], last_block: LastBlock | None = None) -> LatencyFit:
     """Fit the model to all networks, and estimate its errors by leave-one-out cross-validation.
 
-    At least one network must have a head.
+    Args:
+        timed: The networks with their times.
+        last_block: Last block of each, where not all of it is computed.
     """
     max_embed_dim = max(t.embed_dim for t in timed)
-    rows = np.array([_terms(t, max_embed_dim) for t in timed])
+    rows = np.array([_terms(t, max_embed_dim, last_block) for t in timed])
     times = np.array([t.time_us for t in timed])
     held_out = []
-    for i in (i for i, network in enumerate(timed) if any(network.num_heads)):
+    for i in [i for i, network in enumerate(timed) if any(network.num_heads)] or range(len(timed)):
         others = np.arange(len(timed)) != i
         held_out.append(float(_log_ratio(rows[i] @ _robust_fit(rows[others], times[others]), times[i])))
     solution = _robust_fit(rows, times)
-    return LatencyFit(max_embed_dim, solution[:5], solution[5:], _log_ratio(rows @ solution, times), np.array(held_out))
+    residuals = _log_ratio(rows @ solution, times)
+    return LatencyFit(max_embed_dim, solution[:5], solution[5:], last_block, residuals, np.array(held_out))
 
 
 def latency_terms(embed_dim: int, num_heads: Sequence[int], hidden_dim: Sequence[int], max_embed_dim: int) -> Floats:
     """Return a network's row of the design matrix: the factors of u, then those of v, (10,)."""
-    counts = _counts(num_heads, hidden_dim)
-    return np.concatenate([counts, counts * (embed_dim / max_embed_dim)])
+    counts = _counts(embed_dim, num_heads, hidden_dim, None)
+    return _at_width(counts, embed_dim, max_embed_dim)
 
 
 def num_parameters(timed: Sequence[TimedNetwork]) -> int:
     """Return how many parameters these networks identify: the rank of the design matrix."""
     max_embed_dim = max(t.embed_dim for t in timed)
-    return int(np.linalg.matrix_rank(np.array([_terms(t, max_embed_dim) for t in timed])))
+    return int(np.linalg.matrix_rank(np.array([_terms(t, max_embed_dim, None) for t in timed])))
 
 
 def _robust_fit(rows: Floats, times: Floats) -> Floats:
@@ -151,11 +185,22 @@ def _log_ratio(predicted: Floats, times: Floats) -> Floats:
     return ratio
 
 
-def _terms(timed: TimedNetwork, max_embed_dim: int) -> Floats:
-    return latency_terms(timed.embed_dim, timed.num_heads, timed.hidden_dim, max_embed_dim)
+def _terms(timed: TimedNetwork, max_embed_dim: int, last_block: LastBlock | None) -> Floats:
+    counts = _counts(timed.embed_dim, timed.num_heads, timed.hidden_dim, last_block)
+    return _at_width(counts, timed.embed_dim, max_embed_dim)
 
 
-def _counts(num_heads: Sequence[int], hidden_dim: Sequence[int]) -> Floats:
+def _at_width(counts: Floats, embed_dim: int, max_embed_dim: int) -> Floats:
+    return np.concatenate([counts, counts * (embed_dim / max_embed_dim)])
+
+
+def _counts(
+    embed_dim: int, num_heads: Sequence[int], hidden_dim: Sequence[int], last_block: LastBlock | None
+) -> Floats:
     """Return the factors of the coefficients: 1, halves with heads, heads, halves with channels, channels."""
     halves = sum(h > 0 for h in num_heads), sum(c > 0 for c in hidden_dim)
-    return np.array([1, halves[0], sum(num_heads), halves[1], sum(hidden_dim)], dtype=float)
+    heads, channels = float(sum(num_heads)), float(sum(hidden_dim))
+    if last_block is not None:
+        heads -= (1 - last_block.head_share(embed_dim)) * num_heads[-1]
+        channels -= (1 - last_block.channel_share) * hidden_dim[-1]
+    return np.array([1, halves[0], heads, halves[1], channels], dtype=float)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.errors import InputError, setting
-from planner.profiler.device.latency_fit import LatencyFit, TimedNetwork, fit_latency, num_parameters
+from planner.profiler.device.latency_fit import LastBlock, LatencyFit, TimedNetwork, fit_latency, num_parameters
 from planner.schema import (
     Engine,
     LatencyRow,
@@ -152,7 +152,8 @@ def _fit(result: ProbeResult, precision: Precision, threads: int) -> tuple[Laten
             f"differ in width, heads and channels, got {len(timed)} of {len(all_networks)}; see its failures, "
             "and make probes of a smaller model or of another precision."
         )
-    fitted = fit_latency(timed)
+    last_block = last_block_of(result.manifest)
+    fitted = fit_latency(timed, last_block)
     outliers = np.flatnonzero(np.abs(fitted.residuals) > math.log(_OUTLIER_FACTOR))
     if 0 < len(outliers) <= max(1, _MAX_OUTLIER_SHARE * len(timed)):
         i = int(outliers[np.argmax(np.abs(fitted.residuals[outliers]))])
@@ -163,7 +164,8 @@ def _fit(result: ProbeResult, precision: Precision, threads: int) -> tuple[Laten
             f"{_RERUN[result.manifest.engine]}."
         )
     spread = float(np.quantile([t.spread for t in timings], 0.9))
-    fitted = fit_latency([_timed(networks[t.network], us) for t, us in zip(timings, _steady_us(timings), strict=True)])
+    steady = [_timed(networks[t.network], us) for t, us in zip(timings, _steady_us(timings), strict=True)]
+    fitted = fit_latency(steady, last_block)
     if fitted.mape > _REFUSE_MAPE:
         raise InputError(
             f"timings: the latency model must predict networks that it has not seen to {_REFUSE_MAPE:.0%}, "
@@ -223,6 +225,12 @@ def _row_widths(manifest: ProbeManifest, profile: Profile) -> list[int]:
             f"({min(timed)}); make the probes again."
         )
     return sorted((e for e in widths if e <= max(timed)), reverse=True)
+
+
+def last_block_of(manifest: ProbeManifest) -> LastBlock | None:
+    """Return the last block of a manifest's networks, where not all of it is computed."""
+    num_read = manifest.num_pooled_tokens
+    return None if num_read is None else LastBlock(manifest.num_tokens, num_read, manifest.head_dim)
 
 
 def _timed(network: ProbeNetwork, time_us: float) -> TimedNetwork:

@@ -97,6 +97,8 @@ def probe_manifest(model: str, whole: Shape, networks: Sequence[ProbeNetwork], e
         model=model,
         engine=engine,
         num_tokens=whole.num_tokens,
+        # ONNX Runtime computes all tokens of all blocks.
+        num_pooled_tokens=whole.num_pooled_tokens if engine == "c" and whole.pooling == "class_token" else None,
         depth=whole.depth,
         num_heads=whole.num_heads[0],
         head_dim=whole.head_dim,

@@ -147,8 +147,10 @@ static void keys_and_values(const vit_linear *key, const vit_linear *value, size
     vit_linear_apply(value, N, normed, E, values, D, 0);
 }
 
-/* Add a block's attention to the tokens x (N, E): one head after the other, some queries at a time. */
-static void attend(const vit_model *m, const vit_block *b, float *x, float *memory, const vit_pause *pause)
+/* Add a block's attention to the first `needed` tokens of x (N, E), by what all of them are: one head after the other,
+ * some queries at a time. */
+static void attend(const vit_model *m, const vit_block *b, size_t needed, float *x, float *memory,
+                   const vit_pause *pause)
 {
     const size_t N = m->num_tokens, E = m->embed_dim, D = m->head_dim;
     float *normed = memory, *keys = normed + N * E, *values = keys + N * D;
@@ -162,8 +164,8 @@ static void attend(const vit_model *m, const vit_block *b, float *x, float *memo
         proj.scale = b->proj.scale;
         proj.bias = h == 0 ? b->proj.bias : NULL;
         keys_and_values(&key, &value, N, normed, keys, values);
-        for (size_t first = 0; first < N; first += m->tile) {
-            const size_t rows = N - first < m->tile ? N - first : m->tile;
+        for (size_t first = 0; first < needed; first += m->tile) {
+            const size_t rows = needed - first < m->tile ? needed - first : m->tile;
             vit_linear_apply(&query, rows, normed + first * E, E, queries, D, 0);
             vit_product(rows, D, N, queries, keys, scores);
             for (size_t n = 0; n < rows; n++)
@@ -176,13 +178,13 @@ static void attend(const vit_model *m, const vit_block *b, float *x, float *memo
     }
 }
 
-/* Add a block's MLP to the tokens x (N, E), as many tokens at a time as the memory holds. */
-static void apply_mlp(const vit_model *m, const vit_block *b, float *x, room r, const vit_pause *pause)
+/* Add a block's MLP to the first `needed` tokens of x (N, E), as many at a time as the memory holds. */
+static void apply_mlp(const vit_model *m, const vit_block *b, size_t needed, float *x, room r, const vit_pause *pause)
 {
-    const size_t E = m->embed_dim, tile = rows_that_fit(r.size, E + b->hidden, m->num_tokens);
+    const size_t E = m->embed_dim, tile = rows_that_fit(r.size, E + b->hidden, needed);
     float *normed = r.start, *hidden = normed + tile * E;
-    for (size_t first = 0; first < m->num_tokens; first += tile) {
-        const size_t rows = m->num_tokens - first < tile ? m->num_tokens - first : tile;
+    for (size_t first = 0; first < needed; first += tile) {
+        const size_t rows = needed - first < tile ? needed - first : tile;
         float *tokens = x + first * E;
         for (size_t n = 0; n < rows; n++)
             vit_norm_apply(&b->mlp_norm, m->eps, E, tokens + n * E, normed + n * E);
@@ -219,10 +221,13 @@ void vit_features(const vit_model *model, const void *image, float *features, fl
     embed(model, image, arena, rest, pause);
     for (size_t l = 0; l < model->num_blocks; l++) {
         const vit_block *block = model->blocks + l;
+        /* Nobody reads the other tokens behind the last block. */
+        const int pools_next = l + 1 == model->num_blocks && model->pooling == VIT_FIRST_TOKENS;
+        const size_t needed = pools_next ? model->num_pooled : model->num_tokens;
         if (block->heads)
-            attend(model, block, arena, rest.start, pause);
+            attend(model, block, needed, arena, rest.start, pause);
         if (block->hidden)
-            apply_mlp(model, block, arena, rest, pause);
+            apply_mlp(model, block, needed, arena, rest, pause);
     }
     pool(model, arena, features);
 }

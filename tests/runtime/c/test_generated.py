@@ -59,11 +59,21 @@ def test_features_are_torchs(answered: tuple[Sequence[Case], Sequence[Answer]]) 
 
 
 def test_the_arena_is_used_to_its_end(answered: tuple[Sequence[Case], Sequence[Answer]]) -> None:
-    """The arena is as large as the planner says and no larger than needed, wherever a head is kept."""
+    """The arena is as large as the planner says, and no larger than needed wherever a head is kept.
+
+    The last block may need less, where it computes the class token alone; then the others decide.
+    """
+    num_whole = 0
     for case, answer in zip(*answered, strict=True):
         shape = case.network.shape
-        if any(shape.num_heads):
-            assert answer.used_bytes == c_arena_bytes(c_sizes(shape), shape.num_heads, shape.hidden_dim), shape
+        planned = c_arena_bytes(c_sizes(shape), shape.num_heads, shape.hidden_dim)
+        assert answer.used_bytes <= planned, shape
+        whole_blocks = slice(None) if shape.pooling == "mean" else slice(shape.depth - 1)
+        heads, channels = shape.num_heads[whole_blocks], shape.hidden_dim[whole_blocks]
+        if any(heads) and c_arena_bytes(c_sizes(shape), heads, channels) == planned:
+            assert answer.used_bytes == planned, shape
+            num_whole += 1
+    assert num_whole >= 5
 
 
 @pytest.mark.parametrize("case", [*EDGES, *RANDOM], ids=lambda case: case.precision)
