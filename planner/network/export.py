@@ -10,7 +10,9 @@ packed it for its kernels. With weights inside the graph it would hold a second 
 
 import importlib
 import logging
+import signal
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +63,7 @@ def export_onnx(model: VisionTransformer, path: Path, image: ImageInput | None =
     else:
         images = torch.zeros(1, *image.shape, dtype=_TORCH_DTYPES[image.dtype])
         features, sizes = _FeaturesOfPixels(model, image), None
-    with _quiet():
+    with _quiet(), _uninterrupted():
         program = torch.onnx.export(
             features.eval(),
             (images,),
@@ -90,7 +92,7 @@ def quantise_int8(source: Path, target: Path) -> None:
         raise InputError(f"{source}: must be an ONNX file to quantise, got none; export the network first.")
     from onnxruntime.quantization import QuantType, quant_pre_process, quantize_dynamic
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, _quiet(), _uninterrupted():
         prepared, quantised = Path(folder, "prepared.onnx"), Path(folder, "int8.onnx")
         # Without it, shapes stay unknown and constants unfolded.
         quant_pre_process(source, prepared)
@@ -217,3 +219,20 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back to the end: the exporter imports as it goes, and fails of modules that it then half knows."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    noted: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if noted:
+        signal.raise_signal(signal.SIGINT)

@@ -1,8 +1,8 @@
-"""Commands that are interrupted, killed, or out of space at any moment: nobody left, nothing half written, same end."""
+"""Commands that are interrupted or killed at any moment: nobody left, nothing half written, same end."""
 
 import json
 import random
-import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,22 +11,26 @@ from pathlib import Path
 
 import pytest
 
+from planner.runtime.deployment import read_deployment
 from planner.schema import write_document
 from tests.helpers.common import DEVICES
+from tests.helpers.deployments import linux_boards, make_small_bundle
 from tests.helpers.marked_processes import marked_environment, nobody_left
-from tests.helpers.small_run import contents, make_small_run
+from tests.helpers.small_run import contents, make_small_run, small_card
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 PLANNER = Path(sys.executable).with_name("planner")
 
 
-def stopped_at_random(command: list[str], moments: int, longest_s: float, mark: str) -> int:
+def stopped_at_random(
+    command: list[str], moments: int, longest_s: float, mark: str, rng: random.Random | None = None
+) -> int:
     """Run a command again and again, stop it after random times by SIGINT or SIGKILL; return how often it was stopped.
 
     However it ends, its exit code is one of ours, no process is left, and what it says is no traceback.
     """
-    rng, stopped = random.Random(0), 0
+    rng, stopped = rng or random.Random(0), 0
     for _ in range(moments):
         number = rng.choice((signal.SIGINT, signal.SIGKILL))
         with subprocess.Popen(
@@ -77,43 +81,58 @@ def test_what_if_is_stopped_at_thirty_moments(tmp_path: Path) -> None:
     assert rows[0] == rows[1]
 
 
-def out_of_space(command: list[str | Path], cwd: Path, max_bytes: int) -> str:
-    """Run a command where no file may be larger than this, which it must refuse; return its sentence."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
-
-    # The limit is as a full disk to whoever writes, and can be set for one process.
-    result = subprocess.run([PLANNER, *command], cwd=cwd, capture_output=True, text=True, preexec_fn=limit)
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stderr
-    return result.stderr.splitlines()[-1]
-
-
-def test_a_plan_that_has_no_room_is_not_half_written(tmp_path: Path) -> None:
-    """One sentence with the size that is needed; no file, and no temporary one, is left."""
-    sentence = out_of_space(["solve", "-d", DEVICES, "--method", "greedy", "--out", "plan.json"], tmp_path, 2000)
-    assert sentence.startswith("--out plan.json: cannot be written (File too large)")
-    sentence = out_of_space(["solve", "-d", DEVICES, "--method", "greedy", "--out", "plan.json"], tmp_path, 4500)
-    assert sentence.startswith("plan.json: cannot be written (File too large): needs ")
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.slow
+def test_profile_is_stopped_at_eight_moments(tmp_path: Path) -> None:
+    """In the end the profile is that of a run without a stop, but for the times of this machine and of the run."""
+    command: list[str | Path]
+    command = [PLANNER, "profile", small_card(tmp_path), "--images-per-class", "4", "--trial-plans", "2"]
+    command += ["--epochs", "0", "--jobs", "2", "--out"]
+    unbroken, broken = tmp_path / "unbroken.json", tmp_path / "broken.json"
+    began = time.monotonic()
+    subprocess.run([*command, unbroken], check=True, capture_output=True)
+    assert stopped_at_random([*map(str, command), str(broken)], 8, time.monotonic() - began, str(tmp_path))
+    subprocess.run([*command, broken], check=True, capture_output=True)
+    profiles = [json.loads(path.read_text()) for path in (unbroken, broken)]
+    for profile in profiles:
+        del profile["latency"], profile["provenance"]
+    assert profiles[0] == profiles[1]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["report", "plan.json", "-d", DEVICES, "--time-limit", "1", "--out", "report.html"],
-        ["what-if", "-d", DEVICES, "--drop-each", "--time-limit", "1", "--out", "rows.csv"],
-        ["probe", "make", "digits-vit", "--out", "probes"],
-        ["execute", "plan.json", "--epochs", "0", "--out", "bundle"],
-    ],
-    ids=lambda command: command[0],
-)
-def test_no_room_is_one_sentence(command: list[str | Path], tmp_path: Path) -> None:
-    """Every command that writes says what it could not write, and leaves nothing half written."""
-    plan: list[str | Path]
-    plan = [PLANNER, "solve", "-d", DEVICES, "--method", "greedy", "--max-accuracy-drop", "0.5", "--out", "plan.json"]
-    subprocess.run(plan, cwd=tmp_path, check=True, capture_output=True)
-    assert "cannot be written (File too large)" in out_of_space(command, tmp_path, 4500)
-    assert not list(tmp_path.rglob(".*.json.*"))
+def test_probe_make_is_stopped_at_ten_moments(tmp_path: Path) -> None:
+    """In the end the probes are those of a run without a stop, byte for byte; until then there is no manifest."""
+    command: list[str | Path] = [PLANNER, "probe", "make", "digits-vit", "--out"]
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    began = time.monotonic()
+    subprocess.run([*command, unbroken], check=True, capture_output=True)
+    seconds = time.monotonic() - began
+    assert stopped_at_random([*map(str, command), str(broken)], 10, seconds / 2, str(tmp_path)) == 10
+    assert not (broken / "manifest.json").exists()
+    subprocess.run([*command, broken], check=True, capture_output=True)
+    assert contents(broken) == contents(unbroken)
+
+
+@pytest.mark.slow
+def test_export_is_stopped_at_fifteen_moments(tmp_path: Path) -> None:
+    """There is no deployment, or a whole one; in the end its graphs are those of a run without a stop."""
+    bundle = make_small_bundle(tmp_path, linux_boards("float32", "int8", "float32"))
+    write_document(tmp_path / "devices.json", bundle.fleet)
+    command: list[str | Path] = [PLANNER, "export", bundle.path, "-d", tmp_path / "devices.json", "--out"]
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    began = time.monotonic()
+    subprocess.run([*command, unbroken], check=True, capture_output=True)
+    seconds = time.monotonic() - began
+    rng = random.Random(0)
+    for _ in range(15):
+        stopped_at_random([*map(str, command), str(broken)], 1, seconds, str(tmp_path), rng)
+        if broken.exists():
+            read_deployment(broken)
+            shutil.rmtree(broken)
+    subprocess.run([*command, broken], check=True, capture_output=True)
+    found, expected = contents(broken), contents(unbroken)
+    assert found.keys() == expected.keys()
+    graphs = [name for name in found if ".onnx" in name]
+    assert graphs
+    assert {name: found[name] for name in graphs} == {name: expected[name] for name in graphs}
+    # Neither is there anything else beside it.
+    assert not list(tmp_path.glob(".*"))

@@ -1,5 +1,6 @@
 """ONNX files: the features of torch at any batch size, written whole or not at all."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -108,3 +109,20 @@ def test_a_file_that_cannot_be_written_leaves_no_graph(
     with pytest.raises(InputError, match=r"model\.onnx\.data: cannot be written"):
         export_onnx(model, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_ctrl_c_waits_for_the_exporter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in its middle, the exporter would fail of itself; no graph is written, and Ctrl-C is as before."""
+    finished = []
+
+    def export(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        finished.append(True)
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        export_onnx(random_model(SHAPE), tmp_path / "model.onnx")
+    assert finished
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGINT) is before
