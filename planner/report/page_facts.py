@@ -34,13 +34,14 @@ def key_figures(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[tuple[st
     yield "Gap", format_share(plan.gap, 1)
     yield "Bottleneck", visible(plan.bottleneck.device)
     yield "Devices in use", f"{len(plan.assignments):,} of {len(fleet.members):,}"
-    yield "Lowest retention", format_share(plan.lowest_retention)
     if plan.predicted_accuracy is not None:
         predicted = plan.predicted_accuracy
         accuracy, low, high = (format_share(x, 1) for x in (predicted.accuracy, predicted.low, predicted.high))
         yield "Predicted accuracy", f"{accuracy} ({low} to {high})"
     if profile.accuracy_model is not None:
         yield "Accuracy of the whole model", format_share(1 - profile.accuracy_model.whole_error, 1)
+    # Not beside the accuracies without a word: it is none.
+    yield "Importance that each class retains, at least", format_share(plan.lowest_retention)
     if plan.energy_mj is not None:
         yield "Energy of one image", format_energy_mj(plan.energy_mj)
 

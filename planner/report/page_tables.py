@@ -61,13 +61,15 @@ def devices_table(plan: Plan, profile: Profile, fleet: Fleet) -> TextTable:
         _name("device"),
         _name("kind"),
         _Column("classes", "classes", lambda names: ", ".join(names) or "idle", numeric=False),
-        *(_count(key) for key in ("embed_dim", "heads", "channels")),
-        _name("precision"),
+        # What a narrow window cuts off is what matters least.
+        _time("latency"),
         _Column("memory", "memory_bytes", format_bytes),
         _Column("budget", "budget_bytes", format_bytes),
         *_storage_columns(fleet),
-        *(_time(name) for name in ("send", "compute", "return", "latency")),
+        *(_count(key) for key in ("heads", "channels", "embed_dim")),
         _Column("least retention", "least_retention", format_share),
+        *(_time(name) for name in ("send", "compute", "return")),
+        _name("precision"),
         _Column("energy [mJ]", "energy_mj", format_number),
         *([_Column("times", "estimated", _source, numeric=False)] if len(sources) > 1 else []),
     )

@@ -114,7 +114,7 @@ def test_tables_have_the_numbers_of_the_plots() -> None:
         ("gateway", "0.000", "5.000", "0.000", "5.000", "0.500"),
     )
     rows = {row[0]: row for row in devices_table(*drawn()).rows}
-    assert rows["far (bottleneck)"][1:4] == ("board", "a, b", "4")
+    assert rows["far (bottleneck)"][1:4] == ("board", "a, b", "6.500")
     assert rows["near"][2] == "idle"
     impossible = scenarios_table(what_ifs()).rows[-1]
     assert impossible[:5] == ("without d", "impossible", "-", "-", "-")
