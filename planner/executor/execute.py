@@ -33,7 +33,7 @@ from planner.network.training import Epoch
 from planner.network.vit import VisionTransformer
 from planner.rules.check import check_sub_models
 from planner.schema import Assignment, ModelCard, Plan, Profile, did_you_mean, sha256_of
-from planner.schema.base import write_document
+from planner.schema.base import remove_temporary, write_document
 from planner.workers import usable_cores
 
 # Called with the name of the current step, and the work done and in total [s], as estimated.
@@ -106,6 +106,7 @@ def execute_plan(
         if (out / MANIFEST).exists():
             # A run that was killed at the very end may have left its training states.
             shutil.rmtree(out / WORK, ignore_errors=True)
+            remove_temporary(out)
             return read_steps(out)
     samples, jitter = data.load(card, "train"), data.Jitter.of(card.training)
     parts = cut_parts(whole, profile, plan)
@@ -130,6 +131,7 @@ def execute_plan(
     provenance = {"model": model, **run_config.model_dump(include={"recipe", "epochs", "seed", "teacher_sha256"})}
     write_bundle(out, plan, profile, provenance, task.sub_models, fusion)
     shutil.rmtree(out / WORK)
+    remove_temporary(out)
     return read_steps(out)
 
 

@@ -43,6 +43,9 @@ _MAX_DIGITS = 1000
 # Up to here, each whole number is a float of its own.
 _MAX_WHOLE = 2**53
 
+# A neighbour of the file that it is to become, as `tempfile` names it.
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
+
 _SIZE = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)\s*\Z")
 # A number with a prefix, and perhaps an i.
 _NEARLY_SIZE = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*([A-Za-z])(i?)[A-Za-z]{0,4}\s*\Z")
@@ -281,6 +284,17 @@ def write_bytes(path: Path, content: bytes) -> None:
         if isinstance(error, OSError) and error.errno in _FULL:
             raise InputError(f"{path}: cannot be written ({error.strerror}): needs {len(content):,} bytes.") from None
         raise _cannot_write(path, error) from None
+
+
+def is_temporary(path: Path) -> bool:
+    """Return whether a file is one that `write_bytes` writes before it is whole; a killed writer leaves it."""
+    return _TEMPORARY.fullmatch(path.name) is not None and path.is_file()
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what killed writers have left anywhere in a folder that nobody else writes to."""
+    for path in filter(is_temporary, list(folder.rglob(".*"))):
+        path.unlink(missing_ok=True)
 
 
 def write_document(path: Path, model: Frozen) -> None:

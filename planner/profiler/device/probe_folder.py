@@ -20,7 +20,7 @@ from planner.network.vit import Shape, VisionTransformer
 from planner.network.widths import embed_widths
 from planner.profiler.device.probe_design import NUM_NETWORKS, design_probes
 from planner.schema import Engine, Precision, ProbeFile, ProbeManifest, ProbeNetwork, write_document
-from planner.schema.base import write_bytes, write_text
+from planner.schema.base import is_temporary, remove_temporary, write_bytes, write_text
 
 SCRIPT, MANIFEST, NUMBERS = "probe.py", "manifest.json", "weights.bin"
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
@@ -74,6 +74,7 @@ def write_networks(
     write_bytes(folder / NUMBERS, random_numbers(num_bytes, seed))
     write_script(folder)
     manifest = probe_manifest(model, whole, networks, "onnxruntime")
+    remove_temporary(folder)
     # Last: a manifest marks the folder as complete.
     write_document(folder / MANIFEST, manifest)
     on_network(len(shapes), len(shapes))
@@ -115,12 +116,12 @@ def write_script(folder: Path) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds anything but the networks of an interrupted run."""
+    """Refuse a folder that holds anything but the files of an interrupted run."""
     if folder.is_file():
         raise InputError(f"{folder}: must be a folder, got a file.")
-    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-    # Probes without a manifest are left over from an interrupted run.
-    others = [name for name in names if not re.fullmatch(r"n\d+-\w+\.onnx", name)]
+    names = sorted(p.name for p in folder.iterdir() if not is_temporary(p)) if folder.is_dir() else []
+    # Without a manifest, which comes last, they are left over from an interrupted run.
+    others = [name for name in names if name not in (NUMBERS, SCRIPT) and not re.fullmatch(r"n\d+-\w+\.onnx", name)]
     if others:
         raise InputError(f"{folder}: must be a new or empty folder, got one that holds {others[0]!r}.")
 
