@@ -159,7 +159,7 @@ class Fleet(Document):
         if num_members > MAX_DEVICES:
             raise ValueError(f"devices: must be at most {MAX_DEVICES} with their counts, got {num_members}")
         counted = (d.name for d in self.devices if d.count > 1)
-        check_names_differ([*(member.name for member in self.members), *counted], "devices")
+        check_names_differ([*(member.name for member in self.members), *counted], "devices", across_scripts=True)
         names = self.member_names
         if len(names.get(self.aggregator, ())) != 1:
             hint = did_you_mean(self.aggregator, (m.name for m in self.members))

@@ -15,6 +15,10 @@ from planner.units import visible
 MAX_NAME_LENGTH, MAX_PATH_LENGTH, _MAX_PART_BYTES = 200, 1000, 255
 # Joiners are invisible, but letters of some scripts and many emoji fall apart without them.
 _JOINERS = "\u200c\u200d"
+# Letters that no font tells from a Latin one, and the Latin ones (Unicode Technical Standard 39, confusables).
+_CYRILLIC = "АВЕЅІЈКМНОРСТУХаеѕіјорсухһԁԛԝ", "ABESIJKMHOPCTYXaesijopcyxhdqw"
+_GREEK = "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEZHIKMNOPTYXo"
+_AS_LATIN = str.maketrans(dict(zip(_CYRILLIC[0] + _GREEK[0], _CYRILLIC[1] + _GREEK[1], strict=True)))
 
 
 def _as_name(value: str) -> str:
@@ -48,18 +52,24 @@ def look_of(name: str) -> str:
     return " ".join("".join(letter for letter in plain if letter not in _JOINERS).split())
 
 
-def check_names_differ(names: Iterable[str], where: str) -> None:
+def check_names_differ(names: Iterable[str], where: str, across_scripts: bool = False) -> None:
     """Check that no name is given twice, and none looks like another.
+
+    Args:
+        names: The names.
+        where: Place of the names, for messages.
+        across_scripts: Whether a Cyrillic or Greek letter is the Latin one that it looks like.
 
     Raises:
         ValueError: If one is.
     """
     known: dict[str, str] = {}
     for name in names:
-        twin = known.get(look_of(name))
+        look = look_of(name).translate(_AS_LATIN) if across_scripts else look_of(name)
+        twin = known.get(look)
         if twin == name:
             raise ValueError(f"{where}: names must differ, {quoted(name)} is given twice")
         if twin is not None:
             shown, other = quoted(name, ascii_only=True), quoted(twin, ascii_only=True)
             raise ValueError(f"{where}: names must differ in what is seen of them, got {other} and {shown}")
-        known[look_of(name)] = name
+        known[look] = name

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from planner.errors import InputError
-from planner.schema import Fleet, ModelCard, read_document
+from planner.schema import Fleet, ModelCard, Profile, read_document
 from planner.schema.base import check_can_write
 from planner.schema.formats import DOCUMENTS, json_schema
+from planner.schema.text import check_names_differ
 from planner.units import visible
 from tests.helpers.common import ROOT, Json
 from tests.helpers.complaints import complaint, device_complaint, fleet_complaint
-from tests.helpers.pencil import fleet_data
+from tests.helpers.pencil import fleet_data, profile_data
 
 
 @pytest.mark.parametrize(
@@ -32,9 +33,19 @@ def test_a_name_may_have_any_letters(name: str) -> None:
     assert Fleet.model_validate(data).devices[1].name == name
 
 
-@pytest.mark.parametrize(("name", "other"), [("caf\u00e9", "cafe\u0301"), ("a b", "a\u00a0b"), ("\ufb01x", "fix")])
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("caf\u00e9", "cafe\u0301"),
+        ("a b", "a\u00a0b"),
+        ("\ufb01x", "fix"),
+        ("pi-a", "pi-\u0430"),
+        ("\u0391\u0392", "AB"),
+        ("\u0441", "c"),
+    ],
+)
 def test_names_that_look_the_same_are_refused(name: str, other: str) -> None:
-    """Two spellings of a letter, two kinds of blank, a ligature: the message shows how they differ."""
+    """Two spellings of a letter, two kinds of blank, a ligature, two alphabets: the message shows how they differ."""
 
     def twins(data: Json) -> None:
         data["devices"][1]["name"], data["devices"][2]["name"] = name, other
@@ -44,6 +55,14 @@ def test_names_that_look_the_same_are_refused(name: str, other: str) -> None:
     assert message.startswith("devices: names must differ in what is seen of them, got ")
     assert ascii(name) in message
     assert ascii(other) in message
+
+
+def test_classes_may_be_letters_of_two_alphabets() -> None:
+    """A model that reads them tells them apart; names of devices in one alphabet are never twins."""
+    data = profile_data() | {"classes": ["A", "\u0410"]}
+    assert Profile.model_validate(data).classes == ("A", "\u0410")
+    for alphabet in (range(0x391, 0x3CA), range(0x400, 0x530)):
+        check_names_differ([chr(code) for code in alphabet if chr(code).isalpha()], "devices", across_scripts=True)
 
 
 def test_upper_and_lower_case_are_two_names() -> None:
