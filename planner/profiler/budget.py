@@ -26,6 +26,10 @@ _IMPORTANCE_SHARE, _TRIALS_SHARE = 0.25, 0.5
 _MIN_IMAGES_PER_CLASS, _MAX_IMAGES_PER_CLASS = 4, 200
 # Trial plans are retrained where so many of them can be, by a rough estimate: three boards of half the whole model.
 _ENOUGH_TRIALS, _WHOLE_MODELS_PER_TRIAL = 16, 1.5
+# Where the largest ones, of six boards that keep nearly everything, would leave time for fewer, they remove more.
+_FEW_TRIALS, _MIN_RELATIVE_MACS, _MAX_RELATIVE_MACS = 8, 1.0, 6.0
+# A forward pass is a third of a training step.
+_FORWARD_SHARE = 1 / 3
 _TIMED_IMAGES = 32
 
 
@@ -37,10 +41,13 @@ class ProfileBudget(Frozen):
     images_per_class: int
     # Retraining of the trial plans; 0: recovery in closed form alone.
     epochs: float
+    # Most MACs of a trial plan's sub-models together, as a multiple of the whole model's.
+    max_relative_macs: float
 
     def trial_options(self, options: ProfileOptions, seconds_taken: float) -> TrialOptions:
         """Return the extent of the trial plans, which get all that is left of the time [s]."""
-        return TrialOptions(options.max_trials, self.epochs, 60 * self.minutes - seconds_taken, options.seed)
+        seconds = 60 * self.minutes - seconds_taken
+        return TrialOptions(options.max_trials, self.epochs, self.max_relative_macs, seconds, options.seed)
 
 
 def read_budget(
@@ -73,13 +80,18 @@ def read_budget(
         num_images = 60 * options.minutes * _IMPORTANCE_SHARE / _importance_seconds(options, whole, few)
         per_class = round(num_images / whole.shape.num_classes)
         per_class = max(_MIN_IMAGES_PER_CLASS, min(per_class, _MAX_IMAGES_PER_CLASS))
-    epochs = options.epochs
+    epochs, of_epoch = options.epochs, len(samples) * _training_seconds(whole, few)  # [s]
+    of_trials = 60 * options.minutes * _TRIALS_SHARE * num_workers  # [s]
     if epochs is None:
-        of_trial = DEFAULT_EPOCHS * len(samples) * _WHOLE_MODELS_PER_TRIAL * _training_seconds(whole, few)
-        can_train = of_trial * _ENOUGH_TRIALS / num_workers <= 60 * options.minutes * _TRIALS_SHARE
+        can_train = DEFAULT_EPOCHS * of_epoch * _WHOLE_MODELS_PER_TRIAL * _ENOUGH_TRIALS <= of_trials
         epochs = DEFAULT_EPOCHS if can_train else 0
+    max_relative_macs = of_trials / (_FEW_TRIALS * of_epoch * (epochs + _FORWARD_SHARE))
     chosen = ProfileBudget(
-        weights=weights_hash(whole), minutes=options.minutes, images_per_class=per_class, epochs=epochs
+        weights=weights_hash(whole),
+        minutes=options.minutes,
+        images_per_class=per_class,
+        epochs=epochs,
+        max_relative_macs=min(max(max_relative_macs, _MIN_RELATIVE_MACS), _MAX_RELATIVE_MACS),
     )
     write_document(file, chosen)
     return chosen

@@ -5,7 +5,6 @@ rounds before it, so the same trial plans come out whatever the number of worker
 interrupted.
 """
 
-import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from planner.network.vit import VisionTransformer
 from planner.profiler.accuracy_model import Evidence, FittedAccuracy, fit_accuracy_model
 from planner.profiler.calibration import Calibration
 from planner.profiler.trial_designs import ROUND_SIZE, TrialDevice, trial_design
-from planner.profiler.trial_plans import TrialPlan, TrialSetting, run_trial
+from planner.profiler.trial_plans import TrialPlan, TrialSetting, relative_macs, run_trial
 from planner.rules.accuracy import mean_loss
 from planner.rules.retention import FleetRetention, unit_shares
 from planner.schema import Frozen, ModelCard, Profile, read_document, write_document
@@ -42,9 +41,17 @@ class TrialRecord(Frozen):
     draft_sha256: str
     seed: int
     epochs: float
+    max_relative_macs: float
+    # Of the rounds that are finished, in their order; and of the round under way, by number.
     trials: tuple[TrialPlan, ...] = Field(default=())
+    under_way: dict[int, TrialPlan] = Field(default_factory=dict)
     # Time that the trial plans took, with as many side by side as there were workers.
     seconds: float = 0.0
+
+    @property
+    def num_done(self) -> int:
+        """Number of trial plans that were executed."""
+        return len(self.trials) + len(self.under_way)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,8 @@ class TrialOptions:
 
     max_trials: int
     epochs: float
+    # Most MACs of a trial plan's sub-models together, as a multiple of the whole model's.
+    max_relative_macs: float
     seconds: float
     seed: int
 
@@ -101,7 +110,7 @@ class AccuracyMeasurement:
         Raises:
             InputError: If the file belongs to another measurement.
         """
-        self.work, self.options = work, options
+        self.draft, self.work, self.options = draft, work, options
         self.record = _read_record(work, draft, options)
         self.shares = unit_shares(draft)
         self.rho = {w.embed_dim: np.array(w.embed_retention) for w in draft.widths}
@@ -127,7 +136,7 @@ class AccuracyMeasurement:
         """
         if self._wants_more():
             setting = self._make_setting(on_copy)
-            on_trial(len(self.record.trials), self._expected_trials())
+            on_trial(self.record.num_done, self._expected_trials())
             while self._wants_more():
                 self._run_round(setting, workers, on_trial)
         on_trial(len(self.record.trials), len(self.record.trials))
@@ -135,28 +144,31 @@ class AccuracyMeasurement:
         return MeasuredAccuracy(fitted, fitted.embed_retention(self.rho), self._provenance())
 
     def _wants_more(self) -> bool:
-        num_done = len(self.record.trials)
-        if num_done >= self.options.max_trials:
+        if len(self.record.trials) >= self.options.max_trials:
             return False
-        # A round that was begun is finished.
-        return num_done < ROUND_SIZE or num_done % ROUND_SIZE != 0 or self._time_left() > self._round_seconds()
+        # A round that was begun is finished, and at least one is executed.
+        return not self.record.trials or bool(self.record.under_way) or self._time_left() > self._round_seconds()
 
     def _run_round(self, setting: TrialSetting, workers: Executor, on_trial: Callable[[int, int], None]) -> None:
-        """Execute the rest of a round; of a round that was interrupted, the first trial plans are in the record."""
-        done = self.record.trials
-        first = len(done) // ROUND_SIZE * ROUND_SIZE
-        designs = self._designs(range(first, min(first + ROUND_SIZE, self.options.max_trials)))[len(done) - first :]
-        found: list[TrialPlan | None] = [None] * len(designs)
+        """Execute a round, or what is left of one that was interrupted."""
+        first = len(self.record.trials)
+        numbers = range(first, min(first + ROUND_SIZE, self.options.max_trials))
+        missing = [number for number in numbers if number not in self.record.under_way]
+        designs = self._designs(numbers)
+        calls = [(designs[number - first],) for number in missing]
         begun, before = time.perf_counter(), self.record.seconds
-        for i, trial in map_unordered(workers, run_trial, setting, [(devices,) for devices in designs], _RESUME_HINT):
-            found[i] = trial
-            # In their order, so that the record is the same whichever was done first.
-            in_order = tuple(t for t in itertools.takewhile(lambda t: t is not None, found) if t is not None)
+        for i, trial in map_unordered(workers, run_trial, setting, calls, _RESUME_HINT):
+            found = {**self.record.under_way, missing[i]: trial}
             seconds = round(before + time.perf_counter() - begun, 3)
-            self.record = self.record.replace(trials=(*done, *in_order), seconds=seconds)
+            if len(found) == len(numbers):
+                in_order = tuple(found[number] for number in numbers)
+                self.record = self.record.replace(
+                    trials=(*self.record.trials, *in_order), under_way={}, seconds=seconds
+                )
+            else:
+                self.record = self.record.replace(under_way=found, seconds=seconds)
             write_document(self.work, self.record)
-            num_done = len(done) + len(found) - found.count(None)
-            on_trial(num_done, max(num_done, self._expected_trials()))
+            on_trial(self.record.num_done, max(self.record.num_done, self._expected_trials()))
 
     def _designs(self, numbers: range) -> list[tuple[TrialDevice, ...]]:
         """Return the devices of a round's trial plans, by the fit to all rounds before it."""
@@ -166,7 +178,11 @@ class AccuracyMeasurement:
         def relative_loss(retention: FleetRetention) -> float:
             return mean_loss(fitted.model, retention) / (1 - fitted.model.whole_error)
 
-        return [trial_design(number, rho, relative_loss, self.options.seed) for number in numbers]
+        def is_affordable(devices: tuple[TrialDevice, ...]) -> bool:
+            most = self.options.max_relative_macs
+            return len(devices) <= most or relative_macs(self.draft, devices) <= most
+
+        return [trial_design(number, rho, relative_loss, is_affordable, self.options.seed) for number in numbers]
 
     def _evidence(self, num_trials: int) -> Evidence:
         trials = self.record.trials[:num_trials]
@@ -174,16 +190,16 @@ class AccuracyMeasurement:
 
     def _round_seconds(self) -> float:
         """Return the mean time of the rounds so far [s]."""
-        return self.record.seconds / max(1.0, len(self.record.trials) / ROUND_SIZE)
+        return self.record.seconds / max(1.0, self.record.num_done / ROUND_SIZE)
 
     def _time_left(self) -> float:
         return self.options.seconds - (time.perf_counter() - self._begun)
 
     def _expected_trials(self) -> int:
-        if not self.record.trials:
+        if not self.record.num_done:
             return self.options.max_trials
         rounds = max(0, int(self._time_left() / max(self._round_seconds(), 1e-3)))
-        return min(self.options.max_trials, len(self.record.trials) + rounds * ROUND_SIZE)
+        return min(self.options.max_trials, self.record.num_done + rounds * ROUND_SIZE)
 
     def _provenance(self) -> str:
         trials, epochs = len(self.record.trials), self.options.epochs
@@ -210,10 +226,15 @@ def _read_record(work: Path, draft: Profile, options: TrialOptions) -> TrialReco
     """Return the trial plans in a file, or an empty record if there is none."""
     # Without measured times, which differ from run to run: no trial plan depends on them.
     content = draft.model_dump(mode="json", exclude={"latency", "provenance"})
-    fresh = TrialRecord(draft_sha256=sha256_of_json(content), seed=options.seed, epochs=options.epochs)
+    fresh = TrialRecord(
+        draft_sha256=sha256_of_json(content),
+        seed=options.seed,
+        epochs=options.epochs,
+        max_relative_macs=options.max_relative_macs,
+    )
     if not work.exists():
         return fresh
     record = read_document(work, TrialRecord)
-    if record.replace(trials=(), seconds=0.0) != fresh:
+    if record.replace(trials=(), under_way={}, seconds=0.0) != fresh:
         raise InputError(f"{work}: holds the trial plans of another measurement; delete it to begin again.")
     return record

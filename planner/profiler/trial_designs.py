@@ -3,7 +3,7 @@
 Each property takes all of its values about equally often, whatever the others are, so that what each contributes
 to a loss can be told apart. How much is retained is chosen so that the predicted losses of all trial plans spread from
 a fraction of a point to many, whatever the model: one may lose nothing at half of its units where another loses all.
-The prediction is that of the trial plans so far.
+The prediction is that of the trial plans so far. A plan that would take too long to try removes more.
 """
 
 from collections.abc import Callable, Mapping
@@ -46,6 +46,7 @@ def trial_design(
     number: int,
     rho: Mapping[int, Floats],
     relative_loss: Callable[[FleetRetention], float],
+    is_affordable: Callable[[tuple[TrialDevice, ...]], bool],
     seed: int,
 ) -> tuple[TrialDevice, ...]:
     """Return the devices of one trial plan.
@@ -54,6 +55,7 @@ def trial_design(
         number: Its number among all trial plans, from 0.
         rho: Retention of each class at each embed dim when no unit is removed, (C,), the full width first.
         relative_loss: Predicted loss of a plan, as a share of the whole model's accuracy.
+        is_affordable: Whether a trial plan takes no longer than one may; removing more makes it shorter.
         seed: For class subsets, widths and unequal shares.
     """
     rng = np.random.default_rng((seed, number))
@@ -79,18 +81,22 @@ def trial_design(
         kept = np.maximum(of_widths.mean(axis=1), _MIN_SHARE)
         return np.asarray(np.clip((1 - removed * factors) / kept, _MIN_SHARE, 1.0))
 
+    def devices(removed: float) -> tuple[TrialDevice, ...]:
+        return tuple(
+            TrialDevice(
+                classes=tuple(sorted(classes.tolist())), embed_dim=width, share=round(float(share), 4), choice=choice
+            )
+            for classes, width, share in zip(np.split(order, ends), of_devices, shares(removed), strict=True)
+        )
+
     target = _TARGET_LOSSES[number % len(_TARGET_LOSSES)]
-    low, high = 0.0, 1.0
+    low, high = 0.0, 1 / factors.min()
     for _ in range(_BISECTION_STEPS):
         middle = (low + high) / 2
         lost = relative_loss(_expected_retention(shares(middle), of_widths, choice))
-        low, high = (middle, high) if lost < target else (low, middle)
-    return tuple(
-        TrialDevice(
-            classes=tuple(sorted(classes.tolist())), embed_dim=width, share=round(float(share), 4), choice=choice
-        )
-        for classes, width, share in zip(np.split(order, ends), of_devices, shares(high), strict=True)
-    )
+        too_little = lost < target or not is_affordable(devices(middle))
+        low, high = (middle, high) if too_little else (low, middle)
+    return devices(high)
 
 
 def _expected_retention(shares: Floats, of_widths: Floats, choice: UnitChoice) -> FleetRetention:

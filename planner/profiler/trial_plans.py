@@ -25,6 +25,7 @@ from planner.network.vit import VisionTransformer
 from planner.profiler.calibration import Calibration
 from planner.profiler.trial_designs import TrialDevice
 from planner.rules.anchor_head import anchor_head
+from planner.rules.cost import macs
 from planner.rules.retention import unit_importance
 from planner.schema import Frozen, Profile
 
@@ -67,14 +68,8 @@ def run_trial(setting: TrialSetting, devices: Sequence[TrialDevice]) -> TrialPla
     """Cut, recover and fuse one small plan, and count its errors."""
     torch.set_num_threads(1)
     profile, labels = setting.profile, setting.calibration.samples.labels
-    parts, kept_units = [], []
-    had = np.zeros(unit_importance(profile).shape[1], dtype=bool)
-    for d, device in enumerate(devices):
-        important = device.classes if device.choice == "own" else range(len(profile.classes))
-        spare = had if device.choice == "lacking" else None
-        kept = cheapest_cut(profile, important, device.share, spare)
-        had |= kept
-        kept_units.append(tuple(np.flatnonzero(kept).tolist()))
+    kept_units, parts = kept_by_devices(profile, devices), []
+    for d, (device, kept) in enumerate(zip(devices, kept_units, strict=True)):
         dims = profile.kept_embed_dims(device.embed_dim)
         assert dims is not None
         selection = Selection.of(*heads_and_channels(profile, kept), dims)
@@ -99,11 +94,36 @@ def run_trial(setting: TrialSetting, devices: Sequence[TrialDevice]) -> TrialPla
     is_right = apply_in_batches(fused_logits, setting.calibration.samples.images).argmax(1) == labels
     return TrialPlan(
         devices=tuple(devices),
-        kept_units=tuple(kept_units),
+        kept_units=tuple(tuple(np.flatnonzero(kept).tolist()) for kept in kept_units),
         errors=tuple(torch.bincount(labels[~is_right], minlength=len(profile.classes)).tolist()),
         num_lost=int((whole_is_right & ~is_right).sum()),
         num_gained=int((~whole_is_right & is_right).sum()),
     )
+
+
+def kept_by_devices(profile: Profile, devices: Sequence[TrialDevice]) -> list[Bools]:
+    """Return the units that each device of a trial plan keeps, (U,) each."""
+    kept_units: list[Bools] = []
+    for device in devices:
+        important = device.classes if device.choice == "own" else range(len(profile.classes))
+        spare = np.logical_or.reduce(kept_units) if device.choice == "lacking" and kept_units else None
+        kept_units.append(cheapest_cut(profile, important, device.share, spare))
+    return kept_units
+
+
+def relative_macs(profile: Profile, devices: Sequence[TrialDevice]) -> float:
+    """Return the MACs of all sub-models of a trial plan together, as a multiple of the whole model's."""
+    everything = np.ones(unit_importance(profile).shape[1], dtype=bool)
+    sub_models = zip(devices, kept_by_devices(profile, devices), strict=True)
+    total = sum(_macs(profile, device.embed_dim, kept) for device, kept in sub_models)
+    return total / _macs(profile, profile.widths[0].embed_dim, everything)
+
+
+def _macs(profile: Profile, embed_dim: int, kept: Bools) -> int:
+    width = profile.width(embed_dim)
+    assert width is not None
+    heads, channels = (list(map(len, blocks)) for blocks in heads_and_channels(profile, kept))
+    return macs(width, heads, channels)
 
 
 def cheapest_cut(profile: Profile, classes: Sequence[int], share: float, spare: Bools | None = None) -> Bools:
@@ -121,16 +141,16 @@ def cheapest_cut(profile: Profile, classes: Sequence[int], share: float, spare: 
     width, H = profile.widths[0], profile.num_heads
     head_macs = [width.head_macs[l] for l in range(profile.depth) for _ in range(H)]
     group_macs = [width.channel_macs[l] * size for l, sizes in enumerate(profile.group_sizes) for size in sizes]
-    macs = np.array(head_macs + group_macs)
-    worth = np.ones(len(macs)) if spare is None else np.where(spare, _WORTH_OF_SPARE, 1.0)
+    unit_macs = np.array(head_macs + group_macs)
+    worth = np.ones(len(unit_macs)) if spare is None else np.where(spare, _WORTH_OF_SPARE, 1.0)
     own = unit_importance(profile)[list(classes)]
-    free = np.ones(len(macs), dtype=bool)
+    free = np.ones(len(unit_macs), dtype=bool)
     if (anchor := anchor_head(profile)) is not None:
         free[(profile.depth - 1) * H + anchor] = False
     kept = own[:, ~free].sum(axis=1)
     while kept.min() < share - 1e-9 and free.any():
         lacking = np.maximum(0, share - kept)
-        gain = np.where(free, np.minimum(own, lacking[:, None]).sum(0) * worth / macs, -1.0)
+        gain = np.where(free, np.minimum(own, lacking[:, None]).sum(0) * worth / unit_macs, -1.0)
         u = int(gain.argmax())
         free[u] = False
         kept += own[:, u]

@@ -15,7 +15,7 @@ from planner.network import counts
 from planner.network.audit import audit
 from planner.network.counts import Counts
 from planner.network.vit import Mlp, Shape, VisionTransformer
-from planner.schema.card import Activation
+from planner.schema.architecture import Activation
 
 DIGITS = Shape(8, 2, 1, 10, embed_dim=64, head_dim=16, num_heads=(4,) * 4, hidden_dim=(256,) * 4)
 TINY = Shape(224, 16, 3, 1000, embed_dim=192, head_dim=64, num_heads=(3,) * 12, hidden_dim=(768,) * 12)

@@ -1,6 +1,6 @@
 """Rounds of trial plans: resumed after every interruption as if there had been none, and ended by their time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,13 +14,14 @@ from planner.profiler import fused_accuracy
 from planner.profiler.accuracy_model import Evidence, FittedAccuracy, fit_accuracy_model
 from planner.profiler.calibration import Calibration
 from planner.profiler.fused_accuracy import AccuracyMeasurement, MeasuredAccuracy, TrialOptions, TrialRecord
+from planner.profiler.trial_plans import relative_macs
 from planner.schema import Profile, read_document
 from planner.workers import Executor, InlineExecutor, ProcessExecutor
 from tests.helpers.random_instances import random_profile
 from tests.helpers.trials import made_trial
 
 DRAFT = random_profile(1, num_classes=5, widths=(8, 4))
-OPTIONS = TrialOptions(max_trials=10, epochs=10, seconds=1e9, seed=0)
+OPTIONS = TrialOptions(max_trials=10, epochs=10, max_relative_macs=6, seconds=1e9, seed=0)
 NONE: Any = None
 
 
@@ -89,7 +90,7 @@ def test_interrupted_at_every_trial_plan(tmp_path: Path, monkeypatch: pytest.Mon
     for number in range(1, 10):
         with pytest.raises(StoppedError):
             measurement(work).measure(InlineExecutor(), stop_at(number))
-        assert len(read_document(work, TrialRecord).trials) == number
+        assert read_document(work, TrialRecord).num_done == number
     resumed, again = measured(work)
     assert again == record
     assert made == [trial.devices for trial in record.trials]
@@ -101,16 +102,47 @@ def test_interrupted_at_every_trial_plan(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_two_processes_make_the_same_record(tmp_path: Path) -> None:
-    """Also when they were interrupted in the middle of a round: trial plans are recorded in their order."""
+    """Also when they were interrupted in the middle of a round."""
     _, record = measured(tmp_path / "one.json", max_trials=4)
     work = tmp_path / "two.json"
     with pytest.raises(StoppedError):
         measurement(work, max_trials=4).measure(ProcessExecutor(2), stop_at(2))
-    begun = read_document(work, TrialRecord).trials
-    # Those that were done out of order are lost.
-    assert len(begun) <= 2
-    assert begun == record.trials[: len(begun)]
+    begun = read_document(work, TrialRecord).under_way
+    assert len(begun) == 2
+    assert all(record.trials[number] == trial for number, trial in begun.items())
     assert measured(work, ProcessExecutor(2), max_trials=4)[1] == record
+
+
+def test_no_trial_plan_is_lost_whichever_is_done_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were done out of their order are kept, and not executed again."""
+    _, record = measured(tmp_path / "one.json")
+    work, made = tmp_path / "two.json", list[object]()
+
+    def last_first(workers: object, task: Any, shared: object, calls: Sequence[Any], hint: str) -> Iterator[Any]:
+        for i in reversed(range(len(calls))):
+            made.append(calls[i][0])
+            yield i, task(shared, *calls[i])
+
+    monkeypatch.setattr(fused_accuracy, "map_unordered", last_first)
+    for number in (3, 6):
+        with pytest.raises(StoppedError):
+            measurement(work).measure(InlineExecutor(), stop_at(number))
+    assert measured(work)[1] == record
+    assert len(made) == 10
+    assert made != [trial.devices for trial in record.trials]
+
+
+def test_no_trial_plan_is_dearer_than_is_said(tmp_path: Path) -> None:
+    """Unless its devices keep the least already."""
+    bound, unbound = (
+        {
+            relative_macs(DRAFT, trial.devices)
+            for trial in measured(tmp_path / f"{most}.json", max_relative_macs=most)[1].trials
+            if any(device.share > 0.05 for device in trial.devices)
+        }
+        for most in (1.5, 6.0)
+    )
+    assert max(bound) <= 1.5 < max(unbound)
 
 
 @pytest.mark.parametrize(

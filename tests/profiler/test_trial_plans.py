@@ -5,15 +5,17 @@ import pytest
 import torch
 
 from planner.library import load_profile
-from planner.network import data
+from planner.network import audit, data
 from planner.network.checkpoint import load_model
 from planner.network.distillation_data import make_distillation_data, split_validation
 from planner.network.evaluation import apply_in_batches
+from planner.network.surgery import Selection
 from planner.profiler import trial_plans
 from planner.profiler.calibration import Calibration
 from planner.profiler.trial_designs import TrialDevice, UnitChoice
 from planner.profiler.trial_plans import TrialSetting, run_trial
 from planner.rules.retention import unit_shares
+from tests.helpers.trials import CHOICES
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,21 @@ def test_a_trial_plan_of_everything_loses_nothing(setting: TrialSetting) -> None
     trial = run_trial(setting, (TrialDevice(classes=tuple(range(10)), embed_dim=64, share=1.0, choice="own"),))
     assert trial.kept_units == (tuple(range(unit_shares(setting.profile).shape[1])),)
     assert trial.num_lost <= 1
+
+
+def test_the_macs_of_a_trial_plan_are_those_of_its_networks(setting: TrialSetting) -> None:
+    """Counted by fvcore, but for the norms of half-blocks that a cut leaves out."""
+    profile, whole = setting.profile, setting.whole
+    for choice in CHOICES:
+        devices = halves(0.8, choice)
+        cuts = trial_plans.kept_by_devices(profile, devices)
+        sub_models = []
+        for device, kept in zip(devices, cuts, strict=True):
+            dims = profile.kept_embed_dims(device.embed_dim)
+            assert dims is not None
+            sub_models.append(Selection.of(*trial_plans.heads_and_channels(profile, kept), dims).cut(whole))
+        expected = sum(audit.count(network).macs for network in sub_models) / audit.count(whole).macs
+        assert trial_plans.relative_macs(profile, devices) == pytest.approx(expected, rel=0.02)
 
 
 def test_the_cheapest_cut_keeps_its_share() -> None:
