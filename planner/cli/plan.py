@@ -1,5 +1,6 @@
 """Commands that make, check and show plans; none of them imports torch."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -69,6 +70,8 @@ def solve(
 
     Example: planner solve --devices devices.json --out plan.json
     """
+    # Imports and files take their part of the time limit.
+    began_s = time.monotonic()
     from planner.cli.goal_flags import class_sets, placements, read_goal
     from planner.library import load_fleet, load_profile, read_plan
     from planner.schema import write_document
@@ -103,7 +106,12 @@ def solve(
             fleet,
             full_goal,
             SolveOptions(
-                seed=seed, time_limit_s=time_limit, deterministic=deterministic, start=earlier, progress=progress
+                seed=seed,
+                time_limit_s=time_limit,
+                began_s=began_s,
+                deterministic=deterministic,
+                start=earlier,
+                progress=progress,
             ),
         )
     if out is not None:

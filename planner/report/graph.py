@@ -4,7 +4,7 @@ import itertools
 
 import networkx as nx
 
-from planner.rules.links import make_router
+from planner.rules.links import Router
 from planner.schema import Fleet, Plan, Profile
 
 
@@ -25,15 +25,15 @@ def fleet_graph(plan: Plan, profile: Profile, fleet: Fleet) -> nx.Graph:
     """
     graph = nx.Graph(name=fleet.name)
     used = {a.device: a for a in plan.assignments}
-    route = make_router(fleet)
+    router = Router(fleet)
     for member in fleet.members:
         a = used.get(member.name)
         # Inputs and features differ in size, so their fastest paths may differ too.
         path: tuple[str, ...] = ()
         back: tuple[str, ...] = ()
         if a is not None:
-            path = route(a.device, profile.input_bytes).path
-            back = route(a.device, profile.feature_bytes_per_embed_dim * a.embed_dim).path[::-1]
+            path = router.path(a.device, profile.input_bytes)
+            back = router.path(a.device, profile.feature_bytes_per_embed_dim * a.embed_dim)[::-1]
         graph.add_node(
             member.name,
             kind=member.kind,

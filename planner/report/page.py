@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from markupsafe import Markup
 from planner.report.graph import fleet_graph
 from planner.report.page_facts import certificate, key_figures, notes, status_text
 from planner.report.page_tables import (
-    MAX_IDLE_ROWS,
     TextTable,
     classes_table,
     devices_table,
@@ -44,7 +42,7 @@ from planner.report.plots import (
 from planner.report.plots.style import plotly_script, without_title
 from planner.report.rehearsal_text import rehearsal_notes
 from planner.report.reproduce import reproduction
-from planner.report.text import headline
+from planner.report.text import headline, idle_lines
 from planner.schema import Fleet, Plan, Profile, Rehearsal
 from planner.units import count_noun, format_time_us, shorten, visible
 from planner.version import __version__
@@ -178,17 +176,7 @@ def _plan_sections(plan: Plan, profile: Profile, fleet: Fleet) -> Iterator[Secti
         importance_table(profile),
         "Measured on the whole model: each class's importance, all blocks together 100 %.",
     )
-    yield Section("devices", "Every device", _idle(plan, fleet), table=devices_table(plan, profile, fleet))
-
-
-def _idle(plan: Plan, fleet: Fleet) -> tuple[str, ...]:
-    """Return the number of idle devices of each kind, if they are too many to be listed."""
-    if len(plan.idle) <= MAX_IDLE_ROWS:
-        return ()
-    idle = set(plan.idle)
-    kinds = Counter(member.kind or "of no kind" for member in fleet.members if member.name in idle)
-    each = ", ".join(f"{number:,} {visible(kind)}" for kind, number in kinds.most_common())
-    return (f"{len(idle):,} more devices are idle: {each}.",)
+    yield Section("devices", "Every device", idle_lines(plan, fleet), table=devices_table(plan, profile, fleet))
 
 
 def _rehearsal_sections(rehearsal: Rehearsal | None) -> Iterator[Section]:

@@ -11,13 +11,11 @@ from planner.report.frames import devices_frame
 from planner.report.plan_frames import kept_frame, memory_frame, retention_frame, times_frame
 from planner.report.profile_frames import importance_frame
 from planner.report.rehearsal_text import change_text, is_sum, memory_texts, origin_text, steps_of
+from planner.report.text import MAX_IDLE_ROWS
 from planner.schema import Fleet, Plan, Profile, Rehearsal, Step
 from planner.units import format_bytes, format_ms, format_number, format_share, visible
 
 TableRow = dict[str, Any]
-
-# More idle devices than these are counted, not listed.
-MAX_IDLE_ROWS = 24
 
 
 @dataclass(frozen=True)

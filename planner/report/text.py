@@ -1,5 +1,6 @@
 """Plans and evaluations for the terminal, readable at 80 columns."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,6 +26,8 @@ from planner.units import (
 
 # Of more classes than this, a cell names the first and counts the rest.
 _MAX_CLASSES, _NUM_NAMED = 12, 10
+# Of more devices in use than this, the slowest have a row, and more idle ones than that are counted.
+_MAX_ROWS, MAX_IDLE_ROWS = 200, 24
 
 
 def plan_text(plan: Plan, profile: Profile, fleet: Fleet) -> RenderableType:
@@ -39,7 +42,7 @@ def plan_text(plan: Plan, profile: Profile, fleet: Fleet) -> RenderableType:
     for column in table.columns[2:]:
         # Names are folded before numbers are.
         column.justify, column.no_wrap = "right", True
-    for name, row in frame.iterrows():
+    for name, row in frame.loc[_shown(plan)].iterrows():
         budgets = "\n".join(" / ".join(pair) for pair in budget_texts(row))
         if not row["classes"]:
             table.add_row(name_text(name), Text("idle", style="dim"), "", "", budgets, "")
@@ -53,7 +56,32 @@ def plan_text(plan: Plan, profile: Profile, fleet: Fleet) -> RenderableType:
             Text(f"{format_time_us(row['latency_us'])}{' <' if row['bottleneck'] else '  '}"),
             style="bold" if row["bottleneck"] else None,
         )
-    return Group(Text(headline(plan), style="bold"), "", table, *map(Text, _notes(plan, profile)))
+    notes = [*_left_out(plan, fleet), *_notes(plan, profile)]
+    return Group(Text(headline(plan), style="bold"), "", table, *map(Text, notes))
+
+
+def _shown(plan: Plan) -> list[str]:
+    """Return the devices that have a row, in the plan's order."""
+    slowest = sorted(plan.assignments, key=lambda a: -a.latency_us)[:_MAX_ROWS]
+    shown = {a.device for a in slowest}.union(plan.idle if len(plan.idle) <= MAX_IDLE_ROWS else ())
+    return [name for name in (*(a.device for a in plan.assignments), *plan.idle) if name in shown]
+
+
+def _left_out(plan: Plan, fleet: Fleet) -> Iterator[str]:
+    """Yield a line for the devices that have no row."""
+    if len(plan.assignments) > _MAX_ROWS:
+        yield f"{len(plan.assignments) - _MAX_ROWS:,} more devices are in use, none of them slower."
+    yield from idle_lines(plan, fleet)
+
+
+def idle_lines(plan: Plan, fleet: Fleet) -> tuple[str, ...]:
+    """Return the number of idle devices of each kind, if they are too many to be listed."""
+    if len(plan.idle) <= MAX_IDLE_ROWS:
+        return ()
+    idle = set(plan.idle)
+    kinds = Counter(member.kind or "of no kind" for member in fleet.members if member.name in idle)
+    each = ", ".join(f"{number:,} {visible(kind)}" for kind, number in kinds.most_common())
+    return (f"{len(idle):,} more devices are idle: {each}.",)
 
 
 def budget_texts(row: "pd.Series[Any]") -> Iterator[tuple[str, str]]:
@@ -71,12 +99,12 @@ def _notes(plan: Plan, profile: Profile) -> list[str]:
         f"then fusion on {visible(plan.fusion.device)}, {format_time_us(plan.fusion.latency_us)}."
     ]
     widest = max(width.embed_dim for width in profile.widths)
-    narrower = [f"{visible(a.device)} {a.embed_dim}" for a in plan.assignments if a.embed_dim < widest]
+    narrower = [(a.device, str(a.embed_dim)) for a in plan.assignments if a.embed_dim < widest]
     if narrower:
-        notes.append(f"Embed dims other than {widest}: {', '.join(narrower)}.")
-    lower = {f"{visible(a.device)} {a.precision}" for a in plan.assignments if a.precision not in (None, "float32")}
+        notes.append(f"Embed dims other than {widest}: {_each(narrower)}.")
+    lower = [(a.device, a.precision) for a in plan.assignments if a.precision not in (None, "float32")]
     if lower:
-        notes.append(f"Precision other than float32: {', '.join(sorted(lower))}.")
+        notes.append(f"Precision other than float32: {_each(sorted(lower))}.")
     if plan.predicted_accuracy is not None:
         notes.append(accuracy_line(plan.predicted_accuracy, profile))
     if plan.retention_floor is not None:
@@ -84,6 +112,14 @@ def _notes(plan: Plan, profile: Profile) -> list[str]:
     if any(a.estimated for a in plan.assignments):
         notes.append("Latencies are estimated from declared MAC rates, not measured.")
     return notes
+
+
+def _each(pairs: Sequence[tuple[str, str | None]]) -> str:
+    """Return a value of each device, or the number of devices of each value where they are too many to be listed."""
+    if len(pairs) <= MAX_IDLE_ROWS:
+        return ", ".join(f"{visible(device)} {value}" for device, value in pairs)
+    counts = Counter(value for _, value in pairs)
+    return ", ".join(f"{value} on {number:,} devices" for value, number in counts.most_common())
 
 
 def accuracy_line(predicted: PredictedAccuracy, profile: Profile) -> str:

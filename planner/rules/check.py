@@ -29,7 +29,7 @@ def check(plan: Plan, profile: Profile, fleet: Fleet) -> list[str]:
     ):
         if (actual := sha256_of(document)) != claimed:
             return [f"the plan is for another {part}: {part}_sha256 is {claimed[:12]}..., got {actual[:12]}..."]
-    devices = {device.name: device for device in cost.device_costs(profile, fleet)}
+    devices = {name: costs for costs, names in cost.equal_devices(profile, fleet).items() for name in names}
     demands = demands_of(profile, fleet, plan.goal)
     shapes = [p for a in plan.assignments for p in (*_shape(a, profile), *_timed(a, devices))]
     names = list(_names(plan, profile, fleet))
@@ -159,15 +159,15 @@ def _costs(a: Assignment, profile: Profile, device: DeviceCost) -> Iterator[str]
     }
     for key, value in expected.items():
         if getattr(a, key) != value:
-            yield f"{device.name}: {key} must be {value}, got {getattr(a, key)}"
+            yield f"{a.device}: {key} must be {value}, got {getattr(a, key)}"
     if a.engine not in (None, device.engine):
-        yield f"{device.name}: engine must be {device.engine!r}, got {a.engine!r}"
+        yield f"{a.device}: engine must be {device.engine!r}, got {a.engine!r}"
     energy = device.energy_mj(compute_us)
     if not _close(a.energy_mj, energy):
-        yield f"{device.name}: energy_mj must be {energy}, got {a.energy_mj}"
+        yield f"{a.device}: energy_mj must be {energy}, got {a.energy_mj}"
     for name, (used, budget) in device.budget_use(at, heads, channels).items():
         if used > budget:
-            yield f"{device.name}: {name} must be within the budget of {budget} bytes, got {used}"
+            yield f"{a.device}: {name} must be within the budget of {budget} bytes, got {used}"
 
 
 def _transfers(plan: Plan, fleet: Fleet, devices: dict[str, DeviceCost]) -> Iterator[str]:

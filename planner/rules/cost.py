@@ -3,15 +3,15 @@
 Arithmetic is exact (rationals) and rounded once, at the end: demand up, supply down. Thus everybody who computes the
 latency of a plan gets the same microsecond.
 
-Convention: 1 MAC is one multiply-accumulate (2 FLOPs); layer norms count 5 per element, as
-fvcore counts them. Not counted: softmax, GELU, additions.
+Convention: 1 MAC is one multiply-accumulate (2 FLOPs); norms count 5 per element, as fvcore
+counts layer norms. Not counted: softmax, activations, products with gates, additions.
 
 Legend: L blocks, h_l kept heads and c_l kept hidden channels of block l, w a width entry.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -20,7 +20,7 @@ from planner.library import load_kinds
 from planner.rules.c_memory import c_weight_bytes
 from planner.rules.compute_time import TimeModel, macs_per_second, time_source
 from planner.rules.engine import engine_of
-from planner.rules.links import Transfer, make_router, media_us_per_byte, medium_loads, rational
+from planner.rules.links import Router, Transfer, media_us_per_byte, medium_loads, rational
 from planner.rules.memory import MemoryModel, c_profile_sizes, memory_model
 from planner.schema import BYTES_PER_PARAM, Device, DeviceKind, Engine, Fleet, Precision, Profile, Width, did_you_mean
 from planner.schema.fleet import DEFAULT_RUNTIME_OVERHEAD_BYTES, DEFAULT_STORAGE_OVERHEAD_BYTES
@@ -223,13 +223,31 @@ def device_costs(profile: Profile, fleet: Fleet) -> tuple[DeviceCost, ...]:
     Raises:
         InputError: If a kind is unknown, or a device cannot be reached from the aggregator.
     """
-    kinds, route = load_kinds(), make_router(fleet)
-    return tuple(_device_cost(profile, device, kinds, route) for device in fleet.members)
+    by_name = {name: costs for costs, names in equal_devices(profile, fleet).items() for name in names}
+    return tuple(replace(by_name[member.name], name=member.name) for member in fleet.members)
 
 
-def _device_cost(
-    profile: Profile, device: Device, kinds: Mapping[str, DeviceKind], route: Callable[[str, int], Transfer]
-) -> DeviceCost:
+def equal_devices(profile: Profile, fleet: Fleet) -> dict[DeviceCost, tuple[str, ...]]:
+    """Return the names of the devices that have the same costs, by these, which bear the name of none.
+
+    A fleet may have thousands of devices of a few makes.
+
+    Raises:
+        InputError: If a kind is unknown, or a device cannot be reached from the aggregator.
+    """
+    kinds, router, members = load_kinds(), Router(fleet), {member.name: member for member in fleet.members}
+    found: dict[DeviceCost, list[str]] = {}
+    for entry in fleet.devices:
+        by_ways: dict[Hashable, list[str]] = {}
+        for name in fleet.member_names[entry.name]:
+            by_ways.setdefault(router.ways(name) if entry.count > 1 else None, []).append(name)
+        for names in by_ways.values():
+            costs = _device_cost(profile, members[names[0]], kinds, router)
+            found.setdefault(replace(costs, name=""), []).extend(names)
+    return {costs: tuple(names) for costs, names in found.items()}
+
+
+def _device_cost(profile: Profile, device: Device, kinds: Mapping[str, DeviceKind], router: Router) -> DeviceCost:
     card = kinds.get(device.kind or "")
     engine = engine_of(device)
     _check_precisions(profile, device, engine)
@@ -241,10 +259,10 @@ def _device_cost(
             f"its own macs_per_second, got kind {device.kind!r}{did_you_mean(device.kind or '', known) or '.'}"
         )
     _check_storage(device, engine)
-    send = route(device.name, profile.input_bytes)
+    send = router.transfer(device.name, profile.input_bytes)
     widths = []
     for width in profile.widths:
-        returned = route(device.name, profile.feature_bytes_per_embed_dim * width.embed_dim)
+        returned = router.transfer(device.name, profile.feature_bytes_per_embed_dim * width.embed_dim)
         for p in device.precisions:
             time = source.at(width, p)
             if time is not None:

@@ -7,14 +7,14 @@ matter: its message waits for those of all other used devices that take the same
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 import networkx as nx
 
 from planner.errors import InputError, quoted
-from planner.rules.fastest_paths import MAX_HOPS, Hop, fastest_paths
+from planner.rules.fastest_paths import MAX_HOPS, FastestPath, Hop, fastest_paths
 from planner.schema import Fleet
 
 
@@ -28,8 +28,6 @@ class Transfer:
     latency_us: Fraction = field(default=Fraction(0), compare=False)
     media: tuple[int, ...] = ()  # the shared media on its path
     relays: frozenset[str] = frozenset()  # the devices between the two ends
-    # From the aggregator to the device, both included. Not compared: equal devices differ in its last step.
-    path: tuple[str, ...] = field(default=(), compare=False)
 
     def time_us(self, load_bytes: Sequence[int], us_per_byte: Sequence[Fraction]) -> int:
         """Return the time [us], rounded up, as the last of all messages on its media.
@@ -81,52 +79,70 @@ def _hops(fleet: Fleet) -> Iterator[Hop]:
         yield from (Hop(a, b, latency_ms, bandwidth_mbps, medium) for a, b in itertools.product(*ends) if a != b)
 
 
-def make_router(fleet: Fleet) -> Callable[[str, int], Transfer]:
-    """Return a function (device, bytes) -> `Transfer` over the fastest path.
+class Router:
+    """Routes of a fleet: each message takes the path that is fastest for it alone.
 
     Raises:
         InputError: If a device cannot be reached from the aggregator.
     """
-    numbers, paths = _medium_numbers(fleet), fastest_paths(fleet.aggregator, _hops(fleet))
-    reached = nx.node_connected_component(hop_graph(fleet), fleet.aggregator)
-    default = fleet.default_link
-    for member in fleet.members:
-        if member.name == fleet.aggregator or member.name in paths:
-            continue
-        if member.name in reached:
-            raise InputError(
-                f"device {quoted(member.name)}: must be at most {MAX_HOPS} hops from the aggregator "
-                f"{quoted(fleet.aggregator)}, got more; add a link."
-            )
-        if default is None:
-            raise InputError(
-                f"device {quoted(member.name)}: must be reachable from the aggregator {quoted(fleet.aggregator)}, "
-                "got no path of links; add a link or a default_link."
-            )
 
-    def route(device: str, num_bytes: int) -> Transfer:
-        if device == fleet.aggregator:
-            return Transfer(0, Fraction(0), path=(device,))
+    def __init__(self, fleet: Fleet) -> None:
+        self._aggregator, self._default = fleet.aggregator, fleet.default_link
+        self._default_medium = _medium_numbers(fleet)[-1] if fleet.default_link else -1
+        self._ways = fastest_paths(fleet.aggregator, _hops(fleet))
+        reached = nx.node_connected_component(hop_graph(fleet), fleet.aggregator)
+        for member in fleet.members:
+            if member.name == fleet.aggregator or member.name in self._ways:
+                continue
+            if member.name in reached:
+                raise InputError(
+                    f"device {quoted(member.name)}: must be at most {MAX_HOPS} hops from the aggregator "
+                    f"{quoted(fleet.aggregator)}, got more; add a link."
+                )
+            if fleet.default_link is None:
+                raise InputError(
+                    f"device {quoted(member.name)}: must be reachable from the aggregator {quoted(fleet.aggregator)}, "
+                    "got no path of links; add a link or a default_link."
+                )
+
+    def transfer(self, device: str, num_bytes: int) -> Transfer:
+        """Return a message between the aggregator and a device."""
+        if device == self._aggregator:
+            return Transfer(0, Fraction(0))
         bits = 8 * num_bytes
-        if device not in paths:
+        if device not in self._ways:
+            default = self._default
             assert default is not None
             latency_us = 1000 * rational(default.latency_ms)
             alone_us = latency_us + bits / rational(default.bandwidth_mbps)
-            shared = (numbers[-1],) if default.shared else ()
-            return Transfer(num_bytes, alone_us, latency_us, shared, path=(fleet.aggregator, device))
-        fastest = min(paths[device], key=lambda path: path.time_us(bits))
-        steps = fastest.steps
-        names = tuple(step.device for step in steps)
-        return Transfer(
-            num_bytes,
-            fastest.time_us(bits),
-            1000 * fastest.latency_ms,
-            tuple(sorted({step.medium for step in steps} - {-1})),
-            frozenset(names[1:-1]),
-            names,
-        )
+            return Transfer(num_bytes, alone_us, latency_us, (self._default_medium,) if default.shared else ())
+        way = self._fastest(device, bits)
+        return Transfer(num_bytes, way.time_us(bits), 1000 * way.latency_ms, _media(way), _relays(way))
 
-    return route
+    def path(self, device: str, num_bytes: int) -> tuple[str, ...]:
+        """Return the devices that a message passes, from the aggregator to the device, both included."""
+        if device == self._aggregator:
+            return (device,)
+        if device not in self._ways:
+            return (self._aggregator, device)
+        return tuple(step.device for step in self._fastest(device, 8 * num_bytes).steps)
+
+    def ways(self, device: str) -> Hashable:
+        """Return a key that two devices have in common where their messages take the same time, whatever the size."""
+        if device == self._aggregator or device not in self._ways:
+            return device == self._aggregator
+        return tuple((way.latency_ms, way.bandwidth_mbps, _media(way), _relays(way)) for way in self._ways[device])
+
+    def _fastest(self, device: str, num_bits: int) -> FastestPath:
+        return min(self._ways[device], key=lambda way: way.time_us(num_bits))
+
+
+def _media(way: FastestPath) -> tuple[int, ...]:
+    return tuple(sorted({step.medium for step in way.steps} - {-1}))
+
+
+def _relays(way: FastestPath) -> frozenset[str]:
+    return frozenset(step.device for step in way.steps[1:-1])
 
 
 def _medium_numbers(fleet: Fleet) -> list[int]:

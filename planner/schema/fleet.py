@@ -145,13 +145,19 @@ class Fleet(Document):
     @cached_property
     def members(self) -> tuple[Device, ...]:
         """Single devices of the fleet: `pi` with count 4 is `pi-1` to `pi-4`."""
-        return tuple(member for device in self.devices for member in _each(device))
+        return tuple(member for same in self._by_entry for member in same)
 
     @cached_property
     def member_names(self) -> dict[str, tuple[str, ...]]:
         """Single devices that each name stands for, that of a device with a count included."""
         single = {member.name: (member.name,) for member in self.members}
-        return single | {d.name: tuple(m.name for m in _each(d)) for d in self.devices}
+        pairs = zip(self.devices, self._by_entry, strict=True)
+        return single | {device.name: tuple(member.name for member in same) for device, same in pairs}
+
+    @cached_property
+    def _by_entry(self) -> tuple[tuple[Device, ...], ...]:
+        """Single devices of each entry."""
+        return tuple(map(_each, self.devices))
 
     @model_validator(mode="after")
     def _names_agree(self) -> "Fleet":

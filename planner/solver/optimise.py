@@ -12,7 +12,7 @@ import numpy as np
 from planner.solver.accuracy_bound import AccuracyBound
 from planner.solver.exact.subset_costs import SubsetCosts
 from planner.solver.exact.warm_start import NO_WARM_START, WarmStart
-from planner.solver.problem.build import build_instance
+from planner.solver.problem.build import at_floors
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import DEVICES, NEVER, Instance
 from planner.solver.problem.objective import ObjectiveFunction
@@ -105,7 +105,7 @@ def _most_accurate(
         if clock.expired():
             break
         middle = (low + high) / 2
-        raised = build_instance(instance.profile, instance.fleet, instance.goal, middle)
+        raised = at_floors(instance, middle)
         found, search = _within_limit(raised, limit_us, clock, search.warm_start)
         if found.placed is None:
             high = middle
@@ -113,7 +113,7 @@ def _most_accurate(
         best, method, low = tuple(moved(instance, found.placed)), found.method, middle
     odds = _SHARE_OF_ODDS * low / (1 - low)
     floor = min(_HIGHEST_FLOOR, odds / (1 + odds))
-    reached = build_instance(instance.profile, instance.fleet, instance.goal, round(floor, 6))
+    reached = at_floors(instance, round(floor, 6))
     subset_costs = InstanceSearch(reached, clock, search.warm_start).subset_costs
     return SearchOutcome(reached, tuple(moved(reached, best)), bound, subset_costs, method)
 

@@ -16,6 +16,7 @@ class SolveOptions:
     Args:
         seed: Seed of the baselines' random subsets; the exact method draws nothing.
         time_limit_s: Time after which the best plan so far is returned, with its gap.
+        began_s: When that time began, by `time.monotonic`; with the solve unless given.
         deterministic: Count work instead of seconds, so that the same plan comes out on every machine.
         start: Earlier plan, of this fleet or one like it: it speeds the search up, and of plans equally good, the
             nearest to it is returned.
@@ -26,6 +27,7 @@ class SolveOptions:
 
     seed: int = 0
     time_limit_s: float = DEFAULT_TIME_LIMIT_S
+    began_s: float | None = None
     deterministic: bool = False
     start: Plan | None = None
     warm_start: WarmStart = NO_WARM_START

@@ -49,8 +49,8 @@ def solve_and_learn(
     """
     began = time.monotonic()
     goal = goal or Goal()
+    clock = Clock(options.time_limit_s, options.deterministic, options.began_s)
     instance = build_instance(profile, fleet, goal)
-    clock = Clock(options.time_limit_s, options.deterministic)
     if goal.method != "exact":
         solution = interruptible(lambda: _solve_by_baseline(instance, options, clock), clock)
     else:

@@ -11,6 +11,7 @@ from planner.report.text import evaluation_text, plan_text
 from planner.schema import Evaluation, Fleet, Goal, Plan, Profile, Size
 from planner.solver import solve
 from tests.helpers.common import DEVICES
+from tests.helpers.drawn_plan import many
 
 Solved = tuple[Plan, Profile, Fleet]
 
@@ -92,6 +93,15 @@ def test_accuracy_and_floors_are_a_line_each(solved: Solved) -> None:
     protected = "Each class is protected by retention floors of 0.41; the bound holds for any."
     assert protected in lines(goal_bound_us=None)
     assert not any("floors" in line for line in lines(goal_bound_us=None, retention_floor=None))
+
+
+def test_a_fleet_of_hundreds_has_rows_for_the_slowest() -> None:
+    """Of 230 devices in use, pi-31 to pi-230 have rows, as the i-th computes i ms; 70 of kind board are idle."""
+    text = printed(plan_text(*many(300, 230)))
+    rows = [line.split()[1] for line in text.splitlines() if line.startswith("│")]
+    assert rows == [f"pi-{i}" for i in range(31, 231)]
+    assert "30 more devices are in use, none of them slower." in text
+    assert "70 more devices are idle: 70 board." in text
 
 
 def test_ratios_are_whole_to_part_and_the_fleet_is_the_sum(evaluation: Evaluation) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from planner.errors import InputError
 from planner.rules import cost
 from planner.rules.fastest_paths import Hop, fastest_paths
-from planner.rules.links import _hops, make_router, media_us_per_byte, medium_loads
+from planner.rules.links import Router, _hops, media_us_per_byte, medium_loads
 from planner.schema import Fleet
 from tests.helpers.common import Json
 from tests.helpers.pencil import fleet, fleet_data, profile
@@ -145,7 +145,7 @@ def test_media_are_counted_where_links_are_shared_and_the_default_link_is_last()
     default = {"bandwidth_mbps": 2, "latency_ms": 0, "shared": True}
     both = linked(hop("gateway", "near", 4, 1, shared=False), hop("gateway", "near", 8, 0), default=default)
     assert media_us_per_byte(both) == (Fraction(1), Fraction(4))
-    route = make_router(both)
+    route = Router(both).transfer
     assert (route("near", 100).media, route("far", 100).media, route("gateway", 100).media) == ((0,), (1,), ())
     assert route("near", 100).alone_us == 100
     assert media_us_per_byte(linked(hop("gateway", "near", 8, 0, shared=False), default=SLOW)) == ()
@@ -154,7 +154,7 @@ def test_media_are_counted_where_links_are_shared_and_the_default_link_is_last()
 def test_loads_are_the_bytes_of_all_messages_on_a_medium() -> None:
     """100 bytes to `near` over the first hop, 40 to `far` over both; the aggregator's take none."""
     deep = linked(hop("gateway", "near", 8, 1), hop("near", "far", 4, 2))
-    route = make_router(deep)
+    route = Router(deep).transfer
     messages = [route("near", 100), route("far", 40), route("gateway", 999)]
     assert medium_loads(messages, 2) == [140, 40]
     # `far` waits for the 100 bytes of `near` at 1 us each: 3000 + 320 / 4 + 100.
@@ -167,24 +167,24 @@ def test_loads_are_the_bytes_of_all_messages_on_a_medium() -> None:
 
 def test_relays_are_the_devices_between() -> None:
     """`far` is reached over `near`; `near` and the aggregator have no relays."""
-    route = make_router(fleet())
-    assert route("far", 100).relays == {"near"}
-    assert route("near", 100).relays == route("gateway", 100).relays == frozenset()
-    assert route("far", 100).path == ("gateway", "near", "far")
-    assert route("gateway", 100).path == ("gateway",)
+    router = Router(fleet())
+    assert router.transfer("far", 100).relays == {"near"}
+    assert router.transfer("near", 100).relays == router.transfer("gateway", 100).relays == frozenset()
+    assert router.path("far", 100) == ("gateway", "near", "far")
+    assert router.path("gateway", 100) == ("gateway",)
 
 
 def test_equal_devices_have_equal_transfers() -> None:
     """The paths to `far-1` and `far-2` differ in their last step only, which makes no difference."""
-    route = make_router(linked(hop("gateway", "near", 8, 1), hop("near", "far", 4, 2), count=2))
-    assert route("far-1", 100) == route("far-2", 100)
-    assert route("far-1", 100).path != route("far-2", 100).path
+    router = Router(linked(hop("gateway", "near", 8, 1), hop("near", "far", 4, 2), count=2))
+    assert router.transfer("far-1", 100) == router.transfer("far-2", 100)
+    assert router.path("far-1", 100) != router.path("far-2", 100)
 
 
 def test_the_default_link_relays_nothing() -> None:
     """The default link leads straight to the device."""
-    found = make_router(linked(hop("gateway", "near", 8, 1), default=SLOW))("far", 100)
-    assert (found.relays, found.path) == (frozenset(), ("gateway", "far"))
+    router = Router(linked(hop("gateway", "near", 8, 1), default=SLOW))
+    assert (router.transfer("far", 100).relays, router.path("far", 100)) == (frozenset(), ("gateway", "far"))
 
 
 @pytest.mark.parametrize(("input_bytes", "relays"), [(100, frozenset()), (10_000, frozenset({"near"}))])
@@ -245,11 +245,12 @@ def chain(num_devices: int, step: int = 1) -> Fleet:
 
 def test_a_chain_has_a_longest_way() -> None:
     """64 hops are planned, 65 are refused in a sentence, and so are 5,000."""
-    found = make_router(chain(65))("64", 0)
-    assert (int(found.alone_us), len(found.path), len(found.relays)) == (64_000, 65, 63)
+    router = Router(chain(65))
+    found = router.transfer("64", 0)
+    assert (int(found.alone_us), len(router.path("64", 0)), len(found.relays)) == (64_000, 65, 63)
     for num_devices in (66, 5000):
         with pytest.raises(InputError, match=r"device '65': must be at most 64 hops from the aggregator '0', got more"):
-            make_router(chain(num_devices))
+            Router(chain(num_devices))
 
 
 def test_a_thousand_bandwidths_are_routed_as_one() -> None:
@@ -261,10 +262,10 @@ def test_a_thousand_bandwidths_are_routed_as_one() -> None:
 
 def test_a_count_linked_to_one_of_its_own_hangs_behind_that_one() -> None:
     """`far` and `far-1` are the hops from `far-1` to the others, and none to itself."""
-    route = make_router(
+    router = Router(
         linked(hop("gateway", "far-1", 8, 1), hop("far", "far-1", 8, 1), hop("gateway", "near", 8, 1), count=3)
     )
-    assert [route(f"far-{i}", 100).path for i in (1, 2, 3)] == [
+    assert [router.path(f"far-{i}", 100) for i in (1, 2, 3)] == [
         ("gateway", "far-1"),
         ("gateway", "far-1", "far-2"),
         ("gateway", "far-1", "far-3"),

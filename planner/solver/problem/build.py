@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -12,7 +12,7 @@ from planner.arrays import Ints
 from planner.errors import InputError
 from planner.rules import cost, links
 from planner.rules.anchor_head import anchor_head
-from planner.rules.cost import DeviceCost, WidthCost
+from planner.rules.cost import DeviceCost, WidthCost, equal_devices
 from planner.rules.demands import Demands, demands_of, is_dependent, relay_sets
 from planner.rules.floors import floors_of
 from planner.schema import Fleet, Goal, Profile
@@ -37,20 +37,11 @@ def build_instance(profile: Profile, fleet: Fleet, goal: Goal, retention_floor: 
     """
     floors = floors_of(profile, goal, retention_floor)
     demands, units = demands_of(profile, fleet, goal), _units(profile)
-    devices = [d for d in cost.device_costs(profile, fleet) if d.name not in demands.left_out]
-    if demands.left_out & demands.pinned.keys():
-        # What is pinned to a device that is left out can be nowhere.
-        devices = []
-    relays = {device.name: device.relays for device in devices}
-    by_costs: dict[tuple[DeviceCost, DeviceGroup], list[str]] = {}
-    for device in devices:
-        # If losses must be survived, it matters who is reached over whom: a relay is like no other device.
-        is_relay = goal.survive > 0 and any(device.name in names for names in relays.values())
-        alike = DeviceGroup((device.name,) if is_relay else (), *_placements(profile, demands, device.name))
-        by_costs.setdefault((dataclasses.replace(device, name=""), alike), []).append(device.name)
-    groups = [dataclasses.replace(alike, names=tuple(names)) for (_, alike), names in by_costs.items()]
-    powers = _powers(goal, devices)
-    scale = common_scale(list(powers.values()), _MAX_ENERGY_SCALE)
+    alike = _alike(profile, fleet, demands)
+    groups, costs = _groups(profile, fleet, goal, demands, alike)
+    relays = {name: of.relays for of, names in alike.items() for name in names} if goal.survive else {}
+    powers = _powers(goal, groups, costs)
+    scale = common_scale(powers, _MAX_ENERGY_SCALE)
     us_per_byte = links.media_us_per_byte(fleet)
     limit_uj = goal.max_energy_uj
     needs = lru_cache(maxsize=None)(lambda share: needs_of(share, floors))
@@ -62,10 +53,10 @@ def build_instance(profile: Profile, fleet: Fleet, goal: Goal, retention_floor: 
             len(groups[g].names),
             needs(at.max_retention),
             _uses(at, len(us_per_byte)),
-            scaled_up(powers.get(groups[g].names[0], Fraction(0)), scale),
+            scaled_up(powers[g], scale),
             units,
         )
-        for g, (device, _) in enumerate(by_costs)
+        for g, device in enumerate(costs)
         for at in device.widths
     ]
     return Instance(
@@ -85,6 +76,45 @@ def build_instance(profile: Profile, fleet: Fleet, goal: Goal, retention_floor: 
         energy_scale=scale,
         max_energy=None if limit_uj is None else math.floor(limit_uj * scale),
     )
+
+
+def at_floors(instance: Instance, retention_floor: float) -> Instance:
+    """Return the same instance at other floors: those that follow from the floor of a mean class."""
+    floors = floors_of(instance.profile, instance.goal, retention_floor)
+    needs = lru_cache(maxsize=None)(lambda share: needs_of(share, floors))
+    options = (dataclasses.replace(o, need=needs(o.width_cost.max_retention)) for o in instance.options)
+    return dataclasses.replace(instance, floors=floors, retention_floor=retention_floor, options=tuple(options))
+
+
+def _alike(profile: Profile, fleet: Fleet, demands: Demands) -> dict[DeviceCost, list[str]]:
+    """Return the names of devices of the same costs, by these, without the ones that are left out."""
+    found = {
+        costs: [n for n in names if n not in demands.left_out] for costs, names in equal_devices(profile, fleet).items()
+    }
+    # What is pinned to a device that is left out can be nowhere.
+    possible = not demands.left_out & demands.pinned.keys()
+    return {costs: names for costs, names in found.items() if names and possible}
+
+
+def _groups(
+    profile: Profile, fleet: Fleet, goal: Goal, demands: Demands, alike: Mapping[DeviceCost, Sequence[str]]
+) -> tuple[list[DeviceGroup], list[DeviceCost]]:
+    """Return the groups of devices that neither costs nor demands tell apart, and the costs of each.
+
+    They are in the order of the fleet.
+    """
+    # If losses must be survived, it matters who is reached over whom: a relay is like no other device.
+    relays = frozenset[str]().union(*(costs.relays for costs in alike)) if goal.survive else frozenset[str]()
+    found: list[tuple[DeviceGroup, DeviceCost]] = []
+    for costs, names in alike.items():
+        by_demands: dict[DeviceGroup, list[str]] = {}
+        for name in names:
+            demanded = DeviceGroup((name,) if name in relays else (), *_placements(profile, demands, name))
+            by_demands.setdefault(demanded, []).append(name)
+        found += [(dataclasses.replace(group, names=tuple(names)), costs) for group, names in by_demands.items()]
+    order = {member.name: i for i, member in enumerate(fleet.members)}
+    found.sort(key=lambda pair: order[pair[0].names[0]])
+    return [group for group, _ in found], [costs for _, costs in found]
 
 
 def _placements(profile: Profile, demands: Demands, device: str) -> tuple[frozenset[int], frozenset[int]]:
@@ -110,17 +140,17 @@ def _survival_rules(
     return tuple(SurvivalRule(num, left) for left, num in rules.items())
 
 
-def _powers(goal: Goal, devices: Sequence[DeviceCost]) -> dict[str, Fraction]:
-    """Return the power [W] of each device, where the goal concerns energy."""
+def _powers(goal: Goal, groups: Sequence[DeviceGroup], costs: Sequence[DeviceCost]) -> list[Fraction]:
+    """Return the power [W] of a device of each group, 0 where the goal does not concern energy."""
     if goal.objective != "energy" and goal.max_energy_mj is None:
-        return {}
-    for device in devices:
+        return [Fraction(0)] * len(groups)
+    for group, device in zip(groups, costs, strict=True):
         if device.active_power_w is None:
             raise InputError(
-                f"device {device.name!r}: active_power_w must be known to plan with energy, got none; "
+                f"device {group.names[0]!r}: active_power_w must be known to plan with energy, got none; "
                 "give it one, or leave the device out."
             )
-    return {device.name: links.rational(device.active_power_w or 0) for device in devices}
+    return [links.rational(device.active_power_w or 0) for device in costs]
 
 
 def _uses(at: WidthCost, num_media: int) -> Ints:

@@ -43,28 +43,31 @@ class _Enough(cp_model.CpSolverSolutionCallback):
 class Clock:
     """The time left for a search: seconds, or counted work that is the same on every machine.
 
-    `stop` ends the search early, from another thread.
+    `stop` ends the search early, from another thread. It begins now, or at `began_s` by `time.monotonic`, which does
+    not matter where work is counted.
     """
 
     seconds: float
     deterministic: bool = False
+    began_s: float | None = None
     _shared: _Shared = field(default_factory=_Shared)
     _within: "Clock | None" = None
     _grace: "Clock | None" = None
 
     def __post_init__(self) -> None:
-        self._end = self._now() + self.seconds
+        begin = self._now() if self.deterministic or self.began_s is None else self.began_s
+        self._end = begin + self.seconds
 
     def part(self, seconds: float) -> "Clock":
         """Return a clock for a part of the search: it ends with this one, or earlier."""
-        return Clock(max(0.0, min(seconds, self.left())), self.deterministic, self._shared, self._within)
+        return Clock(max(0.0, min(seconds, self.left())), self.deterministic, None, self._shared, self._within)
 
     def counted(self, work_s: float) -> "Clock":
         """Return a clock of so much counted work: what is found by then does not depend on how busy the machine is.
 
         It ends with this one, too.
         """
-        return Clock(work_s, True, self._shared, self)
+        return Clock(work_s, True, None, self._shared, self)
 
     def grace(self) -> "Clock":
         """Return a clock for what must be done when time is over: a tenth of it, or a second if that was granted.
@@ -73,7 +76,7 @@ class Clock:
         """
         if self._grace is None:
             within = None if self._within is None else self._within.rest()
-            self._grace = Clock(self._grace_s, self.deterministic, self._shared, within)
+            self._grace = Clock(self._grace_s, self.deterministic, None, self._shared, within)
         return self._grace
 
     def rest(self) -> "Clock":

@@ -3,15 +3,19 @@
 import dataclasses
 import itertools
 import math
+from unittest.mock import Mock
 
 import pytest
 
 from planner.rules.cost import device_costs
 from planner.rules.demands import demands_of
+from planner.rules.memory import memory_model
 from planner.schema import Goal
-from planner.solver.problem.build import build_instance
+from planner.solver.problem.build import at_floors, build_instance
+from tests.helpers.accuracy import predictable
 from tests.helpers.goals import floored
 from tests.helpers.pencil import fleet, fleet_data, profile
+from tests.helpers.random_instances import random_fleet, random_profile
 from tests.helpers.varied_instances import VARIED, varied, varied_instance
 
 
@@ -50,6 +54,41 @@ def test_every_width_and_precision_of_a_group_is_an_option() -> None:
             for name in group.names[:1]
             for at in by_name[name].widths
         ]
+
+
+def test_other_floors_are_another_instance() -> None:
+    """At the floors of another mean class, all but the needs is shared, and they are those of an instance made anew."""
+    model = predictable(random_profile(3, num_classes=4), 3)
+    on, goal = random_fleet(model, 3, num_devices=4), Goal(max_accuracy_drop=0.02)
+    low, high = (build_instance(model, on, goal, floor) for floor in (0.3, 0.7))
+    raised = at_floors(low, 0.7)
+    assert raised.retention_floor == 0.7
+    assert raised.floors.tolist() == high.floors.tolist() != low.floors.tolist()
+    for before, new, anew in zip(low.options, raised.options, high.options, strict=True):
+        assert new.need.tolist() == anew.need.tolist()
+        assert new.costs is before.costs
+        assert (new.group, new.width_cost, new.count) == (anew.group, anew.width_cost, anew.count)
+
+
+def test_thousands_of_devices_are_as_many_groups_as_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A count of 3,000 behind one link is costed once and grouped with its twin; by other ways they are other makes."""
+    counted = Mock(wraps=memory_model)
+    monkeypatch.setattr("planner.rules.cost.memory_model", counted)
+    gateway, near, _ = fleet_data()["devices"]
+    many = near | {"count": 3000}
+    links = [{"between": ["gateway", "near"], "bandwidth_mbps": 8, "latency_ms": 1}]
+    twin = [near | {"name": "twin"}]
+    in_fleet = fleet(devices=[gateway, many, *twin], links=[*links, links[0] | {"between": ["gateway", "twin"]}])
+    instance = build_instance(profile(), in_fleet, Goal(min_retention=0.0))
+    assert [len(group.names) for group in instance.groups] == [1, 3001]
+    assert counted.call_count <= 3 * len(profile().widths)
+    # A faster link to near-7, and a relay before near-8.
+    faster = [links[0] | {"between": ["gateway", "near-7"], "bandwidth_mbps": 80}]
+    relayed = [{"between": ["near-7", "near-8"], "bandwidth_mbps": 80, "latency_ms": 0}]
+    in_fleet = fleet(devices=[gateway, many], links=[*links, *faster, *relayed])
+    names = [group.names for group in build_instance(profile(), in_fleet, Goal(min_retention=0.0)).groups]
+    assert sorted(map(len, names)) == [1, 1, 1, 2998]
+    assert {("near-7",), ("near-8",)} < set(names)
 
 
 def test_survival_rules_by_hand() -> None:

@@ -43,6 +43,15 @@ def test_seconds_pass(fake: FakeTime) -> None:
     assert (clock.left(), clock.expired()) == (0, True)
 
 
+def test_time_that_began_earlier_counts(fake: FakeTime) -> None:
+    """Of 10 s, 3 passed before there was a clock; the second of grace begins when it is asked for. Work is not time."""
+    clock = Clock(10, began_s=97.0)
+    assert clock.left() == 7
+    fake.now_s += 7
+    assert (clock.expired(), clock.rest().left()) == (True, 1)
+    assert Clock(10, deterministic=True, began_s=0.0).left() == 10
+
+
 def test_counted_work_passes(fake: FakeTime) -> None:
     """With counted work, seconds do not matter; parts count for the whole."""
     clock = Clock(10, deterministic=True)
