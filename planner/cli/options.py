@@ -116,7 +116,11 @@ TlsCert = Annotated[Path | None, typer.Option(help="For a tls scheduler: our cer
 TlsKey = Annotated[Path | None, typer.Option(help="For a tls scheduler: our private key, a PEM file.")]
 TrainOn = Annotated[str, typer.Option("--device", help="Where to train: cpu, cuda, or cuda:0 and so on.")]
 Teacher = Annotated[
-    str | None, typer.Option(help="The card of another whole model to learn from, if not from the model itself.")
+    str | None,
+    typer.Option(
+        help="The card of another whole model to learn from, if not from the model itself; or subset: the model, "
+        "fine-tuned for the classes of each device before."
+    ),
 ]
 
 # --- what-if ---

@@ -60,6 +60,7 @@ def execute(
     from planner.executor.trainers import make_trainer
     from planner.library import load_profile, read_plan
     from planner.report.recovery_text import recovery_table
+    from planner.units import count_noun
     from planner.workers import tls_of
 
     terminal.one_thread()
@@ -79,6 +80,10 @@ def execute(
         def on_budget(epochs: float) -> None:
             typer.echo(f"{minutes:g} minutes: enough for --epochs {epochs:g}.", err=True)
 
+        def on_teachers(seconds: float) -> None:
+            minutes = count_noun(max(1, round(seconds / 60)), "minute")
+            typer.echo(f"Fine-tuning a teacher for each device takes about {minutes} of it.", err=True)
+
         steps = execute_plan(
             loaded,
             model_profile,
@@ -92,6 +97,7 @@ def execute(
             trainer=trainer,
             on_progress=on_progress,
             on_budget=on_budget,
+            on_teachers=on_teachers,
         )
     if steps:
         terminal.console().print(recovery_table(steps))

@@ -74,7 +74,7 @@ def write_bundle(
         out: Folder of the bundle.
         plan: The plan that was executed.
         profile: Profile that the plan was made from.
-        provenance: The manifest's model, recipe, epochs, seed and teacher_sha256.
+        provenance: The manifest's model, recipe, epochs, seed, teacher_sha256 and subset_teachers.
         sub_models: Sub-models in the order of the plan's assignments.
         fusion: Fusion of their features.
     """

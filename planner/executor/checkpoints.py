@@ -37,6 +37,7 @@ class RunConfig(Document):
     recipe: str
     epochs: int | float
     seed: int
+    subset_teachers: bool = False
 
     def check_matches(self, out: Path, earlier: "RunConfig") -> None:
         """Check that a folder was begun with this configuration.
@@ -67,6 +68,7 @@ def read_run_config(out: Path) -> RunConfig | None:
             recipe=manifest.recipe,
             epochs=manifest.epochs,
             seed=manifest.seed,
+            subset_teachers=manifest.subset_teachers,
         )
     path = out / WORK / RUN_CONFIG_FILE
     if path.exists():

@@ -26,7 +26,7 @@ from planner.network import data
 from planner.network.checkpoint import load_model
 from planner.network.distillation_data import DistillationData, split_validation
 from planner.network.evaluation import batches_side_by_side
-from planner.network.recipes import RECIPES, Recipe, RecoveryTask, SubModelPart
+from planner.network.recipes import RECIPES, RECIPES_WITH_TEACHERS, Recipe, RecoveryTask, SubModelPart
 from planner.network.recipes.recovery_task import DEFAULT_EPOCHS
 from planner.network.surgery import Selection
 from planner.network.training import Epoch
@@ -34,7 +34,11 @@ from planner.network.vit import VisionTransformer
 from planner.rules.check import check_sub_models
 from planner.schema import Assignment, ModelCard, Plan, Profile, did_you_mean, sha256_of
 from planner.schema.base import remove_temporary, write_document
+from planner.units import count_noun
 from planner.workers import usable_cores
+
+# Instead of a teacher's card: the teacher is fine-tuned for the classes of each device.
+SUBSET_TEACHERS = "subset"
 
 # Called with the name of the current step, and the work done and in total [s], as estimated.
 OnProgress = Callable[[str, float, float], None]
@@ -54,6 +58,7 @@ def execute_plan(
     trainer: Trainer | None = None,
     on_progress: OnProgress = lambda what, done, total: None,
     on_budget: Callable[[float], None] = lambda epochs: None,
+    on_teachers: Callable[[float], None] = lambda seconds: None,
 ) -> tuple[TrainingSteps, ...]:
     """Cut, retrain and fuse the sub-models of a plan, and write them as a bundle.
 
@@ -68,11 +73,13 @@ def execute_plan(
         minutes: Instead of epochs: the largest number of epochs that fits, as estimated by timing the recipe, or a part
             of one; a folder that was begun keeps its number.
         seed: Seed of all trainings.
-        teacher: Card of another whole model to learn from; the model itself unless given.
+        teacher: Card of another whole model to learn from; the model itself unless given. Or "subset": copies of the
+            model, fine-tuned for the classes of each device; their states are kept as those of other trainings.
         trainer: Executor of the trainings; this process, on one thread, unless given.
         on_progress: Called as the work begins, after the teacher's outputs for each copy of the images, and after each
             epoch.
         on_budget: Called with the number of epochs for which the minutes are enough.
+        on_teachers: Called with the time that fine-tuning teachers of class subsets will take, as estimated [s].
 
     Returns:
         Accuracies on validation images after each step of each training, the fused one last; none if the bundle was
@@ -80,7 +87,8 @@ def execute_plan(
 
     Raises:
         InputError: If the plan, the profile, the model and the teacher do not go together, the folder holds
-            something else, or the budget is no number of epochs or minutes.
+            something else, the budget is no number of epochs or minutes, or teachers of class subsets are wanted where
+            nothing learns from them.
     """
     recover, trainer = find_recipe(recipe), trainer or InlineTrainer()
     if epochs is not None and minutes is not None:
@@ -91,7 +99,8 @@ def execute_plan(
         raise InputError(f"{out}: must be a folder, got a file.")
     model = _absolute(model or profile.model)
     card, whole = _load_whole(model, profile)
-    teacher_card, teacher_model = _load_teacher(teacher, card) if teacher else (card, whole)
+    subset_teachers = teacher == SUBSET_TEACHERS
+    teacher_card, teacher_model = (card, whole) if not teacher or subset_teachers else _load_teacher(teacher, card)
     earlier = read_run_config(out)
     run_config = RunConfig(
         plan_sha256=sha256_of(plan),
@@ -100,7 +109,9 @@ def execute_plan(
         recipe=recipe,
         epochs=earlier.epochs if earlier and minutes is not None else DEFAULT_EPOCHS if epochs is None else epochs,
         seed=seed,
+        subset_teachers=subset_teachers,
     )
+    _check_subset_teachers(run_config)
     if earlier is not None:
         run_config.check_matches(out, earlier)
         if (out / MANIFEST).exists():
@@ -112,7 +123,8 @@ def execute_plan(
     parts = cut_parts(whole, profile, plan)
 
     def make_task(training: DistillationData, validation: DistillationData, epochs: float) -> RecoveryTask:
-        return RecoveryTask(parts, whole, teacher_model, training, validation, profile.fusion_hidden, epochs, seed)
+        hidden = profile.fusion_hidden
+        return RecoveryTask(parts, whole, teacher_model, training, validation, hidden, epochs, seed, subset_teachers)
 
     with batches_side_by_side(min(trainer.num_workers, usable_cores())):
         timed = time_recipe(recover, make_task, teacher_model, samples, jitter, seed, trainer.device)
@@ -120,15 +132,19 @@ def execute_plan(
             if minutes is not None:
                 run_config = run_config.replace(epochs=timed.max_epochs(minutes, trainer.num_workers))
                 on_budget(run_config.epochs)
+                _check_subset_teachers(run_config)
             write_document(out / WORK / RUN_CONFIG_FILE, run_config)
         epochs = run_config.epochs
+        if subset_teachers:
+            on_teachers(timed.first_call_seconds(epochs, trainer.num_workers))
         progress = _Progress(timed.training_times(epochs), timed.overhead_seconds(epochs), on_progress)
         all_data = checkpointed_distillation_data(
             out / WORK / DISTILLATION_DATA_FILE, teacher_model, samples, jitter, seed, epochs, progress.on_copy
         )
         task = make_task(*split_validation(all_data, seed=seed), epochs)
         fusion = recover(task, CheckpointedTrainer(out, trainer, progress))
-    provenance = {"model": model, **run_config.model_dump(include={"recipe", "epochs", "seed", "teacher_sha256"})}
+    of_run = {"recipe", "epochs", "seed", "teacher_sha256", "subset_teachers"}
+    provenance = {"model": model, **run_config.model_dump(include=of_run)}
     write_bundle(out, plan, profile, provenance, task.sub_models, fusion)
     shutil.rmtree(out / WORK)
     remove_temporary(out)
@@ -167,6 +183,16 @@ def _load_whole(model: str, profile: Profile) -> tuple[ModelCard, VisionTransfor
             f"got {str(card.weights_sha256)[:12]}...; profile the model again."
         )
     return card, whole
+
+
+def _check_subset_teachers(run_config: RunConfig) -> None:
+    """Check that something learns from teachers of class subsets, where there are any."""
+    if run_config.subset_teachers and not (run_config.recipe in RECIPES_WITH_TEACHERS and run_config.epochs):
+        raise InputError(
+            f"{setting('teacher', SUBSET_TEACHERS)}: sub-models must learn from teachers, got {setting('recipe')} "
+            f"{run_config.recipe} and {count_noun(run_config.epochs, 'epoch')} of retraining; take "
+            f"{' or '.join(RECIPES_WITH_TEACHERS)}, and some {setting('epochs')}."
+        )
 
 
 def _load_teacher(name: str, card: ModelCard) -> tuple[ModelCard, VisionTransformer]:

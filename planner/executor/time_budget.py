@@ -58,6 +58,12 @@ class EpochTimes:
 TrainingTimes = list[list[TrainingTime]]
 
 
+def _seconds_side_by_side(call: Sequence[TrainingTime], num_workers: int) -> float:
+    """Return a lower bound of the time of a call's trainings [s], which taking turns by epochs nearly reaches."""
+    times = [training.seconds for training in call]
+    return max(max(times), sum(times) / min(num_workers, len(times)))
+
+
 @dataclass(frozen=True)
 class TimedRecipe:
     """A recipe that was timed, and the estimate of its time with any number of epochs."""
@@ -83,18 +89,18 @@ class TimedRecipe:
         self.recipe(replace(self.task, epochs=epochs), list_tasks)
         return calls
 
+    def first_call_seconds(self, epochs: float, num_workers: int) -> float:
+        """Return the time of the trainings that the recipe begins with [s]."""
+        return _seconds_side_by_side(self.training_times(epochs)[0], num_workers)
+
     def overhead_seconds(self, epochs: float) -> float:
         """Return the time of everything but trainings [s]."""
         return self.copy_seconds * (copies_for(epochs) if self.has_copies else 1)
 
     def seconds(self, epochs: float, num_workers: int) -> float:
         """Return the time of the whole recipe where so many trainings are done at a time [s]."""
-        total = self.overhead_seconds(epochs)
-        for call in self.training_times(epochs):
-            times = [training.seconds for training in call]
-            # Lower bounds of the makespan, which taking turns by epochs nearly reaches.
-            total += max(*times, sum(times) / num_workers) if len(times) > 1 else times[0]
-        return total
+        calls = self.training_times(epochs)
+        return self.overhead_seconds(epochs) + sum(_seconds_side_by_side(call, num_workers) for call in calls)
 
     def max_epochs(self, minutes: float, num_workers: int) -> float:
         """Return the largest number of epochs that fits: a part of one, or a whole number by doubling and bisection.
@@ -184,7 +190,7 @@ def time_recipe(
     empty = tuple(replace(part, sub_model=_without_blocks(part.sub_model)) for part in task.parts)
     return TimedRecipe(
         recipe,
-        replace(task, parts=empty, whole=_without_blocks(task.whole)),
+        replace(task, parts=empty, whole=_without_blocks(task.whole), teacher=_without_blocks(task.teacher)),
         scale * overhead,
         timer.times,
         jitter.is_active,

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from planner.network.data import Images, Jitter, Samples
 from planner.network.data.jitter import move_images
@@ -25,6 +26,13 @@ NUM_COPIES = 8
 VALIDATION_SHARE = 0.1
 
 
+class MixedLabels(NamedTuple):
+    """Labels of the other images of mixtures, and their shares."""
+
+    labels: Tensor  # (b,)
+    shares: Tensor  # (b,)
+
+
 class Batch(NamedTuple):
     """Inputs of a loss."""
 
@@ -32,10 +40,22 @@ class Batch(NamedTuple):
     labels: Tensor  # (b,)
     teacher_logits: Tensor  # (b, C)
     teacher_features: Tensor  # (b, E)
+    # Where images are mixtures; these have no teacher's outputs: (b, 0).
+    mixed: MixedLabels | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+        inputs, labels, logits, features = (tensor.to(device, non_blocking=True) for tensor in self[:4])
+        mixed = self.mixed and MixedLabels(*(tensor.to(device, non_blocking=True) for tensor in self.mixed))
+        return Batch(inputs, labels, logits, features, mixed)
+
+    def label_shares(self, num_classes: int) -> Tensor:
+        """Return the share of each class in the label of each image, (b, C)."""
+        first = F.one_hot(self.labels, num_classes).float()
+        if self.mixed is None:
+            return first
+        other = F.one_hot(self.mixed.labels, num_classes).float()
+        return first.lerp(other, self.mixed.shares[:, None].float())
 
 
 class BatchSource(Protocol):
@@ -138,11 +158,25 @@ def make_distillation_data(
     logits, features = [], []
     on_copy(0, len(moves))
     for done, copy in enumerate(moves, start=1):
-        pooled = apply_to_copies(teacher.pooled, samples.images, copy)
-        logits.append(apply_in_batches(teacher.classify, pooled))
-        features.append(pooled.mean(1))
+        of_copy = _outputs(teacher, samples.images, copy)
+        logits.append(of_copy[0])
+        features.append(of_copy[1])
         on_copy(done, len(moves))
     return DistillationData(samples.images, samples.labels, moves, torch.stack(logits), torch.stack(features))
+
+
+def taught_by(data: DistillationData, teacher: VisionTransformer) -> DistillationData:
+    """Return the data with another teacher's outputs."""
+    if len(data) == 0:
+        return data
+    logits, features = zip(*(_outputs(teacher, data.images, copy) for copy in data.moves), strict=True)
+    return replace(data, teacher_logits=torch.stack(logits), teacher_features=torch.stack(features))
+
+
+def _outputs(teacher: VisionTransformer, images: Images, moves: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits (B, C) and features (B, E) of a copy of the images."""
+    pooled = apply_to_copies(teacher.pooled, images, moves)
+    return apply_in_batches(teacher.classify, pooled), pooled.mean(1)
 
 
 def copies_for(epochs: float) -> int:

@@ -66,7 +66,9 @@ def soft_target_loss(student: Tensor, teacher: Tensor, temperature: float) -> Te
     return temperature**2 * F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
 
 
-def hard_distillation_loss(student: Tensor, teacher: Tensor, labels: Tensor, own: Tensor, smoothing: float) -> Tensor:
+def hard_distillation_loss(
+    student: Tensor, teacher: Tensor, label_shares: Tensor, own: Tensor, smoothing: float
+) -> Tensor:
     """Return half cross-entropy with the labels, half with the teacher's most likely class, both smoothed.
 
     Only the own classes count: the labels must be among them.
@@ -74,17 +76,16 @@ def hard_distillation_loss(student: Tensor, teacher: Tensor, labels: Tensor, own
     Args:
         student: Logits (B, C).
         teacher: Logits (B, C).
-        labels: (B,).
+        label_shares: Share of each class in each image's label, (B, C).
         own: Mask of the own classes, (C,) bool.
         smoothing: Share of each label that is spread over all own classes.
 
     Source:
         DEKD's L_cls: DeViT, arXiv 2309.05015; the teacher's part is DeiT's hard-label distillation, arXiv 2012.12877.
     """
-    position = own.cumsum(0) - 1
     own_logits = student[:, own]
     teacher_labels = teacher[:, own].argmax(1)
-    true = F.cross_entropy(own_logits, position[labels], label_smoothing=smoothing)
+    true = F.cross_entropy(own_logits, label_shares[:, own], label_smoothing=smoothing)
     return 0.5 * true + 0.5 * F.cross_entropy(own_logits, teacher_labels, label_smoothing=smoothing)
 
 

@@ -55,6 +55,20 @@ class OwnOrOtherLoss(Loss):
         return F.nll_loss(log_p, own_and_other_labels(batch.labels, self.own))
 
 
+class OwnClassesLoss(Loss):
+    """Cross-entropy with labels among the own classes alone."""
+
+    own: Tensor
+
+    def __init__(self, own: Sequence[int], num_classes: int) -> None:
+        super().__init__()
+        self.register_buffer("own", own_mask(own, num_classes))
+
+    def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        logits = module(batch.inputs)
+        return F.cross_entropy(logits[:, self.own], batch.label_shares(logits.shape[1])[:, self.own])
+
+
 class DistillationLoss(Loss):
     """Knowledge distillation of a sub-model: own-or-other labels, and the teacher's soft targets for all classes.
 
@@ -95,15 +109,24 @@ class RelationMatchingLoss(Loss):
         middle, depth = middle_block(module), module.shape.depth
         pooled, student_qkv = pooled_and_qkv(module, batch.inputs, middle)
         logits = module.classify(pooled)
-        loss = hard_distillation_loss(logits, batch.teacher_logits, batch.labels, self.own, self.SMOOTHING)
+        # As far into the teacher as the student's block is into the student.
+        at = None if middle is None else middle * self.teacher.shape.depth // depth
+        teacher_logits, teacher_qkv = self._taught(batch, at)
+        label_shares = batch.label_shares(logits.shape[1])
+        loss = hard_distillation_loss(logits, teacher_logits, label_shares, self.own, self.SMOOTHING)
         if middle is None:
             return loss
-        with torch.no_grad():
-            # As far into the teacher as the student's block is into the student.
-            teacher_qkv = block_qkv(self.teacher, batch.inputs, middle * self.teacher.shape.depth // depth)
         for weight, student, teacher in zip(self.WEIGHTS, student_qkv, teacher_qkv, strict=True):
             loss = loss + weight / depth * relation_matching_loss(student, teacher, module.shape.head_dim)
         return loss
+
+    @torch.no_grad()
+    def _taught(self, batch: Batch, at: int | None) -> tuple[Tensor, Sequence[Tensor]]:
+        """Return the teacher's logits, and Q, K and V of a block of it; of mixtures they are computed here."""
+        if batch.mixed is not None:
+            pooled, qkv = pooled_and_qkv(self.teacher, batch.inputs, at)
+            return self.teacher.classify(pooled), qkv
+        return batch.teacher_logits, () if at is None else block_qkv(self.teacher, batch.inputs, at)
 
 
 def middle_block(model: VisionTransformer) -> int | None:

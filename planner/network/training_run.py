@@ -3,12 +3,14 @@
 A training begins with epoch 0, which takes no step: what prepares the module is done, such as a reconstruction in
 closed form, and the validation loss of this start is measured. After each epoch it is measured again; where it does not
 become lower for a while, the training ends. The best epoch's weights remain, and the start is one of the candidates: a
-training never makes the validation loss worse.
+training never makes the validation loss worse. Where a schedule wants a moving average of the weights, it is the
+average that is measured and remains, while the steps go on from the weights themselves.
 """
 
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -45,7 +47,9 @@ class TrainingRun:
         self.optimizer = self._fresh_optimizer()
         # Of the start and of each epoch.
         self.history: list[Epoch] = []
-        # The best epoch's model, where there are validation samples: the last may not be it.
+        # Moving average of the weights, once there are steps.
+        self.average: dict[str, Tensor] | None = None
+        # The best epoch's model, where it may not be the module as it is: there are validation samples, or averages.
         self.best: Mapping[str, Tensor] | None = None
 
     def _fresh_optimizer(self) -> torch.optim.Optimizer:
@@ -74,12 +78,13 @@ class TrainingRun:
         else:
             accuracy_as_cut = None
             loss, rate = self._train_epoch()
-        validation_loss, accuracy = self._validate()
-        best = validation_loss is None or all(
-            e.held_loss is None or validation_loss < e.held_loss for e in self.history
-        )
-        if validation_loss is not None and best:
-            self.best = self._weights()
+        with self._averaged():
+            validation_loss, accuracy = self._validate()
+            best = validation_loss is None or all(
+                e.held_loss is None or validation_loss < e.held_loss for e in self.history
+            )
+            if best and (validation_loss is not None or self.average is not None):
+                self.best = self._weights()
         self.history.append(
             Epoch(
                 training=self.task.name,
@@ -95,6 +100,29 @@ class TrainingRun:
             )
         )
         return self.history[-1]
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Let the module have the average's weights for a while, where there is one."""
+        if self.average is None:
+            yield
+            return
+        own = self._weights()
+        self.module.load_state_dict(self.average)
+        try:
+            yield
+        finally:
+            self.module.load_state_dict(own)
+
+    def _average(self, weight: float) -> None:
+        """Add the weights as they are to their average."""
+        weights = self._weights()
+        if self.average is None:
+            self.average = weights
+            return
+        for name, tensor in weights.items():
+            if tensor.is_floating_point():
+                self.average[name].lerp_(tensor, weight)
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
@@ -158,6 +186,8 @@ class TrainingRun:
         for i, indices in enumerate(batches):
             rate = schedule.rate(done + i, num_steps)
             total += self._step(indices, generator, rate)
+            if schedule.average_share:
+                self._average(schedule.average_weight(done + i, num_steps))
         return total / len(batches), rate
 
     def _step(self, indices: Tensor, generator: torch.Generator, rate: float) -> float:
@@ -216,8 +246,9 @@ class TrainingRun:
             # A parameter that the loss does not reach has none.
             for key, value in self.optimizer.state.get(p, {}).items()
         }
-        best = None if not self.history or self.history[-1].best else self.best
-        return State(self.module.state_dict(), moments, best, tuple(self.history), self.finished)
+        is_best = not self.history or (self.history[-1].best and self.average is None)
+        best = None if is_best else self.best
+        return State(self.module.state_dict(), moments, self.average, best, tuple(self.history), self.finished)
 
     def restore(self, content: bytes, where: str) -> None:
         """Go on from a state.
@@ -232,7 +263,8 @@ class TrainingRun:
                 self._restore_moments(name, p, found.moments)
             self.history = list(found.history)
             self.schedule = replace(self.schedule, learning_rate=self.history[0].learning_rate)
-            if len(self.task.validation):
+            self.average = None if found.average is None else {k: t.to(self.device) for k, t in found.average.items()}
+            if found.best or len(self.task.validation):
                 self.best = found.best or self._weights()
 
     def _restore_moments(self, name: str, p: nn.Parameter, moments: Mapping[str, Tensor]) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from planner.errors import PlannerError
 
-_MODEL, _MOMENTS, _BEST = "model.", "moments.", "best."
+_MODEL, _MOMENTS, _AVERAGE, _BEST = "model.", "moments.", "average.", "best."
 # One key for all: a file's metadata have no order.
 _KEY = "training"
 
@@ -44,7 +44,9 @@ class State:
     model: Mapping[str, Tensor]
     # AdamW's, "exp_avg.<parameter>" and the like.
     moments: Mapping[str, Tensor]
-    # The best epoch's model, where that is not the last.
+    # Moving average of the model, where there is one.
+    average: Mapping[str, Tensor] | None
+    # The best epoch's model, where that is not the model as it is.
     best: Mapping[str, Tensor] | None
     history: tuple[Epoch, ...]
     finished: bool
@@ -52,7 +54,12 @@ class State:
 
 def to_bytes(state: State) -> bytes:
     """Return a state as a safetensors file's content."""
-    parts = ((_MODEL, state.model), (_MOMENTS, state.moments), (_BEST, state.best or {}))
+    parts = (
+        (_MODEL, state.model),
+        (_MOMENTS, state.moments),
+        (_AVERAGE, state.average or {}),
+        (_BEST, state.best or {}),
+    )
     tensors = {key + name: tensor.cpu().contiguous() for key, part in parts for name, tensor in part.items()}
     metadata = {"finished": state.finished, "history": [asdict(epoch) for epoch in state.history]}
     return save(tensors, {_KEY: json.dumps(metadata)})
@@ -61,12 +68,12 @@ def to_bytes(state: State) -> bytes:
 def from_bytes(content: bytes) -> State:
     """Return the state that `to_bytes` was given; to be called within `translating_errors`."""
     tensors = load(content)
-    model, moments, best = (
+    model, moments, average, best = (
         {name.removeprefix(key): tensor for name, tensor in tensors.items() if name.startswith(key)}
-        for key in (_MODEL, _MOMENTS, _BEST)
+        for key in (_MODEL, _MOMENTS, _AVERAGE, _BEST)
     )
     history, finished = _read_metadata(content)
-    return State(model, moments, best or None, history, finished)
+    return State(model, moments, average or None, best or None, history, finished)
 
 
 def history(state: bytes) -> tuple[Epoch, ...]:

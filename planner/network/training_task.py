@@ -21,6 +21,8 @@ class Schedule:
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup_share: float = 0.1
+    # Reach of a moving average of the weights, as a share of all steps: the average is what is measured and kept.
+    average_share: float = 0.0
     # Look for a smaller learning rate first, where this one harms the start; see `planner.network.rate_search`.
     rate_search: bool = False
 
@@ -39,6 +41,10 @@ class Schedule:
     def num_steps(self, batches_per_epoch: int) -> int:
         """Return the number of batches of all epochs; of each epoch at least one."""
         return math.ceil(round(self.epochs * batches_per_epoch, 6))
+
+    def average_weight(self, step: int, num_steps: int) -> float:
+        """Return the weight of the weights after a step in their moving average: of the first few, a plain mean."""
+        return max(1 / (step + 1), 1 / max(1.0, self.average_share * num_steps))
 
     @property
     def patience(self) -> int:

@@ -1,5 +1,7 @@
 """manifest.json: the content of a bundle."""
 
+from pydantic import Field
+
 from planner.schema.base import Document
 from planner.schema.quantities import Count, NumEpochs, RandomSeed
 from planner.schema.text import FilePath, Name, Sha256
@@ -18,6 +20,8 @@ class Manifest(Document):
     """Seed of all random draws."""
     teacher_sha256: Sha256
     """SHA-256 of the teacher's weights: the whole model's, unless another teacher was named."""
+    subset_teachers: bool = Field(False, exclude_if=lambda subset_teachers: not subset_teachers)
+    """The teacher was fine-tuned for the classes of each device before."""
     devices: dict[Name, FilePath]
     """File of the sub-model of each used device."""
     sha256: dict[FilePath, Sha256]

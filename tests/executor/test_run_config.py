@@ -5,9 +5,10 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from planner.network import data
 from planner.network.checkpoint import load_model
 from planner.network.data.pixels import ArrayPixels
 from planner.network.losses import FusionLoss
-from planner.network.recipes import RECIPES
+from planner.network.recipes import RECIPES, RECIPES_WITH_TEACHERS
 from planner.schema import Goal, ModelCard, NpzFiles, StoredPart, read_document, write_document
 from planner.solver import solve
 from tests.helpers.small_run import SmallRun, boards, contents, execute_run, make_small_run, small_card, stop
@@ -54,6 +55,52 @@ def test_a_recipe_gives_the_same_bundle_every_time(run: SmallRun, recipe: str, t
         "seed": 0,
         "teacher_sha256": run.profile.weights_sha256,
     }
+
+
+@pytest.mark.parametrize("recipe", RECIPES_WITH_TEACHERS)
+def test_teachers_of_class_subsets_are_kept_and_said(run: SmallRun, recipe: str, tmp_path: Path) -> None:
+    """Stopped while it trains them, a run goes on with those that are there; their time is told before."""
+    seconds: list[float] = []
+    options: dict[str, Any] = {"recipe": recipe, "teacher": "subset", "on_teachers": seconds.append}
+    whole = execute_run(run, tmp_path / "whole", **options)
+    made = json.loads((whole / "manifest.json").read_text())
+    assert (made["subset_teachers"], made["teacher_sha256"]) == (True, run.profile.weights_sha256)
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    names = list(dict.fromkeys(line["training"] for line in lines))
+    assert names[:6] == ["teacher of a", "teacher of b", "teacher of c", "a", "b", "c"]
+    assert seconds[0] > 0
+
+    def stop_at(name: str) -> Callable[[str, float, float], None]:
+        def on_progress(what: str, done: float, total: float) -> None:
+            if what == name:
+                raise InterruptedError
+
+        return on_progress
+
+    broken = tmp_path / "broken"
+    with pytest.raises(InterruptedError):
+        execute_run(run, broken, **options, on_progress=stop_at("teacher of b"))
+    kept = sorted(broken.rglob("*teacher_of_*.safetensors"))
+    assert kept
+    times = [path.stat().st_mtime_ns for path in kept[:1]]
+    with pytest.raises(InputError, match="subset teachers True"):
+        execute_run(run, broken, recipe=recipe)
+    with pytest.raises(InterruptedError):
+        execute_run(run, broken, **options, on_progress=stop_at("a"))
+    assert [path.stat().st_mtime_ns for path in kept[:1]] == times
+    assert contents(execute_run(run, broken, **options)) == contents(whole)
+
+
+@pytest.mark.parametrize(("recipe", "epochs"), [("ed-vit", 2), ("default", 0), ("devit", 0)])
+def test_teachers_from_whom_nobody_learns_are_refused(run: SmallRun, recipe: str, epochs: int, tmp_path: Path) -> None:
+    """By a recipe that learns from labels alone, or without retraining."""
+    with pytest.raises(InputError) as caught:
+        execute_run(run, tmp_path / "out", recipe=recipe, epochs=epochs, teacher="subset")
+    assert str(caught.value) == (
+        f"`teacher=subset`: sub-models must learn from teachers, got `recipe` {recipe} and {epochs} epochs of "
+        "retraining; take default or devit, and some `epochs`."
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:

@@ -42,6 +42,11 @@ def batch(inputs: Tensor | None = None, labels: Tensor = LABELS) -> Batch:
     return Batch(inputs, labels, teacher_logits, torch.randn(len(labels), 8, generator=generator(2)))
 
 
+def one_hot(labels: Tensor) -> Tensor:
+    """Return labels as shares of four classes."""
+    return torch.eye(4)[labels]
+
+
 def softmax(logits: Floats) -> Floats:
     """Return probabilities of the last axis."""
     p: Floats = np.exp(logits - logits.max(-1, keepdims=True))
@@ -116,7 +121,7 @@ def test_hard_loss_is_of_labels_and_of_the_likeliest(smoothing: float) -> None:
 
     expected = 0.5 * smoothed([own.index(y) for y in labels]) + 0.5 * smoothed(favourites)
     mask = torch.tensor([c in own for c in range(4)])
-    got = hard_distillation_loss(student, teacher, torch.from_numpy(labels), mask, smoothing)
+    got = hard_distillation_loss(student, teacher, one_hot(torch.from_numpy(labels)).double(), mask, smoothing)
     assert got.item() == pytest.approx(expected, rel=1e-10)
 
 
@@ -140,7 +145,7 @@ def test_dekd_adds_the_relations_of_the_middle_block() -> None:
     """To the hard loss come 0.2, 0.1 and 0.3 times the relations of Q, K and V over the depth, at block 1 of 2."""
     data, student = batch(labels=torch.tensor([0, 3, 3])), random_model(SHAPE, 4)
     own = torch.tensor([True, False, False, True])
-    expected = hard_distillation_loss(student(data.inputs), data.teacher_logits, data.labels, own, 0.1).item()
+    expected = hard_distillation_loss(student(data.inputs), data.teacher_logits, one_hot(data.labels), own, 0.1).item()
     for weight, mine, theirs in zip(
         (0.2, 0.1, 0.3), *(block_qkv(m, data.inputs, 1) for m in (student, TEACHER)), strict=True
     ):
@@ -173,7 +178,7 @@ def test_without_heads_only_labels_are_learned() -> None:
     student = random_model(Shape(4, 2, 2, 4, embed_dim=8, head_dim=4, num_heads=(0, 0), hidden_dim=(5, 3)))
     data = batch()
     expected = hard_distillation_loss(
-        student(data.inputs), data.teacher_logits, data.labels, torch.ones(4).bool(), 0.1
+        student(data.inputs), data.teacher_logits, one_hot(data.labels), torch.ones(4).bool(), 0.1
     ).item()
     assert RelationMatchingLoss([0, 1, 2, 3], TEACHER)(student, data, generator()).item() == pytest.approx(expected)
 

@@ -7,6 +7,9 @@
 3. Sub-models and fusion are trained as one network: the fused logits shape the features, while each sub-model keeps
    the loss of step 1.
 
+Where the teacher is fine-tuned for the classes of each device before, its outputs are the targets of these in step 1,
+the whole model's those of the others.
+
 Without a budget the reconstruction and the fusion are all. Wherever a fusion learns, devices are left out at random, so
 that a lost one costs little.
 
@@ -32,6 +35,7 @@ from planner.network.recipes.recovery_task import (
     split_epochs,
     train_fusion,
 )
+from planner.network.recipes.subset_teachers import subset_teachers, taught_own_classes
 from planner.network.reconstruction import reconstruct
 from planner.network.surgery import Selection
 from planner.network.training import Schedule, TrainFunction, TrainingTask
@@ -50,7 +54,8 @@ _MAX_RECONSTRUCTION_IMAGES = 1024
 def default(task: RecoveryTask, train: TrainFunction) -> Fusion:
     """Reconstruct and distil each sub-model, fuse their features, then train all together."""
     epochs, joint_epochs = split_epochs(task.epochs, _DISTILLATION_SHARE)
-    train([_distillation_task(task, part, epochs, task.seed + i) for i, part in enumerate(task.parts)])
+    taught = enumerate(zip(task.parts, subset_teachers(task, train), strict=True))
+    train([_distillation_task(task, part, teacher, epochs, task.seed + i) for i, (part, teacher) in taught])
     schedule = fusion_schedule(epochs, _LEARNING_RATE, rate_search=True)
     fusion = train_fusion(task, train, FusionLoss(), schedule, closed_form=True)
     if joint_epochs:
@@ -89,13 +94,18 @@ def _reconstruction(task: RecoveryTask, part: SubModelPart, seed: int) -> Recons
     return Reconstruction(task.whole, part.selection, samples.take(chosen).images)
 
 
-def _distillation_task(task: RecoveryTask, part: SubModelPart, epochs: float, seed: int) -> TrainingTask:
+def _distillation_task(
+    task: RecoveryTask, part: SubModelPart, teacher: VisionTransformer, epochs: float, seed: int
+) -> TrainingTask:
+    data, validation = task.data, task.validation
+    if teacher is not task.teacher:
+        data, validation = (taught_own_classes(d, part.classes, teacher) for d in (data, validation))
     return TrainingTask(
         part.device,
         part.sub_model,
         DistillationLoss(part.classes, task.num_classes),
-        task.data,
-        task.validation,
+        data,
+        validation,
         Schedule(epochs, learning_rate=_LEARNING_RATE, rate_search=True),
         seed,
         _reconstruction(task, part, seed),

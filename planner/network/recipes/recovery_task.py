@@ -49,6 +49,8 @@ class RecoveryTask:
     # The budget: each sub-model sees so many times as many images as there are in the data.
     epochs: float
     seed: int
+    # Fine-tune the teacher for the classes of each sub-model before.
+    subset_teachers: bool = False
 
     @property
     def num_classes(self) -> int:
