@@ -155,12 +155,16 @@ def _extrapolation(model: AccuracyModel, retention: FleetRetention) -> float:
 
 
 def stays_within(profile: Profile, retention: FleetRetention, max_drop: float, confidence: float | None) -> bool:
-    """Return whether a plan is predicted to lose at most so much.
+    """Return whether a plan is predicted to lose at most so much, a share; see `least_drop`."""
+    return least_drop(profile, retention, confidence) <= max_drop
+
+
+def least_drop(profile: Profile, retention: FleetRetention, confidence: float | None) -> float:
+    """Return the smallest accuracy drop that a plan is predicted to keep, as a share.
 
     Args:
         profile: A profile with an accuracy model.
         retention: Retention by the plan's devices.
-        max_drop: Largest loss, as a share.
         confidence: Probability with which it must hold, too; None for the predicted loss alone.
     """
     model = profile.accuracy_model
@@ -168,4 +172,4 @@ def stays_within(profile: Profile, retention: FleetRetention, max_drop: float, c
     loss = mean_loss(model, retention)
     if confidence is not None:
         loss = max(loss, loss_quantile(model, retention, confidence))
-    return round(loss, _DECIMALS) <= max_drop
+    return round(loss, _DECIMALS)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from planner.errors import InfeasibleError, PlannerError, TimeLimitError, setting
-from planner.rules.accuracy import stays_within
+from planner.rules.accuracy import least_drop
 from planner.rules.floors import accuracy_model_of
 from planner.rules.retention import fleet_retention
 from planner.schema import Plan
@@ -35,7 +35,7 @@ from planner.solver.infeasible.no_plan import no_plan_error
 from planner.solver.optimise import SearchOutcome
 from planner.solver.options import SolveOptions
 from planner.solver.plan import Solution, plan_of
-from planner.solver.problem.build import build_instance
+from planner.solver.problem.build import at_floors, build_instance
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import NEVER, Instance
 from planner.solver.problem.option import PlacedSubModel
@@ -93,6 +93,11 @@ def predicted_loss(plan: Plan) -> float:
     return plan.predicted_accuracy.loss
 
 
+def _points(share: float) -> str:
+    """Return a loss in points, with a second decimal where one would round it."""
+    return format_points(share) if math.isclose(round(share, 3), share) else f"{100 * share:.2f} points"
+
+
 def predicted_to_lose(plan: Plan) -> str:
     """Return what a plan is predicted to lose, in words."""
     return f"predicted to lose {format_points(predicted_loss(plan))}"
@@ -136,10 +141,14 @@ def solve_for_drop(instance: Instance, clock: Clock, options: SolveOptions) -> S
 
 
 def _keeps(instance: Instance, plan: Plan) -> bool:
-    goal, profile = instance.goal, instance.profile
-    assert goal.accuracy_drop is not None
-    retention = fleet_retention(plan.assignments, profile)
-    return stays_within(profile, retention, goal.accuracy_drop, goal.accuracy_confidence)
+    assert instance.goal.accuracy_drop is not None
+    return _least_drop(instance, plan) <= instance.goal.accuracy_drop
+
+
+def _least_drop(instance: Instance, plan: Plan) -> float:
+    """Return the smallest accuracy drop that a plan is predicted to keep, with the goal's confidence if it has one."""
+    retention = fleet_retention(plan.assignments, instance.profile)
+    return least_drop(instance.profile, retention, instance.goal.accuracy_confidence)
 
 
 class _FloorSearch:
@@ -291,29 +300,30 @@ class _FloorSearch:
 
     def error(self) -> PlannerError:
         """Return the error that says why no plan keeps the drop."""
-        best = min(self._attempts, key=lambda attempt: attempt.loss)
+        goal, best = self._instance.goal, min(self._attempts, key=lambda attempt: attempt.loss)
         if best.plan is None:
             # At the lowest floors, what stands in the way is least.
             lowest = min(self._attempts, key=lambda attempt: attempt.instance.retention_floor or 0.0)
             return no_plan_error(lowest.instance, lowest.outcome, self._clock, self._options)
-        drop = self._instance.goal.accuracy_drop or 0.0
-        smallest = math.ceil(best.loss * 1000) / 1000
+        drop, least = _points(goal.accuracy_drop or 0.0), _least_drop(self._instance, best.plan)
+        smallest = setting("max_accuracy_drop", f"{math.ceil(least * 1000) / 1000:g}")
+        loss = predicted_to_lose(best.plan)
+        if goal.accuracy_confidence is not None:
+            loss += f", with a confidence of {goal.accuracy_confidence:g} at most {_points(least)}"
         if self._clock.expired():
             return TimeLimitError(
-                f"No plan that is predicted to lose at most {format_points(drop)} was found within "
-                f"{self._clock.seconds:g} s (not proven impossible): the most accurate one so far is "
-                f"{predicted_to_lose(best.plan)}. Raise {setting('time_limit_s')}, or take "
-                f"{setting('max_accuracy_drop', f'{smallest:g}')}."
+                f"No plan that is predicted to lose at most {drop} was found within {self._clock.seconds:g} s (not "
+                f"proven impossible): the most accurate one so far is {loss}. Raise {setting('time_limit_s')}, or take "
+                f"{smallest}."
             )
         # The first attempt was at floors that keep the drop for certain, so what makes a plan possible there works.
         certain = self._attempts[0]
         reason = no_plan_error(certain.instance, certain.outcome, self._clock, self._options)
         return InfeasibleError(
-            f"No plan is predicted to lose at most {format_points(drop)}: the most accurate one found is "
-            f"{predicted_to_lose(best.plan)}, so {setting('max_accuracy_drop', f'{smallest:g}')} has a plan. "
-            f"With floors of {certain.instance.retention_floor:.2f}: {str(reason).removeprefix('No plan: ')}"
+            f"No plan is predicted to lose at most {drop}: the most accurate one found is {loss}, so {smallest} has a "
+            f"plan. With floors of {certain.instance.retention_floor:.2f}: {str(reason).removeprefix('No plan: ')}"
         )
 
 
 def _with_floor(instance: Instance, floor: float) -> Instance:
-    return build_instance(instance.profile, instance.fleet, instance.goal, round(floor, DECIMALS))
+    return at_floors(instance, round(floor, DECIMALS))

@@ -180,6 +180,27 @@ def test_a_drop_that_cannot_be_kept_names_one_that_can() -> None:
         assert plan.predicted_accuracy.loss <= float(found[1])
 
 
+def test_the_drop_that_is_named_is_kept_with_the_confidence_asked_for() -> None:
+    """The middle of the interval and its end are said, and the drop that is named is above the end."""
+    seed = next(seed for seed in SEEDS if floored_plans(seed).losses.min() > 0.002)
+    drop = round(0.45 * float(floored_plans(seed).losses.min()), 5)
+    with pytest.raises(InfeasibleError) as caught:
+        solve(*pair(seed), Goal(max_accuracy_drop=drop, accuracy_confidence=0.9), QUICK)
+    message = str(caught.value)
+    found = re.search(
+        r"lose at most ([\d.]+) points: .* predicted to lose ([\d.]+) points, with a confidence of 0\.9 at most "
+        r"([\d.]+) points, so `max_accuracy_drop=([\d.]+)` has a plan",
+        message,
+    )
+    assert found is not None
+    asked, middle, end, named = map(float, found.groups())
+    assert asked == pytest.approx(100 * drop, abs=0.005)
+    assert middle < end <= 100 * named
+    plan = solve(*pair(seed), Goal(max_accuracy_drop=named, accuracy_confidence=0.9), QUICK)
+    assert plan.predicted_accuracy is not None
+    assert plan.predicted_accuracy.low >= plan.predicted_accuracy.accuracy + plan.predicted_accuracy.loss - named - 1e-6
+
+
 def test_without_a_model_of_accuracy_a_drop_is_refused() -> None:
     """The sentence says what to give instead."""
     for goal in (Goal(), Goal(objective="accuracy", max_latency_ms=100)):
