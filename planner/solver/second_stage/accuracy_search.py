@@ -9,6 +9,7 @@ Legend: C classes, D devices, U units.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -35,6 +36,16 @@ _NEGLIGIBLE = 1e-5
 _MAX_EXCHANGES, _MAX_TAKEN = 8, 3
 # Of more devices than these, one more or less hardly matters, and to compare takes long.
 _MAX_COMPARED = 64
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """A device's place among all: the other used devices and their units, and what it must serve."""
+
+    others: Sequence[PlacedSubModel]
+    rest: FleetUnits
+    position: int
+    required: tuple[int, ...]
 
 
 class AccuracySearch:
@@ -89,19 +100,17 @@ class AccuracySearch:
             slow = self._slowest_beyond()
             if slow is None:
                 return True
-            p, rest, now = self.placed[slow], self.kept.without(slow), self._state_of(slow)
-            others = [*self.placed[:slow], *self.placed[slow + 1 :]]
-            required = self._only_served_by(others, p.classes)
+            group, place, now = self.placed[slow].option.group, self._place_of(slow), self._state_of(slow)
             self.loss = np.inf
-            for option in self._options_of(p.option.group):
+            for option in self._options_of(group):
                 if clock.expired():
                     return False
-                self._try(others, rest, option, required, slow, now, beside_slow=True)
+                self._try(place, option, now, beside_slow=True)
             if np.isinf(self.loss):
-                if required or self.instance.groups[p.option.group].pinned:
+                if place.required or self.instance.groups[group].pinned:
                     return False
-                self.placed, self.kept = others, rest
-                self.loss = self._loss(rest)
+                self.placed, self.kept = list(place.others), place.rest
+                self.loss = self._loss(place.rest)
         return self._slowest_beyond() is None
 
     def _slowest_beyond(self) -> int | None:
@@ -122,12 +131,11 @@ class AccuracySearch:
         for i, p in enumerate(self.placed):
             if p in self.stays:
                 continue
-            others, rest = [*self.placed[:i], *self.placed[i + 1 :]], self.kept.without(i)
-            required = self._only_served_by(others, p.classes)
+            place = self._place_of(i)
             for option in self._options_of(p.option.group):
                 if clock.expired():
                     return
-                self._try(others, rest, option, required, i, self._state_of(i))
+                self._try(place, option, self._state_of(i))
 
     def _use_idle(self, clock: Clock) -> None:
         """Give idle devices sub-models, each at the embed dim that lowers the loss most."""
@@ -139,7 +147,7 @@ class AccuracySearch:
                     for required in self._subsets(rest, group):
                         if clock.expired():
                             return
-                        self._try(others, rest, option, required, len(others), self._even_state())
+                        self._try(_Place(others, rest, len(others), required), option, self._even_state())
                 if self.loss > before - _MIN_GAIN:
                     break
 
@@ -150,20 +158,24 @@ class AccuracySearch:
         for i, p in enumerate(self.placed):
             if p in self.stays:
                 continue
-            others, rest = [*self.placed[:i], *self.placed[i + 1 :]], self.kept.without(i)
-            required = self._only_served_by(others, p.classes)
-            compute_us = self._bottleneck_us(used) - instance.path_us(p.option, used)
+            place, compute_us = self._place_of(i), self._bottleneck_us(used) - instance.path_us(p.option, used)
             for _ in range(_MAX_EXCHANGES):
                 if clock.expired():
                     return
-                before, values = self.loss, self._values(rest, p.option, *self._state_of(i))
+                before, values = self.loss, self._values(place.rest, p.option, *self._state_of(i))
                 kept = self.kept.weights[i] > 0
                 sets = neighbours(p.option, instance.units, values, compute_us, kept)
-                losses = [self._loss(rest.with_device(i, p.option, kept)) for kept in sets]
+                losses = [self._loss(place.rest.with_device(i, p.option, kept)) for kept in sets]
                 for best in np.argsort(losses, kind="stable")[:_MAX_TAKEN]:
-                    self._take(others, rest, p.option, required, i, sets[best])
+                    self._take(place, p.option, sets[best])
                 if self.loss > before - _MIN_GAIN:
                     break
+
+    def _place_of(self, device: int) -> _Place:
+        """Return the place of a used device."""
+        others = [*self.placed[:device], *self.placed[device + 1 :]]
+        required = self._only_served_by(others, self.placed[device].classes)
+        return _Place(others, self.kept.without(device), device, required)
 
     def _options_of(self, group: int) -> list[Option]:
         return [option for option in self.instance.options if option.group == group]
@@ -199,73 +211,50 @@ class AccuracySearch:
             )
         )
 
-    def _try(
-        self,
-        others: Sequence[PlacedSubModel],
-        rest: FleetUnits,
-        option: Option,
-        required: Sequence[int],
-        position: int,
-        now: tuple[Floats, Floats],
-        beside_slow: bool = False,
-    ) -> None:
+    def _try(self, place: _Place, option: Option, now: tuple[Floats, Floats], beside_slow: bool = False) -> None:
         """Fill an option beside other devices, and take it where the loss is lower.
 
         Args:
-            others: All other used devices.
-            rest: Their units.
+            place: Place of the device.
             option: Device group at an embed dim and a precision.
-            required: Classes that it must serve.
-            position: Place of the device among all.
             now: Retention of each class by the device and by all together, (C,) each, to begin with.
             beside_slow: True if the others may be too slow as yet.
         """
         instance = self.instance
-        used = instance.used([*(p.option for p in others), option])
+        used = instance.used([*(p.option for p in place.others), option])
         bottleneck_us = self._bottleneck_us(used)
-        times = (instance.path_us(p.option, used) + instance.compute_us(p.option, p.kept) for p in others)
+        times = (instance.path_us(p.option, used) + instance.compute_us(p.option, p.kept) for p in place.others)
         # The others may not become slower than allowed either.
         if not beside_slow and any(us > bottleneck_us for us in times):
             return
         compute_us = bottleneck_us - instance.path_us(option, used)
-        for kept in self._fillings(rest, option, required, compute_us, now):
-            self._take(others, rest, option, required, position, kept)
+        for kept in self._fillings(place, option, compute_us, now):
+            self._take(place, option, kept)
 
-    def _take(
-        self,
-        others: Sequence[PlacedSubModel],
-        rest: FleetUnits,
-        option: Option,
-        required: Sequence[int],
-        position: int,
-        kept: Bools,
-    ) -> None:
+    def _take(self, place: _Place, option: Option, kept: Bools) -> None:
         """Take kept units (U,) where they meet the floors of the required classes and the loss is lower."""
-        classes = self._classes(option, required, kept)
+        classes = self._classes(option, place.required, kept)
         if not classes:
             return
-        found = rest.with_device(position, option, kept)
+        others, position = place.others, place.position
+        found = place.rest.with_device(position, option, kept)
         if (loss := self._loss(found)) < self.loss:
             sub_model = PlacedSubModel(option, classes, tuple(np.flatnonzero(kept).tolist()))
             self.placed = [*others[:position], sub_model, *others[position:]]
             self.kept, self.loss = found, loss
 
     def _fillings(
-        self,
-        rest: FleetUnits,
-        option: Option,
-        required: Sequence[int],
-        compute_us: int,
-        start: tuple[Floats, Floats],
+        self, place: _Place, option: Option, compute_us: int, start: tuple[Floats, Floats]
     ) -> Iterator[Bools]:
         """Yield fillings that meet the floors of required classes, each valued at what the last one retains."""
         at = start
         for _ in range(2):
-            kept = self._meeting_floors(option, required, self._values(rest, option, *at), compute_us)
+            values = self._values(place.rest, option, *at)
+            kept = self._meeting_floors(option, place.required, values, compute_us)
             if kept is None:
                 return
             yield kept
-            found = rest.with_device(0, option, kept)
+            found = place.rest.with_device(0, option, kept)
             at = found.rows[0], found.retention.union
 
     def _values(self, rest: FleetUnits, option: Option, row: Floats, union: Floats) -> Floats:
