@@ -20,7 +20,15 @@ def import_(
         int | None, typer.Option(help="Heads of each block; needed where no config.json beside the checkpoint says it.")
     ] = None,
     activation: Annotated[
-        str | None, typer.Option(help="Of the MLPs: gelu (the default), gelu_tanh, quick_gelu, relu or silu.")
+        str | None,
+        typer.Option(help="Of the MLPs: gelu, gelu_tanh, quick_gelu, relu, silu or sigmoid; gelu, of gates silu."),
+    ] = None,
+    gate: Annotated[
+        str | None,
+        typer.Option(help="Of gated MLPs with one first layer: whether gates are the first or last half; first."),
+    ] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help="Height and width such as 40x98; a square unless given here or in config.json.")
     ] = None,
     ema: Annotated[
         bool | None,
@@ -50,23 +58,29 @@ def import_(
     """
     from planner.network import counts
     from planner.network.checkpoint import CARD, whole_shape
-    from planner.network.import_settings import read_activation, read_names
+    from planner.network.import_settings import (
+        ImportSettings,
+        read_activation,
+        read_gate,
+        read_image_size,
+        read_names,
+    )
     from planner.network.importing import import_checkpoint
     from planner.report.card_text import card_text
     from planner.schema import Size
 
-    class_names = None if classes is None else _class_names(classes)
+    settings = ImportSettings(
+        num_heads=num_heads,
+        image_size=read_image_size(image_size),
+        classes=None if classes is None else _class_names(classes),
+        layer_norm_eps=layer_norm_eps,
+        activation=read_activation(activation),
+        gate=read_gate(gate),
+        ema=ema,
+        names=None if names is None else read_names(names),
+    )
     with terminal.status("converting"):
-        card = import_checkpoint(
-            checkpoint,
-            out,
-            num_heads,
-            class_names,
-            layer_norm_eps,
-            read_activation(activation),
-            ema,
-            None if names is None else read_names(names),
-        )
+        card = import_checkpoint(checkpoint, out, settings)
     size = counts.exact(whole_shape(card))
     terminal.console().print(card_text(card, Size(params=size.params, macs=size.macs)))
     typer.echo(f"{out / CARD}: runs on an image.")

@@ -89,7 +89,7 @@ def verify_sub_model(a: Assignment, profile: Profile, sub_model: VisionTransform
     heads, channels = [len(b) for b in a.kept_heads], [len(b) for b in kept_channels(profile, a)]
     planned = _Counts(heads, channels, cost.params(width, heads, channels), cost.macs(width, heads, channels))
     shape = sub_model.shape
-    counted = audit.count(sub_model) + counts.per_half(shape) * counts.missing_halves(shape)
+    counted = audit.count(sub_model) + counts.of_missing_halves(shape)
     realised = _Counts(
         [_units(block)[0] for block in sub_model.blocks],
         [_units(block)[1] for block in sub_model.blocks],
@@ -105,4 +105,4 @@ def _units(block: nn.Module) -> tuple[int, int]:
     """Return the heads and hidden channels that a block's tensors have."""
     assert isinstance(block, Block)
     heads = 0 if block.attn is None else block.attn.proj.in_features // block.attn.head_dim
-    return heads, 0 if block.mlp is None else block.mlp.fc1.out_features
+    return heads, 0 if block.mlp is None else block.mlp.fc2.in_features

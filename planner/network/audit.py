@@ -5,11 +5,12 @@ out. They must agree to the last MAC and parameter, and torch's own counter with
 norms, which it leaves out.
 
 Limits: fvcore calls MACs flops. It drops operators that it does not know with a warning: here
-that is an error. It does not know fused attention: a handle for it is registered. Torch's counter
+that is an error. It does not know fused attention and RMS norms: handles for them are registered. Torch's counter
 does not see fused attention on a CPU: it counts a network with attention in plain operators.
 """
 
 import logging
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -56,6 +57,7 @@ def count(model: VisionTransformer) -> Counts:
 
         analysis = FlopCountAnalysis(model, image)
         analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
+        analysis.set_op_handle("aten::rms_norm", _rms_norm_macs)
         analysis.unsupported_ops_warnings(False)
         logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
         macs = int(analysis.total())
@@ -89,6 +91,13 @@ def _attention_macs(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
     for size in batch:
         heads *= size
     return int(heads * queries * keys * (dim + value_dim))
+
+
+def _rms_norm_macs(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    """Return the MACs of an RMS norm, by convention those of a layer norm of its size."""
+    from fvcore.nn.jit_handles import get_shape
+
+    return int(counts.NORM_MACS_PER_ELEMENT * math.prod(get_shape(outputs[0])))
 
 
 def audit(whole: Shape) -> tuple[Counts, Counts, Counts]:

@@ -88,6 +88,8 @@ def whole_shape(card: ModelCard) -> Shape:
         norm_after_pooling=a.norm_after_pooling,
         norm_before_blocks=a.norm_before_blocks,
         activation=a.activation,
+        gated_mlp=a.gated_mlp,
+        qk_norm=a.qk_norm,
     )
 
 

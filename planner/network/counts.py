@@ -1,8 +1,8 @@
 """Closed form of a network's MACs and parameters, from its shape alone.
 
-The convention is that of `planner.rules.cost`: 1 MAC is one multiply-accumulate, a layer norm counts
-5 per element (as fvcore counts it), softmax, GELU and additions count nothing. So counted, ViT-Tiny
-at 224 pixels has 1.258 GMACs.
+The convention is that of `planner.rules.cost`: 1 MAC is one multiply-accumulate, a norm counts
+5 per element (as fvcore counts layer norms), softmax, activations, products with gates and additions
+count nothing. So counted, ViT-Tiny at 224 pixels has 1.258 GMACs.
 """
 
 import math
@@ -29,20 +29,31 @@ class Counts:
 
 
 def per_head(shape: Shape) -> Counts:
-    """Return the counts of one head: its Q, K, V and output projections, and its attention."""
+    """Return the counts of one head: its Q, K, V and output projections, norms of Q and K, and its attention."""
     N, E, hd = shape.num_tokens, shape.embed_dim, shape.head_dim
-    return Counts(macs=4 * N * E * hd + 2 * N * N * hd, params=3 * (E + 1) * hd + hd * E)
+    return Counts(macs=4 * N * E * hd + 2 * N * N * hd + _qk_norm_macs(shape), params=3 * (E + 1) * hd + hd * E)
+
+
+def _qk_norm_macs(shape: Shape) -> int:
+    """Return the MACs of the norms of one head's queries and keys."""
+    return 0 if shape.qk_norm is None else 2 * NORM_MACS_PER_ELEMENT * shape.num_tokens * shape.head_dim
 
 
 def per_channel(shape: Shape) -> Counts:
-    """Return the counts of one hidden channel: a row of fc1 and a column of fc2."""
-    return Counts(macs=2 * shape.num_tokens * shape.embed_dim, params=2 * shape.embed_dim + 1)
+    """Return the counts of one hidden channel: a row of fc1, of a gated MLP two, and a column of fc2."""
+    rows = shape.rows_per_channel
+    return Counts(macs=(rows + 1) * shape.num_tokens * shape.embed_dim, params=(rows + 1) * shape.embed_dim + rows)
 
 
-def per_half(shape: Shape) -> Counts:
-    """Return the counts of a block's attention half, or MLP half, without heads and channels: norm and output bias."""
+def per_mlp_half(shape: Shape) -> Counts:
+    """Return the counts of a block's MLP half without channels: norm and output bias."""
     E = shape.embed_dim
     return Counts(macs=NORM_MACS_PER_ELEMENT * shape.num_tokens * E, params=3 * E)
+
+
+def per_attention_half(shape: Shape) -> Counts:
+    """Return the counts of a block's attention half without heads: norm, output bias, norms that heads share."""
+    return per_mlp_half(shape) + Counts(macs=0, params=shape.qk_norm_size)
 
 
 def fixed(shape: Shape) -> Counts:
@@ -61,7 +72,7 @@ def fixed(shape: Shape) -> Counts:
         + heads * E * C,
         params=(patch + 1) * E + prefix * E + N * E + 2 * E * (1 + before) + heads * (E + 1) * C,
     )
-    return ends + per_half(shape) * (2 * shape.depth)
+    return ends + (per_attention_half(shape) + per_mlp_half(shape)) * shape.depth
 
 
 def _stem(shape: Shape) -> Counts:
@@ -74,18 +85,20 @@ def _stem(shape: Shape) -> Counts:
 
 
 def norm_macs(shape: Shape) -> int:
-    """Return the MACs of a network's layer norms, missing halves left out."""
+    """Return the MACs of a network's norms, missing halves left out."""
     per_norm = NORM_MACS_PER_ELEMENT * shape.embed_dim
-    halves = 2 * shape.depth - missing_halves(shape)
-    return per_norm * ((halves + shape.norm_before_blocks) * shape.num_tokens + shape.num_normalised_tokens)
+    halves = sum(units > 0 for units in (*shape.num_heads, *shape.hidden_dim))
+    of_stream = per_norm * ((halves + shape.norm_before_blocks) * shape.num_tokens + shape.num_normalised_tokens)
+    return of_stream + _qk_norm_macs(shape) * sum(shape.num_heads)
 
 
-def missing_halves(shape: Shape) -> int:
-    """Return the number of attention and MLP halves that a network lacks."""
-    return sum(h == 0 for h in shape.num_heads) + sum(c == 0 for c in shape.hidden_dim)
+def of_missing_halves(shape: Shape) -> Counts:
+    """Return the counts of the attention and MLP halves that a network lacks, which a plan counts all the same."""
+    attention = per_attention_half(shape) * sum(h == 0 for h in shape.num_heads)
+    return attention + per_mlp_half(shape) * sum(c == 0 for c in shape.hidden_dim)
 
 
 def exact(shape: Shape) -> Counts:
     """Return the counts of a network just as it is, missing halves left out."""
     total = fixed(shape) + per_head(shape) * sum(shape.num_heads) + per_channel(shape) * sum(shape.hidden_dim)
-    return total + per_half(shape) * -missing_halves(shape)
+    return total + of_missing_halves(shape) * -1

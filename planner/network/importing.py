@@ -7,8 +7,8 @@ changes no answer (`equivalent_rewrites`).
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,19 @@ from torch import Tensor
 from planner.errors import InputError, setting
 from planner.files import read_content
 from planner.network.checkpoint import CARD, WEIGHTS, whole_shape
-from planner.network.equivalent_rewrites import rewrite
+from planner.network.equivalent_rewrites import rewrite, with_key_biases
+from planner.network.import_settings import Gate, ImportSettings
 from planner.network.jax_names import MARKER, from_jax
 from planner.network.model_config import ModelConfig, read_config
-from planner.network.naming_schemes import Scheme, check_map, check_tensors, scheme_of, to_ours
-from planner.network.other_networks import described
+from planner.network.naming_schemes import Scheme, check_map, check_tensors, in_file, scheme_of, to_ours
+from planner.network.other_networks import described, norms_described
 from planner.network.read_architecture import TensorShapes, read_architecture, with_patches
 from planner.network.tensor_files import MAX_CHECKPOINT_BYTES, read_values
 from planner.network.training_checkpoint import network_tensors
 from planner.network.vit import Shape, VisionTransformer
 from planner.schema import ModelCard, Origin, numbered_classes, write_document
 from planner.schema.base import write_bytes
-from planner.schema.card import Activation, NameMap
+from planner.schema.card import NameMap
 
 # Tensors by which a naming scheme is recognised: only its files have them.
 _MARKERS = {
@@ -41,11 +42,12 @@ _MARKERS = {
     "deit.embeddings.position_embeddings": "huggingface",
 }
 _LAYER_NORM_EPS = {"timm": 1e-6, "torchvision": 1e-6, "huggingface": 1e-12}
-# Of the ViTs of embed dim 192, 384, 768 and 1024.
-_USUAL_HEAD_DIM = 64
 _NUM_NAMES_SHOWN = 3
 # A small network that has every parameter that a map may name.
-_EVERY_PARAMETER = Shape(4, 2, 1, 2, 4, 2, (2, 2), (4, 4), distilled=True, num_registers=1, norm_before_blocks=True)
+_EVERY_PARAMETER = Shape(
+    4, 2, 1, 2, 4, 2, (2, 2), (4, 4), distilled=True, num_registers=1, norm_before_blocks=True, qk_norm="layer_norm"
+)
+_FC1 = "blocks.0.mlp.fc1.weight"
 
 
 @dataclass(frozen=True)
@@ -59,67 +61,49 @@ class _Renamed:
     num_heads: int | None = None
 
 
-def import_checkpoint(
-    source: Path,
-    out: Path,
-    num_heads: int | None,
-    classes: Sequence[str] | None = None,
-    layer_norm_eps: float | None = None,
-    activation: Activation | None = None,
-    ema: bool | None = None,
-    names: NameMap | None = None,
-) -> ModelCard:
+def import_checkpoint(source: Path, out: Path, settings: ImportSettings) -> ModelCard:
     """Convert a checkpoint, run it on one image, and write a card and its weights.
 
     Args:
         source: The checkpoint; of one in shards, its index.
         out: Folder for card and weights; the model gets its name.
-        num_heads: Heads of each block; needed where neither shapes nor a config.json beside the checkpoint say it.
-        classes: Names of the classes; those of the config, or numbers, unless given.
-        layer_norm_eps: Epsilon of all layer norms; that of the config, or the naming scheme's convention, unless given.
-        activation: Activation of the MLPs; that of the config, or GELU, unless given.
-        ema: True for the moving average of the weights, false for the weights as trained; unless given, the average
-            where there is one.
-        names: Map from our names of parameters to those in the file; a known naming scheme unless given.
+        settings: What neither weights nor a config.json beside the checkpoint say.
 
     Raises:
-        InputError: If the checkpoint is no ViT that ours can be, or an argument that it needs is missing or does not
-            fit.
+        InputError: If the checkpoint is no ViT that ours can be, or a setting that it needs is missing or does not fit.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: must be a new or an empty folder, got one that holds something.")
     content, config = read_content(source, MAX_CHECKPOINT_BYTES), read_config(source)
-    found = network_tensors(source, read_values(source, content), ema)
-    renamed = _renamed(source, found.tensors, names)
-    rewritten = rewrite(source, renamed.tensors, renamed.names)
+    found = network_tensors(source, read_values(source, content), settings.ema)
+    renamed = _renamed(source, found.tensors, settings.names, config)
+    known = _known(config, settings, renamed)
+    rewritten = rewrite(
+        source, renamed.tensors, renamed.names, known.image_size, _has_gates_last(renamed, settings.gate)
+    )
     shapes = TensorShapes(source, rewritten.tensors, renamed.names)
     num_classes = shapes.of("head.weight", 2)[0]
-    if None not in (renamed.num_heads, num_heads) and renamed.num_heads != num_heads:
-        raise InputError(f"must be {renamed.num_heads}, as the arrays' shapes say, got {num_heads}.", field="num_heads")
-    num_heads = _agreed(config, "num_heads", renamed.num_heads if num_heads is None else num_heads)
-    stated_eps, stated_activation = (
-        _agreed(config, key, given) for key, given in (("layer_norm_eps", layer_norm_eps), ("activation", activation))
-    )
-    classes = config.classes if classes is None and config is not None else classes
-    if classes is not None and len(classes) != num_classes:
-        raise InputError(f"{source}: has {num_classes} classes, got names for {len(classes)}.")
+    if known.classes is not None and len(known.classes) != num_classes:
+        raise InputError(f"{source}: has {num_classes} classes, got names for {len(known.classes)}.")
     architecture = read_architecture(
-        shapes, num_heads, rewritten.norm_after_pooling, None if config is None else config.pooling
-    ) | {
-        "layer_norm_eps": renamed.layer_norm_eps if stated_eps is None else stated_eps,
-        "activation": stated_activation or "gelu",
+        shapes,
+        known.num_heads,
+        known.image_size,
+        rewritten.norm_after_pooling,
+        None if config is None else config.pooling,
+    )
+    architecture |= {
+        "layer_norm_eps": renamed.layer_norm_eps if known.layer_norm_eps is None else known.layer_norm_eps,
+        "activation": known.activation or ("silu" if architecture["gated_mlp"] else "gelu"),
     }
-    assumed = ["blocks with norms before each half", "square images"]
-    assumed += ["exact GELU"] * (stated_activation is None)
-    assumed += [f"layer norms with epsilon {renamed.layer_norm_eps:g}"] * (stated_eps is None)
-    notes = [*found.notes, *rewritten.notes, f"Assumed, as weights do not show it: {', '.join(assumed)}."]
+    notes = [*found.notes, *rewritten.notes, _assumed(architecture, known, renamed)]
     try:
         card = ModelCard.model_validate(
             {
                 "model": out.resolve().name,
                 "description": " ".join([f"Imported from {source.name}, whose names are {renamed.whose}.", *notes]),
                 "architecture": architecture,
-                "classes": numbered_classes(num_classes) if classes is None else tuple(classes),
+                "classes": numbered_classes(num_classes) if known.classes is None else tuple(known.classes),
                 "origin": Origin(file=source.name, sha256=hashlib.sha256(content).hexdigest()),
                 "preprocessing": _preprocessing(config),
             }
@@ -133,12 +117,70 @@ def import_checkpoint(
     return _write(out, card, model)
 
 
-def _renamed(source: Path, state: Mapping[str, Tensor], names: NameMap | None) -> _Renamed:
+def _known(config: ModelConfig | None, settings: ImportSettings, renamed: _Renamed) -> ImportSettings:
+    """Return the settings, with what a config or the arrays' shapes say in place of what they leave open.
+
+    Raises:
+        InputError: If a setting contradicts them.
+    """
+    if None not in (renamed.num_heads, settings.num_heads) and renamed.num_heads != settings.num_heads:
+        raise InputError(
+            f"must be {renamed.num_heads}, as the arrays' shapes say, got {settings.num_heads}.", field="num_heads"
+        )
+    num_heads = renamed.num_heads if settings.num_heads is None else settings.num_heads
+    return replace(
+        settings,
+        num_heads=_agreed(config, "num_heads", num_heads),
+        image_size=_agreed(config, "image_size", settings.image_size),
+        layer_norm_eps=_agreed(config, "layer_norm_eps", settings.layer_norm_eps),
+        activation=_agreed(config, "activation", settings.activation),
+        classes=config.classes if settings.classes is None and config is not None else settings.classes,
+    )
+
+
+def _has_gates_last(renamed: _Renamed, gate: Gate | None) -> bool:
+    """Return whether fc1 has values before gates; names of gates and of values apart say it themselves."""
+    if gate is not None and len(in_file(renamed.names, _FC1)) > 1:
+        raise InputError("must be left out where gates and values have names of their own.", field="gate")
+    return gate == "last"
+
+
+def _assumed(architecture: Mapping[str, Any], known: ImportSettings, renamed: _Renamed) -> str:
+    """Return a sentence that says what neither weights nor config nor settings say."""
+    assumed = ["blocks with norms before each half"]
+    assumed += ["square images"] * (known.image_size is None)
+    if known.activation is None:
+        assumed.append("gates behind SiLU" if architecture["gated_mlp"] else "exact GELU")
+    if architecture["gated_mlp"] and known.gate is None and len(in_file(renamed.names, _FC1)) == 1:
+        assumed.append("gates before values")
+    if architecture["qk_norm"] == "rms_norm":
+        assumed.append("RMS norms of queries and keys, which have no bias")
+    if known.layer_norm_eps is None:
+        assumed.append(f"layer norms with epsilon {renamed.layer_norm_eps:g}")
+    return f"Assumed, as weights do not show it: {', '.join(assumed)}."
+
+
+def _renamed(source: Path, state: Mapping[str, Tensor], names: NameMap | None, config: ModelConfig | None) -> _Renamed:
+    """Return a checkpoint's tensors by our names, those of a ViT that ours can be.
+
+    Raises:
+        InputError: If neither a map nor the names of known libraries recognise it, or it is another network.
+    """
+    renamed = _recognised(source, state, names, config)
+    other = norms_described(renamed.tensors)
+    if other is not None:
+        raise InputError(f"{source}: must be a plain ViT, but {other}.")
+    return renamed
+
+
+def _recognised(
+    source: Path, state: Mapping[str, Tensor], names: NameMap | None, config: ModelConfig | None
+) -> _Renamed:
     """Return a checkpoint's tensors by our names, recognised by a map or by those of known libraries."""
     if names is not None:
         check_map(names, VisionTransformer(_EVERY_PARAMETER).state_dict())
         return _Renamed(with_patches(source, to_ours(state, names)), names, "mapped", _LAYER_NORM_EPS["timm"])
-    other = described(state)
+    other = described(state, config)
     if other is not None:
         raise InputError(f"{source}: must be a plain ViT, but {other}.")
     if MARKER in state:
@@ -147,8 +189,9 @@ def _renamed(source: Path, state: Mapping[str, Tensor], names: NameMap | None) -
         return _Renamed(to_ours(tensors, scheme), {}, "Google's", _LAYER_NORM_EPS["timm"], num_heads)
     for marker, name in _MARKERS.items():
         if marker in state:
-            scheme = scheme_of(name, state)
-            return _Renamed(to_ours(state, scheme), scheme, f"{name}'s", _LAYER_NORM_EPS[name])
+            complete = with_key_biases(state)
+            scheme = scheme_of(name, complete)
+            return _Renamed(to_ours(complete, scheme), scheme, f"{name}'s", _LAYER_NORM_EPS[name])
     first = ", ".join(repr(name[:80]) for name in list(state)[:_NUM_NAMES_SHOWN]) or "no tensors"
     raise InputError(
         f"{source}: names must be those of timm, DeiT, Hugging Face's ViT or DeiT, torchvision or Google's ViT, "

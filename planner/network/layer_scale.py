@@ -16,10 +16,10 @@ from torch import Tensor
 from planner.errors import InputError
 from planner.network.naming_schemes import Scheme, in_file
 
-# Names of the factors, timm's, by the layer into which they are folded.
+# Names of the factors, timm's, by the layer into which they are folded; its EVA and BEiT have the second.
 _FACTORS = {
-    "attn.proj": re.compile(r"blocks\.(\d+)\.ls1\.gamma"),
-    "mlp.fc2": re.compile(r"blocks\.(\d+)\.ls2\.gamma"),
+    "attn.proj": re.compile(r"blocks\.(\d+)\.(?:ls1\.gamma|gamma_1)"),
+    "mlp.fc2": re.compile(r"blocks\.(\d+)\.(?:ls2\.gamma|gamma_2)"),
 }
 
 

@@ -157,8 +157,7 @@ def block_qkv(model: VisionTransformer, images: Tensor, at: int) -> Sequence[Ten
 def _qkv(block: nn.Module, x: Tensor) -> Sequence[Tensor]:
     assert isinstance(block, Block)
     assert block.attn is not None
-    parts: Sequence[Tensor] = block.attn.qkv(block.norm1(x)).chunk(3, dim=-1)
-    return parts
+    return block.attn.queries_keys_values(block.norm1(x))
 
 
 class CrossEntropyLoss(Loss):

@@ -9,12 +9,14 @@ from typing import Any
 
 from planner.errors import InputError
 from planner.files import read_text
-from planner.schema.card import Activation, Pooling
+from planner.schema.architecture import Activation, Pooling
 
 CONFIG = "config.json"
 
 # Heads of timm's and DeiT's ViTs by the size in the architecture's name.
 _HEADS_BY_SIZE = {"tiny": 3, "small": 6, "base": 12, "large": 16, "huge": 16}
+# timm's EVAs whose positions are learned, and its ViTs that have rotary positions.
+_LEARNED, _ROTARY = re.compile(r"eva_(?:giant|large)"), re.compile(r"eva02|_rope_|dinov3|vit_pe_")
 _SIZE = re.compile(rf"(?:vit|deit)\w*_({'|'.join(_HEADS_BY_SIZE)})(?:_|$)")
 # A placeholder of Hugging Face's for a class without a name.
 _PLACEHOLDER = re.compile(r"LABEL_\d+")
@@ -46,6 +48,8 @@ class ModelConfig:
     std: tuple[float, ...] | None = None
     activation: Activation | None = None
     pooling: Pooling | None = None
+    image_size: tuple[int, int] | None = None
+    has_rotary_positions: bool | None = None
 
 
 def read_config(checkpoint: Path) -> ModelConfig | None:
@@ -68,7 +72,8 @@ def read_config(checkpoint: Path) -> ModelConfig | None:
 
 def _from_timm(file: Path, data: Mapping[str, Any]) -> ModelConfig:
     pretrained: Mapping[str, Any] = data["pretrained_cfg"]
-    size = _SIZE.search(str(data.get("architecture", "")))
+    architecture = str(data.get("architecture", ""))
+    size = _SIZE.search(architecture)
     arguments = data.get("model_args")
     arguments = arguments if isinstance(arguments, dict) else {}
     given = arguments.get("num_heads")
@@ -79,8 +84,10 @@ def _from_timm(file: Path, data: Mapping[str, Any]) -> ModelConfig:
         mean=_numbers(file, "mean", pretrained.get("mean")),
         std=_numbers(file, "std", pretrained.get("std")),
         activation=_activation(file, "act_layer", arguments.get("act_layer"))
-        or ("quick_gelu" if "quickgelu" in str(data.get("architecture", "")) else None),
+        or ("quick_gelu" if "quickgelu" in architecture else None),
         pooling=_pooling(file, arguments.get("global_pool", data.get("global_pool"))),
+        image_size=_sides(file, "img_size", arguments.get("img_size")) or _rectangle(pretrained.get("input_size")),
+        has_rotary_positions=_has_rotary_positions(architecture, arguments.get("use_rot_pos_emb")),
     )
 
 
@@ -98,6 +105,7 @@ def _from_huggingface(file: Path, data: Mapping[str, Any]) -> ModelConfig:
         layer_norm_eps=eps,
         classes=names,
         activation=_activation(file, "hidden_act", data.get("hidden_act")),
+        image_size=_sides(file, "image_size", data.get("image_size")),
     )
 
 
@@ -115,6 +123,32 @@ def _pooling(file: Path, value: object) -> Pooling | None:
     if not isinstance(value, str) or value not in _POOLING:
         raise InputError(f"{file}: global_pool must be 'token' or 'avg', as our network can pool, got {value!r}.")
     return _POOLING[value]
+
+
+def _sides(file: Path, key: str, value: object) -> tuple[int, int] | None:
+    """Return height and width of a size that is one side of a square, or both."""
+    if value is None:
+        return None
+    sides = [value, value] if isinstance(value, int) else value
+    if not isinstance(sides, list) or len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise InputError(f"{file}: {key} must be a whole number from 1 on, or two of them, got {value!r}.")
+    return sides[0], sides[1]
+
+
+def _rectangle(input_size: object) -> tuple[int, int] | None:
+    """Return the sides of an input (channels, height, width) that differ: a square may be that of another training."""
+    if not isinstance(input_size, list) or len(input_size) != 3 or input_size[1] == input_size[2]:
+        return None
+    return tuple(input_size[1:]) if all(isinstance(side, int) and side > 0 for side in input_size) else None
+
+
+def _has_rotary_positions(architecture: str, stated: object) -> bool | None:
+    """Return whether an architecture of timm's has rotary positions, if it is known."""
+    if isinstance(stated, bool):
+        return stated
+    if _ROTARY.search(architecture):
+        return True
+    return False if _LEARNED.match(architecture) else None
 
 
 def _names(labels: object) -> tuple[str, ...] | None:

@@ -1,8 +1,8 @@
 """Naming schemes of checkpoints: the names that other libraries give our parameters.
 
 A scheme maps our name of a parameter to its name in the file, `{l}` standing for the block, or to
-the names of queries, keys and values where the file has them apart. Ours are timm's, which are
-DeiT's too. The others:
+the names of queries, keys and values, or of gates and values, where the file has them apart. Ours
+are timm's, which are DeiT's and DINOv2's too, but for the layers of gated MLPs. The others:
 
 huggingface     ViT, ViT-MSN and DeiT for image classification (transformers); from version 5 on blocks have other names
 torchvision     torchvision.models.VisionTransformer; before 0.14, an MLP had other names; heads may be replaced
@@ -16,31 +16,28 @@ from torch import Tensor
 
 from planner.errors import InputError
 from planner.schema import did_you_mean
-from planner.schema.card import NameMap
 
-Scheme = Mapping[str, str | tuple[str, str, str]]
+Scheme = Mapping[str, str | tuple[str, ...]]
+_Names = dict[str, str | tuple[str, ...]]
 
-_QKV = ("attn.qkv.weight", "attn.qkv.bias")
+# Parts of the layers that a file may have apart.
+_NUM_PARTS = {"attn.qkv": 3, "mlp.fc1": 2}
 
 
-def _weights_and_biases(modules: Scheme) -> NameMap:
+def _weights_and_biases(modules: Scheme) -> _Names:
     """Return the names of the weights and biases of modules."""
-    names: NameMap = {}
+    names: _Names = {}
     for ours, theirs in modules.items():
         for end in (".weight", ".bias"):
-            if isinstance(theirs, str):
-                names[ours + end] = theirs + end
-            else:
-                query, key, value = (part + end for part in theirs)
-                names[ours + end] = (query, key, value)
+            names[ours + end] = theirs + end if isinstance(theirs, str) else tuple(part + end for part in theirs)
     return names
 
 
-def _huggingface(root: str, heads: Scheme, is_new: bool = False) -> NameMap:
+def _huggingface(root: str, heads: Scheme, is_new: bool = False) -> _Names:
     block = f"{root}.layers.{{l}}" if is_new else f"{root}.encoder.layer.{{l}}"
     attention = f"{block}.attention" if is_new else f"{block}.attention.attention"
     q, k, v = ("q_proj", "k_proj", "v_proj") if is_new else ("query", "key", "value")
-    modules: NameMap = {
+    modules: _Names = {
         "patch_embed.proj": f"{root}.embeddings.patch_embeddings.projection",
         "blocks.{l}.norm1": f"{block}.layernorm_before",
         "blocks.{l}.attn.qkv": (f"{attention}.{q}", f"{attention}.{k}", f"{attention}.{v}"),
@@ -50,7 +47,7 @@ def _huggingface(root: str, heads: Scheme, is_new: bool = False) -> NameMap:
         "blocks.{l}.mlp.fc2": f"{block}.mlp.fc2" if is_new else f"{block}.output.dense",
         "norm": f"{root}.layernorm",
     }
-    tensors: NameMap = {
+    tensors: _Names = {
         "cls_token": f"{root}.embeddings.cls_token",
         "pos_embed": f"{root}.embeddings.position_embeddings",
         "dist_token": f"{root}.embeddings.distillation_token",
@@ -60,9 +57,12 @@ def _huggingface(root: str, heads: Scheme, is_new: bool = False) -> NameMap:
     return tensors | _weights_and_biases(modules | dict(heads))
 
 
-def _torchvision(fc1: str, fc2: str, head: str) -> NameMap:
+_TORCHVISION_HEADS = ("heads.head", "heads", "heads.0", "heads.1", "heads.2")
+
+
+def _torchvision(fc1: str, fc2: str, head: str) -> _Names:
     block = "encoder.layers.encoder_layer_{l}"
-    modules: NameMap = {
+    modules: _Names = {
         "patch_embed.proj": "conv_proj",
         "blocks.{l}.norm1": f"{block}.ln_1",
         "blocks.{l}.attn.proj": f"{block}.self_attention.out_proj",
@@ -72,7 +72,7 @@ def _torchvision(fc1: str, fc2: str, head: str) -> NameMap:
         "norm": "encoder.ln",
         "head": head,
     }
-    tensors: NameMap = {
+    tensors: _Names = {
         "cls_token": "class_token",
         "pos_embed": "encoder.pos_embedding",
         "blocks.{l}.attn.qkv.weight": f"{block}.self_attention.in_proj_weight",
@@ -81,16 +81,29 @@ def _torchvision(fc1: str, fc2: str, head: str) -> NameMap:
     return tensors | _weights_and_biases(modules)
 
 
-# timm's files have Q, K and V in one layer; some that were made from them have three.
-_SEPARATE_QKV: NameMap = {
-    f"blocks.{{l}}.attn.qkv.{end}": (
-        f"blocks.{{l}}.attn.q.{end}",
-        f"blocks.{{l}}.attn.k.{end}",
-        f"blocks.{{l}}.attn.v.{end}",
-    )
-    for end in ("weight", "bias")
-}
-_TORCHVISION_HEADS = ("heads.head", "heads", "heads.0", "heads.1", "heads.2")
+# timm's files have Q, K and V in one layer; its EVA, and some that were made from them, have three.
+_SEPARATE_QKV = (("q", "k", "v"), ("q_proj", "k_proj", "v_proj"))
+# Layers of gated MLPs, gates before values, and the layer behind them: DINOv2's, timm's SwiGLU, DINOv3's, LLaMA's.
+_GATED_LAYERS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("w12",), "w3"),
+    (("fc1_g", "fc1_x"), "fc2"),
+    (("w1", "w2"), "w3"),
+    (("gate_proj", "up_proj"), "down_proj"),
+)
+
+
+def _timm(names: set[str]) -> _Names:
+    """Return how a file with these names has layers that are called otherwise, or apart, in some of timm's ViTs."""
+    modules: _Names = {}
+    for parts in _SEPARATE_QKV:
+        if f"blocks.0.attn.{parts[0]}.weight" in names:
+            modules["blocks.{l}.attn.qkv"] = tuple(f"blocks.{{l}}.attn.{part}" for part in parts)
+    for inputs, output in _GATED_LAYERS:
+        if f"blocks.0.mlp.{inputs[0]}.weight" in names:
+            theirs = tuple(f"blocks.{{l}}.mlp.{layer}" for layer in inputs)
+            modules["blocks.{l}.mlp.fc1"] = theirs[0] if len(theirs) == 1 else theirs
+            modules["blocks.{l}.mlp.fc2"] = f"blocks.{{l}}.mlp.{output}"
+    return _weights_and_biases(modules)
 
 
 def scheme_of(name: str, file_names: Iterable[str]) -> Scheme:
@@ -109,13 +122,13 @@ def scheme_of(name: str, file_names: Iterable[str]) -> Scheme:
         fc1, fc2 = ("linear_1", "linear_2") if any(".mlp.linear_" in n for n in names) else ("0", "3")
         head = next((head for head in _TORCHVISION_HEADS if f"{head}.weight" in names), _TORCHVISION_HEADS[0])
         return _torchvision(fc1, fc2, head)
-    return _SEPARATE_QKV if "blocks.0.attn.q.weight" in names else {}
+    return _timm(names)
 
 
 def to_ours(state: Mapping[str, Tensor], scheme: Scheme) -> dict[str, Tensor]:
     """Return a file's tensors under our names; what the scheme does not name keeps its name.
 
-    Queries, keys and values that the file has apart become one tensor, where all three are there and fit.
+    What the file has apart becomes one tensor, where all parts are there and fit.
     """
     ours: dict[str, Tensor] = {}
     left = dict(state)
@@ -137,7 +150,7 @@ def _blocks(state: Mapping[str, Tensor], scheme: Scheme, pattern: str) -> list[s
 
 
 def in_file(scheme: Scheme, ours: str) -> tuple[str, ...]:
-    """Return the name, or the three names, that one of our parameters has in the file.
+    """Return the name, or the names of the parts, that one of our parameters has in the file.
 
     A parameter that the scheme does not name has the same name in the file.
     """
@@ -160,8 +173,12 @@ def check_map(scheme: Scheme, parameters: Iterable[str]) -> None:
             raise InputError(
                 f"parameter_names: {name!r} is no parameter of the network{did_you_mean(name, ours) or '.'}"
             )
-        if not isinstance(theirs, str) and not name.endswith(_QKV):
-            raise InputError(f"parameter_names: {name!r} must have one name, got {list(theirs)}: only qkv has three.")
+        parts = _NUM_PARTS.get(".".join(name.split(".")[-3:-1]), 1)
+        if not isinstance(theirs, str) and len(theirs) != parts:
+            wanted = "one name" if parts == 1 else f"one name or {parts}"
+            raise InputError(
+                f"parameter_names: {name!r} must have {wanted}, got {list(theirs)}: only qkv has three, only fc1 two."
+            )
     owners: dict[str, str] = {}
     for name in parameters:
         for theirs in in_file(scheme, name):

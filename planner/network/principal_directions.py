@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from planner.network.data import Images
 from planner.network.fitted_tokens import FittedTokens, take_tokens
+from planner.network.half_blocks import Attention, HalfBlock
 from planner.network.surgery import KeptUnits, cut
 from planner.network.vit import Block, VisionTransformer
 
@@ -114,6 +115,7 @@ def cut_along(
         assert isinstance(target, Block)
         for half, target_half in zip(block.halves, target.halves, strict=True):
             if half is not None and target_half is not None:
+                _copy_head_norms(half, target_half)
                 _read(half.norm, half.input_layer, target_half.input_layer, rows, gain)
                 _write(half.output_layer, target_half.output_layer, rows)
     _read(wide.norm, wide.head, narrow.head, rows, gain)
@@ -133,6 +135,13 @@ def _write_norm_before_blocks(wide: VisionTransformer, narrow: VisionTransformer
     narrow.norm_pre.bias.copy_(rows @ wide.norm_pre.bias)
     embedding_rows = rows * weight
     return embedding_rows - embedding_rows.mean(1, keepdim=True)
+
+
+def _copy_head_norms(half: HalfBlock, target: HalfBlock) -> None:
+    """Give queries and keys the norms that they had: heads are as wide as before."""
+    if isinstance(half.layers, Attention) and isinstance(target.layers, Attention):
+        for norm, target_norm in zip(half.layers.head_norms, target.layers.head_norms, strict=True):
+            target_norm.load_state_dict(norm.state_dict())
 
 
 def _write(layer: nn.Linear | nn.Conv2d, target: nn.Linear | nn.Conv2d, rows: Tensor) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from planner.errors import InputError, setting
 from planner.network.naming_schemes import Scheme, in_file
-from planner.schema.card import Pooling
+from planner.schema.architecture import Pooling, QkNorm
 
 # Of the ViTs of embed dim 192, 384, 768 and 1024.
 _USUAL_HEAD_DIM = 64
@@ -44,27 +44,31 @@ class TensorShapes:
 
 
 def read_architecture(
-    shapes: TensorShapes, num_heads: int | None, norm_after_pooling: bool, pooling: Pooling | None
-) -> dict[str, int | float | bool | str]:
+    shapes: TensorShapes,
+    num_heads: int | None,
+    image_size: tuple[int, int] | None,
+    norm_after_pooling: bool,
+    pooling: Pooling | None,
+) -> dict[str, int | float | bool | str | tuple[int, int] | None]:
     """Return the fields of a card's architecture that shapes show.
 
     Args:
         shapes: Shapes of the tensors.
-        num_heads: Heads of each block, which do not show.
+        num_heads: Heads of each block, if they are known.
+        image_size: Height and width of the image [pixels], if they are known; else it is a square.
         norm_after_pooling: Whether the last norm is applied to the mean of the patches.
         pooling: What the head layer reads, if it is known; else the class token where there is one.
 
     Raises:
         InputError: If a tensor is missing or of a shape that our network cannot have.
     """
-    embed_dim, in_channels, patch_size, _ = shapes.of("patch_embed.proj.weight", 4)
+    embed_dim, in_channels, *patch = shapes.of("patch_embed.proj.weight", 4)
     shapes.of("blocks.0.norm1.weight", 1)
     depth = 0
     while shapes.has(f"blocks.{depth}.norm1.weight"):
         depth += 1
-    hidden_dim = shapes.of("blocks.0.mlp.fc1.weight", 2)[0]
     inner_dim = shapes.of("blocks.0.attn.qkv.weight", 2)[0] // 3
-    num_heads = _checked_heads(shapes.source, num_heads, inner_dim)
+    num_heads = _checked_heads(shapes, num_heads, inner_dim)
     class_token, distilled = shapes.has("cls_token"), shapes.has("dist_token")
     if distilled and not shapes.has("head_dist.weight"):
         raise InputError(
@@ -76,15 +80,17 @@ def read_architecture(
     norm_after_pooling = norm_after_pooling and pooling != "class_token"
     if norm_after_pooling or not class_token:
         pooling = "mean"
+    sides = _image_sides(shapes, class_token + distilled + registers, (patch[0], patch[1]), image_size)
     return {
-        "image_size": _side(shapes, class_token + distilled + registers) * patch_size,
-        "patch_size": patch_size,
+        "image_size": _short(sides),
+        "patch_size": _short((patch[0], patch[1])),
         "in_channels": in_channels,
         "embed_dim": embed_dim,
         "depth": depth,
         "num_heads": num_heads,
         "head_dim": inner_dim // num_heads,
-        "hidden_dim": hidden_dim,
+        **_mlp(shapes),
+        "qk_norm": _qk_norm(shapes),
         "distilled": distilled,
         "class_token": class_token,
         "register_tokens": registers,
@@ -92,6 +98,25 @@ def read_architecture(
         "norm_after_pooling": norm_after_pooling,
         "norm_before_blocks": shapes.has("norm_pre.weight"),
     }
+
+
+def _mlp(shapes: TensorShapes) -> dict[str, int | bool]:
+    """Return the hidden channels of the MLPs, which are gated where fc1 has two rows for each column of fc2."""
+    rows, columns = shapes.of("blocks.0.mlp.fc1.weight", 2)[0], shapes.of("blocks.0.mlp.fc2.weight", 2)[1]
+    is_gated = rows == 2 * columns
+    return {"hidden_dim": columns if is_gated else rows, "gated_mlp": is_gated}
+
+
+def _qk_norm(shapes: TensorShapes) -> QkNorm | None:
+    """Return the norm of queries and keys, an RMS norm where it has no bias."""
+    if not shapes.has("blocks.0.attn.q_norm.weight"):
+        return None
+    return "layer_norm" if shapes.has("blocks.0.attn.q_norm.bias") else "rms_norm"
+
+
+def _short(sides: tuple[int, int]) -> int | tuple[int, int]:
+    """Return the one side of a square, or both."""
+    return sides[0] if sides[0] == sides[1] else sides
 
 
 def with_patches(source: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -117,20 +142,53 @@ def with_patches(source: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     raise InputError(f"{source}: a linear patch embedding must have 3 or 1 times a square of columns, got {columns}.")
 
 
-def _side(shapes: TensorShapes, num_prefix: int) -> int:
-    """Return how many patches stand along a side of the image."""
+def _image_sides(
+    shapes: TensorShapes, num_prefix: int, patch: tuple[int, int], image_size: tuple[int, int] | None
+) -> tuple[int, int]:
+    """Return height and width of the image [pixels], whose patches must be as many as there are positions."""
     num_tokens = shapes.of("pos_embed", 3)[1]
-    side = math.isqrt(max(0, num_tokens - num_prefix))
-    if side == 0 or side**2 != num_tokens - num_prefix:
+    num_patches = num_tokens - num_prefix
+    side = math.isqrt(max(0, num_patches))
+    if image_size is not None:
+        expected = math.prod(pixels // of_patch for pixels, of_patch in zip(image_size, patch, strict=True))
+        if expected != num_patches:
+            raise InputError(
+                f"{shapes.source}: tensor {shapes.name('pos_embed')} must have {num_prefix} + {expected} tokens for "
+                f"images of {_x(image_size)} and patches of {_x(patch)} pixels, got {num_tokens}."
+            )
+        return image_size
+    if side == 0 or side**2 != num_patches:
         raise InputError(
             f"{shapes.source}: tensor {shapes.name('pos_embed')} must have {num_prefix} + a square of tokens, "
-            f"got {num_tokens}: images must be square, each patch with a position."
+            f"got {num_tokens}; if images are no squares, give their height and width as "
+            f"{setting('image_size', _x(_rectangle(num_patches, patch)))}, or whatever it is."
         )
-    return side
+    return side * patch[0], side * patch[1]
 
 
-def _checked_heads(source: Path, num_heads: int | None, inner_dim: int) -> int:
-    """Return the number of heads, if it was given and divides the rows of the queries."""
+def _rectangle(num_patches: int, patch: tuple[int, int]) -> tuple[int, int]:
+    """Return the sides of the image of so many patches that is nearest to a square of patches."""
+    count = max(1, num_patches)
+    rows = next(rows for rows in range(math.isqrt(count), 0, -1) if count % rows == 0)
+    return rows * patch[0], count // rows * patch[1]
+
+
+def _x(sides: tuple[int, int]) -> str:
+    return f"{sides[0]}x{sides[1]}"
+
+
+def _checked_heads(shapes: TensorShapes, num_heads: int | None, inner_dim: int) -> int:
+    """Return the number of heads, which norms of queries show, or which must have been given."""
+    source = shapes.source
+    if shapes.has("blocks.0.attn.q_norm.weight"):
+        head_dim = shapes.of("blocks.0.attn.q_norm.weight", 1)[0]
+        shown, rest = divmod(inner_dim, head_dim)
+        if rest or num_heads not in (None, shown):
+            raise InputError(
+                f"{source}: {setting('num_heads')} must be the width of the queries, {inner_dim}, divided by that of "
+                f"their norm, {head_dim}, got {'none that does' if rest else num_heads}."
+            )
+        return shown
     if num_heads is None:
         usual = inner_dim // _USUAL_HEAD_DIM
         hint = (

@@ -32,11 +32,12 @@ from torch import Tensor, nn
 
 from planner.network.data import Images
 from planner.network.fitted_tokens import FittedTokens, take_tokens
+from planner.network.half_blocks import Attention, HalfBlock
 from planner.network.head_fit import fit_logits, fit_soft_targets
 from planner.network.least_squares import RidgeRegression
 from planner.network.principal_directions import cut_along, principal_projection
-from planner.network.surgery import Selection, qkv_rows
-from planner.network.vit import Attention, Block, HalfBlock, VisionTransformer
+from planner.network.surgery import Selection
+from planner.network.vit import Block, VisionTransformer
 
 RIDGE = 1e-3
 # Weight of a token that a head layer reads, beside that of any other.
@@ -80,24 +81,25 @@ def reconstruct(
         for half, whole_half in zip(block.halves, whole_block.halves, strict=True):
             if half is not None and whole_half is not None:
                 fit.refit_inputs(half, _kept_input_layer(whole_half, selection, l), whole_half.norm, small, large)
-            large = [_after(whole_half, x) for x in large]
+            if whole_half is not None:
+                _advance(large, whole_half)
             if half is not None:
-                small = fit.refit_outputs(half, small, large)
+                fit.refit_outputs(half, small, large)
+                _advance(small, half)
     _refit_heads(sub_model, whole, small, large)
 
 
-def _after(half: HalfBlock | None, x: Tensor) -> Tensor:
-    """Return the stream after a half-block, (b, N, E)."""
-    return x if half is None else half(x)
+def _advance(streams: list[Tensor], half: HalfBlock) -> None:
+    """Take streams (b, N, E) through a half-block, in place: there is never more than one of each image."""
+    for i, x in enumerate(streams):
+        streams[i] = half(x)
 
 
 def _kept_input_layer(half: HalfBlock, selection: Selection, l: int) -> tuple[Tensor, Tensor]:
     """Return weight and bias of a whole half-block's input layer, only the rows of kept heads or channels."""
-    layer, layers = half.input_layer, half.layers
-    if isinstance(layers, Attention):
-        rows = qkv_rows(selection.heads[l], layers.num_heads, layers.head_dim)
-    else:
-        rows = list(selection.channels[l])
+    layer = half.input_layer
+    kept = selection.heads if isinstance(half.layers, Attention) else selection.channels
+    rows = half.layers.input_rows(kept[l])
     return layer.weight[rows], layer.bias[rows]
 
 
@@ -126,17 +128,14 @@ class _Fit:
         regression.solve(self.ridge)
         _standardise(half.norm, [half.input_layer], *regression.input_moments())
 
-    def refit_outputs(
-        self, half: HalfBlock, streams: Sequence[Tensor], whole_streams: Sequence[Tensor]
-    ) -> list[Tensor]:
-        """Refit an output layer, so that the streams (b, N, E) after it are nearest to the targets; return them."""
+    def refit_outputs(self, half: HalfBlock, streams: Sequence[Tensor], whole_streams: Sequence[Tensor]) -> None:
+        """Refit an output layer, so that the streams (b, N, E) after it are nearest to the targets."""
         regression = RidgeRegression(half.output_layer)
         for x, whole, positions in zip(streams, whole_streams, self.positions, strict=True):
             target = take_tokens(whole, positions)
             target = target if self.rows is None else target @ self.rows.T
             self._add(regression, _inner(half, x, positions), target - take_tokens(x, positions))
         regression.solve(self.ridge)
-        return [half(x) for x in streams]
 
     def _add(self, regression: RidgeRegression, inputs: Tensor, targets: Tensor) -> None:
         """Add inputs (b, t, n) and targets (b, t, m) to a regression."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from planner.network.half_blocks import Attention, Mlp
 from planner.network.vit import VisionTransformer
 
 # Indices of the kept heads, or hidden channels, of each block.
@@ -90,24 +91,20 @@ def _kept(
         return None, None
     if name in ("cls_token", "dist_token", "reg_token", "pos_embed"):
         return None, dims
-    if layer.endswith("attn.qkv"):
-        block = int(name.split(".")[1])
-        return qkv_rows(heads, model.shape.num_heads[block], model.shape.head_dim), dims
+    if layer.endswith(("attn.q_norm", "attn.k_norm")):
+        return None, None
     if layer.endswith("attn.proj"):
         return dims, of_heads
-    if layer.endswith("mlp.fc1"):
-        return channels, dims
     if layer.endswith("mlp.fc2"):
         return dims, channels
+    if layer.endswith(("attn.qkv", "mlp.fc1")):
+        half = model.get_submodule(layer.rpartition(".")[0])
+        assert isinstance(half, Attention | Mlp)
+        return half.input_rows(heads if isinstance(half, Attention) else channels), dims
     if layer in ("head", "head_dist"):
         return None, dims
     # Norms and the patch embedding: one row for each embed dim.
     return dims, None
-
-
-def qkv_rows(heads: Sequence[int], num_heads: int, head_dim: int) -> list[int]:
-    """Return the rows of a block's qkv layer that belong to some of its heads; Q, K and V stand one below the other."""
-    return [(part * num_heads + head) * head_dim + i for part in range(3) for head in heads for i in range(head_dim)]
 
 
 def _take(tensor: Tensor, rows: list[int] | None, columns: list[int] | None) -> Tensor:

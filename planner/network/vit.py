@@ -7,40 +7,26 @@ A distilled model (DeiT) has a distillation token beside the class token and a h
 which nothing is read from, may come after them. Head layers read pooled tokens: the class token, both tokens of a
 distilled model, or the mean of the patches.
 
-Legend: B images, N tokens (prefix tokens included), P pooled tokens, E embed dim, h heads, hd head dim, c hidden
-channels, C classes, L blocks.
+Legend: B images, N tokens (prefix tokens included), P pooled tokens, E embed dim, h heads, c hidden channels,
+C classes, L blocks.
 
 Source:
     Register tokens: Darcet et al., arXiv 2309.16588.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from planner.schema.card import Activation, Pooling
+from planner.network.half_blocks import Attention, HalfBlock, Mlp
+from planner.schema.architecture import Activation, Pooling, QkNorm, qk_norm_size
 from planner.schema.data import height_and_width
-
-
-def _quick_gelu(x: Tensor) -> Tensor:
-    """Return x times the sigmoid of 1.702 x, an approximation of GELU that CLIP was trained with."""
-    return x * torch.sigmoid(1.702 * x)
-
-
-ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
-    "gelu_tanh": partial(F.gelu, approximate="tanh"),
-    "quick_gelu": _quick_gelu,
-    "relu": F.relu,
-    "silu": F.silu,
-}
 
 # Per block, multipliers of each head (B, h) and of each hidden channel (B, c).
 Gates: TypeAlias = Sequence[tuple[Tensor, Tensor]]
@@ -67,11 +53,23 @@ class Shape:
     norm_after_pooling: bool = False
     norm_before_blocks: bool = False
     activation: Activation = "gelu"
+    gated_mlp: bool = False
+    qk_norm: QkNorm | None = None
 
     @property
     def depth(self) -> int:
         """Number of blocks."""
         return len(self.num_heads)
+
+    @property
+    def rows_per_channel(self) -> int:
+        """Rows of fc1 for each hidden channel: its value, in a gated MLP its gate too."""
+        return 1 + self.gated_mlp
+
+    @property
+    def qk_norm_size(self) -> int:
+        """Number of parameters of the norms of queries and keys in a block."""
+        return qk_norm_size(self.qk_norm, self.head_dim)
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -118,71 +116,6 @@ class Shape:
         return height >> len(self.stem_channels), width >> len(self.stem_channels)
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention with any number of heads."""
-
-    def __init__(self, embed_dim: int, num_heads: int, head_dim: int) -> None:
-        super().__init__()
-        self.num_heads, self.head_dim = num_heads, head_dim
-        self.qkv = nn.Linear(embed_dim, 3 * num_heads * head_dim)
-        self.proj = nn.Linear(num_heads * head_dim, embed_dim)
-
-    def inner(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
-        """Return what the heads read, before the output projection, (B, N, h hd)."""
-        B, N, _ = x.shape
-        qkv = self.qkv(x).chunk(3, dim=-1)  # (B, N, h hd) each
-        q, k, v = (part.reshape(B, N, self.num_heads, self.head_dim).transpose(1, 2) for part in qkv)  # (B, h, N, hd)
-        x = F.scaled_dot_product_attention(q, k, v)  # (B, h, N, hd)
-        if gate is not None:
-            x = x * gate[:, :, None, None]
-        return x.transpose(1, 2).reshape(B, N, -1)
-
-    def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
-        projected: Tensor = self.proj(self.inner(x, gate))  # (B, N, E)
-        return projected
-
-
-class Mlp(nn.Module):
-    """Two linear layers with an activation between."""
-
-    def __init__(self, embed_dim: int, hidden_dim: int, activation: Activation) -> None:
-        super().__init__()
-        self.activation = ACTIVATIONS[activation]
-        self.fc1 = nn.Linear(embed_dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, embed_dim)
-
-    def inner(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
-        """Return the hidden channels behind the activation, (B, N, c)."""
-        x = self.activation(self.fc1(x))
-        return x if gate is None else x * gate[:, None, :]
-
-    def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
-        projected: Tensor = self.fc2(self.inner(x, gate))  # (B, N, E)
-        return projected
-
-
-class HalfBlock(NamedTuple):
-    """Attention or MLP of a block, with the norm before it."""
-
-    norm: nn.LayerNorm
-    layers: Attention | Mlp
-
-    @property
-    def input_layer(self) -> nn.Linear:
-        """Layer that reads the normalised stream."""
-        return self.layers.qkv if isinstance(self.layers, Attention) else self.layers.fc1
-
-    @property
-    def output_layer(self) -> nn.Linear:
-        """Layer that writes to the stream."""
-        return self.layers.proj if isinstance(self.layers, Attention) else self.layers.fc2
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return the stream after the half-block, (B, N, E)."""
-        after: Tensor = x + self.layers(self.norm(x))
-        return after
-
-
 class Block(nn.Module):
     """Attention and MLP, each behind a norm and beside a residual; either half may be missing."""
 
@@ -191,10 +124,10 @@ class Block(nn.Module):
         E, eps = shape.embed_dim, shape.layer_norm_eps
         if num_heads:
             self.norm1 = nn.LayerNorm(E, eps=eps)
-        self.attn = Attention(E, num_heads, shape.head_dim) if num_heads else None
+        self.attn = Attention(E, num_heads, shape.head_dim, shape.qk_norm, eps) if num_heads else None
         if hidden_dim:
             self.norm2 = nn.LayerNorm(E, eps=eps)
-        self.mlp = Mlp(E, hidden_dim, shape.activation) if hidden_dim else None
+        self.mlp = Mlp(E, hidden_dim, shape.activation, shape.gated_mlp) if hidden_dim else None
 
     @property
     def halves(self) -> tuple[HalfBlock | None, HalfBlock | None]:

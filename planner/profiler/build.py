@@ -221,6 +221,8 @@ def _profile_fields(
             "patch_size": shape.projected_patch,
             "norm_before_blocks": shape.norm_before_blocks,
         },
+        "gated_mlp": shape.gated_mlp,
+        "qk_norm": shape.qk_norm,
         "channel_groups": shares.groups,
         "widths": entries,
         "embed_dim_order": shares.embed_order,

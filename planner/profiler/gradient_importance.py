@@ -34,7 +34,8 @@ _OPEN_PROBABILITY = 0.75
 
 def gradient_batch_size(shape: Shape) -> int:
     """Return how many images fit into a batch with a backward pass, within about 1 GiB of activations."""
-    per_token = _SAVED_EMBED_DIMS * shape.embed_dim * shape.depth + _SAVED_HIDDEN_DIMS * sum(shape.hidden_dim)
+    hidden = shape.rows_per_channel * sum(shape.hidden_dim)
+    per_token = _SAVED_EMBED_DIMS * shape.embed_dim * shape.depth + _SAVED_HIDDEN_DIMS * hidden
     return max(1, min(_MAX_BATCH_IMAGES, _MAX_BATCH_BYTES // (4 * shape.num_tokens * per_token)))
 
 

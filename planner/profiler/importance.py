@@ -150,7 +150,7 @@ def magnitude_importance(model: VisionTransformer) -> UnitImportance:
         elif name.endswith("attn.proj.weight"):
             heads[-1] += squared.sum(0).view(-1, hd).sum(1)
         elif name.endswith("mlp.fc1.weight"):
-            channels.append(squared.sum(1))
+            channels.append(squared.sum(1).view(shape.rows_per_channel, -1).sum(0))
         elif name.endswith("mlp.fc2.weight"):
             channels[-1] += squared.sum(0)
 

@@ -67,7 +67,7 @@ def kl_divergences(model: VisionTransformer, images: Tensor) -> UnitValues:
 
 def _max_rows(shape: Shape) -> int:
     """Return how many images, counted once per unit, pass through a block at once."""
-    per_token = 8 * shape.embed_dim + 2 * max(shape.hidden_dim)
+    per_token = 8 * shape.embed_dim + 2 * shape.rows_per_channel * max(shape.hidden_dim)
     return max(1, _MAX_PASS_BYTES // (4 * shape.num_tokens * per_token))
 
 

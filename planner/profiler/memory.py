@@ -9,7 +9,7 @@ tensor lives from the operator that makes it to the last one that reads it, weig
 Alive at once, beside the residual stream x (N E):
     attention  qkv before and after its bias is added: 6 N hd for each head; or Q, K, V and the scores, 3 N hd + N N
     stem       a convolution's input and output, or its output before and after the GELU, if there is a stem
-    MLP        hidden channels before and after the GELU: 2 N for each channel
+    MLP        rows of fc1 before and after the next operator: 2 N for each channel, 4 N where it has a gate and a value
     any half   its input's norm, or its output before and after the residual sum: at most 3 N E with x
 
 The profile's formula has one term per head and one per channel, of the half that needs more; everything that does not
@@ -98,8 +98,8 @@ def _head_bytes(shape: Shape) -> int:
 
 
 def _channel_bytes(shape: Shape) -> int:
-    """Return the bytes alive for each hidden channel: before and after the GELU."""
-    return 2 * shape.num_tokens * _FLOAT_BYTES
+    """Return the bytes alive for each hidden channel: its rows of fc1 before and after the bias or the GELU."""
+    return 2 * shape.rows_per_channel * shape.num_tokens * _FLOAT_BYTES
 
 
 def _stem_bytes(shape: Shape) -> int:

@@ -8,6 +8,11 @@ from planner.schema import ModelCard, Size
 from planner.units import count_noun, format_macs, visible
 
 _MAX_CLASSES = 5
+_QK_NORMS = {
+    None: "",
+    "layer_norm": ", queries and keys behind a layer norm",
+    "rms_norm": ", queries and keys behind an RMS norm",
+}
 
 
 def card_text(card: ModelCard, size: Size) -> RenderableType:
@@ -26,8 +31,8 @@ def card_text(card: ModelCard, size: Size) -> RenderableType:
         "blocks": ", ".join([f"{a.depth}", variant, *tokens]),
         "head layer": "reads both tokens" if a.distilled else f"reads {pooled}",
         "embed dim": f"{a.embed_dim}",
-        "heads": f"{a.num_heads} of dim {a.head_dim}",
-        "hidden dim": f"{a.hidden_dim}, activation {a.activation}",
+        "heads": f"{a.num_heads} of dim {a.head_dim}{_QK_NORMS[a.qk_norm]}",
+        "hidden dim": f"{a.hidden_dim}{' with gates' * a.gated_mlp}, activation {a.activation}",
         "layer norms": f"epsilon {a.layer_norm_eps:g}",
         "classes": f"{len(card.classes)}: {', '.join(classes)}",
         "parameters": f"{size.params:,}",

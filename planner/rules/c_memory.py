@@ -2,7 +2,7 @@
 
 The generator of model.c takes the arena from here, so that what is planned is what the code has. In floats:
 
-    arena     = N E + max(attention, T (E + c), embedding)
+    arena     = N E + max(attention, T (E + r c), embedding)
     attention = N E + 2 N D + T (N + D)    normed tokens; keys and values of one head; its queries and scores; 0 without
                                            any head
     embedding = T P, P values of a patch; with a stem also the maps before and behind a convolution (`embedding_floats`)
@@ -13,7 +13,8 @@ room for more tokens, an MLP or the embedding takes more at a time.
 Weights are exact but for the alignment of arrays. In int8 every matrix has a byte for each weight and a scale for each
 output; tokens, biases, norms and scales are float32. The head layer is not on the device.
 
-Legend: N tokens, E embed dim, D head dim, c hidden channels of the largest block, P values of a patch, T tile.
+Legend: N tokens, E embed dim, D head dim, c hidden channels of the largest block, r rows of fc1 for each (2 in a gated
+MLP), P values of a patch, T tile.
 """
 
 import math
@@ -51,6 +52,8 @@ class CSizes:
         image_sides: Height and width of the image [pixels].
         patch_sides: Height and width of what is projected of each patch: all of it, or what a stem leaves of it.
         norm_before_blocks: True if a norm comes before the first block.
+        rows_per_channel: Rows of fc1 for each hidden channel.
+        qk_norm_size: Parameters of the norms of queries and keys in a block; 0 without.
     """
 
     num_tokens: int
@@ -60,6 +63,8 @@ class CSizes:
     image_sides: tuple[int, int]
     patch_sides: tuple[int, int]
     norm_before_blocks: bool = False
+    rows_per_channel: int = 1
+    qk_norm_size: int = 0
 
     @property
     def tile(self) -> int:
@@ -100,7 +105,8 @@ class CWeights(NamedTuple):
     """Bytes of constants: of a network that has all its halves, for each half, each head and each hidden channel."""
 
     fixed: int
-    per_half: int
+    per_attention_half: int
+    per_mlp_half: int
     per_head: int
     per_channel: int
 
@@ -116,7 +122,9 @@ def c_activations(sizes: CSizes, has_heads: bool = True) -> CActivations:
     attention = N * E + 2 * N * D + T * (N + D) if has_heads else 0
     least = max(attention, sizes.embedding_floats) - T * E
     return CActivations(
-        fixed=(N + T) * E * _FLOAT_BYTES, least=max(0, least) * _FLOAT_BYTES, per_channel=T * _FLOAT_BYTES
+        fixed=(N + T) * E * _FLOAT_BYTES,
+        least=max(0, least) * _FLOAT_BYTES,
+        per_channel=T * sizes.rows_per_channel * _FLOAT_BYTES,
     )
 
 
@@ -144,24 +152,28 @@ def c_weights(sizes: CSizes, num_blocks: int, precision: Precision) -> CWeights:
     norms = 1 + sizes.norm_before_blocks
     matrix, scale = _matrix_bytes(precision)
     stem_bytes = sum(9 * i * o * matrix + o * (scale + _FLOAT_BYTES) for i, o in stem)
-    per_half = E * (3 * _FLOAT_BYTES + scale)
+    mlp_half = E * (3 * _FLOAT_BYTES + scale)
+    attention_half = mlp_half + sizes.qk_norm_size * _FLOAT_BYTES
+    rows = sizes.rows_per_channel
     ends = (
         stem_bytes
         + E * (sizes.patch_values * matrix + scale)
         + (sizes.num_tokens * E + norms * 2 * E + 2 * sizes.channels[0]) * _FLOAT_BYTES
     )
     return CWeights(
-        fixed=ends + num_blocks * 2 * per_half + c_struct_bytes(sizes, num_blocks),
-        per_half=per_half,
+        fixed=ends + num_blocks * (attention_half + mlp_half) + c_struct_bytes(sizes, num_blocks),
+        per_attention_half=attention_half,
+        per_mlp_half=mlp_half,
         per_head=4 * D * E * matrix + 3 * D * (scale + _FLOAT_BYTES),
-        per_channel=2 * E * matrix + scale + _FLOAT_BYTES,
+        per_channel=(rows + 1) * E * matrix + rows * (scale + _FLOAT_BYTES),
     )
 
 
 def c_struct_bytes(sizes: CSizes, num_blocks: int) -> int:
     """Return the bytes of the structs that say where a sub-model's arrays are."""
     stem = (len(sizes.channels) - 1) * _LINEAR_BYTES
-    return _MODEL_BYTES + num_blocks * _BLOCK_BYTES + stem + sizes.norm_before_blocks * _NORM_BYTES
+    norms = sizes.norm_before_blocks + (2 * num_blocks if sizes.qk_norm_size else 0)
+    return _MODEL_BYTES + num_blocks * _BLOCK_BYTES + stem + norms * _NORM_BYTES
 
 
 def c_weight_bytes(sizes: CSizes, heads: Sequence[int], channels: Sequence[int], precision: Precision) -> int:
@@ -171,9 +183,8 @@ def c_weight_bytes(sizes: CSizes, heads: Sequence[int], channels: Sequence[int],
         InputError: If the engine does not have the precision.
     """
     weights = c_weights(sizes, len(heads), precision)
-    missing = sum(not number for number in (*heads, *channels))
-    units = weights.per_head * sum(heads) + weights.per_channel * sum(channels)
-    return weights.fixed - missing * weights.per_half + units
+    missing = weights.per_attention_half * heads.count(0) + weights.per_mlp_half * channels.count(0)
+    return weights.fixed - missing + weights.per_head * sum(heads) + weights.per_channel * sum(channels)
 
 
 def _matrix_bytes(precision: Precision) -> tuple[int, int]:

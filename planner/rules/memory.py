@@ -15,6 +15,8 @@ from fractions import Fraction
 from planner.rules.c_memory import CSizes, c_activations, c_weights
 from planner.rules.links import rational
 from planner.schema import BYTES_PER_PARAM, Engine, Precision, Profile, Width
+from planner.schema.architecture import qk_norm_size
+from planner.schema.profile import PatchEmbedding
 
 
 @dataclass(frozen=True)
@@ -102,20 +104,24 @@ def c_memory(profile: Profile, width: Width, precision: Precision) -> MemoryMode
 
 def c_profile_sizes(profile: Profile, embed_dim: int) -> CSizes:
     """Return the sizes that the C engine's memory depends on, as the profile states or implies them."""
-    embedding = profile.embedding
-    if embedding is not None:
-        return CSizes(
-            profile.num_tokens,
-            embed_dim,
-            profile.head_dim,
-            embedding.channels,
-            embedding.image_size,
-            embedding.patch_size,
-            embedding.norm_before_blocks,
-        )
-    # An older profile: all tokens but the class token are patches, and all values of the image are in them.
+    embedding = profile.embedding or _implied_embedding(profile)
+    return CSizes(
+        num_tokens=profile.num_tokens,
+        embed_dim=embed_dim,
+        head_dim=profile.head_dim,
+        channels=embedding.channels,
+        image_sides=embedding.image_size,
+        patch_sides=embedding.patch_size,
+        norm_before_blocks=embedding.norm_before_blocks,
+        rows_per_channel=1 + profile.gated_mlp,
+        qk_norm_size=qk_norm_size(profile.qk_norm, profile.head_dim),
+    )
+
+
+def _implied_embedding(profile: Profile) -> PatchEmbedding:
+    """Return the embedding of an older profile: all tokens but one are patches, and all values of the image in them."""
     num_patches = max(1, profile.num_tokens - 1)
     values = -(-profile.input_bytes // num_patches)
     channels = 3 if values % 3 == 0 else 1
     patch = (1, values // channels)
-    return CSizes(profile.num_tokens, embed_dim, profile.head_dim, (channels,), (num_patches, patch[1]), patch)
+    return PatchEmbedding(channels=(channels,), image_size=(num_patches, patch[1]), patch_size=patch)

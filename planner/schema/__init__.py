@@ -1,8 +1,9 @@
 """File formats as frozen data, validated as they are read."""
 
+from planner.schema.architecture import Architecture
 from planner.schema.base import Frozen, read_document, sha256_of, to_json, write_document
 from planner.schema.bundle import Manifest
-from planner.schema.card import Architecture, ModelCard, Origin, TrainingRecord, numbered_classes
+from planner.schema.card import ModelCard, Origin, TrainingRecord, numbered_classes
 from planner.schema.data import (
     AudioArrays,
     AudioFolders,

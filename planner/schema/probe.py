@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from pydantic import Field, model_validator
 
+from planner.schema.architecture import QkNorm
 from planner.schema.base import Document, Frozen
 from planner.schema.data import Side
 from planner.schema.fleet import Engine, Precision
@@ -62,6 +63,11 @@ class ProbeManifest(Document):
     """Width of a head."""
     hidden_dim: HiddenDim
     """Hidden channels of a block of the whole model."""
+    # Left out where they are as in most ViTs, so that the hashes of other manifests stay.
+    gated_mlp: bool = Field(False, exclude_if=lambda is_gated: not is_gated)
+    """True if each hidden channel is a pair of a gate and a value."""
+    qk_norm: QkNorm | None = Field(None, exclude_if=lambda norm: norm is None)
+    """Norm of the queries, and of the keys, of each head; null: none."""
     widths: tuple[Dim, ...] = Field(min_length=1)
     """Embed dims that sub-models may have, the full one first."""
     input_shape: tuple[Channels, Side, Side]

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from pydantic import Field, model_validator
 
+from planner.schema.architecture import QkNorm
 from planner.schema.base import Document, Forgotten, Frozen
 from planner.schema.fleet import MAX_DEVICES, Engine, Precision
 from planner.schema.quantities import (
@@ -185,6 +186,11 @@ class Profile(Document):
     """Number of hidden channels of the fusion."""
     embedding: PatchEmbedding | None = Field(None, exclude_if=lambda embedding: embedding is None)
     """Patch embedding; without it, one without a stem behind a single class token is assumed."""
+    # Left out where they are as in most ViTs, so that the hashes of other profiles stay.
+    gated_mlp: bool = Field(False, exclude_if=lambda is_gated: not is_gated)
+    """True if each hidden channel is a pair of a gate and a value."""
+    qk_norm: QkNorm | None = Field(None, exclude_if=lambda norm: norm is None)
+    """Norm of the queries, and of the keys, of each head; null: none."""
     channel_groups: tuple[tuple[tuple[Index, ...], ...], ...]
     """Hidden channels of each channel group (L, G_l, channels), which are kept or removed together."""
     widths: tuple[Width, ...] = Field(min_length=1)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from torch.nn.functional import silu
 from typer.testing import CliRunner, Result
 
 from planner.cli import app
@@ -11,6 +12,7 @@ from planner.schema import ModelCard, read_document
 from tests.helpers import foreign_names
 from tests.helpers.checkpoints import DISTILLED, PLAIN, write
 from tests.helpers.plain_vit import random_model
+from tests.helpers.reference_vit import PACKED_LAYERS, Twin, packed
 
 
 def planner(*args: object, columns: int = 80) -> Result:
@@ -43,11 +45,27 @@ def test_the_command_says_what_it_found(tmp_path: Path, as_file: bool) -> None:
     assert (card.data, card.preprocessing, card.training, card.accuracy) == (None, None, None, None)
 
 
+def test_rectangles_gates_and_norms_of_queries_are_shown(tmp_path: Path) -> None:
+    """Height and width are given as 4x10; the table says what was found in the MLPs and in attention."""
+    twin = Twin(packed(silu, 1), PACKED_LAYERS, "weight bias", image=(4, 10))
+    source = write(tmp_path / "a.pth", twin.state())
+    result = planner("import", source, "--out", tmp_path / "mine", "--image-size", "4x10", "--gate", "last")
+    assert result.exit_code == 0, result.stderr
+    for found in ("4 x 10 pixels", "2 x 2 pixels, 10 of them", "behind a layer norm", "7 with gates, activation silu"):
+        assert found in result.stdout
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["none.pth", "--num-heads", "4"], "none.pth: no such file."),
         (["a.pth"], "give it as --num-heads"),
+        (["a.pth", "--num-heads", "4", "--gate", "second"], "--gate: must be first or last, got 'second'."),
+        (
+            ["a.pth", "--num-heads", "4", "--image-size", "4x"],
+            "--image-size: must be a height and a width such as 40x98",
+        ),
+        (["a.pth", "--num-heads", "4", "--image-size", "4x9"], "must have 1 + 8 tokens for images of 4x9"),
         (["a.pth", "--num-heads", "4", "--classes", "none.txt"], "none.txt: no such file."),
         (["a.pth", "--num-heads", "4", "--classes", "empty.txt"], "must hold a class name on each line, got none"),
         (["a.pth", "--num-heads", "4", "--classes", "a,b"], "has 5 classes, got names for 2"),

@@ -17,9 +17,8 @@ from safetensors.torch import save
 from planner.image_files import decode_image
 from planner.network import data
 from planner.network.import_settings import read_names
-from planner.network.importing import import_checkpoint
 from tests.helpers import foreign_names
-from tests.helpers.checkpoints import PLAIN
+from tests.helpers.checkpoints import PLAIN, import_with
 from tests.helpers.common import Json
 from tests.helpers.image_files import IDX, NPZ, SIZE, card, idx, pixels, write_idx
 from tests.helpers.mutants import FEW, MANY, assert_honest, mutants_of_bytes, mutants_of_document
@@ -100,7 +99,7 @@ def fuzz_checkpoint(file: str, count: int, seed: int, tmp_path: Path) -> None:
     def act() -> None:
         out = tmp_path / f"model-{next(number)}"
         try:
-            import_checkpoint(path, out, 4)
+            import_with(path, out, 4)
         except Exception:
             assert not out.exists()
             raise
@@ -127,7 +126,7 @@ def settings_cases(tmp_path: Path) -> Iterator[tuple[Path, Any, Callable[[], obj
     number = itertools.count()
 
     def imported() -> None:
-        import_checkpoint(path, tmp_path / f"model-{next(number)}", None)
+        import_with(path, tmp_path / f"model-{next(number)}", None)
 
     config = {"num_attention_heads": 4, "hidden_act": "gelu", "layer_norm_eps": 1e-12}
     yield tmp_path / "config.json", config | {"id2label": {str(i): f"c{i}" for i in range(5)}}, imported
@@ -140,7 +139,7 @@ def settings_cases(tmp_path: Path) -> Iterator[tuple[Path, Any, Callable[[], obj
     yield (
         index,
         {"metadata": {}, "weight_map": weight_map},
-        lambda: import_checkpoint(index, tmp_path / f"model-{next(number)}", 4),
+        lambda: import_with(index, tmp_path / f"model-{next(number)}", 4),
     )
 
 

@@ -26,7 +26,7 @@ ByteOrder = Literal["<", ">"]
 STRICT = ("-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
-_ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu")
+_ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "sigmoid")
 _WRAPPER = """\
 #define model model_{i}
 #define model_infer model_infer_{i}
@@ -137,6 +137,8 @@ def random_case(seed: int) -> Case:
         norm_before_blocks=bool(drawn(True, False)),
         activation=drawn(*_ACTIVATIONS),
         layer_norm_eps=float(drawn(1e-6, 1e-5)),
+        gated_mlp=bool(drawn(True, False)),
+        qk_norm=drawn(None, None, "layer_norm", "rms_norm"),
     )
     return make_case(shape, drawn("float32", "int8"), drawn("uint8", "float32"), seed)
 

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from planner.network.checkpoint import load_model
+from planner.network.import_settings import ImportSettings
 from planner.network.importing import import_checkpoint
 from planner.network.vit import Shape, VisionTransformer
 from planner.schema import ModelCard
@@ -44,12 +45,17 @@ def imported(
     tmp_path: Path, tensors: State, num_heads: int | None = 4, file: str = "a.pth", **options: Any
 ) -> ModelCard:
     """Import tensors from a file."""
-    return import_checkpoint(write(tmp_path / file, tensors), tmp_path / "mine", num_heads, **options)
+    return import_with(write(tmp_path / file, tensors), tmp_path / "mine", num_heads, **options)
+
+
+def import_with(source: Path, out: Path, num_heads: int | None = None, **settings: Any) -> ModelCard:
+    """Import a checkpoint with these settings."""
+    return import_checkpoint(source, out, ImportSettings(num_heads=num_heads, **settings))
 
 
 def imported_logits(folder: Path, source: Path, images: Tensor, **options: Any) -> tuple[ModelCard, Tensor]:
     """Import a checkpoint; return its card and the logits of the model read back."""
-    card = import_checkpoint(source, folder / "mine", options.pop("num_heads", 4), **options)
+    card = import_with(source, folder / "mine", options.pop("num_heads", 4), **options)
     with torch.inference_mode():
         return card, load_model(str(folder / "mine" / "card.json"))[1](images)
 

@@ -7,11 +7,13 @@ Legend: B images, N tokens, E embed dim, h heads, hd head dim, c hidden channels
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from planner.network.vit import Attention, Block, Mlp, Shape, VisionTransformer
+from planner.network.half_blocks import Attention, Mlp
+from planner.network.vit import Block, Shape, VisionTransformer
 from planner.schema.data import height_and_width
 
 # A state dict: tensors by name.
@@ -24,6 +26,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "quick_gelu": lambda x: x / (1 + torch.exp(-1.702 * x)),
     "relu": lambda x: (x + x.abs()) / 2,
     "silu": lambda x: x / (1 + torch.exp(-x)),
+    "sigmoid": lambda x: 1 / (1 + torch.exp(-x)),
 }
 
 
@@ -125,10 +128,11 @@ def plain_pooled(
     for l in range(shape.depth):
         if head_masks[l].any():
             qkv = linear(norm(x, f"blocks.{l}.norm1"), f"blocks.{l}.attn.qkv")
-            x = x + linear(_attention(qkv, head_masks[l]), f"blocks.{l}.attn.proj") * kept
+            norms = [partial(_head_norm, w, f"blocks.{l}.attn.{part}_norm", shape.layer_norm_eps) for part in "qk"]
+            x = x + linear(_attention(qkv, head_masks[l], norms), f"blocks.{l}.attn.proj") * kept
         if channel_masks[l].any():
             hidden = linear(norm(x, f"blocks.{l}.norm2"), f"blocks.{l}.mlp.fc1")
-            hidden = _ACTIVATIONS[shape.activation](hidden) * channel_masks[l]  # (B, N, c)
+            hidden = _activated(hidden, shape) * channel_masks[l]  # (B, N, c)
             x = x + linear(hidden, f"blocks.{l}.mlp.fc2") * kept
     if shape.pooling == "class_token":
         return norm(x[:, : 1 + shape.distilled], "norm")
@@ -158,12 +162,33 @@ def _patches(images: Tensor, height: int, width: int) -> Tensor:
     return torch.stack([images[:, :, i : i + height, j : j + width].flatten(1) for i in down for j in across], dim=1)
 
 
-def _attention(qkv: Tensor, mask: Tensor) -> Tensor:
-    """Return each head's output times its mask, side by side (B, N, h x hd), one head after the other."""
+def _activated(x: Tensor, shape: Shape) -> Tensor:
+    """Return hidden channels (B, N, c); of a gated MLP x has the gates of all channels, then their values."""
+    activate, width = _ACTIVATIONS[shape.activation], x.shape[-1] // (1 + shape.gated_mlp)
+    return activate(x[..., :width]) * x[..., width:] if shape.gated_mlp else activate(x)
+
+
+def _head_norm(w: State, name: str, eps: float, x: Tensor) -> Tensor:
+    """Return queries or keys of one head (B, N, hd) behind their norm, where there is one."""
+    if f"{name}.weight" not in w:
+        return x
+    if f"{name}.bias" in w:
+        x = x - x.mean(-1, keepdim=True)
+    standard = x / ((x * x).mean(-1, keepdim=True) + eps).sqrt()
+    y: Tensor = standard * w[f"{name}.weight"] + w.get(f"{name}.bias", torch.zeros(1))
+    return y
+
+
+def _attention(qkv: Tensor, mask: Tensor, norms: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
+    """Return each head's output times its mask, side by side (B, N, h x hd), one head after the other.
+
+    Norms are those of queries and of keys.
+    """
     outputs = []
     q, k, v = (part.chunk(len(mask), dim=-1) for part in qkv.chunk(3, dim=-1))  # h of (B, N, hd) each
     for head, gate in enumerate(mask):
-        scores = q[head] @ k[head].transpose(1, 2) / q[head].shape[-1] ** 0.5  # (B, N, N)
+        queries, keys = norms[0](q[head]), norms[1](k[head])
+        scores = queries @ keys.transpose(1, 2) / queries.shape[-1] ** 0.5  # (B, N, N)
         weights = scores.exp() / scores.exp().sum(-1, keepdim=True)
         outputs.append(weights @ v[head] * gate)
     return torch.cat(outputs, dim=-1)

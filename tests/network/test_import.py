@@ -12,10 +12,9 @@ from torch import nn
 
 from planner.errors import InputError
 from planner.network.checkpoint import load_model
-from planner.network.importing import import_checkpoint
 from planner.network.vit import Shape, VisionTransformer
 from tests.helpers import foreign_names
-from tests.helpers.checkpoints import DISTILLED, PLAIN, assert_same_logits, write
+from tests.helpers.checkpoints import DISTILLED, PLAIN, assert_same_logits, import_with, write
 from tests.helpers.plain_vit import State, attention_of, ones, plain_features, plain_logits, random_images, random_model
 
 
@@ -40,7 +39,7 @@ def test_an_imported_model_gives_the_same_logits(
         shape = dataclasses.replace(shape, layer_norm_eps=1e-12)
     model = random_model(shape)
     source = write(tmp_path / file, getattr(foreign_names, naming)(model), wrapper)
-    import_checkpoint(source, tmp_path / "mine", num_heads=4)
+    import_with(source, tmp_path / "mine", num_heads=4)
     card, loaded = load_model(str(tmp_path / "mine" / "card.json"))
     assert loaded.shape == shape
     assert card.model == "mine"
@@ -75,7 +74,7 @@ def test_torchvisions_attention_is_ours() -> None:
 def test_other_float_types_become_float32(tmp_path: Path, dtype: torch.dtype) -> None:
     """Weights of other float types are converted to float32."""
     state = {name: tensor.to(dtype) for name, tensor in random_model(PLAIN).state_dict().items()}
-    import_checkpoint(write(tmp_path / "a.safetensors", state), tmp_path / "mine", num_heads=4)
+    import_with(write(tmp_path / "a.safetensors", state), tmp_path / "mine", num_heads=4)
     weights = load_file(tmp_path / "mine" / "weights.safetensors")
     assert all(tensor.dtype == torch.float32 for tensor in weights.values())
     assert all(torch.equal(weights[name], tensor.float()) for name, tensor in state.items())

@@ -15,11 +15,10 @@ from safetensors.torch import save_file
 
 from planner.errors import InputError
 from planner.network.import_settings import read_activation, read_names
-from planner.network.importing import import_checkpoint
 from planner.network.vit import VisionTransformer
-from planner.schema.card import Activation
+from planner.schema.architecture import Activation
 from tests.helpers import foreign_names
-from tests.helpers.checkpoints import PLAIN, assert_logits_close, expected_logits, imported_logits
+from tests.helpers.checkpoints import PLAIN, assert_logits_close, expected_logits, import_with, imported_logits
 from tests.helpers.plain_vit import State, random_images, random_model
 
 Values = dict[str, Any]
@@ -159,7 +158,7 @@ def test_googles_arrays_load_exactly(tmp_path: Path) -> None:
     assert_logits_close(logits, expected_logits(model, images))
     assert card.architecture.num_heads == 4
     with pytest.raises(InputError, match=r"`num_heads`: must be 4, as the arrays' shapes say, got 2"):
-        import_checkpoint(tmp_path / "a.npz", tmp_path / "again", 2)
+        import_with(tmp_path / "a.npz", tmp_path / "again", 2)
 
 
 def test_a_norm_behind_the_class_token_is_the_last_norm(tmp_path: Path) -> None:
@@ -186,11 +185,11 @@ def test_the_activation_is_read_or_asked_for(tmp_path: Path, activation: Activat
     assert_logits_close(logits, expected_logits(model, images))
     assert "exact GELU" not in card.description
     (tmp_path / "config.json").write_text(json.dumps({"hidden_act": theirs, "num_attention_heads": 4}))
-    card = import_checkpoint(tmp_path / "a.safetensors", tmp_path / "again", None)
+    card = import_with(tmp_path / "a.safetensors", tmp_path / "again", None)
     assert card.architecture.activation == activation
     other = "relu" if activation != "relu" else "gelu"
     with pytest.raises(InputError, match=rf"`activation`: must be {activation}, as .*config.json says, got {other}"):
-        import_checkpoint(tmp_path / "a.safetensors", tmp_path / "no", None, activation=read_activation(other))
+        import_with(tmp_path / "a.safetensors", tmp_path / "no", None, activation=read_activation(other))
 
 
 def test_what_is_assumed_is_said(tmp_path: Path) -> None:
@@ -221,10 +220,10 @@ def test_names_of_ones_own_are_mapped(tmp_path: Path) -> None:
         imported_logits(tmp_path, tmp_path / "a.pth", images, names=mapped)[1], expected_logits(model, images)
     )
     with pytest.raises(InputError, match=r"none of these has them. Give a map .* as `names`"):
-        import_checkpoint(tmp_path / "a.pth", tmp_path / "again", 4)
+        import_with(tmp_path / "a.pth", tmp_path / "again", 4)
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", '{"cls_token": 3}', '{"qkv": ["a", "b"]}'])
+@pytest.mark.parametrize("content", ["{", "[1]", '{"cls_token": 3}', '{"qkv": ["a"]}', '{"qkv": ["a", "b", "c", "d"]}'])
 def test_a_map_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     """One sentence that names the file."""
     (tmp_path / "map.json").write_text(content)
@@ -241,8 +240,11 @@ def test_a_map_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     [
         ("layers.0.blocks.0.attn.relative_position_bias_table", "Swin"),
         ("blocks.0.attn.relative_position_bias_table", "BEiT"),
-        ("blocks.0.attn.q_norm.weight", "qk-norm"),
-        ("blocks.0.mlp.w12.weight", "SwiGLU"),
+        ("blocks.0.mlp.norm.weight", "sub-LN"),
+        ("blocks.0.attn_out_proj.weight", "parallel blocks"),
+        ("blocks_token_only.0.norm1.weight", "CaiT"),
+        ("patch_embed.backbone.stem.conv.weight", "hybrid"),
+        ("tokenizer.conv_layers.0.0.weight", "CCT"),
         ("vision_model.pre_layrnorm.weight", "CLIP"),
         ("rope.freqs", "rotary"),
         ("decoder_blocks.0.norm1.weight", "masked autoencoder"),
@@ -256,7 +258,7 @@ def test_other_networks_are_refused_by_name(tmp_path: Path, name: str, words: st
     """A network that ours cannot be is called by its name, whatever else is in the file."""
     torch.save(random_model(PLAIN).state_dict() | {name: torch.ones(2)}, tmp_path / "a.pth")
     with pytest.raises(InputError, match=f"a.pth: must be a plain ViT, but .*{words}"):
-        import_checkpoint(tmp_path / "a.pth", tmp_path / "mine", 4)
+        import_with(tmp_path / "a.pth", tmp_path / "mine", 4)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +276,7 @@ def test_what_is_no_weights_is_said(tmp_path: Path, file: str, content: bytes, w
     """What people download in place of a file is recognised."""
     (tmp_path / file).write_bytes(content)
     with pytest.raises(InputError, match=words):
-        import_checkpoint(tmp_path / file, tmp_path / "mine", 4)
+        import_with(tmp_path / file, tmp_path / "mine", 4)
 
 
 def test_tensors_that_are_not_stored_are_refused(tmp_path: Path) -> None:
@@ -287,7 +289,7 @@ def test_tensors_that_are_not_stored_are_refused(tmp_path: Path) -> None:
     ):
         torch.save(state | {"norm.bias": value}, tmp_path / name)
         with pytest.raises(InputError, match=words):
-            import_checkpoint(tmp_path / name, tmp_path / "mine", 4)
+            import_with(tmp_path / name, tmp_path / "mine", 4)
     torch.save(state, tmp_path / "stored.pth")
     with (
         zipfile.ZipFile(tmp_path / "stored.pth") as stored,
@@ -296,7 +298,7 @@ def test_tensors_that_are_not_stored_are_refused(tmp_path: Path) -> None:
         for info in stored.infolist():
             packed.writestr(info.filename, stored.read(info))
     with pytest.raises(InputError, match=r"must be an archive as torch\.save writes it, got a compressed one"):
-        import_checkpoint(tmp_path / "c.pth", tmp_path / "mine", 4)
+        import_with(tmp_path / "c.pth", tmp_path / "mine", 4)
 
 
 def test_pickled_objects_are_named(tmp_path: Path) -> None:
@@ -305,9 +307,9 @@ def test_pickled_objects_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"got the options of a training \('argparse\.Namespace'\) beside them\. Save the tensors"
     ):
-        import_checkpoint(tmp_path / "a.pth", tmp_path / "mine", 4)
+        import_with(tmp_path / "a.pth", tmp_path / "mine", 4)
     torch.save(random_model(PLAIN), tmp_path / "b.pth")
     with pytest.raises(
         InputError, match=r"got a whole pickled model \('planner\.network\.vit\.VisionTransformer'\)\. Save the tensors"
     ):
-        import_checkpoint(tmp_path / "b.pth", tmp_path / "mine", 4)
+        import_with(tmp_path / "b.pth", tmp_path / "mine", 4)

@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from planner.errors import InputError
-from planner.network.importing import import_checkpoint
 from tests.helpers import foreign_names
-from tests.helpers.checkpoints import PLAIN, imported
+from tests.helpers.checkpoints import PLAIN, import_with, imported
 from tests.helpers.plain_vit import random_model
 
 
@@ -121,7 +120,7 @@ def test_a_pickle_bomb_is_refused_and_not_executed(tmp_path: Path, suffix: str, 
     else:
         torch.save(content, path)
     with pytest.raises(InputError, match="must be a checkpoint of tensors and nothing else") as error:
-        import_checkpoint(path, tmp_path / "mine", 4)
+        import_with(path, tmp_path / "mine", 4)
     assert "\n" not in str(error.value)
     assert not trace.exists()
     # The bomb is live: unpickling it outright would have left its trace.
@@ -134,7 +133,7 @@ def test_an_array_of_objects_is_refused_and_not_executed(tmp_path: Path) -> None
     trace, path = tmp_path / "executed", tmp_path / "bomb.npz"
     np.savez(path, cls_token=np.array([Bomb(trace)], dtype=object))
     with pytest.raises(InputError, match=r"must be an \.npz file of plain arrays"):
-        import_checkpoint(path, tmp_path / "mine", 4)
+        import_with(path, tmp_path / "mine", 4)
     assert not trace.exists()
 
 
@@ -154,7 +153,7 @@ def test_a_file_of_no_known_format_is_refused(tmp_path: Path, file: str, content
     """Empty, damaged and unknown files are named, whatever their suffix."""
     (tmp_path / file).write_bytes(content)
     with pytest.raises(InputError, match=message) as error:
-        import_checkpoint(tmp_path / file, tmp_path / "mine", 4)
+        import_with(tmp_path / file, tmp_path / "mine", 4)
     assert "\n" not in str(error.value)
 
 
@@ -162,8 +161,8 @@ def test_lone_objects_are_refused(tmp_path: Path) -> None:
     """A file with a single tensor or array, without names, is refused."""
     torch.save(torch.ones(3), tmp_path / "a.pt")
     with pytest.raises(InputError, match="must map names to tensors, got Tensor"):
-        import_checkpoint(tmp_path / "a.pt", tmp_path / "mine", 4)
+        import_with(tmp_path / "a.pt", tmp_path / "mine", 4)
     with (tmp_path / "a.npz").open("wb") as file:
         np.save(file, np.ones(3))
     with pytest.raises(InputError, match=r"must be an \.npz file of plain arrays"):
-        import_checkpoint(tmp_path / "a.npz", tmp_path / "mine", 4)
+        import_with(tmp_path / "a.npz", tmp_path / "mine", 4)

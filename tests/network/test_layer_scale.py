@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from planner.errors import InputError
 from planner.network.checkpoint import load_model
-from planner.network.importing import import_checkpoint
 from planner.network.layer_scale import fold_layer_scale
 from planner.network.vit import Shape, VisionTransformer
+from tests.helpers.checkpoints import import_with
 from tests.helpers.plain_vit import random_images, random_model
 
 SHAPE = Shape(
@@ -54,7 +54,7 @@ def test_folded_and_unfolded_give_equal_logits(tmp_path: Path, seed: int) -> Non
     model = random_model(SHAPE)
     factors, images = factors_of(model, seed), random_images(SHAPE, 4)
     save_file(model.state_dict() | factors, tmp_path / "a.safetensors")
-    card = import_checkpoint(tmp_path / "a.safetensors", tmp_path / "mine", num_heads=4)
+    card = import_with(tmp_path / "a.safetensors", tmp_path / "mine", num_heads=4)
     assert "4 LayerScale factors are folded" in card.description
     with torch.no_grad():
         logits = load_model(str(tmp_path / "mine" / "card.json"))[1](images)
@@ -83,4 +83,4 @@ def test_a_factor_of_a_block_that_is_not_there_is_refused(tmp_path: Path) -> Non
     """A factor needs a layer to be folded into."""
     save_file(random_model(SHAPE).state_dict() | {"blocks.7.ls1.gamma": torch.ones(12)}, tmp_path / "a.safetensors")
     with pytest.raises(InputError, match=r"'blocks.7.attn.proj.weight' must have a row .* got none"):
-        import_checkpoint(tmp_path / "a.safetensors", tmp_path / "mine", num_heads=4)
+        import_with(tmp_path / "a.safetensors", tmp_path / "mine", num_heads=4)

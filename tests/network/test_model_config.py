@@ -8,9 +8,9 @@ import pytest
 from safetensors.torch import save_file
 
 from planner.errors import InputError
-from planner.network.importing import import_checkpoint
 from planner.network.model_config import ModelConfig, read_config
 from planner.network.vit import Shape
+from tests.helpers.checkpoints import import_with
 from tests.helpers.plain_vit import random_model
 
 SHAPE = Shape(
@@ -59,7 +59,9 @@ def test_timms_config_is_read(tmp_path: Path) -> None:
     """Heads by the architecture's name, names of the classes, mean and std."""
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.2, 0.1)
     found = read_config(beside(tmp_path, TIMM))
-    assert found == ModelConfig(tmp_path / "config.json", 6, None, ("cat", "dog", "eel"), mean, std)
+    assert found == ModelConfig(
+        tmp_path / "config.json", 6, None, ("cat", "dog", "eel"), mean, std, image_size=(12, 12)
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def test_a_config_that_cannot_be_used_is_refused(tmp_path: Path, config: object,
 
 def test_an_import_needs_no_heads_where_the_config_has_them(tmp_path: Path) -> None:
     """Heads, classes and preprocessing of the card are those of the config."""
-    card = import_checkpoint(checkpoint(tmp_path, TIMM), tmp_path / "mine", num_heads=None)
+    card = import_with(checkpoint(tmp_path, TIMM), tmp_path / "mine", num_heads=None)
     assert (card.architecture.num_heads, card.architecture.head_dim) == (6, 2)
     assert card.classes == ("cat", "dog", "eel")
     assert card.preprocessing is not None
@@ -126,7 +128,7 @@ def test_an_import_needs_no_heads_where_the_config_has_them(tmp_path: Path) -> N
 def test_an_argument_wins_where_the_config_is_silent(tmp_path: Path) -> None:
     """Names of classes that are given replace those of the config."""
     source = checkpoint(tmp_path, TIMM)
-    assert import_checkpoint(source, tmp_path / "mine", None, classes=["x", "y", "z"]).classes == ("x", "y", "z")
+    assert import_with(source, tmp_path / "mine", None, classes=["x", "y", "z"]).classes == ("x", "y", "z")
 
 
 @pytest.mark.parametrize(
@@ -139,11 +141,11 @@ def test_an_argument_wins_where_the_config_is_silent(tmp_path: Path) -> None:
 def test_a_contradiction_is_refused(tmp_path: Path, config: object, arguments: dict[str, Any], message: str) -> None:
     """Neither the file nor the user is believed over the other."""
     with pytest.raises(InputError, match=message):
-        import_checkpoint(checkpoint(tmp_path, config), tmp_path / "mine", **arguments)
+        import_with(checkpoint(tmp_path, config), tmp_path / "mine", **arguments)
 
 
 def test_names_for_another_number_of_classes_are_refused(tmp_path: Path) -> None:
     """A config of another model's classes does not fit the head."""
     config = HUGGINGFACE | {"id2label": {"0": "cat", "1": "dog"}}
     with pytest.raises(InputError, match="has 3 classes, got names for 2"):
-        import_checkpoint(checkpoint(tmp_path, config), tmp_path / "mine", None)
+        import_with(checkpoint(tmp_path, config), tmp_path / "mine", None)

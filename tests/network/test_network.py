@@ -7,7 +7,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from planner.network.evaluation import accuracy_by_class, apply_in_batches, top1_accuracy
-from planner.network.vit import Attention, Shape, VisionTransformer, initialise
+from planner.network.half_blocks import Attention
+from planner.network.vit import Shape, VisionTransformer, initialise
 from tests.helpers.plain_vit import generator, ones, plain_features, plain_logits, random_images, random_model
 
 SHAPE = Shape(4, 2, 2, 3, embed_dim=8, head_dim=4, num_heads=(2, 0, 1), hidden_dim=(5, 3, 0))

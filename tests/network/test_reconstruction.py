@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from planner.network.half_blocks import HalfBlock
 from planner.network.reconstruction import reconstruct
 from planner.network.surgery import Selection
-from planner.network.vit import Block, HalfBlock, Shape, VisionTransformer
+from planner.network.vit import Block, Shape, VisionTransformer
 from tests.helpers.plain_vit import random_images, random_model
 
 SHAPE = Shape(

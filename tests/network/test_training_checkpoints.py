@@ -10,8 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from planner.errors import InputError
-from planner.network.importing import import_checkpoint
-from tests.helpers.checkpoints import PLAIN, assert_logits_close, expected_logits, imported_logits
+from tests.helpers.checkpoints import PLAIN, assert_logits_close, expected_logits, import_with, imported_logits
 from tests.helpers.plain_vit import State, random_images, random_model
 
 Values = dict[str, Any]
@@ -73,7 +72,7 @@ def test_a_moving_average_that_is_not_there_is_refused(tmp_path: Path) -> None:
     """What was asked for must be there."""
     torch.save({"state_dict": random_model(PLAIN).state_dict()}, tmp_path / "a.pth")
     with pytest.raises(InputError, match=r"must hold a moving average of the weights for `ema`, got none"):
-        import_checkpoint(tmp_path / "a.pth", tmp_path / "mine", 4, ema=True)
+        import_with(tmp_path / "a.pth", tmp_path / "mine", 4, ema=True)
 
 
 @pytest.mark.parametrize("ema", [None, True])
@@ -85,7 +84,7 @@ def test_an_average_alone_is_taken_and_said(tmp_path: Path, ema: bool | None) ->
     assert_logits_close(logits, expected_logits(model, images))
     assert "The tensors are those of 'model_ema'." in card.description
     with pytest.raises(InputError, match="must hold the weights as trained, got their moving average alone"):
-        import_checkpoint(tmp_path / "a.pth", tmp_path / "again", 4, ema=False)
+        import_with(tmp_path / "a.pth", tmp_path / "again", 4, ema=False)
 
 
 def test_shards_load_exactly(tmp_path: Path) -> None:
@@ -100,8 +99,8 @@ def test_shards_load_exactly(tmp_path: Path) -> None:
     assert_logits_close(imported_logits(tmp_path, index, images)[1], expected_logits(model, images))
     (tmp_path / "two.safetensors").unlink()
     with pytest.raises(InputError, match=r"two\.safetensors: no such file\."):
-        import_checkpoint(index, tmp_path / "again", 4)
+        import_with(index, tmp_path / "again", 4)
     for wrong in ("{", "[]", '{"weight_map": {"a": "../one.safetensors"}}'):
         index.write_text(wrong)
         with pytest.raises(InputError, match="weight_map"):
-            import_checkpoint(index, tmp_path / "again", 4)
+            import_with(index, tmp_path / "again", 4)

@@ -15,7 +15,7 @@ from planner.network.reconstruction import reconstruct
 from planner.network.surgery import Selection, cut
 from planner.network.vit import Shape, VisionTransformer
 from planner.profiler.kl_importance import kl_divergences
-from planner.schema.card import Activation
+from planner.schema.architecture import Activation
 from tests.helpers.plain_vit import ones, plain_features, plain_logits, random_images, random_model
 
 PLAIN = Shape(6, 2, 3, 4, embed_dim=8, head_dim=2, num_heads=(3, 3), hidden_dim=(5, 5))
@@ -31,9 +31,13 @@ VARIANTS = {
     "quick GELU": replace(PLAIN, activation="quick_gelu"),
     "ReLU": replace(PLAIN, activation="relu"),
     "SiLU": replace(PLAIN, activation="silu", pooling="mean"),
+    "SwiGLU": replace(PLAIN, gated_mlp=True, activation="silu"),
+    "GLU": replace(PLAIN, gated_mlp=True, activation="sigmoid", num_registers=1),
+    "LayerNorm of queries and keys": replace(PLAIN, qk_norm="layer_norm", head_dim=3),
+    "RMSNorm of queries and keys": replace(PLAIN, qk_norm="rms_norm", head_dim=3, gated_mlp=True),
 }
 variants = pytest.mark.parametrize("shape", VARIANTS.values(), ids=VARIANTS)
-ACTIVATIONS: tuple[Activation, ...] = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu")
+ACTIVATIONS: tuple[Activation, ...] = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "sigmoid")
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor) -> None:

@@ -1,6 +1,7 @@
 """Counts of fvcore, torch and the closed form agree to the last MAC and parameter."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from planner.network import audit as auditing
 from planner.network import counts
 from planner.network.audit import audit
 from planner.network.counts import Counts
-from planner.network.vit import Mlp, Shape, VisionTransformer
+from planner.network.half_blocks import Mlp
+from planner.network.vit import Shape, VisionTransformer
 from planner.schema.architecture import Activation
 
 DIGITS = Shape(8, 2, 1, 10, embed_dim=64, head_dim=16, num_heads=(4,) * 4, hidden_dim=(256,) * 4)
@@ -119,9 +121,26 @@ def test_closed_form_by_hand() -> None:
     assert counts.exact(Shape(1, 1, 1, 2, 3, 2, (1,), (1,))) == Counts(macs=160, params=84)
 
 
+def test_gates_and_norms_of_queries_by_hand() -> None:
+    """A gate is one more row of fc1: 2*3*1 = 6 MACs, 3 weights and a bias in `test_closed_form_by_hand`.
+
+    Norms of queries and keys have 5*2*2 = 20 MACs each; parameters are a weight and a bias for each of 2 dims, twice.
+    """
+    plain = Shape(1, 1, 1, 2, 3, 2, (1,), (1,))
+    assert counts.exact(replace(plain, gated_mlp=True)) == Counts(macs=160 + 6, params=84 + 4)
+    assert counts.exact(replace(plain, qk_norm="layer_norm")) == Counts(macs=160 + 2 * 20, params=84 + 8)
+    assert counts.exact(replace(plain, qk_norm="rms_norm")) == Counts(macs=160 + 2 * 20, params=84 + 4)
+
+
 def test_missing_halves_are_counted() -> None:
-    """Of three blocks, one without heads, one without channels and one without both lack four halves."""
-    assert counts.missing_halves(Shape(1, 1, 1, 2, 3, 2, (0, 1, 0), (1, 0, 0))) == 4
+    """Of three blocks, one without heads, one without channels and one without both lack four halves.
+
+    Each is a norm of 2 x 3 elements, 5 MACs each, with 6 parameters, and an output bias of 3; two of them are attention
+    with LayerNorms of 2 dims for queries and keys, 8 parameters more.
+    """
+    shape = Shape(1, 1, 1, 2, 3, 2, (0, 1, 0), (1, 0, 0))
+    assert counts.of_missing_halves(shape) == Counts(macs=4 * 30, params=4 * 9)
+    assert counts.of_missing_halves(replace(shape, qk_norm="layer_norm")) == Counts(macs=4 * 30, params=4 * 9 + 2 * 8)
 
 
 @pytest.mark.parametrize("shape", [DIGITS, SMALL], ids=["digits-vit", "small"])
@@ -157,8 +176,8 @@ def test_a_parameter_too_many_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
     """A parameter that costs no MAC is an error as well."""
     original = Mlp.__init__
 
-    def with_scale(self: Mlp, embed_dim: int, hidden_dim: int, activation: Activation) -> None:
-        original(self, embed_dim, hidden_dim, activation)
+    def with_scale(self: Mlp, embed_dim: int, hidden_dim: int, activation: Activation, is_gated: bool) -> None:
+        original(self, embed_dim, hidden_dim, activation, is_gated)
         self.scale = nn.Parameter(torch.ones(embed_dim))
 
     monkeypatch.setattr(Mlp, "__init__", with_scale)

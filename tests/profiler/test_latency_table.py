@@ -92,6 +92,8 @@ def test_a_width_of_the_profile_that_was_not_timed_gets_a_row() -> None:
         (lambda d: d["manifest"].update(model="other-vit"), "whose model is digits-vit, got .* model is other-vit"),
         (lambda d: d["manifest"].update(num_tokens=50), "whose num_tokens is 17, got those .* is 50"),
         (lambda d: d["manifest"].update(hidden_dim=300), "whose hidden_dim is 256, got .* 300; make the probes of"),
+        (lambda d: d["manifest"].update(gated_mlp=True), "whose gated_mlp is False, got .* True; make the probes of"),
+        (lambda d: d["manifest"].update(qk_norm="rms_norm"), "whose qk_norm is None, got .* rms_norm; make the probes"),
         (lambda d: d.update(manifest_sha256="0" * 64), r"SHA-256 must be 000000000000\.\.\., got .* not the one"),
         (lambda d: d["timings"].remove(timing(d, "n07", "int8")), "timed on 1 thread, n07 int8 was not; run python"),
         (lambda d: d["timings"].__delitem__(slice(0, 5)), "n01 float32 and 4 more was not; run python probe.py again"),

@@ -194,6 +194,9 @@ def test_a_large_model_has_whole_bytes(embed_dim: int) -> None:
         *pruned(replace(TINY, embed_dim=48), 1, seed=2),
         replace(WIDE, num_heads=(1,), hidden_dim=(0,)),
         replace(MANY_TOKENS, distilled=True),
+        replace(TINY, num_heads=(1, 0), gated_mlp=True, activation="silu"),
+        replace(TINY, hidden_dim=(0, 8), qk_norm="layer_norm"),
+        replace(MANY_TOKENS, qk_norm="rms_norm", gated_mlp=True, activation="sigmoid"),
     ],
     ids=str,
 )

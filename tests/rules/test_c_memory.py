@@ -1,9 +1,14 @@
 """Memory in the C engine: small cases by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from planner.errors import InputError
 from planner.rules.c_memory import CSizes, c_activations, c_arena_bytes, c_weight_bytes
+from planner.schema import Precision
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
 # Images of 4 x 4, patches of 2 x 2, a class token.
 SMALL = CSizes(num_tokens=5, embed_dim=6, head_dim=3, channels=(1,), image_sides=(4, 4), patch_sides=(2, 2))
@@ -19,6 +24,11 @@ def test_attention_needs_most() -> None:
 def test_the_mlp_needs_most() -> None:
     """Tokens 5 x 6, then four rows of normed tokens and of the larger MLP's channels, 4 x (6 + 100)."""
     assert c_arena_bytes(SMALL, [1, 0], [100, 50]) == 4 * (30 + 4 * 106)
+
+
+def test_a_gated_mlp_needs_two_numbers_a_channel() -> None:
+    """Tokens 5 x 6, then four rows of normed tokens, and of gates and values, 4 x (6 + 2 x 100)."""
+    assert c_arena_bytes(replace(SMALL, rows_per_channel=2), [1, 0], [100, 50]) == 4 * (30 + 4 * 206)
 
 
 def test_the_embedding_needs_most() -> None:
@@ -55,6 +65,15 @@ def test_constants() -> None:
     floats = tokens + norms + biases + image
     assert c_weight_bytes(SMALL, [1], [2], "float32") == 4 * (matrices + floats) + structs
     assert c_weight_bytes(SMALL, [1], [2], "int8") == matrices + 4 * (outputs + floats) + structs
+    # Each of two channels has a gate: six more weights, a bias, in int8 a scale.
+    gated = replace(SMALL, rows_per_channel=2)
+    assert c_weight_bytes(gated, [1], [2], "float32") - c_weight_bytes(SMALL, [1], [2], "float32") == 4 * 2 * 7
+    assert c_weight_bytes(gated, [1], [2], "int8") - c_weight_bytes(SMALL, [1], [2], "int8") == 2 * 6 + 2 * 2 * 4
+    # Norms of queries and keys of 3 dims, and the struct that names them; none where there is no attention.
+    normed = replace(SMALL, qk_norm_size=12)
+    for precision in PRECISIONS:
+        assert c_weight_bytes(normed, [1], [2], precision) - c_weight_bytes(SMALL, [1], [2], precision) == 4 * 12 + 16
+        assert c_weight_bytes(normed, [0], [2], precision) - c_weight_bytes(SMALL, [0], [2], precision) == 16
     # A half that is missing has neither norm nor bias.
     without = 4 * (matrices - 24 + floats - 12 - 2 - 6) + structs
     assert c_weight_bytes(SMALL, [1], [0], "float32") == without

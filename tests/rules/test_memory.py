@@ -116,7 +116,11 @@ def networks(draw: st.DrawFn) -> tuple[Profile, CSizes, list[int], list[int]]:
     grid = draw(st.integers(1, 6)), draw(st.integers(1, 12))
     image = (grid[0] * patch[0] * halved, grid[1] * patch[1] * halved)
     tokens = grid[0] * grid[1] + draw(st.integers(0, 2))
+    gated = draw(st.booleans())
     norm_first, head_dim, embed_dim = draw(st.booleans()), draw(st.integers(1, 8)), draw(st.sampled_from([4, 8]))
+    # A weight for each dim of queries and keys, in layer norms a bias too.
+    sizes_of_norms = {None: 0, "rms_norm": 2 * head_dim, "layer_norm": 4 * head_dim}
+    qk_norm, qk_norm_size = draw(st.sampled_from(list(sizes_of_norms.items())))
     made = profile(
         num_tokens=tokens,
         head_dim=head_dim,
@@ -127,8 +131,10 @@ def networks(draw: st.DrawFn) -> tuple[Profile, CSizes, list[int], list[int]]:
             "patch_size": patch,
             "norm_before_blocks": norm_first,
         },
+        gated_mlp=gated,
+        qk_norm=qk_norm,
     )
-    sizes = CSizes(tokens, embed_dim, head_dim, channels, image, patch, norm_first)
+    sizes = CSizes(tokens, embed_dim, head_dim, channels, image, patch, norm_first, 1 + gated, qk_norm_size)
     blocks = draw(st.lists(st.tuples(st.integers(1, 2), st.integers(1, 3)), min_size=2, max_size=2))
     return made, sizes, [h for h, _ in blocks], [c for _, c in blocks]
 

@@ -97,6 +97,8 @@ def _check_model(result: ProbeResult, profile: Profile) -> None:
         "num_heads": (profile.num_heads, manifest.num_heads),
         "head_dim": (profile.head_dim, manifest.head_dim),
         "hidden_dim": (profile.hidden_dim, manifest.hidden_dim),
+        "gated_mlp": (profile.gated_mlp, manifest.gated_mlp),
+        "qk_norm": (profile.qk_norm, manifest.qk_norm),
         "embed_dim": (max(w.embed_dim for w in profile.widths), max(manifest.widths)),
     }
     for name, (expected, got) in sizes.items():

@@ -104,6 +104,8 @@ def probe_manifest(model: str, whole: Shape, networks: Sequence[ProbeNetwork], e
         num_heads=whole.num_heads[0],
         head_dim=whole.head_dim,
         hidden_dim=whole.hidden_dim[0],
+        gated_mlp=whole.gated_mlp,
+        qk_norm=whole.qk_norm,
         widths=embed_widths(whole),
         input_shape=(whole.in_channels, *whole.image_sides),
         networks=tuple(networks),

@@ -1,7 +1,8 @@
 """Generator of a sub-model in C: model.h and model.c, with the weights as constants.
 
 Every network of `planner.network.vit` is generated. Three things are folded into constants: a position embedding into
-each prefix token, position embedding and bias into each patch's token, and the scale of the scores into the queries.
+each prefix token, position embedding and bias into each patch's token, and the scale of the scores into the queries, or
+into their norm.
 
 Legend: N tokens, E embed dim, h heads, D head dim, ch channels.
 """
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from planner.errors import InputError
-from planner.network.vit import Attention, Block, Shape, VisionTransformer
+from planner.network.half_blocks import Attention
+from planner.network.vit import Block, Shape, VisionTransformer
 from planner.rules.c_memory import CSizes, c_arena_bytes
 from planner.runtime.c.constants import Constants, Definitions
 from planner.schema import ImageInput, InputDtype, Precision
-from planner.schema.card import Activation
+from planner.schema.architecture import Activation
 
 _DTYPES: dict[InputDtype, str] = {"uint8": "VIT_UINT8", "float32": "VIT_FLOAT32"}
 _ACTIVATIONS: dict[Activation, str] = {
@@ -26,6 +28,7 @@ _ACTIVATIONS: dict[Activation, str] = {
     "quick_gelu": "VIT_QUICK_GELU",
     "relu": "VIT_RELU",
     "silu": "VIT_SILU",
+    "sigmoid": "VIT_SIGMOID",
 }
 _FLOAT_BYTES = 4
 
@@ -75,6 +78,9 @@ def model_structs(network: VisionTransformer, image: ImageInput, arrays: Definit
     if shape.norm_before_blocks:
         norm = _norm(network.norm_pre, "first_norm", arrays)
         structs.append(f"static const vit_norm {name}_first_norm = {norm};\n")
+    if shape.qk_norm is not None:
+        norms = [_head_norms(block, f"block_{l}", arrays) for l, block in enumerate(network.blocks)]
+        structs.append(_struct_array("vit_head_norms", f"{name}_head_norms", norms))
     model = _MODEL.format(
         name=name,
         num_stem=len(stem),
@@ -87,6 +93,7 @@ def model_structs(network: VisionTransformer, image: ImageInput, arrays: Definit
         head_dim=shape.head_dim,
         num_blocks=shape.depth,
         first_norm=f"&{name}_first_norm" if shape.norm_before_blocks else "NULL",
+        head_norms=f"{name}_head_norms" if shape.qk_norm is not None else "NULL",
         activation=_ACTIVATIONS[shape.activation],
         last_norm=_norm(network.norm, "last_norm", arrays),
         pooling=_pooling(shape),
@@ -118,6 +125,8 @@ def c_sizes(shape: Shape) -> CSizes:
         image_sides=shape.image_sides,
         patch_sides=shape.projected_patch,
         norm_before_blocks=shape.norm_before_blocks,
+        rows_per_channel=shape.rows_per_channel,
+        qk_norm_size=shape.qk_norm_size,
     )
 
 
@@ -175,6 +184,7 @@ const vit_model {name} = {{
     .num_blocks = {num_blocks},
     .first_norm = {first_norm},
     .blocks = {name}_blocks,
+    .head_norms = {head_norms},
     .activation = {activation},
     .last_norm = {last_norm},
     .pooling = {pooling},
@@ -239,7 +249,7 @@ def _block(block: nn.Module, name: str, arrays: Definitions) -> str:
             f".proj = {_linear(block.attn.proj, f'{name}_proj', arrays, column_parts=heads)}",
         ]
     if block.mlp is not None:
-        hidden = block.mlp.fc1.out_features
+        hidden = block.mlp.fc2.in_features
         fields += [
             f".mlp_norm = {_norm(block.norm2, f'{name}_norm2', arrays)}",
             f".fc1 = {_linear(block.mlp.fc1, f'{name}_fc1', arrays)}",
@@ -251,8 +261,9 @@ def _block(block: nn.Module, name: str, arrays: Definitions) -> str:
 def _qkv(attention: Attention, name: str, arrays: Definitions) -> str:
     h, D = attention.num_heads, attention.head_dim
     matrix, bias = _array(attention.qkv.weight).copy(), _array(attention.qkv.bias).copy()
-    matrix[: h * D] *= D**-0.5
-    bias[: h * D] *= D**-0.5
+    if not attention.has_qk_norm:
+        matrix[: h * D] *= D**-0.5
+        bias[: h * D] *= D**-0.5
     return arrays.linear(f"{name}_qkv", matrix, bias, row_parts=3 * h)
 
 
@@ -260,9 +271,22 @@ def _linear(layer: nn.Linear, name: str, arrays: Definitions, column_parts: int 
     return arrays.linear(name, _array(layer.weight), _array(layer.bias), column_parts=column_parts)
 
 
-def _norm(norm: nn.LayerNorm, name: str, arrays: Definitions) -> str:
-    weight = arrays.floats(f"{name}_weight", _array(norm.weight))
-    return f"{{{weight}, {arrays.floats(f'{name}_bias', _array(norm.bias))}}}"
+def _norm(norm: nn.Module, name: str, arrays: Definitions, scale: float = 1.0) -> str:
+    """Define the arrays of a norm whose output is scaled; an RMS norm has no bias."""
+    weight, bias = (
+        "NULL" if values is None else arrays.floats(f"{name}_{end}", _array(values) * scale)
+        for end, values in (("weight", norm.weight), ("bias", getattr(norm, "bias", None)))
+    )
+    return f"{{{weight}, {bias}}}"
+
+
+def _head_norms(block: nn.Module, name: str, arrays: Definitions) -> str:
+    """Define the norms of a block's queries and keys; without heads it has none."""
+    assert isinstance(block, Block)
+    if block.attn is None:
+        return "{{NULL, NULL}, {NULL, NULL}}"
+    query = _norm(block.attn.q_norm, f"{name}_q_norm", arrays, block.attn.head_dim**-0.5)
+    return f"{{{query}, {_norm(block.attn.k_norm, f'{name}_k_norm', arrays)}}}"
 
 
 def _convolution(layer: nn.Module, name: str, arrays: Definitions) -> str:

@@ -205,15 +205,19 @@ void vit_norm_apply(const vit_norm *norm, float eps, size_t n, const float *x, f
             sums[l] += x[i + l];
     for (size_t i = whole; i < n; i++)
         sums[0] += x[i];
-    const float mean = lanes_total(sums) / (float)n;
+    const float mean = norm->bias ? lanes_total(sums) / (float)n : 0.0f;
     for (size_t i = 0; i < whole; i += SUM_LANES)
         for (size_t l = 0; l < SUM_LANES; l++)
             squares[l] += (x[i + l] - mean) * (x[i + l] - mean);
     for (size_t i = whole; i < n; i++)
         squares[0] += (x[i] - mean) * (x[i] - mean);
     const float factor = 1.0f / sqrtf(lanes_total(squares) / (float)n + eps);
-    for (size_t i = 0; i < n; i++)
-        y[i] = (x[i] - mean) * factor * norm->weight[i] + norm->bias[i];
+    if (norm->bias)
+        for (size_t i = 0; i < n; i++)
+            y[i] = (x[i] - mean) * factor * norm->weight[i] + norm->bias[i];
+    else
+        for (size_t i = 0; i < n; i++)
+            y[i] = x[i] * factor * norm->weight[i];
 }
 
 typedef union {
@@ -293,6 +297,10 @@ void vit_activate(vit_activation activation, size_t n, float *x)
     case VIT_SILU:
         for (size_t i = 0; i < n; i++)
             x[i] *= sigmoid(x[i]);
+        break;
+    case VIT_SIGMOID:
+        for (size_t i = 0; i < n; i++)
+            x[i] = sigmoid(x[i]);
         break;
     }
 }

@@ -30,11 +30,12 @@ typedef struct {
     size_t in, out;
 } vit_linear;
 
+/* Layer norm; without a bias an RMS norm, which takes no mean away. */
 typedef struct {
     const float *weight, *bias;
 } vit_norm;
 
-typedef enum { VIT_GELU, VIT_GELU_TANH, VIT_QUICK_GELU, VIT_RELU, VIT_SILU } vit_activation;
+typedef enum { VIT_GELU, VIT_GELU_TANH, VIT_QUICK_GELU, VIT_RELU, VIT_SILU, VIT_SIGMOID } vit_activation;
 
 /* Write, or add, a linear layer's outputs (rows, out) of inputs (rows, in).
  *
@@ -46,7 +47,7 @@ void vit_linear_apply(const vit_linear *layer, size_t rows, const float *x, size
 /* Write the product (rows, out) of two matrices of floats, x (rows, in) and w (in, out), each without gaps. */
 void vit_product(size_t rows, size_t in, size_t out, const float *x, const float *w, float *y);
 
-/* Write the layer norm of one token of n floats; x and y may be the same. */
+/* Write the norm of n floats; x and y may be the same. */
 void vit_norm_apply(const vit_norm *norm, float eps, size_t n, const float *x, float *y);
 
 /* Apply an activation to n floats in place. */

@@ -37,6 +37,14 @@ static size_t rows_that_fit(size_t room_size, size_t row_size, size_t rows)
     return fit > 4 ? fit - fit % 4 : fit;
 }
 
+/* Apply a norm to each of some rows of n floats in place; NULL: none. */
+static void normalise(const vit_norm *norm, float eps, size_t rows, size_t n, float *x)
+{
+    if (norm)
+        for (size_t row = 0; row < rows; row++)
+            vit_norm_apply(norm, eps, n, x + row * n, x + row * n);
+}
+
 static float input_value(const source *s, size_t channel, size_t y, size_t x)
 {
     const size_t i = (channel * s->height + y) * s->width + x;
@@ -114,9 +122,7 @@ static void embed(const vit_model *m, const void *image, float *x, room r, const
     memcpy(x, m->tokens, m->num_tokens * E * sizeof *x);
     const windows patches = {m->patch_height, m->patch_width, m->patch_height, m->patch_width, 0};
     convolve(&s, &patches, &m->patch, x + m->num_prefix * E, 1, r, pause);
-    if (m->first_norm)
-        for (size_t n = 0; n < m->num_tokens; n++)
-            vit_norm_apply(m->first_norm, m->eps, E, x + n * E, x + n * E);
+    normalise(m->first_norm, m->eps, m->num_tokens, E, x);
 }
 
 /* Return one head's part of a layer whose parts, of `in` inputs and `out` outputs, follow one another. */
@@ -136,11 +142,12 @@ static vit_linear qkv_part(const vit_block *b, size_t part, size_t E, size_t D)
 }
 
 /* Write keys (N, D) and their transpose (D, N), then values in place of the keys. */
-static void keys_and_values(const vit_linear *key, const vit_linear *value, size_t N, const float *normed,
-                            float *transposed, float *values)
+static void keys_and_values(const vit_model *m, const vit_linear *key, const vit_norm *key_norm,
+                            const vit_linear *value, const float *normed, float *transposed, float *values)
 {
-    const size_t E = key->in, D = key->out;
+    const size_t N = m->num_tokens, E = m->embed_dim, D = m->head_dim;
     vit_linear_apply(key, N, normed, E, values, D, 0);
+    normalise(key_norm, m->eps, N, D, values);
     for (size_t d = 0; d < D; d++)
         for (size_t n = 0; n < N; n++)
             transposed[d * N + n] = values[n * D + d];
@@ -155,6 +162,7 @@ static void attend(const vit_model *m, const vit_block *b, size_t needed, float 
     const size_t N = m->num_tokens, E = m->embed_dim, D = m->head_dim;
     float *normed = memory, *keys = normed + N * E, *values = keys + N * D;
     float *queries = values + N * D, *scores = queries + m->tile * D;
+    const vit_head_norms *norms = m->head_norms ? m->head_norms + (b - m->blocks) : NULL;
     for (size_t n = 0; n < N; n++)
         vit_norm_apply(&b->attention_norm, m->eps, E, x + n * E, normed + n * E);
     for (size_t h = 0; h < b->heads; h++) {
@@ -163,10 +171,11 @@ static void attend(const vit_model *m, const vit_block *b, size_t needed, float 
         vit_linear proj = part_of(&b->proj, h, D, E);
         proj.scale = b->proj.scale;
         proj.bias = h == 0 ? b->proj.bias : NULL;
-        keys_and_values(&key, &value, N, normed, keys, values);
+        keys_and_values(m, &key, norms ? &norms->key : NULL, &value, normed, keys, values);
         for (size_t first = 0; first < needed; first += m->tile) {
             const size_t rows = needed - first < m->tile ? needed - first : m->tile;
             vit_linear_apply(&query, rows, normed + first * E, E, queries, D, 0);
+            normalise(norms ? &norms->query : NULL, m->eps, rows, D, queries);
             vit_product(rows, D, N, queries, keys, scores);
             for (size_t n = 0; n < rows; n++)
                 vit_softmax(N, scores + n * N);
@@ -178,19 +187,34 @@ static void attend(const vit_model *m, const vit_block *b, size_t needed, float 
     }
 }
 
+/* Write what some tokens' hidden channels pass on to the first (hidden) of each row of outputs of fc1. */
+static void activate(vit_activation activation, const vit_block *b, size_t rows, float *x)
+{
+    const size_t hidden = b->hidden, width = b->fc1.out;
+    if (width == hidden) {
+        vit_activate(activation, rows * hidden, x);
+        return;
+    }
+    for (size_t row = 0; row < rows; row++, x += width) {
+        vit_activate(activation, hidden, x);
+        for (size_t c = 0; c < hidden; c++)
+            x[c] *= x[hidden + c];
+    }
+}
+
 /* Add a block's MLP to the first `needed` tokens of x (N, E), as many at a time as the memory holds. */
 static void apply_mlp(const vit_model *m, const vit_block *b, size_t needed, float *x, room r, const vit_pause *pause)
 {
-    const size_t E = m->embed_dim, tile = rows_that_fit(r.size, E + b->hidden, needed);
+    const size_t E = m->embed_dim, width = b->fc1.out, tile = rows_that_fit(r.size, E + width, needed);
     float *normed = r.start, *hidden = normed + tile * E;
     for (size_t first = 0; first < needed; first += tile) {
         const size_t rows = needed - first < tile ? needed - first : tile;
         float *tokens = x + first * E;
         for (size_t n = 0; n < rows; n++)
             vit_norm_apply(&b->mlp_norm, m->eps, E, tokens + n * E, normed + n * E);
-        vit_linear_apply(&b->fc1, rows, normed, E, hidden, b->hidden, 0);
-        vit_activate(m->activation, rows * b->hidden, hidden);
-        vit_linear_apply(&b->fc2, rows, hidden, b->hidden, tokens, E, 1);
+        vit_linear_apply(&b->fc1, rows, normed, E, hidden, width, 0);
+        activate(m->activation, b, rows, hidden);
+        vit_linear_apply(&b->fc2, rows, hidden, width, tokens, E, 1);
         make_pause(pause);
     }
 }

@@ -11,12 +11,19 @@
 typedef struct {
     size_t heads, hidden;
     vit_norm attention_norm, mlp_norm;
-    /* Of each head (D, E): all queries, scaled by D^-1/2, then all keys, then all values; panels end with each head. */
+    /* Of each head (D, E): all queries, then all keys, then all values; panels end with each head. The queries, or their
+     * norm, are scaled by D^-1/2. */
     vit_linear qkv;
     /* Of each head (E, D). */
     vit_linear proj;
+    /* Of fc1 (hidden), or (2 hidden): the gates of all channels, then their values. */
     vit_linear fc1, fc2;
 } vit_block;
+
+/* Norms (D) that the queries and the keys of each head of a block have. */
+typedef struct {
+    vit_norm query, key;
+} vit_head_norms;
 
 typedef enum { VIT_UINT8, VIT_FLOAT32 } vit_dtype;
 
@@ -44,6 +51,7 @@ typedef struct {
     size_t num_tokens, num_prefix, embed_dim, head_dim, num_blocks;
     const vit_norm *first_norm; /* before the blocks; NULL: none */
     const vit_block *blocks;    /* (num_blocks) */
+    const vit_head_norms *head_norms; /* (num_blocks); NULL: none */
     vit_activation activation;
     vit_norm last_norm;
     vit_pooling pooling;

@@ -34,6 +34,9 @@ EDGES = [
     # Patches and hidden channels beyond one chunk of inputs, outputs beyond one panel.
     make_case(Shape(36, 18, 1, 2, 67, 33, (2,), (300,))),
     make_case(Shape(36, 18, 1, 2, 67, 33, (2,), (300,)), "int8"),
+    # Gates beside values, norms of queries and keys, and blocks that lack either half.
+    make_case(Shape(4, 2, 1, 2, 6, 4, (2, 0), (7, 3), gated_mlp=True, activation="silu", qk_norm="layer_norm")),
+    make_case(Shape(4, 2, 1, 2, 6, 4, (1, 3), (0, 40), gated_mlp=True, activation="gelu", qk_norm="rms_norm"), "int8"),
     # Maps at either end of the arena in turns.
     make_case(Shape(16, 8, 3, 2, 8, 4, (1,), (9,), stem_channels=(4, 7, 5)), dtype="float32"),
 ]
@@ -84,6 +87,7 @@ def test_constants_are_as_many_as_planned(case: Case) -> None:
     sizes = {"float": 4, "int8_t": 1}
     arrays = re.findall(r"^static const VIT_ALIGNED (\w+) \w+\[(\d+)\] = ", source, re.MULTILINE)
     structs = 128 + 104 * shape.depth + 20 * len(shape.stem_channels) + 8 * shape.norm_before_blocks
+    structs += 0 if shape.qk_norm is None else 16 * shape.depth
     planned = c_weight_bytes(c_sizes(shape), shape.num_heads, shape.hidden_dim, case.precision)
     assert sum(sizes[c_type] * int(length) for c_type, length in arrays) + structs == planned
 

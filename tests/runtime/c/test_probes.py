@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from benchmarks.c.cores import COMPILER, CORES, EMULATOR, time_probes
 from planner.errors import InputError
-from planner.network.vit import Attention, Block, Mlp, Shape, VisionTransformer
+from planner.network.half_blocks import Attention, Mlp
+from planner.network.vit import Block, Shape, VisionTransformer
 from planner.profiler.device.latency_table import latency_table, with_table
 from planner.profiler.device.probe_design import design_probes
 from planner.runtime.c.constants import PANEL, Array
