@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from planner.network.training import Schedule, TrainingTask, is_finished, load_best_weights, run_epoch, train
+from planner.network.training import Epoch, Schedule, TrainingTask, is_finished, load_best_weights, run_epoch, train
 from planner.network.training_run import TrainingRun
 from tests.helpers.plain_vit import State
 from tests.helpers.trainings import assert_same, make_task, numbers
@@ -43,7 +43,7 @@ def finished_state(num_validation: int) -> bytes:
 def test_a_window_of_all_steps_keeps_their_mean(num_validation: int) -> None:
     """The steps are those without an average; where validation images choose, the best average remains."""
     plain = weights_after_each_step(make_task(num_validation=num_validation, schedule=replace(ALL, average_share=0.0)))
-    task, epochs = make_task(num_validation=num_validation, schedule=ALL), []
+    task, epochs = make_task(num_validation=num_validation, schedule=ALL), list[Epoch]()
     train(task, None, epochs.append)
     best = [epoch.epoch for epoch in epochs if epoch.best][-1]
     seen = plain[: best * (len(plain) // 4)]

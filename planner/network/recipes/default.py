@@ -47,8 +47,8 @@ _DISTILLATION_SHARE = 1 / 2
 # Weight of all sub-models' losses together, beside that of the fused logits: with 0.3 instead, CIFAR-10 lost 0.3
 # points, as much as a seed does.
 _OWN_WEIGHT = 1.0
-# Streams of this many images at 65 tokens and embed dim 384 are 100 MB.
-_MAX_RECONSTRUCTION_IMAGES = 1024
+# Images of a reconstruction, as long as the streams of both networks take no more memory than this [bytes].
+_MAX_RECONSTRUCTION_IMAGES, _MAX_STREAM_BYTES = 4096, 2**30
 
 
 def default(task: RecoveryTask, train: TrainFunction) -> Fusion:
@@ -79,7 +79,7 @@ class Reconstruction:
     @property
     def max_images(self) -> int:
         """Number of images that are looked at where there are more."""
-        return _MAX_RECONSTRUCTION_IMAGES
+        return _max_reconstruction_images(self.whole)
 
     def __call__(self, module: nn.Module) -> None:
         """Reconstruct a sub-model in place."""
@@ -87,10 +87,16 @@ class Reconstruction:
         reconstruct(module, self.whole, self.selection, self.images)
 
 
+def _max_reconstruction_images(whole: VisionTransformer) -> int:
+    stream_bytes = 4 * whole.shape.num_tokens * whole.shape.embed_dim
+    return max(1, min(_MAX_RECONSTRUCTION_IMAGES, _MAX_STREAM_BYTES // (2 * stream_bytes)))
+
+
 def _reconstruction(task: RecoveryTask, part: SubModelPart, seed: int) -> Reconstruction:
     samples = own_and_foreign_samples(task.data, part.classes, seed)
     generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(samples), generator=generator)[:_MAX_RECONSTRUCTION_IMAGES].sort().values
+    most = _max_reconstruction_images(task.whole)
+    chosen = torch.randperm(len(samples), generator=generator)[:most].sort().values
     return Reconstruction(task.whole, part.selection, samples.take(chosen).images)
 
 
