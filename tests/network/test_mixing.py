@@ -56,7 +56,7 @@ def test_images_are_mixed_with_the_batch_in_reverse(seed: int) -> None:
 def test_both_ways_to_mix_are_taken_as_often() -> None:
     """Shares of mixup spread over all values; a box has the expected size but where the edge cuts it off."""
     data = MixedData(images_of_numbers())
-    boxes, plain = [], []
+    boxes, plain = list[float](), list[float]()
     for seed in range(400):
         batch = data.batch(INDICES, generator(seed))
         pixels = shares_of_own(batch, INDICES)[0, 0]
