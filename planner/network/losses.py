@@ -41,52 +41,44 @@ class Loss(nn.Module):
         raise NotImplementedError
 
 
-class OwnOrOtherLoss(Loss):
-    """Cross-entropy of a sub-model with its own classes and "other"."""
+class SubModelLoss(Loss):
+    """Loss of a sub-model, which has classes of its own."""
 
     own: Tensor
 
     def __init__(self, own: Sequence[int], num_classes: int) -> None:
         super().__init__()
         self.register_buffer("own", own_mask(own, num_classes))
+
+
+class OwnOrOtherLoss(SubModelLoss):
+    """Cross-entropy of a sub-model with its own classes and "other"."""
 
     def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         log_p = log_own_and_other(module(batch.inputs), self.own)
         return F.nll_loss(log_p, own_and_other_labels(batch.labels, self.own))
 
 
-class OwnClassesLoss(Loss):
+class OwnClassesLoss(SubModelLoss):
     """Cross-entropy with labels among the own classes alone."""
-
-    own: Tensor
-
-    def __init__(self, own: Sequence[int], num_classes: int) -> None:
-        super().__init__()
-        self.register_buffer("own", own_mask(own, num_classes))
 
     def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         logits = module(batch.inputs)
         return F.cross_entropy(logits[:, self.own], batch.label_shares(logits.shape[1])[:, self.own])
 
 
-class DistillationLoss(Loss):
+class DistillationLoss(SubModelLoss):
     """Knowledge distillation of a sub-model: own-or-other labels, and the teacher's soft targets for all classes.
 
     Source:
         Hinton et al., arXiv 1503.02531.
     """
 
-    own: Tensor
-
-    def __init__(self, own: Sequence[int], num_classes: int) -> None:
-        super().__init__()
-        self.register_buffer("own", own_mask(own, num_classes))
-
     def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         return distillation_loss(module(batch.inputs), batch.teacher_logits, batch.labels, self.own, TEMPERATURE)
 
 
-class RelationMatchingLoss(Loss):
+class RelationMatchingLoss(SubModelLoss):
     """DEKD's first stage: hard labels of the own classes, and the relations of tokens in Q, K, V of the middle block.
 
     Where a student has no heads in its middle block, the nearest block that has some stands for it.
@@ -97,11 +89,9 @@ class RelationMatchingLoss(Loss):
 
     WEIGHTS = (0.2, 0.1, 0.3)
     SMOOTHING = 0.1
-    own: Tensor
 
     def __init__(self, own: Sequence[int], teacher: VisionTransformer) -> None:
-        super().__init__()
-        self.register_buffer("own", own_mask(own, teacher.shape.num_classes))
+        super().__init__(own, teacher.shape.num_classes)
         self.teacher = teacher
 
     def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
