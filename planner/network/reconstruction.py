@@ -73,8 +73,7 @@ def reconstruct(
     batches = torch.arange(len(images)).split(_BATCH)
     tokens = FittedTokens(whole.shape, len(images), pooled_weight)
     fit = _Fit(rows, [tokens.of_images(indices) for indices in batches], tokens.weights, ridge)
-    small = [sub_model.embed(images[indices]) for indices in batches]  # (b, N, E) each
-    large = [whole.embed(images[indices]) for indices in batches]
+    small, large = (_embedded(network, images) for network in (sub_model, whole))
     for l, (block, whole_block) in enumerate(zip(sub_model.blocks, whole.blocks, strict=True)):
         assert isinstance(block, Block)
         assert isinstance(whole_block, Block)
@@ -89,10 +88,19 @@ def reconstruct(
     _refit_heads(sub_model, whole, small, large)
 
 
-def _advance(streams: list[Tensor], half: HalfBlock) -> None:
-    """Take streams (b, N, E) through a half-block, in place: there is never more than one of each image."""
-    for i, x in enumerate(streams):
-        streams[i] = half(x)
+def _embedded(network: VisionTransformer, images: Images) -> Sequence[Tensor]:
+    """Return the streams before the first block, batches (b, N, E) that lie in memory one after the other."""
+    streams = torch.empty(len(images), network.shape.num_tokens, network.shape.embed_dim)
+    batches: tuple[Tensor, ...] = streams.split(_BATCH)
+    for x, indices in zip(batches, torch.arange(len(images)).split(_BATCH), strict=True):
+        x.copy_(network.embed(images[indices]))
+    return batches
+
+
+def _advance(streams: Sequence[Tensor], half: HalfBlock) -> None:
+    """Take streams (b, N, E) through a half-block, in place: new ones among the old would leave memory in pieces."""
+    for x in streams:
+        x.copy_(half(x))
 
 
 def _kept_input_layer(half: HalfBlock, selection: Selection, l: int) -> tuple[Tensor, Tensor]:

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from planner.errors import InputError
 from planner.network import data
 from planner.network.data import Samples
+from planner.network.recipes.default import max_reconstruction_images
 from planner.network.recipes.recovery_task import DEFAULT_EPOCHS
-from planner.network.vit import VisionTransformer
+from planner.network.vit import Shape, VisionTransformer
 from planner.profiler import importance
 from planner.profiler.fused_accuracy import TrialOptions
 from planner.profiler.importance_sums import weights_hash
@@ -28,8 +29,9 @@ _MIN_IMAGES_PER_CLASS, _MAX_IMAGES_PER_CLASS = 4, 200
 _ENOUGH_TRIALS, _WHOLE_MODELS_PER_TRIAL = 16, 1.5
 # Where the largest ones, of six boards that keep nearly everything, would leave time for fewer, they remove more.
 _FEW_TRIALS, _MIN_RELATIVE_MACS, _MAX_RELATIVE_MACS = 8, 1.0, 6.0
-# A forward pass is a third of a training step.
-_FORWARD_SHARE = 1 / 3
+# A forward pass is a third of a training step. A trial plan has three devices on average, and the reconstruction of
+# each needs a pass of the whole model and two of the sub-model.
+_FORWARD_SHARE, _DEVICES_PER_TRIAL, _SUB_MODEL_PASSES = 1 / 3, 3, 2
 _TIMED_IMAGES = 32
 
 
@@ -80,21 +82,32 @@ def read_budget(
         num_images = 60 * options.minutes * _IMPORTANCE_SHARE / _importance_seconds(options, whole, few)
         per_class = round(num_images / whole.shape.num_classes)
         per_class = max(_MIN_IMAGES_PER_CLASS, min(per_class, _MAX_IMAGES_PER_CLASS))
-    epochs, of_epoch = options.epochs, len(samples) * _training_seconds(whole, few)  # [s]
+    epochs, of_image = options.epochs, _training_seconds(whole, few)
     of_trials = 60 * options.minutes * _TRIALS_SHARE * num_workers  # [s]
     if epochs is None:
-        can_train = DEFAULT_EPOCHS * of_epoch * _WHOLE_MODELS_PER_TRIAL * _ENOUGH_TRIALS <= of_trials
-        epochs = DEFAULT_EPOCHS if can_train else 0
-    max_relative_macs = of_trials / (_FEW_TRIALS * of_epoch * (epochs + _FORWARD_SHARE))
+        of_trial = DEFAULT_EPOCHS * len(samples) * _WHOLE_MODELS_PER_TRIAL * of_image
+        epochs = DEFAULT_EPOCHS if of_trial * _ENOUGH_TRIALS <= of_trials else 0
+    num_steps = of_trials / _FEW_TRIALS / of_image
     chosen = ProfileBudget(
         weights=weights_hash(whole),
         minutes=options.minutes,
         images_per_class=per_class,
         epochs=epochs,
-        max_relative_macs=min(max(max_relative_macs, _MIN_RELATIVE_MACS), _MAX_RELATIVE_MACS),
+        max_relative_macs=_max_relative_macs(num_steps, whole.shape, len(samples), epochs),
     )
     write_document(file, chosen)
     return chosen
+
+
+def _max_relative_macs(num_steps: float, whole: Shape, num_images: int, epochs: float) -> float:
+    """Return the most MACs of a trial plan that takes no longer than so many training steps of an image.
+
+    Features are extracted from all images, and training steps taken for as many as there are in the epochs.
+    """
+    reconstructed = min(num_images, max_reconstruction_images(whole))
+    of_whole = _DEVICES_PER_TRIAL * reconstructed * _FORWARD_SHARE
+    of_sub_models = (num_images + _SUB_MODEL_PASSES * reconstructed) * _FORWARD_SHARE + num_images * epochs
+    return min(max((num_steps - of_whole) / of_sub_models, _MIN_RELATIVE_MACS), _MAX_RELATIVE_MACS)
 
 
 def _importance_seconds(options: ProfileOptions, whole: VisionTransformer, few: Samples) -> float:

@@ -7,9 +7,11 @@ from importlib import import_module
 import pytest
 import torch
 
+from planner.network import counts
 from planner.network.data import Jitter, Samples
 from planner.network.distillation_data import DistillationData, make_distillation_data
 from planner.network.recipes import RECIPES, RecoveryTask, SubModelPart
+from planner.network.recipes.default import max_reconstruction_images
 from planner.network.surgery import Selection
 from planner.network.training import TrainingTask, train_inline
 from planner.network.vit import Shape, VisionTransformer
@@ -93,12 +95,21 @@ def test_each_sub_model_learns_from_its_own_classes_and_as_many_others(monkeypat
     module = import_module("planner.network.recipes.default")
     monkeypatch.setattr(module, "reconstruct", reconstruct)
     recovered(task_of(random_model(SHAPE)), [])
-    monkeypatch.setattr(module, "_MAX_RECONSTRUCTION_IMAGES", 10)
+    monkeypatch.setattr(module, "_MAX_IMAGES", 10)
     recovered(task_of(random_model(SHAPE)), [])
     # Nine patches and the class token of twelve dims in float32, in two networks.
     monkeypatch.setattr(module, "_MAX_STREAM_BYTES", 7 * 2 * 10 * 12 * 4 + 1)
     recovered(task_of(random_model(SHAPE)), [])
     assert seen == [48, 48, 10, 10, 7, 7]
+
+
+@pytest.mark.parametrize(("macs", "expected"), [(0, 4096), (3e12 / 5000, 4096), (3e12 / 2000, 2000), (1e10, 1024)])
+def test_a_large_model_is_reconstructed_on_fewer_images(
+    monkeypatch: pytest.MonkeyPatch, macs: float, expected: int
+) -> None:
+    """As many as take it three million million MACs, between a thousand and four thousand."""
+    monkeypatch.setattr(counts, "exact", lambda shape: counts.Counts(macs=max(1, round(macs)), params=0))
+    assert max_reconstruction_images(SHAPE) == pytest.approx(expected, abs=1)
 
 
 @pytest.mark.parametrize(

@@ -62,16 +62,17 @@ def test_trial_plans_are_retrained_where_enough_fit(
 
 @pytest.mark.parametrize(
     ("minutes", "epochs", "num_workers", "expected"),
-    # An epoch of 1,257 images takes 125.7 s, recovery in closed form a third of it: eight trial plans of two whole
-    # models 670.4 s, half of 22.35 minutes; one of ten epochs 10,391 s, half of 346.4 minutes.
+    # A step takes 0.1 s, a pass a third of it. Of 1,257 images, reconstructing three boards takes the whole model 3,771
+    # passes; a board of the whole model's size takes two for its reconstruction and one for its features: 3,771, too,
+    # and 12,570 steps in ten epochs. Eight trial plans of two such boards take 3,016.8 s, half of 100.56 minutes.
     [
-        (22.35, 0, 1, 2.0),
-        (11.175, 0, 2, 2.0),
-        (33.52, 0, 1, 3.0),
+        (100.56, 0, 1, 2.0),
+        (50.28, 0, 2, 2.0),
+        (134.08, 0, 1, 3.0),
         (5, 0, 1, 1.0),
-        (200, 0, 1, 6.0),
-        (346.4, 10, 1, 1.0),
-        (692.8, 10, 1, 2.0),
+        (300, 0, 1, 6.0),
+        (402.24, 10, 1, 1.0),
+        (770.96, 10, 1, 2.0),
     ],
 )
 def test_trial_plans_are_small_enough_for_some_of_them(

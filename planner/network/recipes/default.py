@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from planner.network import counts
 from planner.network.data import Images
 from planner.network.fusion import Fusion
 from planner.network.joint_model import JointLoss, JointModel
@@ -39,7 +40,7 @@ from planner.network.recipes.subset_teachers import subset_teachers, taught_own_
 from planner.network.reconstruction import reconstruct
 from planner.network.surgery import Selection
 from planner.network.training import Schedule, TrainFunction, TrainingTask
-from planner.network.vit import VisionTransformer
+from planner.network.vit import Shape, VisionTransformer
 
 _LEARNING_RATE = 2e-3
 # Share of the budget that goes to step 1.
@@ -47,8 +48,9 @@ _DISTILLATION_SHARE = 1 / 2
 # Weight of all sub-models' losses together, beside that of the fused logits: with 0.3 instead, CIFAR-10 lost 0.3
 # points, as much as a seed does.
 _OWN_WEIGHT = 1.0
-# Images of a reconstruction, as long as the streams of both networks take no more memory than this [bytes].
-_MAX_RECONSTRUCTION_IMAGES, _MAX_STREAM_BYTES = 4096, 2**30
+# Images of a reconstruction. More than the fewer ones only as long as they take the whole model no more MACs than this,
+# about a minute of one core, and fewer where the streams of both networks would take more memory than this [bytes].
+_FEW_IMAGES, _MAX_IMAGES, _MAX_MACS, _MAX_STREAM_BYTES = 1024, 4096, 3e12, 2**30
 
 
 def default(task: RecoveryTask, train: TrainFunction) -> Fusion:
@@ -79,7 +81,7 @@ class Reconstruction:
     @property
     def max_images(self) -> int:
         """Number of images that are looked at where there are more."""
-        return _max_reconstruction_images(self.whole)
+        return max_reconstruction_images(self.whole.shape)
 
     def __call__(self, module: nn.Module) -> None:
         """Reconstruct a sub-model in place."""
@@ -87,15 +89,17 @@ class Reconstruction:
         reconstruct(module, self.whole, self.selection, self.images)
 
 
-def _max_reconstruction_images(whole: VisionTransformer) -> int:
-    stream_bytes = 4 * whole.shape.num_tokens * whole.shape.embed_dim
-    return max(1, min(_MAX_RECONSTRUCTION_IMAGES, _MAX_STREAM_BYTES // (2 * stream_bytes)))
+def max_reconstruction_images(whole: Shape) -> int:
+    """Return the number of images that a reconstruction looks at where there are more."""
+    affordable = min(_MAX_IMAGES, max(_FEW_IMAGES, int(_MAX_MACS / counts.exact(whole).macs)))
+    bytes_per_image = 2 * 4 * whole.num_tokens * whole.embed_dim
+    return max(1, min(affordable, _MAX_STREAM_BYTES // bytes_per_image))
 
 
 def _reconstruction(task: RecoveryTask, part: SubModelPart, seed: int) -> Reconstruction:
     samples = own_and_foreign_samples(task.data, part.classes, seed)
     generator = torch.Generator().manual_seed(seed)
-    most = _max_reconstruction_images(task.whole)
+    most = max_reconstruction_images(task.whole.shape)
     chosen = torch.randperm(len(samples), generator=generator)[:most].sort().values
     return Reconstruction(task.whole, part.selection, samples.take(chosen).images)
 
