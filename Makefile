@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO := build/demo
 CHECKED := planner tests benchmarks notebooks docs
 
-.PHONY: demo example-photos test test-slow docs profile model bench bench-accuracy bench-c bench-importance bench-latency bench-memory bench-runtime bench-solve bench-solve-plots bench-truth notebooks clean
+.PHONY: demo example-photos test test-slow docs profile model bench bench-accuracy bench-c bench-importance bench-latency bench-memory bench-rivals bench-runtime bench-solve bench-solve-plots bench-truth notebooks clean
 
 # The main job: a fleet and a trained ViT in; a plan, sub-models, their accuracy, and a rehearsal of the fleet out.
 demo: $(VENV)/.ready
@@ -78,6 +78,11 @@ bench-latency: $(VENV)/.ready-dev
 bench-truth: $(VENV)/.ready-dev
 	$(BIN)/python -m benchmarks.truth
 
+# Why not just a small CNN? docs/rivals.md: beside the split ViT at its latency a small CNN, one split by class, and a
+# spiking one (half an hour; goes on where it was stopped). Fashion-MNIST and its ViT are read as for bench-truth.
+bench-rivals: $(VENV)/.ready-dev
+	$(BIN)/python -m benchmarks.rivals
+
 # Which importance predicts what classes lose, and which channel groups keep most: docs/importance.md (half an
 # hour; goes on where it was stopped). Fashion-MNIST is read from $PLANNER_DATA or ../shared/data.
 bench-importance: $(VENV)/.ready
@@ -105,7 +110,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data,deploy,dev,report]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data,deploy,dev,report,rivals]'
 	touch $@
 
 $(VENV)/.ready-report: $(VENV)/.ready

@@ -15,17 +15,14 @@ import torch
 from rich.progress import Progress
 
 from benchmarks.accuracy import collect, page, plot, timing
-from benchmarks.accuracy.execution import Execution, Outcome, execution_key, measure_whole, prepare_teacher, whole_key
-from benchmarks.accuracy.plans import Case, PlannedCase, all_cases, plan_case, shapes_of, small_cases
-from benchmarks.accuracy.prepared_subject import PreparedSubject, prepare_subject
-from benchmarks.accuracy.results import Study
+from benchmarks.accuracy.plans import all_cases, plan_case, shapes_of, small_cases
+from benchmarks.accuracy.prepared_subject import prepare_subject
 from benchmarks.accuracy.runner import interleaved, run_executions
 from benchmarks.accuracy.settings import BUDGETS, SMALL, SUBJECTS
-from benchmarks.accuracy.store import cached, read_json, result_key
+from benchmarks.accuracy.subject_run import SubjectRun
 from benchmarks.accuracy.subjects import DIGITS, trained_card
 from benchmarks.data_sets import ROOT
 from planner.cli import terminal
-from planner.schema import write_document
 from planner.schema.base import write_text
 
 
@@ -50,63 +47,15 @@ def main() -> None:
     torch.set_num_threads(1)
     with terminal.progress() as progress:
         runs = [run for name in names if (run := _prepare_run(name, options.small, progress)) is not None]
-        run_executions(interleaved([list(run.jobs.values()) for run in runs]), options.jobs, until, progress)
-    studies = [run.study() for run in runs]
+        run_executions(interleaved([list(run.jobs.values()) for run, _ in runs]), options.jobs, until, progress)
+    studies = [run.study(times) for run, times in runs]
     for study in studies:
         plot.draw(study, out / plot.file_name(study.subject))
     write_text(out / "accuracy.md", page.page(studies))
 
 
-class _SubjectRun:
-    """Plans, times and executions of one subject."""
-
-    def __init__(
-        self, prepared: PreparedSubject, plans: dict[Case, PlannedCase], times: dict[str, float], progress: Progress
-    ) -> None:
-        self.prepared, self.plans, self.times = prepared, plans, times
-        sha = str(prepared.card.weights_sha256)
-        self.whole = cached(prepared.folder / f"whole-{whole_key(sha)}.json", self._measure_whole)
-        profile = prepared.folder / f"planned-{result_key(prepared.profile.model_dump(mode='json'))}.json"
-        if not profile.exists():
-            write_document(profile, prepared.profile)
-        budget = prepared.budget
-        distillation_data = prepared.folder / f"lessons-{result_key(sha, budget.epochs, budget.per_class)}.safetensors"
-        task = progress.add_task(f"{prepared.subject}: teacher logits", total=None)
-
-        def on_copy(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
-        prepare_teacher(str(prepared.card_path), budget, distillation_data, on_copy)
-        progress.remove_task(task)
-        self.jobs = {
-            case: Execution(
-                card=str(prepared.card_path),
-                profile=profile,
-                plan=p.path,
-                recipe=case.recipe,
-                budget=budget,
-                seed=case.seed,
-                distillation_data=distillation_data,
-                out=prepared.folder
-                / "executions"
-                / f"{execution_key(p.plan, prepared.profile, sha, case.recipe, budget, case.seed)}.json",
-            )
-            for case, p in plans.items()
-            if p.plan is not None and p.path is not None
-        }
-
-    def _measure_whole(self) -> dict[str, object]:
-        return measure_whole(str(self.prepared.card_path))
-
-    def study(self) -> Study:
-        """Return the results that exist, for the page."""
-        results = {case: read_json(job.out) for case, job in self.jobs.items()}
-        outcomes = {case: Outcome(**fields) for case, fields in results.items() if fields is not None}
-        return collect.collect_study(self.prepared, self.whole, self.times, self.plans, outcomes)
-
-
-def _prepare_run(subject: str, small: bool, progress: Progress) -> _SubjectRun | None:
-    """Plan all cases of a subject and time their sub-models; None without its data set."""
+def _prepare_run(subject: str, small: bool, progress: Progress) -> tuple[SubjectRun, dict[str, float]] | None:
+    """Plan all cases of a subject and time their sub-models [us]; None without its data set."""
     card = trained_card(subject, progress)
     if card is None:
         return None
@@ -125,7 +74,7 @@ def _prepare_run(subject: str, small: bool, progress: Progress) -> _SubjectRun |
 
     times = timing.time_shapes(prepared.card.model, prepared.whole, shapes, prepared.folder / "times", on_network)
     progress.remove_task(task)
-    return _SubjectRun(prepared, plans, times, progress)
+    return SubjectRun(prepared, plans, progress), times
 
 
 if __name__ == "__main__":

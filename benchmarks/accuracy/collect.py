@@ -1,5 +1,6 @@
 """Results of a subject, collected from plans, times and outcomes."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -37,7 +38,7 @@ def collect_study(
     prepared: PreparedSubject,
     whole: dict[str, Any],
     times: dict[str, float],
-    plans: dict[Case, PlannedCase],
+    plans: Mapping[Case, PlannedCase],
     outcomes: dict[Case, Outcome],
 ) -> Study:
     """Return the results of one subject.

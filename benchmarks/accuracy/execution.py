@@ -161,7 +161,8 @@ def _train(tasks: Sequence[TrainingTask], devices: list[str], images: Counter[st
         # A training without a device's name trains all sub-models together, unless it is a fusion of their features.
         trained = [task.name] if task.name in devices else devices
         if not isinstance(task.module, Fusion):
-            images.update({device: len(epochs) * len(task.data) for device in trained})
+            # The first is the start.
+            images.update({device: (len(epochs) - 1) * len(task.data) for device in trained})
 
 
 def _test_outcome(

@@ -12,22 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from rich.progress import Progress
 
 from benchmarks.accuracy.store import read_json, write_json
 from benchmarks.data_sets import ROOT
 from benchmarks.truth import page, trials
+from benchmarks.truth.profiles import WORK, profile_of
 from benchmarks.truth.subjects import Subject, fleet_of, is_there, subjects
 from planner.cli import terminal
 from planner.errors import InputError
-from planner.library import load_profile
-from planner.profiler.build import build_profile
-from planner.profiler.options import ProfileOptions, Stage
-from planner.schema import Plan, Profile, write_document
+from planner.schema import Plan, Profile
 from planner.schema.base import write_text
-from planner.workers import make_executor
 
-WORK = ROOT / "build" / "truth"
 _SOLVE_SECONDS = 30.0
 
 
@@ -49,7 +44,7 @@ def main() -> None:
                 progress.console.print(f"{subject.name}: left out, {subject.card} does not exist.")
                 continue
             try:
-                profile = _profile(subject, progress)
+                profile = profile_of(subject, progress)
             except InputError as error:
                 progress.console.print(f"{subject.name}: left out, {error}")
                 continue
@@ -60,22 +55,6 @@ def main() -> None:
                 progress.update(task, description=f"{subject.name}: {label}")
                 run()
     write_text(ROOT / "docs" / "truth.md", page.page(WORK, list(subjects().values())))
-
-
-def _profile(subject: Subject, progress: Progress) -> Profile:
-    file = WORK / f"{subject.name}-profile.json"
-    if not subject.card.endswith(".json"):
-        return load_profile(subject.card)
-    if not file.exists():
-        task = progress.add_task(f"{subject.name}: profile")
-
-        def on_stage(stage: Stage) -> None:
-            progress.update(task, description=stage.name, completed=stage.done, total=stage.total)
-
-        options = ProfileOptions(minutes=subject.minutes)
-        with make_executor() as workers:
-            write_document(file, build_profile(subject.card, WORK / f"{subject.name}.work", options, on_stage, workers))
-    return load_profile(str(file))
 
 
 def _executions(subject: Subject, profile: Profile, num_seeds: int) -> "Iterator[tuple[str, _Execution]]":
