@@ -189,8 +189,8 @@ class AccuracyMeasurement:
         return Evidence(trials, self.shares, self.rho, self.images, self.whole_errors, self.options.epochs)
 
     def _round_seconds(self) -> float:
-        """Return the mean time of the rounds so far [s]."""
-        return self.record.seconds / max(1.0, self.record.num_done / ROUND_SIZE)
+        """Return the mean time of a round so far [s]."""
+        return self.record.seconds * ROUND_SIZE / max(1, self.record.num_done)
 
     def _time_left(self) -> float:
         return self.options.seconds - (time.perf_counter() - self._begun)
@@ -198,8 +198,11 @@ class AccuracyMeasurement:
     def _expected_trials(self) -> int:
         if not self.record.num_done:
             return self.options.max_trials
-        rounds = max(0, int(self._time_left() / max(self._round_seconds(), 1e-3)))
-        return min(self.options.max_trials, self.record.num_done + rounds * ROUND_SIZE)
+        # A round that was begun is finished.
+        begun = len(self.record.trials) + (ROUND_SIZE if self.record.under_way else 0)
+        of_round = max(self._round_seconds(), 1e-3)
+        left = self._time_left() - of_round * (begun - self.record.num_done) / ROUND_SIZE
+        return min(self.options.max_trials, begun + max(0, int(left / of_round)) * ROUND_SIZE)
 
     def _provenance(self) -> str:
         trials, epochs = len(self.record.trials), self.options.epochs

@@ -169,6 +169,8 @@ def test_whole_rounds_as_long_as_the_time_allows(
     assert made.record.seconds == 10 * expected
     assert [done for done, _ in reports] == [*range(expected + 1), expected]
     assert all(done <= total <= max_trials for done, total in reports)
+    # What is expected is true from the first trial plan on: each takes as long as the one before.
+    assert all(total == expected for done, total in reports if done)
     assert reports[-1] == (expected, expected)
 
 
