@@ -36,7 +36,9 @@ def serve(
     deployment: Annotated[Path, typer.Argument(help="The folder that planner export wrote.", metavar="DEPLOYMENT")],
     images: Annotated[
         list[Path] | None,
-        typer.Argument(help="Image files or folders of them, a line of JSON for each; without any, an HTTP server."),
+        typer.Argument(
+            help="Files of images, or of sounds, or folders of them, a line of JSON each; without any, an HTTP server."
+        ),
     ] = None,
     devices: Annotated[
         Path | None, typer.Option("--devices", "-d", help="The fleet, whose devices have the key address.")
@@ -68,8 +70,9 @@ def serve(
 ) -> None:
     """Answer images on the fleet, whose workers run already.
 
-    A device that is too late or lost is left out of an answer until it is back. Over HTTP: POST /answer with an image
-    file, or raw bytes as application/octet-stream; GET /health; GET /metrics for Prometheus.
+    A device that is too late or lost is left out of an answer until it is back. Over HTTP: POST /answer with a file of
+    an image, or of a sound where the model's images are spectrograms, or raw bytes as application/octet-stream; GET
+    /health; GET /metrics for Prometheus.
 
     Example: planner serve deploy/ --devices devices.json photos/
              planner serve deploy/ --address pi-1=192.168.0.11:7447
@@ -126,7 +129,7 @@ def _answer_files(
     from planner.runtime.answer_json import answer_fields
     from planner.runtime.images import image_files, read_image
 
-    files, sent, unread = image_files(paths), deque[Path](), 0
+    files, sent, unread = image_files(paths, aggregator.input), deque[Path](), 0
     _connect(aggregator)
 
     def readable() -> "Iterator[NDArray[Any]]":

@@ -14,6 +14,7 @@ from planner.rules.check import check
 from planner.rules.engine import engine_of
 from planner.runtime.export_folders import Exported, ExportJob, OnExport, write_folders
 from planner.schema import Assignment, Fleet, ImageInput, InputDtype, ModelCard, Precision, Profile, is_audio
+from planner.schema.data import spectrogram_of
 from planner.schema.deployment import BYTES_PER_VALUE
 
 
@@ -84,7 +85,12 @@ def image_input(card: ModelCard, profile: Profile) -> ImageInput:
             f"The profile's input_bytes must be {allowed} for images of {' x '.join(map(str, shape))}, "
             f"got {profile.input_bytes}; profile the model again."
         )
-    return ImageInput(shape=shape, dtype=by_bytes[profile.input_bytes], preprocessing=card.preprocessing)
+    return ImageInput(
+        shape=shape,
+        dtype=by_bytes[profile.input_bytes],
+        preprocessing=card.preprocessing,
+        spectrogram=spectrogram_of(card.data),
+    )
 
 
 def _refuse_used(out: Path) -> None:

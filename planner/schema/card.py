@@ -9,12 +9,11 @@ from planner.schema.architecture import Architecture, shown
 from planner.schema.base import Document, Frozen
 from planner.schema.data import (
     MAX_SIDE,
-    AudioArrays,
-    AudioFolders,
     Data,
     Preprocessing,
     Spectrogram,
     height_and_width,
+    spectrogram_of,
 )
 from planner.schema.quantities import (
     MAX_CLASSES,
@@ -22,9 +21,6 @@ from planner.schema.quantities import (
     RandomSeed,
 )
 from planner.schema.text import FilePath, Name, Text, check_names_differ
-
-# Of all frames together, before they become a spectrogram: some ten copies of them are in memory at once.
-MAX_SPECTROGRAM_VALUES = 16_000_000
 
 
 class TrainingRecord(Frozen):
@@ -147,18 +143,20 @@ class ModelCard(Document):
             raise ValueError("a card with data must have preprocessing too, got data alone")
         if self.preprocessing is not None:
             self._check_preprocessing(self.preprocessing)
-        if isinstance(self.data, AudioFolders | AudioArrays):
-            self._check_spectrogram(self.data.spectrogram)
+        spectrogram = spectrogram_of(self.data)
+        if spectrogram is not None:
+            self._check_spectrogram(spectrogram)
         return self
 
     def _check_spectrogram(self, spectrogram: Spectrogram) -> None:
-        bands, frames = self.architecture.image_sides
-        samples = spectrogram.sample_rate * spectrogram.window_ms / 1000
-        if samples * max(bands, frames) > MAX_SPECTROGRAM_VALUES:
-            raise ValueError(
-                f"data: spectrogram must take at most {MAX_SPECTROGRAM_VALUES:,} values, got {frames} frames and "
-                f"{bands} mel bands of {samples:g} samples"
-            )
+        try:
+            spectrogram.check_size(*self.architecture.image_sides)
+        except ValueError as error:
+            raise ValueError(f"data: {error}") from None
+        if self.architecture.in_channels != 1:
+            raise ValueError(f"data: spectrograms have one channel, got in_channels {self.architecture.in_channels}")
+        if self.preprocessing is not None and self.preprocessing.resize is not None:
+            raise ValueError("preprocessing: resize must be left out with spectrograms, which have the model's size")
 
     def _check_preprocessing(self, preprocessing: Preprocessing) -> None:
         channels, sides = self.architecture.in_channels, self.architecture.image_sides

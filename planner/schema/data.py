@@ -3,16 +3,20 @@
 Paths are relative to the card. Images have 8 bits a channel, spectrograms of sounds are float32.
 """
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from planner.errors import quoted
 from planner.schema.base import Frozen
 from planner.schema.quantities import Coefficient, Positive
 from planner.schema.text import FilePath, Text
 
 MAX_SIDE = 16_384
+# Of all frames together, before they become a spectrogram: some ten copies of them are in memory at once.
+MAX_SPECTROGRAM_VALUES = 16_000_000
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 # Of a square, or height and width.
 Sides = Side | tuple[Side, Side]
@@ -193,6 +197,19 @@ class Spectrogram(Frozen):
     hop_ms: float = Field(10.0, ge=1, le=1000)
     """Time from one frame to the next [ms]; all of the image's width together should hold a whole clip."""
 
+    def check_size(self, bands: int, frames: int) -> None:
+        """Refuse spectrograms of so many mel bands and frames that would take too much memory.
+
+        Raises:
+            ValueError: If there are too many values.
+        """
+        samples = self.sample_rate * self.window_ms / 1000
+        if samples * max(bands, frames) > MAX_SPECTROGRAM_VALUES:
+            raise ValueError(
+                f"spectrogram must take at most {MAX_SPECTROGRAM_VALUES:,} values, got {frames} frames and {bands} mel "
+                f"bands of {samples:g} samples"
+            )
+
 
 class AudioFolders(_PathOfEachPart):
     """Source: a folder for each part, and in it a folder of .wav files for each class; see `folder` for their names."""
@@ -226,16 +243,29 @@ Data = Annotated[
 ]
 
 
+def spectrogram_of(data: Data | None) -> Spectrogram | None:
+    """Return the spectrograms that a source's images are, if its samples are sounds."""
+    return data.spectrogram if isinstance(data, AudioFolders | AudioArrays) else None
+
+
 def is_audio(data: Data | None) -> bool:
     """Return whether a source's images are spectrograms, which are float32 and not bytes."""
-    return isinstance(data, AudioFolders | AudioArrays)
+    return spectrogram_of(data) is not None
+
+
+def _resize_of_known_form(value: object) -> object:
+    """Refuse what is neither a number nor two of them nor the one word; numbers are left to the field's own check."""
+    is_wrong = len(value) != 2 if isinstance(value, list | tuple) else isinstance(value, dict)
+    if is_wrong or (isinstance(value, str) and value != "letterbox"):
+        raise ValueError(f'must be a number of pixels, [height, width] or "letterbox", got {quoted(value)}')
+    return tuple(value) if isinstance(value, list) else value
 
 
 class Preprocessing(Frozen):
     """Preprocessing of pixels, or of a spectrogram's values: (pixel * scale - mean) / std, the last two per channel.
 
-    With `resize`, images are first scaled and then the middle is cropped; without it, they must have the model's size
-    already.
+    With `resize`, images are first scaled, then the middle is cropped, and what is left of the model's image around a
+    letterboxed one has the mean's colour; without it, they must have the model's size already.
     """
 
     scale: float = Field(1 / 255, gt=0, le=1e15)
@@ -244,14 +274,29 @@ class Preprocessing(Frozen):
     """Mean of each input channel, after scaling."""
     std: tuple[Positive, ...]
     """Standard deviation of each input channel, after scaling."""
-    resize: Sides | None = None
-    """Length of the shorter side [pixels], or height and width to stretch to; at least the image size of the model."""
+    resize: Annotated[Sides | Literal["letterbox"], BeforeValidator(_resize_of_known_form)] | None = None
+    """Length of the shorter side [pixels], or height and width to stretch to, none below the model's image size; or
+    "letterbox": all of an image, in its proportions."""
 
-    def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Return height and width of an image of this size after scaling, before the middle is cropped."""
+    @property
+    def letterbox_colour(self) -> tuple[float, ...]:
+        """Value of each channel around a letterboxed image, as pixels are stored."""
+        return tuple(mean / self.scale for mean in self.mean)
+
+    def resized(self, height: int, width: int, sides: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width of an image after scaling, before its middle is cropped or it is letterboxed.
+
+        Args:
+            height: Height of the image.
+            width: Width of the image.
+            sides: Height and width of the model's image.
+        """
         if self.resize is None:
             return height, width
         if isinstance(self.resize, tuple):
             return self.resize
+        if self.resize == "letterbox":
+            longest = max(Fraction(height, sides[0]), Fraction(width, sides[1]))
+            return max(1, int(height / longest)), max(1, int(width / longest))
         shorter = min(height, width)
         return max(self.resize, self.resize * height // shorter), max(self.resize, self.resize * width // shorter)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from planner.schema.base import Document, Frozen
-from planner.schema.data import Preprocessing
+from planner.schema.data import Preprocessing, Spectrogram
 from planner.schema.fleet import Engine, Precision
 from planner.schema.quantities import MAX_CLASSES, FusionHidden, Microseconds, NumBytes
 from planner.schema.text import FileName, Name, Sha256, check_names_differ
@@ -36,6 +36,10 @@ class ImageInput(Frozen):
     preprocessing: Preprocessing
     """Preprocessing of the pixels: scale, mean and std are in the network; `resize` is to be done before sending."""
 
+    # Left out where there is none, so that other manifests stay as they are.
+    spectrogram: Spectrogram | None = Field(None, exclude_if=lambda spectrogram: spectrogram is None)
+    """Spectrogram that the image is, made of a sound before sending; null: the image is none."""
+
     @property
     def num_bytes(self) -> int:
         """Size of one image [bytes]."""
@@ -45,7 +49,11 @@ class ImageInput(Frozen):
     def _fits_a_message(self) -> "ImageInput":
         if self.num_bytes > MAX_IMAGE_BYTES:
             raise ValueError(f"shape: an image must take at most {MAX_IMAGE_BYTES} bytes, got {self.num_bytes}")
-        channels = self.shape[0]
+        channels, height, width = self.shape
+        if self.spectrogram is not None:
+            self.spectrogram.check_size(height, width)
+            if (channels, self.dtype) != (1, "float32"):
+                raise ValueError(f"spectrogram: must be one channel of float32, got {channels} of {self.dtype}")
         for key in ("mean", "std"):
             if (got := len(getattr(self.preprocessing, key))) != channels:
                 raise ValueError(f"preprocessing: {key} must have an entry for each of {channels} channels, got {got}")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from planner.errors import InputError
 from planner.network import data
 from tests.helpers.image_files import NPZ, SIZE, card, pixels, write_npz
 
@@ -22,6 +23,33 @@ def test_resizing_is_pillows(tmp_path: Path, height: int, width: int, resize: in
     preprocessing = {"scale": 1.0, "mean": [0.0], "std": [1.0], "resize": resize}
     got = data.load(card(tmp_path, NPZ, preprocessing=preprocessing), "train").tensor()
     assert np.abs(got[1, 0].numpy() - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("height", "width", "top", "left"), [(8, 4, 0, 1), (3, 12, 1, 0), (2, 2, 0, 0), (40, 1, 0, 1)])
+def test_a_letterboxed_image_is_whole(tmp_path: Path, height: int, width: int, top: int, left: int) -> None:
+    """All of an image is scaled into 4 x 4 pixels by Pillow, in its proportions; around it values are 0."""
+    image = Image.fromarray(pixels(1, height, width)[0])
+    inner = image.resize(
+        (max(1, 4 * width // max(height, width)), max(1, 4 * height // max(height, width))), Image.Resampling.BILINEAR
+    )
+    write_npz(tmp_path, np.asarray(image)[None].repeat(2, 0), np.array([0, 1]))
+    preprocessing = {"scale": 1.0, "mean": [300.0], "std": [1.0], "resize": "letterbox"}
+    got = data.load(card(tmp_path, NPZ, preprocessing=preprocessing), "train").tensor()[1, 0].numpy()
+    expected = np.zeros((SIZE, SIZE))
+    expected[top : top + inner.height, left : left + inner.width] = np.asarray(inner, dtype=float) - 300
+    assert np.abs(got - expected).max() <= 1
+    assert np.array_equal(got == 0, expected == 0)
+
+
+def test_advice_never_cuts_most_of_an_image_away(tmp_path: Path) -> None:
+    """A crop is proposed only where it keeps half of the image."""
+    for shape, advice in (
+        ((5, 6), r'as by "resize": 4\.'),
+        ((4, 40), r'"letterbox" or "resize": \[4, 4\]: a crop would keep 10% of them'),
+    ):
+        write_npz(tmp_path, pixels(2, *shape), np.array([0, 1]))
+        with pytest.raises(InputError, match=advice):
+            data.load(card(tmp_path, NPZ), "train")
 
 
 def test_colours_become_grey_as_in_pillow(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from scipy.io import wavfile
 
 from planner.arrays import Floats
 from planner.errors import InputError
 from planner.network import data
-from planner.network.data.spectrograms import FramePlan, log_mel
 from planner.schema import ModelCard
+from planner.spectrograms import FramePlan, log_mel
 
 RATE = 1000
 SMALL = FramePlan(RATE, num_bands=4, num_frames=3, frame=12, hop=5)
@@ -96,6 +97,18 @@ def card_of(folder: Path, source: dict[str, Any], **architecture: Any) -> ModelC
         "data": source | {"spectrogram": {"sample_rate": RATE, "window_ms": 12, "hop_ms": 5}},
     }
     return ModelCard.model_validate(fields).with_paths_in(folder)
+
+
+def test_spectrograms_are_of_one_channel_and_one_size() -> None:
+    """A card that has three channels of them, or resizes them, is refused."""
+    fields = card_of(Path(), FOLDER).model_dump(exclude_unset=True)
+    coloured = {"architecture": fields["architecture"] | {"in_channels": 3}}
+    coloured["preprocessing"] = {"mean": [0.0] * 3, "std": [1.0] * 3}
+    with pytest.raises(ValidationError, match="data: spectrograms have one channel, got in_channels 3"):
+        ModelCard.model_validate(fields | coloured)
+    resizing = {"preprocessing": fields["preprocessing"] | {"resize": "letterbox"}}
+    with pytest.raises(ValidationError, match="preprocessing: resize must be left out with spectrograms"):
+        ModelCard.model_validate(fields | resizing)
 
 
 FOLDER = {"source": "audio-folder", "train": "train", "test_share": 0.5, "split_seed": 0}

@@ -17,7 +17,7 @@ LAYERS = [
     {"files"},
     {"image_files", "array_files"},
     {"schema"},
-    {"library"},
+    {"library", "spectrograms"},
     {"workers"},
     {"rules"},
     {"network"},

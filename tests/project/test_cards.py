@@ -168,6 +168,13 @@ def test_a_card_that_does_not_hold_together_is_refused(tmp_path: Path, changes: 
         (IDX | SPLIT, {"mean": [0, 0]}, "preprocessing: mean must have an entry for each of 1 channels, got 2"),
         (IDX | SPLIT, {"std": [0.0]}, r"preprocessing\.std\[0\]: must be > 0"),
         (IDX | SPLIT, {"resize": 3}, "preprocessing: resize must be >= image_size 4"),
+        (IDX | SPLIT, {"resize": [5, 3]}, r"preprocessing: resize must be >= image_size 4, .* got \[5, 3\]"),
+        (
+            IDX | SPLIT,
+            {"resize": "middle"},
+            r'must be a number of pixels, \[height, width\] or "letterbox", got \'middle',
+        ),
+        (IDX | SPLIT, {"resize": {"shorter": 5}}, "must be a number of pixels, .* got {'shorter': 5}"),
     ],
 )
 def test_inconsistent_data_are_refused(tmp_path: Path, data: Json, preprocessing: Json, message: str) -> None:

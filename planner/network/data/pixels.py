@@ -5,6 +5,7 @@ Legend: B images, ch channels, H height, W width, N images in store.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,8 @@ from planner.errors import InputError
 from planner.image_files import decode_image
 from planner.schema import Architecture, Preprocessing
 
+# Of an image, below which no crop is proposed: most of a spectrogram's time would be cut away.
+_MIN_KEPT_SHARE = Fraction(1, 2)
 # ITU-R 601, as Pillow has it.
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -82,15 +85,24 @@ def fit_to_network(
     """
     images, sides = _with_channels(where, pixels.float(), architecture.in_channels), architecture.image_sides
     if preprocessing.resize is not None:
-        resized = preprocessing.resized(*images.shape[-2:])
-        images = _crop(F.interpolate(images, resized, mode="bilinear", antialias=True), sides)
+        resized = preprocessing.resized(images.shape[-2], images.shape[-1], sides)
+        return _centred(_scaled(images, resized), sides, preprocessing.letterbox_colour)
     height, width = images.shape[-2:]
     if (height, width) != sides:
         raise InputError(
             f"{where}: images must be {sides[0]} x {sides[1]} pixels, got {height} x {width}; "
-            "let the card's preprocessing resize them."
+            f"let the card's preprocessing resize them, {_advice((height, width), sides)}."
         )
     return images
+
+
+def _advice(got: tuple[int, int], sides: tuple[int, int]) -> str:
+    """Return how images of a size may be resized, without most of a longer side being cut away."""
+    height, width = Preprocessing(mean=(), std=(), resize=max(sides)).resized(*got, sides)
+    kept = Fraction(sides[0] * sides[1], height * width)
+    if kept >= _MIN_KEPT_SHARE:
+        return f'as by "resize": {max(sides)}'
+    return f'as by "resize": "letterbox" or "resize": {list(sides)}: a crop would keep {float(kept):.0%} of them'
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -111,6 +123,22 @@ def _with_channels(where: Path | str, images: Tensor, count: int) -> Tensor:
     raise InputError(f"{where}: images must have {count} channels, or be grey or RGB for the other, got {got}.")
 
 
-def _crop(images: Tensor, sides: tuple[int, int]) -> Tensor:
-    top, left = ((side - kept) // 2 for side, kept in zip(images.shape[-2:], sides, strict=True))
-    return images[..., top : top + sides[0], left : left + sides[1]]
+def _scaled(images: Tensor, sides: tuple[int, int]) -> Tensor:
+    """Return images (B, ch, H, W) in these sides, as Pillow scales them."""
+    if sides[1] == 1:
+        # Torch's antialiasing is wrong for a single column; for a single row it is not.
+        return F.interpolate(images.mT, (1, sides[0]), mode="bilinear", antialias=True).mT
+    return F.interpolate(images, sides, mode="bilinear", antialias=True)
+
+
+def _centred(images: Tensor, sides: tuple[int, int], colour: Sequence[float]) -> Tensor:
+    """Return the middle of images (B, ch, H, W) in these sides, a colour (ch,) around those that are smaller."""
+    height, width = (min(side, wanted) for side, wanted in zip(images.shape[-2:], sides, strict=True))
+    top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
+    middle = images[..., top : top + height, left : left + width]
+    if (height, width) == sides:
+        return middle
+    centred = torch.tensor(colour).view(-1, 1, 1).repeat(len(images), 1, *sides)
+    top, left = (sides[0] - height) // 2, (sides[1] - width) // 2
+    centred[..., top : top + height, left : left + width] = middle
+    return centred

@@ -19,8 +19,8 @@ from planner.arrays import Ints
 from planner.errors import InputError
 from planner.files import open_file, read_up_to
 from planner.image_files import IMAGE_SUFFIXES, not_installed
+from planner.network.data.clips import ClipArray, ClipFiles
 from planner.network.data.pixels import ArrayPixels, FilePixels, Pixels
-from planner.network.data.spectrograms import ClipArray, ClipFiles, FramePlan
 from planner.schema import (
     AudioArrays,
     AudioFolders,
@@ -32,6 +32,7 @@ from planner.schema import (
     StoredPart,
     did_you_mean,
 )
+from planner.spectrograms import SOUND_SUFFIXES, FramePlan
 from planner.units import format_bytes
 
 _GZIP = b"\x1f\x8b"
@@ -72,7 +73,7 @@ def read(card: ModelCard, part: StoredPart) -> StoredImages:
         case AudioFolders():
             (root,) = source.paths_of(part)
             plan = FramePlan.of(source.spectrogram, card.architecture.image_sides)
-            return _folders(root, source, card, {".wav"}, lambda files: ClipFiles(files, plan))
+            return _folders(root, source, card, SOUND_SUFFIXES, lambda files: ClipFiles(files, plan))
         case AudioArrays():
             (path,) = source.paths_of(part)
             return _clips(path, source, card)

@@ -1,11 +1,11 @@
-"""Log-mel spectrograms of sounds, as images of one channel: mel bands along the height, time along the width.
+"""Log-mel spectrograms of sounds, which data sources and the runtime share: mel bands by time; knows no torch.
 
     frames of window_ms every hop_ms -> mean removed -> x[t] - 0.97 x[t-1] -> Hann window -> power spectrum
     -> triangular filters, equally wide on the mel scale from 20 Hz to half the sample rate -> logarithm
 
 Clips are cut from the middle where they are too long, and end in silence where they are too short.
 
-Legend: N clips in store, T samples of a clip, M mel bands, F frames, n samples of a frame, K frequencies.
+Legend: T samples of a clip, M mel bands, F frames, n samples of a frame, K frequencies.
 
 Source:
     Spectrograms of AST: Gong et al., arXiv 2104.01778, section 2 (Kaldi's filter banks); mel scale of HTK.
@@ -14,20 +14,20 @@ Source:
 import functools
 import io
 import warnings
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from planner.arrays import Floats
 from planner.errors import InputError
 from planner.files import read_content
 from planner.schema import Spectrogram
+
+SOUND_SUFFIXES = frozenset({".wav"})
+"""Endings of the names of files of sounds, in lower case."""
 
 _PREEMPHASIS = 0.97
 _MIN_HERTZ = 20.0
@@ -97,48 +97,7 @@ def _mel(hertz: Floats) -> Floats:
     return np.asarray(1127.0 * np.log1p(hertz / 700.0))
 
 
-@dataclass(frozen=True)
-class ClipArray:
-    """Clips in memory, (N, T), as spectrograms; zeros at the end of a clip are no part of it."""
-
-    source: Path
-    clips: NDArray[np.int16] | NDArray[np.float32]
-    plan: FramePlan
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def read(self, indices: Sequence[int]) -> Iterator[tuple[Path, Tensor]]:
-        """Yield one spectrogram at a time, (1, 1, M, F)."""
-        for i in indices:
-            yield self.source, _image(_as_floats(np.trim_zeros(self.clips[i], "b")), self.plan)
-
-
-@dataclass(frozen=True)
-class ClipFiles:
-    """Files of sound, read each time they are used, as spectrograms."""
-
-    files: tuple[Path, ...]
-    plan: FramePlan
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def read(self, indices: Sequence[int]) -> Iterator[tuple[Path, Tensor]]:
-        """Yield one spectrogram at a time, (1, 1, M, F).
-
-        Raises:
-            InputError: If a file is no .wav file, a damaged one, or of another sample rate.
-        """
-        for i in indices:
-            yield self.files[i], _image(_read_wav(self.files[i], self.plan.sample_rate), self.plan)
-
-
-def _image(samples: Floats, plan: FramePlan) -> Tensor:
-    return torch.from_numpy(log_mel(samples, plan)).float()[None, None]
-
-
-def _as_floats(samples: NDArray[Any]) -> Floats:
+def samples_as_floats(samples: NDArray[Any]) -> Floats:
     """Return samples as numbers from -1 to 1."""
     values: Floats = samples.astype(np.float64)
     if samples.dtype == np.uint8:
@@ -149,11 +108,20 @@ def _as_floats(samples: NDArray[Any]) -> Floats:
     return values
 
 
-def _read_wav(path: Path, sample_rate: int) -> Floats:
-    """Return a file's samples, the mean of its channels (T,)."""
+def read_wav(source: Path | bytes, where: Path | str, sample_rate: int) -> Floats:
+    """Return the samples of a .wav file, the mean of its channels (T,).
+
+    Args:
+        source: Path of the file, or its content.
+        where: Source to name in messages.
+        sample_rate: Samples in a second that it must have.
+
+    Raises:
+        InputError: If it is no .wav file, a damaged one, or of another sample rate.
+    """
     from scipy.io import wavfile
 
-    content = io.BytesIO(read_content(path, _MAX_WAV_BYTES))
+    content = io.BytesIO(read_content(source, _MAX_WAV_BYTES) if isinstance(source, Path) else source)
     try:
         with warnings.catch_warnings():
             # Chunks of text and other extras.
@@ -161,15 +129,15 @@ def _read_wav(path: Path, sample_rate: int) -> Floats:
             rate, samples = wavfile.read(content)
     # A damaged file can fail anywhere in scipy's reader.
     except Exception:
-        raise InputError(f"{path}: must be a .wav file of plain samples, got a damaged or another one.") from None
+        raise InputError(f"{where}: must be a .wav file of plain samples, got a damaged or another one.") from None
     if rate != sample_rate:
         raise InputError(
-            f"{path}: must have the card's sample_rate of {sample_rate} Hz, got {rate}: convert the files, as by "
+            f"{where}: must have the card's sample_rate of {sample_rate} Hz, got {rate}: convert the files, as by "
             f"ffmpeg -i in.wav -ar {sample_rate} out.wav."
         )
     if samples.size == 0:
-        raise InputError(f"{path}: must hold samples, got none.")
-    values = _as_floats(samples)
+        raise InputError(f"{where}: must hold samples, got none.")
+    values = samples_as_floats(samples)
     if not np.isfinite(values).all():
-        raise InputError(f"{path}: samples must be finite numbers, got NaN or infinity.")
+        raise InputError(f"{where}: samples must be finite numbers, got NaN or infinity.")
     return values if values.ndim == 1 else values.mean(1)
