@@ -1,7 +1,7 @@
 """Commands that execute plans and evaluate the bundles."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -24,9 +24,6 @@ from planner.cli.options import (
     TlsKey,
     TrainOn,
 )
-
-if TYPE_CHECKING:
-    from rich.progress import TaskID
 
 
 @command
@@ -69,12 +66,9 @@ def execute(
         make_trainer(jobs, scheduler, tls_of(tls_ca, tls_cert, tls_key), device) as trainer,
         terminal.progress() as progress,
     ):
-        task: TaskID | None = None
+        task = progress.add_task("time a few images", total=None)
 
         def on_progress(what: str, done: float, total: float) -> None:
-            nonlocal task
-            if task is None:
-                task = progress.add_task("")
             progress.update(task, description=f"train: {what}", completed=done, total=total)
 
         def on_budget(epochs: float) -> None:

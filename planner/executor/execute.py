@@ -127,7 +127,8 @@ def execute_plan(
         return RecoveryTask(parts, whole, teacher_model, training, validation, hidden, epochs, seed, subset_teachers)
 
     with batches_side_by_side(min(trainer.num_workers, usable_cores())):
-        timed = time_recipe(recover, make_task, teacher_model, samples, jitter, seed, trainer.device)
+        known_epochs = None if earlier is None and minutes is not None else run_config.epochs
+        timed = time_recipe(recover, make_task, teacher_model, samples, jitter, seed, trainer.device, known_epochs)
         if earlier is None:
             if minutes is not None:
                 run_config = run_config.replace(epochs=timed.max_epochs(minutes, trainer.num_workers))

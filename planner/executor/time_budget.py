@@ -139,19 +139,23 @@ class _EpochTimer:
         self.seconds += time.perf_counter() - start
 
     def _time_epoch(self, task: TrainingTask) -> EpochTimes:
-        """Return the times of the start and of an epoch, the shorter of two, as the first one warms up."""
-        schedule = replace(task.schedule, epochs=2, rate_search=False)
+        """Return the times of the start and of an epoch, the shorter of two, as the first one warms up.
+
+        Where a training has no epochs, none is timed.
+        """
+        num_epochs = 2 if task.schedule.epochs else 0
+        schedule = replace(task.schedule, epochs=num_epochs, rate_search=False)
         task, rate_search = replace(task, schedule=schedule), task.schedule.rate_search
         times = [time.perf_counter()]
         state = None
-        for _ in range(3):
+        for _ in range(1 + num_epochs):
             state = run_epoch(task, state, self.device)
             times.append(time.perf_counter())
         start, *epochs = (after - before for before, after in pairwise(times))
         scale = self.scale
         if task.preparation is not None:
             scale = min(scale, task.preparation.max_images / task.preparation.num_images)
-        start, epoch = scale * start, self.scale * min(epochs)
+        start, epoch = scale * start, self.scale * min(epochs, default=0.0)
         if rate_search:
             num_batches = self.scale * len(task.data) / schedule.batch_size
             start += _NUM_TRIALS * min(1.0, TRIAL_BATCHES / num_batches) * epoch
@@ -166,6 +170,7 @@ def time_recipe(
     jitter: Jitter,
     seed: int,
     device: str = "cpu",
+    epochs: float | None = None,
 ) -> TimedRecipe:
     """Time a recipe on a few of the images; the sub-models stay as they are.
 
@@ -177,13 +182,14 @@ def time_recipe(
         jitter: Jitter of the images' copies.
         seed: Seed of everything that is drawn.
         device: Device on which the recipe is to be run.
+        epochs: The budget, if it is known: with none of them, only what takes no training is timed.
     """
     few = samples.take(_few_per_class(samples.labels))
     scale = len(samples) / len(few)
     start = time.perf_counter()
     data, validation = split_validation(make_distillation_data(teacher, few, jitter, seed, num_copies=1), seed=seed)
     timer = _EpochTimer(device, scale)
-    task = make_task(data, validation, _TIMING_EPOCHS)
+    task = make_task(data, validation, 0 if epochs == 0 else _TIMING_EPOCHS)
     recipe(task, timer)
     overhead = time.perf_counter() - start - timer.seconds
     # A recipe extracts features whenever it runs: with empty blocks, to list its trainings takes next to no time.

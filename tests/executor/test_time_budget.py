@@ -16,7 +16,7 @@ from planner.network.checkpoint import load_model
 from planner.network.distillation_data import DistillationData
 from planner.network.fusion import Fusion
 from planner.network.recipes import RECIPES, RecoveryTask
-from planner.network.training import TrainFunction
+from planner.network.training import TrainFunction, TrainingTask, history
 from tests.helpers.small_run import SmallRun, contents, execute_run, make_small_run, stop
 
 
@@ -47,6 +47,23 @@ def test_too_few_minutes_for_a_training_leave_least_squares(run: SmallRun, tmp_p
     assert contents(bundle) == contents(execute_run(run, tmp_path / "none", epochs=0))
     lines = [json.loads(line) for line in (bundle / "metrics.jsonl").read_text().splitlines()]
     assert {line["training"] for line in lines if line["epoch"]} == {"fusion"}
+
+
+def test_without_epochs_none_is_timed(run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the budget is known to be none, sub-models are reconstructed once for the timing; else they learn, too."""
+    seen: list[tuple[str, int]] = []
+    original = time_budget.run_epoch
+
+    def counted(task: TrainingTask, state: bytes | None, device: str) -> bytes:
+        seen.append((task.name, len(history(state)) if state else 0))
+        return original(task, state, device)
+
+    monkeypatch.setattr(time_budget, "run_epoch", counted)
+    execute_run(run, tmp_path / "none", epochs=0)
+    assert seen == [(name, 0) for name in "abc"] + [("fusion", epoch) for epoch in range(3)]
+    seen.clear()
+    execute_run(run, tmp_path / "some", epochs=1)
+    assert seen == [(name, epoch) for name in (*"abc", "fusion", "together") for epoch in range(3)]
 
 
 @pytest.mark.parametrize("name", ["epochs", "minutes"])
