@@ -1,6 +1,8 @@
 """Attempts to make a plan for many classes, and the best plan so far."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
 
 from planner.solver.large.class_bounds import ClassBounds
 from planner.solver.large.construct import construct, num_served
@@ -14,6 +16,8 @@ from planner.solver.problem.objective import ObjectiveFunction
 from planner.solver.problem.option import PlacedSubModel
 from planner.solver.problem.placement import is_plan
 from planner.solver.submodels.cache import SubModelCache
+from planner.solver.submodels.relaxation import RelaxedSubModel
+from planner.solver.submodels.rounding import rounded
 
 # Targets rise by these steps until one works, and then are bisected to this share.
 _FIRST_STEP, _GROWTH, _PRECISION = 0.004, 1.7, 0.003
@@ -23,6 +27,11 @@ _ROOMY = 1.3
 _SHARE_OF_TARGETS = 0.15
 # Time limit of the sub-model of one device that is too slow [s].
 _POLISH_S = 1.0
+# Classes of a class set that is polished before some of it are given up.
+_MAX_POLISHED = 64
+
+# Function (classes) -> their relaxed sub-model on an option, if there is one.
+RelaxedOf = Callable[[Sequence[int]], RelaxedSubModel | None]
 
 
 class Attempts:
@@ -43,6 +52,7 @@ class Attempts:
         self.best: tuple[PlacedSubModel, ...] | None = None
         self.value = NEVER
         self._loads: Loads | None = None
+        self._waits = self._longest_waits()
 
     def warm_up(self, earlier: tuple[PlacedSubModel, ...]) -> None:
         """Begin with the sub-models of an earlier plan; together they may still be one."""
@@ -74,14 +84,71 @@ class Attempts:
             # What enough devices serve already is left out.
             wanted = [a for a in loads.atoms(column.classes) if loads.left[a] > 0 and loads.may_take(device, a)]
             classes = {c for a in wanted for c in loads.fleet.atoms[a]} | set(loads.fleet.pinned[device])
-            loads.set(device, tuple(sorted(classes)))
-            if loads.latency_us[device] > target_us and not self.clock.expired():
-                self._cache.polish(column.option, loads.classes[device], _POLISH_S)
-                loads.set(device, loads.classes[device])
+            served = tuple(sorted(classes))
+            if set(served) <= set(column.classes):
+                self._cache.reuse(self._instance.options[column.option].group, served, column.classes)
+            loads.set(device, served)
+            small = len(served) <= _MAX_POLISHED
+            if loads.latency_us[device] > target_us and small and not self.clock.expired():
+                self._cache.polish(column.option, served, _POLISH_S)
+                loads.set(device, served)
         if not construct(loads, [], [], self._devices(), target_us, self.clock, at_any_cost=True):
             return False
         self._keep(loads)
         return int(loads.latency_us.max()) <= target_us
+
+    def servable(self, column: ClassSet, relaxed_of: RelaxedOf, target_us: int) -> ClassSet:
+        """Return the part of a class set that a device can really serve in time, whole units being kept.
+
+        Classes whose floors are dearest in the relaxed sub-model are given up until one is built in time; or, if those
+        are fewer, the ones that a rounded sub-model misses.
+
+        Args:
+            column: Class set that the relaxation allows.
+            relaxed_of: Function (classes) -> their relaxed sub-model, if there is one.
+            target_us: Latency to stay within [us].
+        """
+        instance, option = self._instance, self._instance.options[column.option]
+        group, within_us = instance.groups[option.group], target_us - self._waits[option.group]
+        left, by_rounding, count = column, ClassSet(column.option, ()), 1
+        while self._built_us(left, polish=left is column) > within_us:
+            relaxed = relaxed_of(left.classes)
+            if relaxed is None or self.clock.expired():
+                return by_rounding
+            if left is column:
+                by_rounding = self._by_rounding(column, relaxed, within_us - option.alone_us)
+            dear = sorted(relaxed.prices.keys() - group.pinned, key=lambda c: -relaxed.prices[c])
+            given_up = {self._fleet.atom_of[c] for c in dear[:count]}
+            left = ClassSet(column.option, tuple(c for c in left.classes if self._fleet.atom_of[c] not in given_up))
+            if not given_up or len(left.classes) <= len(by_rounding.classes):
+                return by_rounding
+            count = count if len(left.classes) <= _MAX_POLISHED else 2 * count
+        return left
+
+    def _by_rounding(self, column: ClassSet, relaxed: RelaxedSubModel, within_us: int) -> ClassSet:
+        """Return what of a class set a rounded sub-model serves within a compute time, and keep that."""
+        instance, option, classes = self._instance, self._instance.options[column.option], np.array(column.classes)
+        dear = list(relaxed.prices)
+        worth = np.array([relaxed.prices[c] for c in dear]) @ instance.units.shares[dear]
+        kept = rounded(option, relaxed, worth, within_us)
+        missed = instance.units.importance[classes] @ kept < option.need[classes, len(classes) - 1]
+        given_up = {self._fleet.atom_of[c] for c in classes[missed].tolist()}
+        served = tuple(c for c in column.classes if self._fleet.atom_of[c] not in given_up)
+        keeps_anchor = bool(kept[list(instance.units.always_kept)].all())
+        if not keeps_anchor or not served or not instance.groups[option.group].pinned <= set(served):
+            return ClassSet(column.option, ())
+        self._cache.improve(option.group, served, column.option, np.flatnonzero(kept).tolist())
+        return ClassSet(column.option, served)
+
+    def _built_us(self, column: ClassSet, polish: bool) -> int:
+        """Return the latency [us] of the best sub-model that is found for a class set in short time; 0 for none."""
+        if not column.classes:
+            return 0
+        key = self._instance.options[column.option].group, column.classes
+        self._cache.sub_models([key])
+        if polish and len(column.classes) <= _MAX_POLISHED:
+            self._cache.polish(column.option, column.classes, _POLISH_S)
+        return self._cache.known[key].latency_us
 
     def improved(self, enough: int, clock: Clock) -> Iterator[None]:
         """Search locally from the best plan, and yield whenever a better one was found."""
@@ -163,11 +230,14 @@ class Attempts:
 
     def _empty(self) -> Loads:
         """Return empty loads, where every device waits as if all were used."""
-        instance, fleet = self._instance, self._fleet
+        return Loads(self._fleet, self._cache, [self._waits[g] for g in self._fleet.groups])
+
+    def _longest_waits(self) -> dict[int, int]:
+        """Return how long a device of each group waits for others [us] if all are used."""
+        instance = self._instance
         first = {option.group: option for option in reversed(instance.options)}
-        used = instance.used(first[g] for g in fleet.groups)
-        waits = {g: instance.path_us(option, used) - option.alone_us for g, option in first.items()}
-        return Loads(fleet, self._cache, [waits[g] for g in fleet.groups])
+        used = instance.used(first[g] for g in self._fleet.groups)
+        return {g: instance.path_us(option, used) - option.alone_us for g, option in first.items()}
 
     def _embed_dims(self, loads: Loads) -> int:
         return int(self._instance.used(p.option for p in loads.placed())[EMBED_DIMS])

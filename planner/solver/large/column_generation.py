@@ -5,12 +5,15 @@ found that is worth more than a device, exact pricing takes over (`price_bound`)
 and the ones that came nearest to a proof, which settles them. Conflicts and class sets are kept for other limits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
+from collections.abc import Set as AbstractSet
 from enum import Enum
+from functools import partial
 
 import numpy as np
 
 from planner.arrays import Floats, Ints
+from planner.solver.large.attempts import RelaxedOf
 from planner.solver.large.conflicts import Conflicts, speed_factor
 from planner.solver.large.growth import Growth
 from planner.solver.large.price_bound import prove
@@ -32,6 +35,10 @@ _MIN_PROOF_S, _PROOF_SHARE = 0.2, 0.3
 _PATIENCE, _PROGRESS = 3, 0.99
 # A class set must be worth so much more than a device to be new.
 _WORTH = 1e-4
+
+
+# Function (class set, function to relaxed sub-models) -> the part of the set that a device can really serve.
+Servable = Callable[[ClassSet, RelaxedOf], ClassSet]
 
 
 class Outcome(Enum):
@@ -114,38 +121,97 @@ class ColumnGeneration:
             self._grow(latency_us, prices, [0.0] * len(self.conflicts), _GROWN_FIRST, clock)
         return proof.holds
 
-    def dive(self, latency_us: int, clock: Clock) -> list[ClassSet]:
-        """Return class sets for whole devices that cover most classes: one after the other the most wanted is fixed."""
+    def dive(self, latency_us: int, servable: Servable, begun: Sequence[ClassSet], clock: Clock) -> list[ClassSet]:
+        """Return class sets for whole devices that cover most classes: one after the other the most wanted is fixed.
+
+        Of each only what is still missing counts, and of that what a device can really serve.
+
+        Args:
+            latency_us: Time [us].
+            servable: Function that tells what of a class set a device can really serve.
+            begun: Class sets that are taken first.
+            clock: Time for it.
+        """
         fixed: list[ClassSet] = []
+        out: set[ClassSet] = set()
+
+        def fix(column: ClassSet) -> None:
+            part = self._part(column, self.cover.missing(fixed))
+            served = servable(part, partial(self.conflicts[column.option].relaxed, clock=clock))
+            fixed.extend([served] if served.classes else [])
+            if served != column:
+                out.add(column)
+
+        waiting = list(begun)
+        while waiting and not clock.expired():
+            missing = self.cover.missing(fixed)
+            column = max(waiting, key=lambda column: len(missing.intersection(column.classes)))
+            waiting.remove(column)
+            fix(column)
         while not clock.expired():
-            found = self.cover.fractional(self.columns(latency_us), clock, fixed)
-            if found.uncovered > _COVERED and self.grow(latency_us, found, clock):
-                found = self.cover.fractional(self.columns(latency_us), clock, fixed)
-            share, column = max(found.used, key=lambda used: used[0], default=(0.0, None))
-            if column is None or share < _COVERED:
+            found = self.cover.fractional(self._without(out, latency_us), clock, fixed)
+            if found.uncovered > _COVERED and self.grow(latency_us, found, clock, out, self.cover.missing(fixed)):
+                found = self.cover.fractional(self._without(out, latency_us), clock, fixed)
+            share, wanted = max(found.used, key=lambda used: used[0], default=(0.0, None))
+            if wanted is None or share < _COVERED:
                 break
-            fixed += [column] * max(1, int(share + _COVERED))
+            fix(wanted)
         return fixed
 
-    def grow(self, latency_us: int, found: FractionalCover, clock: Clock) -> int:
-        """Grow class sets at the prices of a cover; return how many are new and worth more than a device."""
+    def _part(self, column: ClassSet, missing: AbstractSet[int]) -> ClassSet:
+        """Return what of a class set is missing; nothing if that is only what every device of the group serves."""
+        pinned = self.instance.groups[self.cover.group_of[column.option]].pinned
+        part = tuple(c for c in column.classes if c in missing or c in pinned)
+        return ClassSet(column.option, part if missing & set(part) else ())
+
+    def _without(self, out: Container[ClassSet], latency_us: int) -> list[ClassSet]:
+        return [column for column in self.columns(latency_us) if column not in out]
+
+    def grow(
+        self,
+        latency_us: int,
+        found: FractionalCover,
+        clock: Clock,
+        out: Container[ClassSet] = (),
+        among: AbstractSet[int] | None = None,
+    ) -> int:
+        """Grow class sets at the prices of a cover; return how many are new and worth more than a device.
+
+        Args:
+            latency_us: Time [us].
+            found: Cover, whose prices count.
+            clock: Time for it.
+            out: Class sets that could not be in the cover.
+            among: Classes of which there is to be one set; all classes, and sets of all options, unless given.
+        """
         worth = [0.0] * len(self.conflicts)
-        for column in self.columns(latency_us):
+        for column in self._without(out, latency_us):
             g = self.cover.group_of[column.option]
             value = float(self.cover.class_prices(g, found.row_prices)[list(column.classes)].sum())
             for o, group in enumerate(self.cover.group_of):
                 if group == g:
                     worth[o] = max(worth[o], value)
-        return self._grow(latency_us, found.row_prices, worth, _GROWN, clock)
+        return self._grow(latency_us, found.row_prices, worth, _GROWN, clock, among)
 
-    def _grow(self, latency_us: int, row_prices: Floats, worth: list[float], count: int, clock: Clock) -> int:
-        new = []
-        for o, conflicts in enumerate(self.conflicts):
+    def _grow(
+        self,
+        latency_us: int,
+        row_prices: Floats,
+        worth: list[float],
+        count: int,
+        clock: Clock,
+        among: AbstractSet[int] | None = None,
+    ) -> int:
+        new: list[ClassSet] = []
+        # Time may be up for some: first where a device brings least, and most of them are left.
+        by_need = sorted(range(len(worth)), key=lambda o: (worth[o], -self.cover.counts[self.cover.group_of[o]]))
+        for o in by_need:
+            conflicts = self.conflicts[o]
             prices = self.cover.class_prices(conflicts.option.group, row_prices)
             able = np.flatnonzero((conflicts.single_us <= latency_us) & (prices > _COVERED))
-            if not len(able) or clock.expired():
+            if not len(able) or clock.expired() or (new and among is not None):
                 continue
-            growth = Growth(conflicts, latency_us)
+            growth = Growth(conflicts, latency_us, among)
             # Where much is paid, a set is begun more often.
             share = prices[able] / prices[able].sum()
             for seed in self._rng.choice(able, min(count, len(able)), replace=False, p=share).tolist():

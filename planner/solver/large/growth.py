@@ -4,6 +4,8 @@ A relaxed sub-model for some classes keeps most of what classes like them need. 
 cost, and of the others the ones whose shortfall is small for their price, as long as the time allows.
 """
 
+from collections.abc import Set as AbstractSet
+
 import numpy as np
 
 from planner.arrays import Floats
@@ -18,11 +20,15 @@ _NO_PRICE = 0.02
 
 
 class Growth:
-    """Class sets of one option within a time, grown from single classes."""
+    """Class sets of one option within a time, grown from single classes among some, or all."""
 
-    def __init__(self, conflicts: Conflicts, latency_us: int) -> None:
+    def __init__(self, conflicts: Conflicts, latency_us: int, among: AbstractSet[int] | None = None) -> None:
         self._conflicts, self._latency_us = conflicts, latency_us
         self._instance, self._group = conflicts.instance, conflicts.option.group
+        able = conflicts.single_us <= latency_us
+        if among is not None:
+            able &= np.isin(np.arange(len(able)), list(among))
+        self._able: list[int] = np.flatnonzero(able).tolist()
         self._needs: Floats = conflicts.option.need.min(axis=1) / IMPORTANCE_SCALE
         # Classes that belong together join together.
         self._atom_of = {c: tuple(sorted(atom)) for atom in self._instance.together for c in atom}
@@ -54,8 +60,7 @@ class Growth:
         relaxed = self._conflicts.relaxed(chosen, clock)
         assert relaxed is not None
         out = set(chosen) | failed
-        able = np.flatnonzero(self._conflicts.single_us <= self._latency_us).tolist()
-        left = np.array([c for c in able if c not in out], dtype=np.int64)
+        left = np.array([c for c in self._able if c not in out], dtype=np.int64)
         if not len(left):
             return []
         have = self._instance.units.shares[left] @ relaxed.kept

@@ -6,6 +6,7 @@ turn: a time that gives neither within its share of the clock is left to the nex
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 from planner.solver.large.attempts import Attempts
 from planner.solver.large.column_generation import ColumnGeneration, Outcome
@@ -14,8 +15,8 @@ from planner.solver.problem.instance import NEVER
 
 # The gap of the slowest device that is not looked into, as a share.
 _PRECISION = 0.001
-# Time of a step at least, and for a cover by whole devices [s].
-_MIN_STEP_S, _WHOLE_S = 0.5, 5.0
+# Time of a step at least, and for a cover by whole devices [s]; share of the time left to make a cover whole.
+_MIN_STEP_S, _WHOLE_S, _SHARE_OF_WHOLE = 0.5, 5.0, 0.3
 
 
 class Narrowing:
@@ -34,7 +35,7 @@ class Narrowing:
             if for_plan is None and for_proof is None:
                 return
             if for_plan is not None:
-                self._look_for_plan(for_plan, clock.part(step_s))
+                self._look_for_plan(for_plan, clock.part(step_s), clock)
                 yield self._proven
             if for_proof is not None and self._proven < for_proof < self._open and not clock.expired():
                 self._look_for_proof(for_proof, clock.part(step_s))
@@ -45,11 +46,12 @@ class Narrowing:
         low_us, high_us = max(low_us, self._proven), min(high_us, self._attempts.slowest_us)
         return (low_us + high_us) // 2 if high_us - low_us > max(1, round(_PRECISION * high_us)) else None
 
-    def _look_for_plan(self, target_us: int, clock: Clock) -> None:
-        outcome = self._generation.attempt(target_us, clock, by_growth=True)
+    def _look_for_plan(self, target_us: int, step: Clock, clock: Clock) -> None:
+        outcome = self._generation.attempt(target_us, step, by_growth=True)
         if outcome == Outcome.COVERED:
             self._open = min(self._open, target_us)
-            if self._made_whole(target_us, clock):
+            # A cover is worth more time than looking for others.
+            if self._made_whole(target_us, clock.part(max(step.seconds, _SHARE_OF_WHOLE * clock.left()))):
                 return
         elif outcome == Outcome.REFUTED:
             self._proven = max(self._proven, target_us + 1)
@@ -63,9 +65,10 @@ class Narrowing:
 
     def _made_whole(self, target_us: int, clock: Clock) -> bool:
         """Try to make a plan within a target from class sets, and return whether it was made."""
-        generation = self._generation
+        generation, attempts = self._generation, self._attempts
         columns = generation.columns(target_us)
         chosen = generation.cover.whole(columns, clock.part(_WHOLE_S))
-        if chosen is not None and self._attempts.cover(chosen, target_us):
+        if chosen is not None and attempts.cover(chosen, target_us):
             return True
-        return self._attempts.cover(generation.dive(target_us, clock), target_us)
+        fixed = generation.dive(target_us, partial(attempts.servable, target_us=target_us), chosen or (), clock)
+        return attempts.cover(fixed, target_us)

@@ -111,6 +111,10 @@ class SetCover:
             [(x.solution_value(), column) for x, column in zip(variables, columns, strict=True)],
         )
 
+    def missing(self, fixed: Sequence[ClassSet]) -> set[int]:
+        """Return the classes that are on too few devices yet, beside devices whose class sets are fixed."""
+        return set(self._class_of[self._left(fixed)[0] > 0].tolist())
+
     def _left(self, fixed: Sequence[ClassSet]) -> tuple[Floats, Ints]:
         demand, counts = self.demand.copy(), self.counts.copy()
         for column in fixed:

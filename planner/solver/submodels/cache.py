@@ -14,7 +14,7 @@ from planner.solver.problem.instance import IMPORTANCE_SCALE, NEVER, Instance
 from planner.solver.problem.option import PlacedSubModel
 from planner.solver.submodels import knapsack
 from planner.solver.submodels.lagrangian import LagrangianHeuristic
-from planner.solver.submodels.relaxation import Relaxation
+from planner.solver.submodels.relaxation import Relaxation, RelaxedSubModel
 
 # Rough time of building one sub-model [s], where work is counted.
 _BUILD_S = 5e-4
@@ -74,15 +74,19 @@ class SubModelCache:
         if (o, classes) in self._polished:
             return
         self._polished.add((o, classes))
-        option = self.instance.options[o]
-        if o not in self._relaxations:
-            self._relaxations[o] = Relaxation(self.instance, option)
-        self._clock.spend(_RELAXATION_S)
-        relaxed = self._relaxations[o].relaxed(classes, option.need[:, len(classes) - 1] / IMPORTANCE_SCALE)
+        option, relaxed = self.instance.options[o], self.relaxed(o, classes)
         if relaxed is not None:
             kept = knapsack.cheapest_near(self.instance, option, classes, relaxed, self._clock, max_s)
             if kept is not None:
                 self.improve(option.group, classes, o, kept)
+
+    def relaxed(self, o: int, classes: tuple[int, ...]) -> RelaxedSubModel | None:
+        """Return the relaxed sub-model of some classes on an option, by its index; None if there is none."""
+        option = self.instance.options[o]
+        if o not in self._relaxations:
+            self._relaxations[o] = Relaxation(self.instance, option)
+        self._clock.spend(_RELAXATION_S)
+        return self._relaxations[o].relaxed(classes, option.need[:, len(classes) - 1] / IMPORTANCE_SCALE)
 
     def improve(self, group: int, classes: tuple[int, ...], option: int, kept: Iterable[int]) -> None:
         """Add a sub-model that was built elsewhere, if it is better than the known one."""
@@ -94,6 +98,12 @@ class SubModelCache:
             fullness = self.instance.fullness(at, units)
             packed = np.packbits(chosen).tobytes()
             self.known[group, classes] = CachedSubModel(latency_us, option, packed, fullness)
+
+    def reuse(self, group: int, classes: tuple[int, ...], of: tuple[int, ...]) -> None:
+        """Take the sub-model of more classes for some of them, if that is better than the known one."""
+        known = self.known.get((group, of), _IMPOSSIBLE)
+        if known.latency_us < self.sub_models([(group, classes)])[0].latency_us:
+            self.known[group, classes] = known
 
     def kept(self, sub_model: CachedSubModel) -> Bools:
         """Return the kept units of a sub-model, (U,)."""

@@ -135,11 +135,8 @@ def cheapest_near(
         max_s: Time limit [s].
         core: Number of open units.
     """
-    in_part = (relaxed.kept > _PART) & (relaxed.kept < 1 - _PART)
-    order = np.argsort(np.where(in_part, -1.0, np.abs(relaxed.reduced_costs)), kind="stable")
     model = _Model(instance, option, classes)
-    for u in order[core:].tolist():
-        model.cp.add(model.y[u] == int(relaxed.kept[u] > 0.5))
+    model.keep_to_core(relaxed, core)
     model.cp.minimize(model.ticks)
     return model.solve(clock, max_s).kept
 
@@ -179,6 +176,13 @@ class _Model:
                 self.charged[p] = is_charged = cp.new_bool_var("")
                 cp.add_max_equality(is_charged, members)  # (4)
                 self.ticks += unit_set.charge_ticks * is_charged
+
+    def keep_to_core(self, relaxed: RelaxedSubModel, core: int) -> None:
+        """Fix all units as they are in a relaxed sub-model, but those of the core."""
+        in_part = (relaxed.kept > _PART) & (relaxed.kept < 1 - _PART)
+        order = np.argsort(np.where(in_part, -1.0, np.abs(relaxed.reduced_costs)), kind="stable")
+        for u in order[core:].tolist():
+            self.cp.add(self.y[u] == int(relaxed.kept[u] > 0.5))
 
     def solve(self, clock: Clock, max_s: float = math.inf, enough: float = -math.inf) -> SubModelResult:
         solver = cp_model.CpSolver()

@@ -76,6 +76,8 @@ class Relaxation:
     def __init__(self, instance: Instance, option: Option, budget: int | None = None, elastic: bool = False) -> None:
         costs = option.costs
         lp = pywraplp.Solver.CreateSolver("GLOP")
+        # Other needs leave the last basis dual feasible: from there it is half the time, as long as the model stays.
+        lp.SetSolverSpecificParametersAsString("use_dual_simplex:true use_preprocessing:false")
         self._option, self._lp, self._budget = option, lp, budget
         always_kept = instance.units.always_kept
         self._y = [lp.NumVar(1 if u in always_kept else 0, 1, "") for u in range(len(instance.units))]  # (6)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
+from planner.solver.large.attempts import RelaxedOf
 from planner.solver.large.column_generation import Outcome
 from planner.solver.large.price_bound import prove
+from planner.solver.large.set_cover import ClassSet
 from planner.solver.problem.build import build_instance
 from planner.solver.problem.clock import Clock
 from planner.solver.problem.instance import NEVER, Instance
@@ -130,11 +132,33 @@ def test_identical_classes_are_one() -> None:
     assert any(len(column.classes) == 14 for column in generation.columns(single_us + 1))
 
 
+def whole(column: ClassSet, relaxed_of: RelaxedOf) -> ClassSet:
+    """Serve all of a class set."""
+    return column
+
+
+def test_a_dive_takes_what_is_missing() -> None:
+    """Of the sets it begins with, what the ones before leave over; a class that a set cannot serve is in another."""
+    generation, asked = generation_of(instance_of(2)), list[ClassSet]()
+
+    def all_but_one(column: ClassSet, relaxed_of: RelaxedOf) -> ClassSet:
+        asked.append(column)
+        return ClassSet(column.option, tuple(c for c in column.classes if c != 3 or len(column.classes) == 1))
+
+    begun = [ClassSet(0, tuple(range(6))), ClassSet(1, tuple(range(2, 13)))]
+    found = generation.dive(NEVER - 1, all_but_one, begun, Clock(30))
+    assert asked[:2] == [begun[1], ClassSet(0, (0, 1, 3))]
+    assert [column.classes for column in found] == [(2, *range(4, 13)), (0, 1)]
+    # With both devices in use, class 3 has none.
+    assert generation.cover.missing(found) == {3}
+
+
 def test_work_is_counted() -> None:
     """With counted work, the same class sets come out again, and it ends."""
     found = []
     for _ in range(2):
         generation = generation_of(instance_of(1))
         outcomes = [generation.attempt(round(share * best_us(1)), Clock(0.3, deterministic=True)) for share in (0.7, 1)]
-        found.append((outcomes, generation.columns(NEVER), generation.dive(best_us(1), Clock(0.3, deterministic=True))))
+        columns = generation.columns(NEVER)
+        found.append((outcomes, columns, generation.dive(best_us(1), whole, (), Clock(0.3, deterministic=True))))
     assert found[0] == found[1]

@@ -36,3 +36,15 @@ def test_grown_sets_are_possible(name: str) -> None:
                 assert bound.by_count[len(classes) - 1] + option.alone_us <= latency_us
                 largest = max(largest, len(classes))
     assert largest >= 3
+
+
+def test_sets_of_some_classes() -> None:
+    """With time for all, a set holds the classes among which it is grown, and no others."""
+    instance = build_instance(*large(13), floored())
+    option = max(range(len(instance.options)), key=lambda o: int(instance.options[o].free_grains[0]))
+    conflicts = Conflicts(instance, instance.options[option], ClassBounds(instance).single_us[option])
+    among = {c for c in range(13) if conflicts.single_us[c] < NEVER and c % 2 == 0}
+    assert len(among) > 2
+    grown = Growth(conflicts, NEVER - 1, among).grown(min(among), np.ones(13), Clock(60))
+    assert grown is not None
+    assert set(grown) == among

@@ -84,3 +84,19 @@ def test_the_number_of_devices_is_limited() -> None:
     cover = SetCover(instance, max_devices=1)
     assert cover.most(np.ones(len(cover.counts))) == 1
     assert SetCover(instance, NEVER).most(np.ones(len(cover.counts))) == cover.counts.sum()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_missing(seed: int) -> None:
+    """A class is missing where one of the rules counts too few of the devices that serve it."""
+    instance = varied_instance(seed)
+    chosen = columns_of(instance, seed + 2, 2)
+    groups = [instance.options[column.option].group for column in chosen]
+    missing = {
+        c
+        for rule in instance.survival_rules
+        for c in range(instance.num_classes)
+        if sum(c in column.classes and g in rule.groups for column, g in zip(chosen, groups, strict=True))
+        < rule.min_devices
+    }
+    assert SetCover(instance).missing(chosen) == missing

@@ -1,5 +1,7 @@
 """The cache of sub-models: what the heuristic builds, unless something better was added."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from planner.solver.problem.clock import Clock
@@ -70,3 +72,19 @@ def test_sub_models_are_built_once() -> None:
     again = cache.sub_models(wanted[::-1])
     assert again == first[::-1]
     assert clock.left() == left_s
+
+
+def test_fewer_classes_may_take_the_sub_model_of_more() -> None:
+    """It is taken where it is faster than the known one, and of a class set that is not known there is none."""
+    instance = instance_of(3)
+    cache = SubModelCache(instance, Clock(60))
+    sizes = sorted((key for key in subsets(instance) if cache.sub_models([(0, key)])[0].latency_us < NEVER), key=len)
+    more, some = sizes[-1], sizes[-1][:1]
+    known = cache.sub_models([(0, some)])[0]
+    cache.reuse(0, some, more)
+    assert cache.known[0, some] == known
+    cache.known[0, some] = replace(known, latency_us=NEVER)
+    cache.reuse(0, some, (0, 99))
+    assert cache.known[0, some].latency_us == NEVER
+    cache.reuse(0, some, more)
+    assert cache.known[0, some] == cache.known[0, more]
