@@ -7,6 +7,7 @@ features of all, side by side: the steps of ED-ViT's recipe, which come from EC-
 Legend: K copies, B images, F features of all devices together.
 """
 
+import time
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -51,11 +52,18 @@ class ConvOutcome:
     scratch_images: int
 
 
-class ConvRows:
-    """Convolutional rows of a subject; what is finished is read from the folder."""
+class TimeUpError(Exception):
+    """The time is up, and a training is still to be started."""
 
-    def __init__(self, card: ModelCard, effort: Effort, hidden: int, folder: Path) -> None:
-        self.card, self.effort, self.hidden = card, effort, hidden
+
+class ConvRows:
+    """Convolutional rows of a subject; what is finished is read from the folder.
+
+    After `until`, on the clock of `time.monotonic`, no training is started: `TimeUpError` is raised instead.
+    """
+
+    def __init__(self, card: ModelCard, effort: Effort, hidden: int, folder: Path, until: float | None) -> None:
+        self.card, self.effort, self.hidden, self.until = card, effort, hidden, until
         key = result_key(card.weights_sha256, asdict(effort), hidden, code_hash(_CODE))
         self.folder = folder / f"convolutional-{key}"
 
@@ -79,9 +87,14 @@ class ConvRows:
         name = f"scratch-{_key(network.shape)}"
 
         def make() -> TrainingTask:
+            self._check_time()
             return from_scratch(name, network, self.card, labelled_data(self.card, self.effort.per_class), epochs)
 
         return trained(make, network, self.folder / f"{name}.safetensors")
+
+    def _check_time(self) -> None:
+        if self.until is not None and time.monotonic() > self.until:
+            raise TimeUpError
 
     def _split(self, wide: ConvNet, shape: ConvShape, num_devices: int) -> Outcome:
         subsets = class_subsets(shape.num_classes, num_devices, self.effort.seed)
@@ -106,6 +119,7 @@ class ConvRows:
 
     def _retraining(self, network: ConvNet, d: int, own: tuple[int, ...]) -> TrainingTask:
         """Return the retraining of a device's network on its own classes and "other"."""
+        self._check_time()
         seed, (all_data, all_validation) = self.effort.seed + d, self._data
         training, validation = (own_and_foreign_samples(part, own, seed) for part in (all_data, all_validation))
         epochs = equivalent_epochs(self.effort.retraining.epochs, all_data, training)
@@ -115,6 +129,7 @@ class ConvRows:
 
     def _fused(self, networks: list[ConvNet]) -> Fusion:
         """Return a fusion trained on the features of frozen networks."""
+        self._check_time()
         training, validation = (_features(networks, d) for d in self._data)
         dims, seed = [network.shape.filters[-1] for network in networks], self.effort.seed
         fusion = fresh_fusion(training.features.flatten(0, 1), dims, self.hidden, len(self.card.classes), seed)

@@ -1,5 +1,6 @@
 """Page of the benchmark, written from results alone."""
 
+import math
 import platform
 from collections.abc import Mapping, Sequence
 
@@ -32,7 +33,9 @@ def page(effort: Effort, rows: Sequence[Row], times: Mapping[TimedShape, float],
         num_images: Number of test images.
     """
     table = [_HEAD, *(_line(row, rows[0], times) for row in rows)]
-    return "\n\n".join([_introduction(effort, num_images), "\n".join(table), *_findings(rows, times)]) + "\n"
+    return (
+        "\n\n".join([_introduction(effort, num_images), "\n".join(table), *_findings(rows, times, num_images)]) + "\n"
+    )
 
 
 def _introduction(effort: Effort, num_images: int) -> str:
@@ -47,7 +50,7 @@ neurons. {effort.subject}, {num_images:,} test images, those that calibration di
 
 {cpu_name()} ({platform.machine()}), {num_cores()} cores; Python {platform.python_version()}, torch \
 {torch.__version__}, onnxruntime {onnxruntime.__version__}, numpy {numpy.__version__}. Latencies are of one thread and \
-one image in ONNX Runtime, of all networks in the same rounds: each one's shortest run of all rounds, by the settings \
+one image in ONNX Runtime, of all networks in the same rounds: each one's shortest run of all rounds, which other work on the machine disturbs least, by the settings \
 of the planner's runtime or with all of ONNX Runtime's optimisations, whichever is faster. A row's is that of its \
 slowest network and of the head or fusion that makes an answer of features; links cost nothing.
 
@@ -66,70 +69,92 @@ slowest network and of the head or fusion that makes an answer of features; link
   place of the neurons, whose own time is not counted. The MACs are of all steps. Hardware made for spikes would skip
   the zeros; this processor does not.
 
-Sizes are without head and fusion layers of the joined features. *A board lost*: accuracy without the board that is
+Sizes are of the networks, each with its own head, without the fusion. *A board lost*: accuracy without the board that is
 missed most; a dash where there is only one, and then no answer is left. Images are all that a network learned from, all
 epochs together; *from scratch* is of the network that others are cut from, or of the row's own. Of the ViT's
 sub-models, and of the CNN's, the largest number is shown."""
 
 
 def _line(row: Row, whole: Row, times: Mapping[TimedShape, float]) -> str:
-    outcome, measured = row.outcome, row.measured_us(times)
+    measured = row.measured_us(times)
     params, macs = [s.params / 1e3 for s in row.sizes], [s.macs / 1e6 for s in row.sizes]
-    cells = [
-        row.name,
-        f"{outcome.fused:.2%}",
-        f"{100 * (whole.outcome.fused - outcome.fused):+.2f}",
-        f"{outcome.worst:.1%}",
-        _NONE if outcome.lost is None else f"{outcome.lost:.1%}",
+    costs = [
         _NONE if row.predicted_us is None else f"{row.predicted_us}",
         f"{measured:.0f}",
         f"{measured / whole.measured_us(times):.2f}",
         f"{max(params):.0f}, {sum(params):.0f}",
         f"{max(macs):.2f}, {sum(macs):.2f}",
-        f"{row.scratch_images:,}",
-        f"{max(outcome.images.values()):,}" if outcome.images else _NONE,
-        f"{row.seed}",
     ]
+    cells = [row.name, *_accuracies(row, whole), *costs, *_images(row), f"{row.seed}"]
     return "| " + " | ".join(cells) + " |"
 
 
-def _findings(rows: Sequence[Row], times: Mapping[TimedShape, float]) -> list[str]:
-    """Return what the table says, in sentences."""
+def _accuracies(row: Row, whole: Row) -> list[str]:
+    outcome = row.outcome
+    if outcome is None or whole.outcome is None:
+        return ["not run yet", _NONE, _NONE, _NONE]
+    below = 100 * (whole.outcome.fused - outcome.fused)
+    lost = _NONE if outcome.lost is None else f"{outcome.lost:.1%}"
+    return [f"{outcome.fused:.2%}", f"{below:+.2f}", f"{outcome.worst:.1%}", lost]
+
+
+def _images(row: Row) -> list[str]:
+    retraining = row.outcome.images.values() if row.outcome else ()
+    scratch = _NONE if row.scratch_images is None else f"{row.scratch_images:,}"
+    return [scratch, f"{max(retraining):,}" if retraining else _NONE]
+
+
+def _findings(rows: Sequence[Row], times: Mapping[TimedShape, float], num_images: int) -> list[str]:
+    """Return what the table says, in sentences, of the rows that were run."""
     of = {row.name: row for row in rows}
     split, small = of[SPLIT], of[SMALL_CNN]
-    share = small.measured_us(times) / split.measured_us(times)
-    lines = [
-        f"- {_beside(small, split)} It takes {share:.2f} of its latency, on one board in place of "
-        f"{len(split.networks)}, and learned from {small.scratch_images:,} images from scratch, the ViT from "
-        f"{split.scratch_images:,} and its sub-models from more.",
-        f"- {_beside(small, of[WHOLE])}",
-        f"- {_beside(of[SPLIT_CNN], small)}",
-        f"- {_beside(of[SPLIT_CNN], split)}",
-        f"- {_beside(of[SPIKING_CNN], of[SPLIT_CNN])}",
-        f"- {_beside(split, of[PRUNED])}",
-    ]
-    return ["## What comes of it", "\n".join(lines), _answer(split, small)]
+    pairs = ((SMALL_CNN, WHOLE), (SPLIT_CNN, SMALL_CNN), (SPLIT_CNN, SPLIT), (SPIKING_CNN, SPLIT_CNN), (SPLIT, PRUNED))
+    lines = [sentence for one, other in pairs if (sentence := _beside(of[one], of[other], num_images))]
+    if first := _beside(small, split, num_images):
+        share = small.measured_us(times) / split.measured_us(times)
+        first += (
+            f" It takes {share:.2f} of its latency, on one board in place of {len(split.networks)}, and learned from "
+            f"{small.scratch_images:,} images; the ViT from {split.scratch_images:,}, and its sub-models from more."
+        )
+        lines = [first, *lines]
+    return ["## What comes of it", "\n".join(f"- {line}" for line in lines), _answer(split, small, num_images)]
 
 
-def _beside(row: Row, other: Row) -> str:
+def _beside(row: Row, other: Row, num_images: int) -> str:
+    if row.outcome is None or other.outcome is None:
+        return ""
     points = 100 * (row.outcome.fused - other.outcome.fused)
     side = "above" if points > 0 else "below"
-    relation = "as accurate as" if abs(points) < 0.005 else f"{abs(points):.2f} points {side}"
-    return f"*{row.name}* is {relation} *{other.name}*."
+    sure = "" if abs(points) > chance_points(other.outcome.fused, num_images) else ", which may be chance"
+    return f"*{row.name}* is {abs(points):.2f} points {side} *{other.name}*{sure}."
 
 
-def _answer(split: Row, small: Row) -> str:
-    if small.outcome.fused >= split.outcome.fused:
-        answer = (
-            "So here: yes, just a small CNN. It is at least as accurate within the latency of the split ViT, and needs "
-            "one board. What splitting still gives is an answer when a board is lost."
-        )
-    else:
+def chance_points(accuracy: float, num_images: int) -> float:
+    """Return the largest difference of two accuracies that chance makes in 95 of 100 draws of test images [points].
+
+    As if each were measured on images of its own: on the same ones it is less. What a seed changes is not in it.
+    """
+    return 196 * math.sqrt(2 * accuracy * (1 - accuracy) / num_images)
+
+
+def _answer(split: Row, small: Row, num_images: int) -> str:
+    if split.outcome is None or small.outcome is None:
+        return "No answer yet."
+    points = 100 * (small.outcome.fused - split.outcome.fused)
+    margin = chance_points(split.outcome.fused, num_images)
+    if points < -margin:
         answer = (
             "So here: the split ViT is more accurate than a CNN that one board runs alone within the same latency, at "
             f"the price of {len(split.networks)} boards."
         )
+    else:
+        relation = "more accurate than" if points > margin else "as accurate, as far as can be told, as"
+        answer = (
+            f"So here: yes, just a small CNN. It is {relation} the split ViT within the same latency, and needs one "
+            "board. What the split ViT still gives is an answer when a board is lost."
+        )
     return (
-        f"{answer} Not compared: a ViT that was pretrained on far more images than its task has, of which a CNN from "
-        "scratch knows nothing; and more than one seed."
+        f"{answer} Differences of up to {margin:.2f} points may be chance, of {num_images:,} test images alone, and "
+        "there is one seed. Not compared: a ViT that was pretrained on far more images than its task has, of which a "
+        "CNN from scratch knows nothing; and other processors, on which convolutions may be slower or faster."
     )

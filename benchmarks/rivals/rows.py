@@ -18,10 +18,11 @@ class Row:
     name: str
     networks: tuple[Shape | ConvShape, ...]
     join: JoinShape
-    outcome: Outcome
-    # Images, all epochs together, from which the network learned that the row's own are cut from, or its own.
-    scratch_images: int
     seed: int
+    # None where the row was not run yet, as the images are.
+    outcome: Outcome | None = None
+    # Images, all epochs together, from which the network learned that the row's own are cut from, or its own.
+    scratch_images: int | None = None
     predicted_us: int | None = None
 
     @property

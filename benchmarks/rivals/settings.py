@@ -29,7 +29,7 @@ class Effort:
     importance_images: int = 100
     widths: tuple[int, ...] = WIDTHS
     # Of the last measurement, and of the search for a width.
-    rounds: int = 60
+    rounds: int = 30
     search_rounds: int = 15
     seed: int = 0
 
