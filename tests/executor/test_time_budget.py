@@ -16,7 +16,7 @@ from planner.network.checkpoint import load_model
 from planner.network.distillation_data import DistillationData
 from planner.network.fusion import Fusion
 from planner.network.recipes import RECIPES, RecoveryTask
-from planner.network.training import TrainFunction, TrainingTask, history
+from planner.network.training import TrainFunction, TrainingTask, history, run_epoch
 from tests.helpers.small_run import SmallRun, contents, execute_run, make_small_run, stop
 
 
@@ -52,7 +52,7 @@ def test_too_few_minutes_for_a_training_leave_least_squares(run: SmallRun, tmp_p
 def test_without_epochs_none_is_timed(run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the budget is known to be none, sub-models are reconstructed once for the timing; else they learn, too."""
     seen: list[tuple[str, int]] = []
-    original = time_budget.run_epoch
+    original = run_epoch
 
     def counted(task: TrainingTask, state: bytes | None, device: str) -> bytes:
         seen.append((task.name, len(history(state)) if state else 0))
