@@ -52,7 +52,8 @@ neurons. {effort.subject}, {num_images:,} test images, those that calibration di
 {torch.__version__}, onnxruntime {onnxruntime.__version__}, numpy {numpy.__version__}. Latencies are of one thread and \
 one image in ONNX Runtime, of all networks in the same rounds: each one's shortest run of all rounds, which other work \
 on the machine disturbs least, by the settings of the planner's runtime or with all of ONNX Runtime's optimisations, \
-whichever is faster. A row's is that of its slowest network and of the head or fusion that makes an answer of features; links cost nothing.
+whichever is faster. A row's is that of its slowest network and \
+of the head or fusion that makes an answer of features; links cost nothing.
 
 - *ViT, pruned* and *split*: the plans of the highest predicted accuracy within a third of the whole model's predicted
   latency, on one board and on four, by the default recipe, which learns from the whole ViT: {budget.epochs} times
@@ -71,8 +72,8 @@ whichever is faster. A row's is that of its slowest network and of the head or f
 
 Sizes are of the networks, each with its own head, without the fusion. *A board lost*: accuracy without the board that
 is missed most; a dash where there is only one, and then no answer is left. Images are all that a network
-learned from, all epochs together; *from scratch* is of the network that others are cut from, or of the row's own. Of the ViT's
-sub-models, and of the CNN's, the largest number is shown."""
+learned from, all epochs together; *from scratch* is of the network that others are cut from, or of the row's
+own. Of the ViT's sub-models, and of the CNN's, the largest number is shown."""
 
 
 def _line(row: Row, whole: Row, times: Mapping[TimedShape, float]) -> str:
