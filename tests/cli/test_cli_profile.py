@@ -25,7 +25,7 @@ def measured(
         given.append(options)
         on_stage(Stage("measure importance", 1, 2))
         if extent:
-            on_budget(ProfileBudget(weights="0", **extent))
+            on_budget(ProfileBudget(weights="0", max_relative_macs=6, **extent))
         return found or profile(accuracy_model=ACCURACY_MODEL)
 
     monkeypatch.setattr(build, "build_profile", build_profile)
