@@ -6,8 +6,8 @@ by a multiplier of what the filter gives. It is taken on images of the class sub
 Legend: B images, f filters of a layer.
 
 Source:
-    Molchanov et al., arXiv 1611.06440 (Taylor expansion). Filters pruned by class: NNFacet (SEC 2021) and EC-SNN
-    (IJCAI 2024), which rank them by their activations.
+    Molchanov et al., arXiv 1611.06440 (Taylor expansion). Filters pruned by class: in the style of NNFacet and EC-SNN
+    (IJCAI 2024), whose own criteria are not used.
 """
 
 from collections.abc import Sequence

@@ -44,8 +44,9 @@ def _introduction(effort: Effort, num_images: int) -> str:
     return f"""# Why not just a small CNN?
 
 A ViT that is split by class over four equal boards, beside convolutional networks that take no longer than its
-sub-models: one that is not split, one that is split by class as NNFacet and EC-SNN do, and that one of spiking
-neurons. {effort.subject}, {num_images:,} test images, those that calibration did not take; nothing was chosen by them.
+sub-models: one that is not split, one that is split by class in the style of NNFacet and EC-SNN, and that one of
+spiking neurons. {effort.subject}, {num_images:,} test images, those that calibration did not take; nothing was chosen
+by them.
 `make bench-rivals` runs it again and goes on where it was stopped.
 
 {cpu_name()} ({platform.machine()}), {num_cores()} cores; Python {platform.python_version()}, torch \
@@ -63,8 +64,8 @@ of the head or fusion that makes an answer of features; links cost nothing.
 - *CNN, split*: a network {PRUNED_FROM} times as wide is trained for {effort.wide_epochs} epochs; each board's is what
   is left when the filters are pruned that matter least to its own classes (Taylor expansion, arXiv 1611.06440), as wide
   as the CNN that is not split. It is retrained on its own classes and as many images of others, for as many images as
-  the ViT's sub-models, and an MLP like theirs joins the features. Class subsets are equal and drawn at random. NNFacet
-  and EC-SNN rank filters by activations; the rest is as they describe it.
+  the ViT's sub-models, and an MLP like theirs joins the features. Class subsets are equal and drawn at random. The
+  criterion and the sizes are ours; neither paper's code was run.
 - *Spiking*: the same with leaky neurons that fire (snnTorch, arctangent as the surrogate gradient), {STEPS} time
   steps, as wide as its steps allow: its latency is {STEPS} times a pass of the network in ONNX Runtime, with a ReLU in
   place of the neurons, whose own time is not counted. The MACs are of all steps. Hardware made for spikes would skip
