@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -11,9 +12,10 @@ from typing import Any
 
 from planner.errors import InputError, PlannerError, setting
 from planner.workers.base import Submit
-from planner.workers.watch import FutureWatch
+from planner.workers.watch import TIMEOUT_ERRORS, FutureWatch
 
 CONNECT_TIMEOUT_S = 10
+_RECONNECT_TIMEOUT_S = 2
 _CLOSE_TIMEOUT_S = 2
 # Version of each distribution of these names that is installed, by its name.
 _VERSIONS = (
@@ -36,10 +38,15 @@ class DaskExecutor:
 
     def __init__(self, client: Any, address: str) -> None:
         self.client, self.address = client, address
+        self._resume_hint = "run it again"
 
     @property
     def num_workers(self) -> int:
-        threads: dict[str, int] = self.client.nthreads()
+        self._check_connected()
+        try:
+            threads: dict[str, int] = self.client.nthreads()
+        except (*TIMEOUT_ERRORS, OSError, RuntimeError):
+            raise self._lost_error() from None
         return max(1, sum(threads.values()))
 
     @contextmanager
@@ -48,13 +55,15 @@ class DaskExecutor:
         import dask
         from distributed import KilledWorker
 
-        sent = self._send(shared, resume_hint)
+        self._resume_hint = resume_hint
+        sent = self._send(shared)
         watch = FutureWatch(self.client)
 
         def submit(task: Callable[..., Any], *args: Any) -> "Future[Any]":
             nonlocal sent
+            self._check_connected()
             if sent.status != "finished" or watch.silent_loss:
-                sent = self._send(shared, resume_hint)
+                sent = self._send(shared)
                 watch.silent_loss = False
             return watch.follow(self.client.submit(_call, task, sent, args, pure=False))
 
@@ -71,17 +80,38 @@ class DaskExecutor:
             watch.end()
             sent.release()
 
-    def _send(self, shared: object, resume_hint: str) -> Any:
+    def _send(self, shared: object) -> Any:
         """Send the shared data to every worker."""
         try:
             self.client.wait_for_workers(1, timeout=CONNECT_TIMEOUT_S)
             return self.client.scatter(shared, broadcast=True, hash=False, timeout=CONNECT_TIMEOUT_S)
-        # A client that has lost its scheduler cancels whatever is asked of it.
-        except (OSError, TimeoutError, RuntimeError) as error:
+        except TIMEOUT_ERRORS as error:
+            self._check_connected()
             raise PlannerError(
                 f"{self.address}: the cluster must have a worker, got none for {CONNECT_TIMEOUT_S} s "
-                f"({_one_line(error)}); {resume_hint}."
+                f"({_one_line(error)}); {self._resume_hint}."
             ) from None
+        # A client that has lost its scheduler cancels whatever is asked of it.
+        except (OSError, RuntimeError):
+            raise self._lost_error() from None
+
+    def _check_connected(self) -> None:
+        """Check that the scheduler is there; a connection that was just lost may come back.
+
+        Raises:
+            PlannerError: If it does not.
+        """
+        deadline = time.monotonic() + _RECONNECT_TIMEOUT_S
+        while self.client.status == "connecting" and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if self.client.status != "running":
+            raise self._lost_error()
+
+    def _lost_error(self) -> PlannerError:
+        return PlannerError(
+            f"{self.address}: the scheduler must stay until the work is done, got no connection to it any more; "
+            f"{self._resume_hint}."
+        )
 
 
 @contextmanager
@@ -97,15 +127,14 @@ def connect(address: str, tls: Tls | None, packages: Sequence[str] = ()) -> Iter
         InputError: If `distributed` is not installed, no scheduler answers there, or a worker has other versions.
     """
     try:
+        import dask
         from distributed import Client
         from distributed.security import Security
     except ModuleNotFoundError:
         raise InputError(
             f"{setting('scheduler')} needs distributed, which is not installed: pip install 'vit-planner[deploy]'."
         ) from None
-    # What it logs of a connection that is lost would come behind the sentence that says so.
-    for logger in ("distributed", "tornado", "asyncio"):
-        logging.getLogger(logger).setLevel(logging.CRITICAL)
+    _silence_logs()
     files = {} if tls is None else {key: str(path) for key, path in asdict(tls).items()}
     try:
         security = Security(**files, require_encryption=True) if files else Security()
@@ -121,11 +150,22 @@ def connect(address: str, tls: Tls | None, packages: Sequence[str] = ()) -> Iter
         ) from None
     try:
         _wait_for_versions(client, address, packages)
-        yield DaskExecutor(client, address)
+        # From now on it is known to be there: a question to one that is gone must not wait for it to come.
+        with dask.config.set({"distributed.comm.timeouts.connect": f"{_RECONNECT_TIMEOUT_S}s"}):
+            yield DaskExecutor(client, address)
     finally:
         # A scheduler that is gone cannot be told that nobody needs it any more.
         with suppress(Exception):
             client.close(timeout=_CLOSE_TIMEOUT_S)
+
+
+def _silence_logs() -> None:
+    """Silence what Dask logs: of a connection that is lost, it would come behind the sentence that says so."""
+    packages = ("distributed", "tornado", "asyncio")
+    # Dask gives many of its loggers a level of their own.
+    below = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in packages]
+    for name in (*packages, *below):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 async def _check_scheduler(address: str, security: Any) -> None:
@@ -152,7 +192,7 @@ def _wait_for_versions(client: Any, address: str, packages: Sequence[str]) -> No
         client.wait_for_workers(1, timeout=CONNECT_TIMEOUT_S)
         # A worker without the planner knows none of its functions, but it can evaluate a text.
         found = client.run(eval, _VERSIONS.format(names=names))
-    except (OSError, TimeoutError) as error:
+    except (*TIMEOUT_ERRORS, OSError) as error:
         raise InputError(
             f"{setting('scheduler', address)}: the cluster must have a worker, got none within "
             f"{CONNECT_TIMEOUT_S} s ({_one_line(error)}); start one by `dask worker {address}`."

@@ -5,11 +5,15 @@ for data that no worker has, or its result may be fetched from a worker that is 
 then whether any worker processes our calls; if none does, twice in a row, they count as lost.
 """
 
+import asyncio
 import time
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import Any
+
+# Before Python 3.11 asyncio's was another, and Dask raises that.
+TIMEOUT_ERRORS = (TimeoutError, asyncio.TimeoutError)
 
 # Seconds between looks at the futures and between questions to the scheduler, and the longest fetch of a result [s].
 _POLL_S, _QUERY_S, _FETCH_TIMEOUT_S = 0.01, 10, 60
@@ -37,7 +41,8 @@ class FutureWatch:
     def end(self) -> None:
         """Stop watching; tasks that are not done are given up."""
         self._ended.set()
-        self._thread.join(_QUERY_S)
+        # Without a scheduler, a question to it may wait for an answer that never comes.
+        self._thread.join(_QUERY_S if self._client.status == "running" else 0)
         with self._lock:
             self._tasks.clear()
 
@@ -68,7 +73,7 @@ class FutureWatch:
                 return
             error = task.exception(timeout=_FETCH_TIMEOUT_S) if task.status == "error" else None
         # The result was there, and was lost with its worker.
-        except (TimeoutError, CancelledError, OSError):
+        except (*TIMEOUT_ERRORS, CancelledError, OSError):
             error = None
         except Exception as found:
             error = found
@@ -91,8 +96,10 @@ class FutureWatch:
 
     def _is_processing(self, tasks: Any) -> bool:
         ours = {task.key for task in tasks}
+        # A client that has lost its scheduler cancels its tasks by itself.
+        if self._client.status != "running":
+            return True
         try:
             return any(ours.intersection(keys) for keys in self._client.processing().values())
-        # A client that has lost its scheduler cancels its tasks by itself.
         except Exception:
             return True

@@ -60,6 +60,8 @@ def test_failures_of_a_cluster_are_one_sentence(run: SmallRun, tmp_path: Path) -
 class _Client:
     """A client whose every task fails."""
 
+    status = "running"
+
     def __init__(self, error: Exception) -> None:
         self.error, self.workers = error, True
 
