@@ -21,7 +21,8 @@ from planner.profiler import importance
 from planner.profiler.fused_accuracy import TrialOptions
 from planner.profiler.importance_sums import weights_hash
 from planner.profiler.options import ProfileOptions
-from planner.schema import Frozen, ModelCard, read_document, write_document
+from planner.profiler.work_files import read_work_file
+from planner.schema import Frozen, ModelCard, write_document
 
 _IMPORTANCE_SHARE, _TRIALS_SHARE = 0.25, 0.5
 _MIN_IMAGES_PER_CLASS, _MAX_IMAGES_PER_CLASS = 4, 200
@@ -68,7 +69,7 @@ def read_budget(
         InputError: If the file belongs to another measurement.
     """
     if file.exists():
-        found = read_document(file, ProfileBudget)
+        found = read_work_file(file, ProfileBudget)
         given = {"minutes": options.minutes, "images_per_class": options.images_per_class, "epochs": options.epochs}
         expected = {"weights": weights_hash(whole)} | {key: value for key, value in given.items() if value is not None}
         if any(getattr(found, key) != value for key, value in expected.items()):

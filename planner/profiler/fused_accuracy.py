@@ -23,9 +23,10 @@ from planner.profiler.accuracy_model import Evidence, FittedAccuracy, fit_accura
 from planner.profiler.calibration import Calibration
 from planner.profiler.trial_designs import ROUND_SIZE, TrialDevice, trial_design
 from planner.profiler.trial_plans import TrialPlan, TrialSetting, relative_macs, run_trial
+from planner.profiler.work_files import read_work_file
 from planner.rules.accuracy import mean_loss
 from planner.rules.retention import FleetRetention, unit_shares
-from planner.schema import Frozen, ModelCard, Profile, read_document, write_document
+from planner.schema import Frozen, ModelCard, Profile, write_document
 from planner.schema.base import sha256_of_json
 from planner.units import count_noun
 from planner.workers import Executor, map_unordered
@@ -237,7 +238,7 @@ def _read_record(work: Path, draft: Profile, options: TrialOptions) -> TrialReco
     )
     if not work.exists():
         return fresh
-    record = read_document(work, TrialRecord)
+    record = read_work_file(work, TrialRecord)
     if record.replace(trials=(), under_way={}, seconds=0.0) != fresh:
         raise InputError(f"{work}: holds the trial plans of another measurement; delete it to begin again.")
     return record

@@ -22,7 +22,8 @@ from planner.network.reconstruction import reconstruct
 from planner.network.surgery import Selection
 from planner.network.vit import VisionTransformer
 from planner.profiler.importance_sums import labels_hash, weights_hash
-from planner.schema import Frozen, read_document, write_document
+from planner.profiler.work_files import read_work_file
+from planner.schema import Frozen, write_document
 from planner.workers import Executor, InlineExecutor, map_unordered
 
 # Images for the reconstruction, and as many others for the loss.
@@ -87,7 +88,7 @@ class RecoveredLoss:
     def _read_record(self, fresh: LossRecord) -> LossRecord:
         if not self.work.exists():
             return fresh
-        record = read_document(self.work, LossRecord)
+        record = read_work_file(self.work, LossRecord)
         if record.replace(losses={}) != fresh:
             raise InputError(f"{self.work}: holds the losses of another measurement; delete it to begin again.")
         return record

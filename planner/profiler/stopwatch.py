@@ -3,7 +3,8 @@
 import time
 from pathlib import Path
 
-from planner.schema import Frozen, read_document, write_document
+from planner.profiler.work_files import read_work_file
+from planner.schema import Frozen, write_document
 from planner.schema.quantities import Seconds
 
 _MIN_SAVE_INTERVAL_S = 2.0
@@ -20,7 +21,7 @@ class Stopwatch:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._before = read_document(file, TimeTaken).seconds if file.exists() else 0.0
+        self._before = read_work_file(file, TimeTaken).seconds if file.exists() else 0.0
         self._begun = self._saved_at = time.monotonic()
 
     def seconds(self) -> float:
