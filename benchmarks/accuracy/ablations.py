@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from planner.network.distillation_data import Batch
 from planner.network.distillation_losses import log_own_and_other, own_and_other_labels, soft_target_loss
+from planner.network.feature_matching import FeatureMatchingLoss, MatchedStudent, MatchFit
 from planner.network.fusion import Fusion
-from planner.network.joint_model import JointLoss, JointModel
+from planner.network.joint_model import JointLoss, JointModel, features_of
 from planner.network.losses import TEMPERATURE, DistillationLoss, FusionLoss, Loss, OwnOrOtherLoss, device_dropout
 from planner.network.recipes import RECIPES, Recipe, RecoveryTask
 from planner.network.training import TrainFunction, TrainingTask
@@ -27,6 +28,7 @@ from planner.schema import Plan, Profile
 SAME_IMPORTANCE = "importance alike for all classes"
 NO_TEACHER = "no teacher: labels alone"
 NO_OTHER = "no other: own classes alone"
+NO_MATCHING = "no matching of features"
 ONE_DEVICE = "each class on one device"
 RANDOM_SUBSETS = "random class subsets"
 # The same plan by another recipe of the library.
@@ -34,7 +36,7 @@ OTHER_RECIPES = {f"the default recipe: {name} instead": name for name in ("devit
 # For each device, the classes it serves.
 Subsets: TypeAlias = Mapping[str, Sequence[str]]
 
-ABLATIONS = (SAME_IMPORTANCE, NO_TEACHER, NO_OTHER, ONE_DEVICE, RANDOM_SUBSETS, *OTHER_RECIPES)
+ABLATIONS = (SAME_IMPORTANCE, NO_TEACHER, NO_OTHER, NO_MATCHING, ONE_DEVICE, RANDOM_SUBSETS, *OTHER_RECIPES)
 
 
 def with_mean_importance(profile: Profile) -> Profile:
@@ -87,17 +89,31 @@ def random_subsets(plan: Plan, seed: int) -> Subsets:
 
 def recipe_of(name: str) -> Recipe:
     """Return a recipe by its name: one of the library, or of the ablations."""
-    swaps: dict[str, Callable[[Loss], Loss]] = {NO_TEACHER: without_teacher, NO_OTHER: without_other}
+    swaps: dict[str, Callable[[Loss], Loss]] = {
+        NO_TEACHER: without_teacher,
+        NO_OTHER: without_other,
+        NO_MATCHING: lambda loss: loss,
+    }
     if name not in swaps:
         return RECIPES[name]
 
     def swapped(task: RecoveryTask, train: TrainFunction) -> Fusion:
         def train_others(tasks: Sequence[TrainingTask]) -> None:
-            train([replace(t, loss=swaps[name](t.loss)) for t in tasks])
+            unmatched = [without_matching(t) for t in tasks]
+            train([replace(t, loss=swaps[name](t.loss)) for t in unmatched])
 
         return RECIPES["default"](task, train_others)
 
     return swapped
+
+
+def without_matching(task: TrainingTask) -> TrainingTask:
+    """Return the training without the match of features, if it has one."""
+    if not isinstance(task.loss, FeatureMatchingLoss):
+        return task
+    assert isinstance(task.module, MatchedStudent)
+    preparation = None if isinstance(task.preparation, MatchFit) else task.preparation
+    return replace(task, module=task.module.student, loss=task.loss.loss, preparation=preparation)
 
 
 def without_teacher(loss: Loss) -> Loss:
@@ -156,17 +172,16 @@ class _ChangedJointLoss(JointLoss):
         """Return the loss of a sub-model's logits (B, C)."""
         raise NotImplementedError
 
-    def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+    def with_features(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         assert isinstance(module, JointModel)
         pooled = module.pooled(batch.inputs)
-        fused = module.fusion(
-            torch.cat([p.mean(1) for p in pooled], 1), device_dropout(module.fusion, batch, generator)
-        )
+        features = features_of(pooled)
+        fused = module.fusion(features, device_dropout(module.fusion, batch, generator))
         loss = self.fused_loss(fused, batch)
         for model, own, tokens in zip(module.sub_models, self.own, pooled, strict=True):
             assert isinstance(model, VisionTransformer)
             loss = loss + self.own_weight / len(pooled) * self.own_loss(model.classify(tokens), batch, own)
-        return loss
+        return loss, features
 
 
 class JointLabelLoss(_ChangedJointLoss):

@@ -27,8 +27,8 @@ WHOLE, PRUNED, DEVIT, ED_VIT, OURS = "whole", "pruned", "devit", "ed-vit", "ours
 ROWS = (PRUNED, DEVIT, ED_VIT, OURS)
 BASELINES = {DEVIT: "random-equal", ED_VIT: "greedy"}
 # Recipe of each row's sub-models, the default one for other rows.
-RECIPE_OF = {DEVIT: "devit", ED_VIT: "ed-vit", ablations.NO_TEACHER: ablations.NO_TEACHER}
-RECIPE_OF |= {ablations.NO_OTHER: ablations.NO_OTHER, **ablations.OTHER_RECIPES}
+RECIPE_OF = {DEVIT: "devit", ED_VIT: "ed-vit", **ablations.OTHER_RECIPES}
+RECIPE_OF |= {name: name for name in (ablations.NO_TEACHER, ablations.NO_OTHER, ablations.NO_MATCHING)}
 # Rows with plans of their own, and those whose plans differ from seed to seed.
 PLANNED_APART = (*BASELINES, ablations.SAME_IMPORTANCE, ablations.ONE_DEVICE, ablations.RANDOM_SUBSETS)
 DRAWN = (*BASELINES, ablations.RANDOM_SUBSETS)

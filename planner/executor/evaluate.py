@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from planner.errors import PlannerError
 from planner.executor.bundle import Bundle, kept_channels
 from planner.network import audit, counts, data
-from planner.network.evaluation import accuracy_by_class, apply_in_batches, batches_side_by_side, top1_accuracy
+from planner.network.evaluation import accuracy_by_class, apply_in_batches, top1_accuracy
+from planner.network.side_by_side import work_side_by_side
 from planner.network.vit import Block, VisionTransformer
 from planner.rules import cost
 from planner.schema import Assignment, Evaluation, Profile, Size
@@ -39,7 +40,7 @@ def evaluate_bundle(bundle: Bundle) -> Evaluation:
     for a, sub_model in zip(plan.assignments, bundle.sub_models, strict=True):
         planned[a.device] = verify_sub_model(a, profile, sub_model)
     test, num_calibration_images = data.load_test(bundle.card)
-    with batches_side_by_side(usable_cores()):
+    with work_side_by_side(usable_cores()):
         whole_logits = apply_in_batches(bundle.whole, test.images)
         features = [apply_in_batches(sub_model.features, test.images) for sub_model in bundle.sub_models]
     joined = torch.cat(features, dim=1)

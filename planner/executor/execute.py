@@ -25,9 +25,9 @@ from planner.executor.trainers import InlineTrainer
 from planner.network import data
 from planner.network.checkpoint import load_model
 from planner.network.distillation_data import DistillationData, split_validation
-from planner.network.evaluation import batches_side_by_side
 from planner.network.recipes import RECIPES, RECIPES_WITH_TEACHERS, Recipe, RecoveryTask, SubModelPart
 from planner.network.recipes.recovery_task import DEFAULT_EPOCHS
+from planner.network.side_by_side import work_side_by_side
 from planner.network.surgery import Selection
 from planner.network.training import Epoch
 from planner.network.vit import VisionTransformer
@@ -126,7 +126,7 @@ def execute_plan(
         hidden = profile.fusion_hidden
         return RecoveryTask(parts, whole, teacher_model, training, validation, hidden, epochs, seed, subset_teachers)
 
-    with batches_side_by_side(min(trainer.num_workers, usable_cores())):
+    with work_side_by_side(min(trainer.num_workers, usable_cores())):
         known_epochs = None if earlier is None and minutes is not None else run_config.epochs
         timed = time_recipe(recover, make_task, teacher_model, samples, jitter, seed, trainer.device, known_epochs)
         if earlier is None:

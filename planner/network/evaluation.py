@@ -3,31 +3,18 @@
 Legend: B images, C classes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import contextmanager
-from contextvars import ContextVar
 from threading import Event
 
 import torch
 from torch import Tensor
 
 from planner.network.data import Images, Samples
+from planner.network.side_by_side import num_threads_for
 
 # Enough to keep a core busy; at 256, activations of ViT-Small leave the caches, which takes a sixth more time.
 _BATCH_SIZE = 64
-
-_num_threads: ContextVar[int] = ContextVar("num_threads", default=1)
-
-
-@contextmanager
-def batches_side_by_side(num_threads: int) -> Iterator[None]:
-    """Let `apply_in_batches` work on so many batches at a time; its values stay the same bit for bit."""
-    token = _num_threads.set(num_threads)
-    try:
-        yield
-    finally:
-        _num_threads.reset(token)
 
 
 def apply_in_batches(function: Callable[[Tensor], Tensor], images: Images) -> Tensor:
@@ -42,8 +29,7 @@ def apply_in_batches(function: Callable[[Tensor], Tensor], images: Images) -> Te
             return function(images[start : start + _BATCH_SIZE])
 
     starts = range(0, len(images), _BATCH_SIZE)
-    num_threads = min(_num_threads.get(), len(starts))
-    if num_threads > 1:
+    if (num_threads := num_threads_for(len(starts))) > 1:
         with ThreadPoolExecutor(num_threads) as pool:
             try:
                 batches = list(pool.map(values_of, starts))

@@ -5,6 +5,7 @@ tokens, E embed dim.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,8 @@ from torch.nn import functional as F
 from planner.network.distillation_data import Batch
 from planner.network.distillation_losses import distillation_loss, soft_target_loss
 from planner.network.fusion import Fusion
-from planner.network.losses import TEMPERATURE, Loss, device_dropout, own_mask
+from planner.network.losses import TEMPERATURE, Loss, LossOfFeatures, device_dropout, own_mask
+from planner.network.side_by_side import values_side_by_side
 from planner.network.vit import VisionTransformer
 
 
@@ -27,16 +29,21 @@ class JointModel(nn.Module):
 
     def pooled(self, images: Tensor) -> list[Tensor]:
         """Return the pooled tokens (B, P, E) of each sub-model."""
-        pooled = []
-        for model in self.sub_models:
-            assert isinstance(model, VisionTransformer)
-            pooled.append(model.pooled(images))
-        return pooled
+        return values_side_by_side([partial(_pooled, model, images) for model in self.sub_models])
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return all sub-models' features side by side, standardised, (B, F)."""
+        return self.fusion.standardised(features_of(self.pooled(images)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return fused logits (B, C) of images (B, channels, H, W)."""
         logits: Tensor = self.fusion(features_of(self.pooled(images)))
         return logits
+
+
+def _pooled(model: nn.Module, images: Tensor) -> Tensor:
+    assert isinstance(model, VisionTransformer)
+    return model.pooled(images)
 
 
 def features_of(pooled: Sequence[Tensor]) -> Tensor:
@@ -52,7 +59,7 @@ class MatchedJointModel(JointModel):
         self.match = nn.Linear(fusion.fc1.out_features, teacher_dim)
 
 
-class JointLoss(Loss):
+class JointLoss(LossOfFeatures):
     """Knowledge distillation of the fused logits, beside that of each sub-model.
 
     Devices are dropped at random, so that the fusion learns to do without any one.
@@ -72,7 +79,7 @@ class JointLoss(Loss):
         self.register_buffer("own", torch.stack([own_mask(classes, num_classes) for classes in own]))
         self.own_weight = own_weight
 
-    def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+    def with_features(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         assert isinstance(module, JointModel)
         pooled = module.pooled(batch.inputs)
         features = features_of(pooled)
@@ -84,7 +91,7 @@ class JointLoss(Loss):
             logits = model.classify(tokens)
             own_loss = distillation_loss(logits, batch.teacher_logits, batch.labels, own, TEMPERATURE)
             loss = loss + self.own_weight / len(pooled) * own_loss
-        return loss
+        return loss, module.fusion.standardised(features)
 
 
 class TokenMatchingLoss(Loss):

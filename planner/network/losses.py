@@ -41,6 +41,17 @@ class Loss(nn.Module):
         raise NotImplementedError
 
 
+class LossOfFeatures(Loss):
+    """Loss of a network that makes its logits of features, which others can look at, too."""
+
+    def with_features(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the loss and the features (B, F)."""
+        raise NotImplementedError
+
+    def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        return self.with_features(module, batch, generator)[0]
+
+
 class SubModelLoss(Loss):
     """Loss of a sub-model, which has classes of its own."""
 
@@ -67,15 +78,19 @@ class OwnClassesLoss(SubModelLoss):
         return F.cross_entropy(logits[:, self.own], batch.label_shares(logits.shape[1])[:, self.own])
 
 
-class DistillationLoss(SubModelLoss):
+class DistillationLoss(SubModelLoss, LossOfFeatures):
     """Knowledge distillation of a sub-model: own-or-other labels, and the teacher's soft targets for all classes.
 
     Source:
         Hinton et al., arXiv 1503.02531.
     """
 
-    def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-        return distillation_loss(module(batch.inputs), batch.teacher_logits, batch.labels, self.own, TEMPERATURE)
+    def with_features(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        assert isinstance(module, VisionTransformer)
+        pooled = module.pooled(batch.inputs)
+        logits = module.classify(pooled)
+        loss = distillation_loss(logits, batch.teacher_logits, batch.labels, self.own, TEMPERATURE)
+        return loss, pooled.mean(1)
 
 
 class RelationMatchingLoss(SubModelLoss):

@@ -8,10 +8,14 @@ from torch.nn import functional as F
 from benchmarks.accuracy import ablations
 from planner.arrays import Floats
 from planner.library import load_profile
-from planner.network.distillation_data import Batch
+from planner.network.data import Jitter, Samples
+from planner.network.distillation_data import Batch, extract_features, make_distillation_data
+from planner.network.feature_matching import FeatureMatchingLoss, MatchedStudent, MatchFit
 from planner.network.fusion import Fusion
+from planner.network.fusion_fit import FusionFit
 from planner.network.joint_model import JointLoss, JointModel
 from planner.network.losses import DistillationLoss, FusionLoss, OwnOrOtherLoss, RelationMatchingLoss
+from planner.network.training import Schedule, TrainingTask
 from planner.network.vit import Shape, VisionTransformer
 from planner.schema import Assignment, FusionCost, Goal, Plan, SolverRun
 
@@ -149,6 +153,24 @@ def test_together_without_teacher_is_labels_fused_and_own() -> None:
     apart = [OwnOrOtherLoss(o, 4)(m, batch, torch.Generator()) for o, m in zip(own, models, strict=True)]
     expected = F.cross_entropy(fused, batch.labels) + 0.3 * (apart[0] + apart[1]) / 2
     assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_changed_recipe_matches_no_features() -> None:
+    """Sub-models and loss are what they are without the match; a preparation stays unless it prepares the match."""
+    batch, model = batch_of(0), model_of(0)
+    images = Samples(batch.inputs, batch.labels)
+    data = make_distillation_data(model_of(1), images, Jitter(0.0, 0.0), seed=0)
+    student = MatchedStudent(model, 4, data.teacher_features)
+    loss = FeatureMatchingLoss(DistillationLoss((0, 2), 4), 1.0)
+    other = FusionFit(extract_features([model], data), 0)
+    for preparation, left in ((MatchFit(data), None), (other, other)):
+        task = TrainingTask("a", student, loss, data, data, Schedule(1), 0, preparation)
+        plain = ablations.without_matching(task)
+        assert plain.module is model
+        assert plain.loss is loss.loss
+        assert plain.preparation is left
+    unmatched = TrainingTask("a", model, loss.loss, data, data, Schedule(1), 0)
+    assert ablations.without_matching(unmatched) is unmatched
 
 
 def test_an_unknown_loss_is_refused() -> None:

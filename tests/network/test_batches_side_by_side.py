@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from planner.network.evaluation import apply_in_batches, batches_side_by_side
+from planner.network.evaluation import apply_in_batches
+from planner.network.side_by_side import work_side_by_side
 from planner.network.vit import Shape
 from tests.helpers.plain_vit import random_model
 
@@ -39,7 +40,7 @@ def test_values_are_the_same_bit_for_bit() -> None:
     model = random_model(SHAPE)
     images = torch.randn(NUM_IMAGES, 2, 8, 8, generator=torch.Generator().manual_seed(0))
     alone = apply_in_batches(model, images)
-    with batches_side_by_side(3):
+    with work_side_by_side(3):
         together = apply_in_batches(model, images)
     assert torch.equal(alone, together)
     assert not together.is_inference()
@@ -58,7 +59,7 @@ def test_batches_run_at_the_same_time() -> None:
         threads.add(threading.get_ident())
         return images
 
-    with batches_side_by_side(2):
+    with work_side_by_side(2):
         assert len(apply_in_batches(meeting, torch.zeros(128, 1))) == 128
     apply_in_batches(noted, torch.zeros(256, 1))
     assert threads == {threading.get_ident()}
@@ -72,6 +73,6 @@ def test_after_a_failure_nothing_more_is_begun() -> None:
         begun.append(len(images))
         raise KeyboardInterrupt
 
-    with batches_side_by_side(2), pytest.raises(KeyboardInterrupt):
+    with work_side_by_side(2), pytest.raises(KeyboardInterrupt):
         apply_in_batches(failing, torch.zeros(64 * 400, 1))
     assert len(begun) < 400
