@@ -40,6 +40,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FEW_BYTES = 4096
 # Digits of the longest number that Python turns into an int without a setting of its own.
 _MAX_DIGITS = 1000
+# As many as there may be classes; each unknown key takes a kilobyte until the first is told.
+_MAX_KEYS = 100_000
 # Up to here, each whole number is a float of its own.
 _MAX_WHOLE = 2**53
 
@@ -319,6 +321,8 @@ def _pretty(value: Any, indent: int = 0, width: int = 110) -> str:
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > _MAX_KEYS:
+        raise ValueError(f"an object must have at most {_MAX_KEYS:,} keys, got {len(pairs):,}")
     data = dict(pairs)
     if len(data) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
