@@ -12,6 +12,7 @@ import pytest
 from planner.schema import write_document
 from tests.helpers.common import DEVICES
 from tests.helpers.deployments import linux_boards, make_small_bundle
+from tests.helpers.small_run import small_card
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and mounts as Linux has them")
 
@@ -72,6 +73,20 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
+def _write_inputs(command: object, folder: Path) -> None:
+    """Write what a command reads: a card, a bundle with its fleet, or a plan."""
+    if command == "profile":
+        small_card(folder)
+    elif command == "export":
+        bundle = make_small_bundle(folder, linux_boards("float32", "float32", "float32"))
+        write_document(folder / "devices.json", bundle.fleet)
+    elif command in ("report", "execute"):
+        plan: list[str | Path] = [PLANNER, "solve", "-d", DEVICES, "--method", "greedy", "--max-accuracy-drop", "0.5"]
+        subprocess.run(
+            [*plan, "--time-limit", "600", "--out", "plan.json"], cwd=folder, check=True, capture_output=True
+        )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "free_bytes"),
@@ -82,24 +97,20 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         (["probe", "make", "digits-vit", "--out", "disk/probes"], 2**18),
         (["execute", "plan.json", "--epochs", "0", "--out", "disk/bundle"], 2**16),
         (["export", "bundle", "-d", "devices.json", "--out", "disk/deploy"], 2**17),
+        (["profile", "card.json", "--epochs", "0", "--trial-plans", "2", "--out", "disk/profile.json"], 2**14),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_a_full_disk_is_one_sentence(command: list[str | Path], free_bytes: int, disk: Path, tmp_path: Path) -> None:
     """What is there is whole; when something else is removed from the disk, the same command succeeds."""
-    if command[0] == "export":
-        write_document(
-            tmp_path / "devices.json", make_small_bundle(tmp_path, linux_boards("float32", "float32", "float32")).fleet
-        )
-    plan: list[str | Path]
-    plan = [PLANNER, "solve", "-d", DEVICES, "--method", "greedy", "--max-accuracy-drop", "0.5", "--out", "plan.json"]
-    subprocess.run(plan, cwd=tmp_path, check=True, capture_output=True)
+    _write_inputs(command[0], tmp_path)
     (disk / "something-else").write_bytes(bytes(2**24 - free_bytes))
     result = subprocess.run([PLANNER, *command], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
     assert "(No space left on device)" in result.stderr.splitlines()[-1]
-    assert not list(disk.rglob(".*"))
+    # An interrupted profile keeps what is finished, in a folder beside it.
+    assert [path.name for path in disk.rglob(".*")] == [".profile.json.work"] * (command[0] == "profile")
     for document in disk.rglob("*.json"):
         json.loads(document.read_text())
     (disk / "something-else").unlink()
