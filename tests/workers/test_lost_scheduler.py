@@ -18,7 +18,7 @@ from tests.helpers.common import DEVICES
 pytest.importorskip("distributed")
 
 # Every wait for another process ends, and then the test fails.
-PATIENCE_S = 120
+PATIENCE_S = 600
 PLANNER = Path(sys.executable).with_name("planner")
 
 
