@@ -23,7 +23,7 @@ class Schedule:
     warmup_share: float = 0.1
     # Reach of a moving average of the weights, as a share of all steps: the average is what is measured and kept.
     average_share: float = 0.0
-    # Look for a smaller learning rate first, where this one harms the start; see `planner.network.rate_search`.
+    # Look for a smaller learning rate first, where this one harms the start.
     rate_search: bool = False
 
     def rate(self, step: int, num_steps: int) -> float:

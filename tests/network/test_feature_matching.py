@@ -110,7 +110,8 @@ def test_training_brings_the_features_nearer_to_the_teachers() -> None:
     def error() -> float:
         features = module.student.features(known.images[torch.arange(COUNT)])
         off = module.match(features) - module.standardised(known.teacher_features[0])
-        return off.square().mean().item()
+        value: float = off.square().mean().item()
+        return value
 
     before = error()
     loss = FeatureMatchingLoss(DistillationLoss([0, 2], 4), 1.0)

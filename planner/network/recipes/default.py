@@ -1,11 +1,11 @@
 """The default recipe: reconstruct and distil each sub-model, train a fusion, then train all of them jointly.
 
 1. Each sub-model is reconstructed in closed form on images of its own classes and as many others. From there it learns
-   its own classes and "other", and the teacher's soft targets for all classes, for half of the budget. These trainings
-   are independent of each other.
+   its own classes and "other", the teacher's soft targets for all classes, and the teacher's features, for half of the
+   budget. These trainings are independent of each other.
 2. A fusion is trained on the features of the frozen sub-models.
-3. Sub-models and fusion are trained as one network: the fused logits shape the features, while each sub-model keeps
-   the loss of step 1.
+3. Sub-models and fusion are trained as one network: the fused logits shape the features, which together match the
+   teacher's, while each sub-model keeps its own classes and soft targets.
 
 Where the teacher is fine-tuned for the classes of each device before, its outputs are the targets of these in step 1,
 the whole model's those of the others.
@@ -14,8 +14,8 @@ Without a budget the reconstruction and the fusion are all. Wherever a fusion le
 that a lost one costs little.
 
 Of ED-ViT (arXiv 2410.11650): class-wise sub-models with "other", and the fusion. Of DeViT (arXiv 2309.05015): the
-teacher, and joint training. Of neither: the reconstruction, soft targets for all classes (arXiv 1503.02531), devices
-left out.
+teacher, and joint training. Of neither: the reconstruction, soft targets for all classes (arXiv 1503.02531), features
+that sub-models match one by one (arXiv 1412.6550), devices left out.
 """
 
 from dataclasses import dataclass
