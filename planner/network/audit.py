@@ -31,6 +31,8 @@ _UNCOUNTED = {
     "aten::gelu",
     "aten::silu",
     "aten::sigmoid",
+    "aten::softmax",
+    "aten::max_pool2d",
     "aten::mul",
     "aten::mean",
     "aten::select",

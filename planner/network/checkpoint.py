@@ -90,6 +90,10 @@ def whole_shape(card: ModelCard) -> Shape:
         activation=a.activation,
         gated_mlp=a.gated_mlp,
         qk_norm=a.qk_norm,
+        norm_between_halves=a.norm_between_halves,
+        stem_kernel=a.stem_kernel,
+        stem_stride=a.stem_stride,
+        stem_max_pool=a.stem_max_pool,
     )
 
 

@@ -1,13 +1,12 @@
 """Closed form of a network's MACs and parameters, from its shape alone.
 
 The convention is that of `planner.rules.cost`: 1 MAC is one multiply-accumulate, a norm counts
-5 per element (as fvcore counts layer norms), softmax, activations, products with gates and additions
-count nothing. So counted, ViT-Tiny at 224 pixels has 1.258 GMACs.
+5 per element (as fvcore counts layer norms), softmax, activations, pooling, products with gates and
+additions count nothing. So counted, ViT-Tiny at 224 pixels has 1.258 GMACs.
 """
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 
 from planner.network.vit import Shape
 
@@ -63,7 +62,7 @@ def fixed(shape: Shape) -> Counts:
     """
     N, E, C = shape.num_tokens, shape.embed_dim, shape.num_classes
     prefix, heads = shape.num_prefix_tokens, shape.num_pooled_tokens
-    stem, patch = _stem(shape), math.prod(shape.projected_patch) * shape.channels[-1]
+    stem, patch = _stem(shape), math.prod(shape.projected_patch) * shape.stem.channels[-1]
     before = shape.norm_before_blocks
     ends = stem + Counts(
         # The final norm is applied to what is pooled; each pooled token has a head layer.
@@ -72,30 +71,41 @@ def fixed(shape: Shape) -> Counts:
         + heads * E * C,
         params=(patch + 1) * E + prefix * E + N * E + 2 * E * (1 + before) + heads * (E + 1) * C,
     )
-    return ends + (per_attention_half(shape) + per_mlp_half(shape)) * shape.depth
+    return ends + _sequence_pooling(shape) + (per_attention_half(shape) + per_mlp_half(shape)) * shape.depth
 
 
 def _stem(shape: Shape) -> Counts:
-    """Return the counts of the stem's 3x3 convolutions with stride 2, none of which depends on the embed dim."""
-    total, (height, width) = Counts(0, 0), shape.image_sides
-    for inputs, outputs in pairwise(shape.channels):
-        height, width = height // 2, width // 2
-        total += Counts(macs=height * width * 9 * inputs * outputs, params=(9 * inputs + 1) * outputs)
+    """Return the counts of the stem's convolutions, none of which depends on the embed dim."""
+    total, kernel = Counts(0, 0), shape.stem.kernel**2
+    for stage in shape.stem.stages(shape.image_sides):
+        weights = kernel * stage.inputs * stage.outputs
+        total += Counts(macs=math.prod(stage.sides) * weights, params=weights + stage.outputs)
     return total
+
+
+def _sequence_pooling(shape: Shape) -> Counts:
+    """Return the counts of pooling with weights: each patch's weight, and the weighted sum."""
+    if shape.pooling != "sequence":
+        return Counts(0, 0)
+    num_patches = shape.num_tokens - shape.num_prefix_tokens
+    return Counts(macs=2 * num_patches * shape.embed_dim, params=shape.embed_dim + 1)
 
 
 def norm_macs(shape: Shape) -> int:
     """Return the MACs of a network's norms, missing halves left out."""
     per_norm = NORM_MACS_PER_ELEMENT * shape.embed_dim
-    halves = sum(units > 0 for units in (*shape.num_heads, *shape.hidden_dim))
-    of_stream = per_norm * ((halves + shape.norm_before_blocks) * shape.num_tokens + shape.num_normalised_tokens)
+    mlp_norms = [channels > 0 or shape.norm_between_halves for channels in shape.hidden_dim]
+    norms = sum(heads > 0 for heads in shape.num_heads) + sum(mlp_norms) + shape.norm_before_blocks
+    of_stream = per_norm * (norms * shape.num_tokens + shape.num_normalised_tokens)
     return of_stream + _qk_norm_macs(shape) * sum(shape.num_heads)
 
 
 def of_missing_halves(shape: Shape) -> Counts:
     """Return the counts of the attention and MLP halves that a network lacks, which a plan counts all the same."""
     attention = per_attention_half(shape) * sum(h == 0 for h in shape.num_heads)
-    return attention + per_mlp_half(shape) * sum(c == 0 for c in shape.hidden_dim)
+    # A norm of the stream stays where its MLP is missing.
+    mlp = Counts(macs=0, params=shape.embed_dim) if shape.norm_between_halves else per_mlp_half(shape)
+    return attention + mlp * sum(c == 0 for c in shape.hidden_dim)
 
 
 def exact(shape: Shape) -> Counts:

@@ -3,6 +3,7 @@
 - Layers without biases, or keys without, or a patch embedding without one before a norm: they are zero.
 - LayerScale is folded into the layers before it (`layer_scale`).
 - Without positions of prefix tokens: they are zero.
+- Convolutions of a tokenizer without biases, and without a projection behind them: zero, and the identity.
 - A norm behind the mean of the patches (`fc_norm`) is our last norm.
 - Gates of a gated MLP come before the values.
 
@@ -18,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from planner.network.compact_transformers import with_projection
 from planner.network.layer_scale import fold_layer_scale
 from planner.network.naming_schemes import Scheme
 
@@ -79,7 +81,7 @@ def rewrite(
         InputError: If a LayerScale factor does not fit the layer before it.
     """
     complete = dict(tensors)
-    notes = _with_biases(complete) + _with_patch_bias(complete)
+    notes = _with_biases(complete) + _with_patch_bias(complete) + with_projection(complete)
     rewritten, num_factors = fold_layer_scale(source, complete, names)
     notes += [f"Its {num_factors} LayerScale factors are folded into the layers before them."] if num_factors else []
     norm_after_pooling = "fc_norm.weight" in rewritten and "norm.weight" not in rewritten

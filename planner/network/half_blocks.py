@@ -125,9 +125,9 @@ class Mlp(nn.Module):
 
 
 class HalfBlock(NamedTuple):
-    """Attention or MLP of a block, with the norm before it."""
+    """Attention or MLP of a block, with the norm before it; None where the stream itself was normalised."""
 
-    norm: nn.LayerNorm
+    norm: nn.LayerNorm | None
     layers: Attention | Mlp
 
     @property
@@ -140,7 +140,16 @@ class HalfBlock(NamedTuple):
         """Layer that writes to the stream."""
         return self.layers.proj if isinstance(self.layers, Attention) else self.layers.fc2
 
+    def normed(self, x: Tensor) -> Tensor:
+        """Return what the input layer reads of the stream, (B, N, E)."""
+        read: Tensor = x if self.norm is None else self.norm(x)
+        return read
+
+    def update(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
+        """Return what is added to the stream, (B, N, E)."""
+        added: Tensor = self.layers(self.normed(x), gate)
+        return added
+
     def __call__(self, x: Tensor) -> Tensor:
         """Return the stream after the half-block, (B, N, E)."""
-        after: Tensor = x + self.layers(self.norm(x))
-        return after
+        return x + self.update(x)

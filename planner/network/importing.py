@@ -19,6 +19,7 @@ from torch import Tensor
 
 from planner.errors import InputError, setting
 from planner.files import read_content
+from planner.network import compact_transformers
 from planner.network.checkpoint import CARD, WEIGHTS, whole_shape
 from planner.network.equivalent_rewrites import rewrite, with_key_biases
 from planner.network.import_settings import Gate, ImportSettings
@@ -40,8 +41,14 @@ _MARKERS = {
     "encoder.pos_embedding": "torchvision",
     "vit.embeddings.position_embeddings": "huggingface",
     "deit.embeddings.position_embeddings": "huggingface",
+    compact_transformers.COMPACT_MARKER: "cct",
 }
-_LAYER_NORM_EPS = {"timm": 1e-6, "torchvision": 1e-6, "huggingface": 1e-12}
+_LAYER_NORM_EPS = {
+    "timm": 1e-6,
+    "torchvision": 1e-6,
+    "huggingface": 1e-12,
+    "cct": compact_transformers.LAYER_NORM_EPS,
+}
 _NUM_NAMES_SHOWN = 3
 # A small network that has every parameter that a map may name.
 _EVERY_PARAMETER = Shape(
@@ -59,6 +66,7 @@ class _Renamed:
     whose: str  # naming scheme, in words
     layer_norm_eps: float
     num_heads: int | None = None
+    is_compact: bool = False  # a Compact Transformer
 
 
 def import_checkpoint(source: Path, out: Path, settings: ImportSettings) -> ModelCard:
@@ -91,6 +99,7 @@ def import_checkpoint(source: Path, out: Path, settings: ImportSettings) -> Mode
         known.image_size,
         rewritten.norm_after_pooling,
         None if config is None else config.pooling,
+        compact_transformers.implied_architecture(shapes, known.image_size) if renamed.is_compact else {},
     )
     architecture |= {
         "layer_norm_eps": renamed.layer_norm_eps if known.layer_norm_eps is None else known.layer_norm_eps,
@@ -147,7 +156,9 @@ def _has_gates_last(renamed: _Renamed, gate: Gate | None) -> bool:
 
 def _assumed(architecture: Mapping[str, Any], known: ImportSettings, renamed: _Renamed) -> str:
     """Return a sentence that says what neither weights nor config nor settings say."""
-    assumed = ["blocks with norms before each half"]
+    assumed = ["blocks with norms before each half"] * ("norm_between_halves" not in architecture)
+    if "stem_stride" in architecture:
+        assumed.append(f"convolutions of stride {architecture['stem_stride']}, each before a ReLU and max pooling")
     assumed += ["square images"] * (known.image_size is None)
     if known.activation is None:
         assumed.append("gates behind SiLU" if architecture["gated_mlp"] else "exact GELU")
@@ -191,11 +202,13 @@ def _recognised(
         if marker in state:
             complete = with_key_biases(state)
             scheme = scheme_of(name, complete)
-            return _Renamed(to_ours(complete, scheme), scheme, f"{name}'s", _LAYER_NORM_EPS[name])
+            ours, eps = to_ours(complete, scheme), _LAYER_NORM_EPS[name]
+            return _Renamed(ours, scheme, f"{name}'s", eps, is_compact=name == "cct")
     first = ", ".join(repr(name[:80]) for name in list(state)[:_NUM_NAMES_SHOWN]) or "no tensors"
     raise InputError(
-        f"{source}: names must be those of timm, DeiT, Hugging Face's ViT or DeiT, torchvision or Google's ViT, "
-        f"got {first}: none of these has them. Give a map from our names to those in the file as {setting('names')}."
+        f"{source}: names must be those of timm, DeiT, Hugging Face's ViT or DeiT, torchvision, Google's ViT or "
+        f"Compact Transformers, got {first}: none of these has them. Give a map from our names to those in the file as "
+        f"{setting('names')}."
     )
 
 

@@ -8,6 +8,8 @@ where W_0 is the layer as it is. The penalty pulls towards W_0 and not towards z
 W_0 with its own b is a candidate without penalty. Sums are in double precision; where columns are constant, collinear
 or zero, the penalty keeps the matrix positive definite.
 
+For a gain and a bias of each dim, that is a regression on one input for each of them.
+
 Targets may be given by a linear map of what was summed, y_t = V z_t + c: sums of a few z then serve for many y.
 
 Legend: T samples, n inputs, m outputs, k values from which the outputs' targets follow.
@@ -93,3 +95,37 @@ class RidgeRegression:
         with torch.no_grad():
             self.layer.weight.add_(change.T.to(self.layer.weight))
             self.layer.bias.add_((mean_residual - mean_input @ change).to(self.layer.bias))
+
+
+class RidgeRegressions:
+    """Sums over samples for a gain and a bias of each of n dims, each dim a regression for itself."""
+
+    def __init__(self, gain: Tensor, bias: Tensor) -> None:
+        """Start with no samples.
+
+        Args:
+            gain: Gain of each dim, (n,), which is refitted in place.
+            bias: Bias of each dim, (n,), likewise.
+        """
+        self.gain, self.bias = gain, bias
+        # Of 1, a, y, a a and a y, each in a row.
+        self.sums = torch.zeros(5, len(gain), dtype=torch.float64)
+
+    def add(self, inputs: Tensor, targets: Tensor, weights: Tensor) -> None:
+        """Add samples: inputs and targets, (T, n) both, and the weight of each sample, (T,)."""
+        a, y, w = inputs.double(), targets.double(), weights.double()
+        self.sums += torch.stack([w @ values for values in (torch.ones_like(a), a, y, a * a, a * y)])
+
+    def solve(self, ridge: float) -> None:
+        """Move gain and bias, in place, to the minimum for all samples that were added."""
+        total, a, y, aa, ay = self.sums
+        if (total <= 0).any():
+            return
+        gain, bias = self.gain.detach().double(), self.bias.detach().double()
+        mean_a, mean_y = a / total, y / total
+        variance = (aa / total - mean_a**2).clamp(min=0)
+        covariance = ay / total - mean_a * mean_y - variance * gain
+        change = covariance / ((1 + ridge) * variance + _MIN_RIDGE * aa / total).clamp(min=torch.finfo(a.dtype).tiny)
+        with torch.no_grad():
+            self.gain.add_(change.to(self.gain))
+            self.bias.add_((mean_y - (gain + change) * mean_a - bias).to(self.bias))

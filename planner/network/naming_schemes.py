@@ -6,6 +6,7 @@ are timm's, which are DeiT's and DINOv2's too, but for the layers of gated MLPs.
 
 huggingface     ViT, ViT-MSN and DeiT for image classification (transformers); from version 5 on blocks have other names
 torchvision     torchvision.models.VisionTransformer; before 0.14, an MLP had other names; heads may be replaced
+cct             CCT, CVT and ViT-Lite of Compact Transformers; the first convolution has a bias where it is of patches
 """
 
 import re
@@ -81,6 +82,28 @@ def _torchvision(fc1: str, fc2: str, head: str) -> _Names:
     return tensors | _weights_and_biases(modules)
 
 
+def _cct(names: set[str]) -> _Names:
+    block, tokenizer = "classifier.blocks.{l}", "tokenizer.conv_layers"
+    modules: _Names = {
+        "blocks.{l}.norm1": f"{block}.pre_norm",
+        "blocks.{l}.attn.qkv": f"{block}.self_attn.qkv",
+        "blocks.{l}.attn.proj": f"{block}.self_attn.proj",
+        "blocks.{l}.norm2": f"{block}.norm1",
+        "blocks.{l}.mlp.fc1": f"{block}.linear1",
+        "blocks.{l}.mlp.fc2": f"{block}.linear2",
+        "norm": "classifier.norm",
+        "attention_pool": "classifier.attention_pool",
+        "head": "classifier.fc",
+    }
+    if f"{tokenizer}.0.0.bias" in names:
+        modules["patch_embed.proj"] = f"{tokenizer}.0.0"
+    else:
+        convolutions = [name.split(".")[2] for name in names if re.fullmatch(rf"{tokenizer}\.\d+\.0\.weight", name)]
+        modules |= {f"patch_embed.stem.{i}": f"{tokenizer}.{i}.0" for i in convolutions}
+    tensors: _Names = {"cls_token": "classifier.class_emb", "pos_embed": "classifier.positional_emb"}
+    return tensors | _weights_and_biases(modules)
+
+
 # timm's files have Q, K and V in one layer; its EVA, and some that were made from them, have three.
 _SEPARATE_QKV = (("q", "k", "v"), ("q_proj", "k_proj", "v_proj"))
 # Layers of gated MLPs, gates before values, and the layer behind them: DINOv2's, timm's SwiGLU, DINOv3's, LLaMA's.
@@ -118,6 +141,8 @@ def scheme_of(name: str, file_names: Iterable[str]) -> Scheme:
             plain = _huggingface("deit", {"head": "classifier"}, is_new)
             return plain | {"reg_token": plain.pop("dist_token")}
         return _huggingface("deit", {"head": "cls_classifier", "head_dist": "distillation_classifier"}, is_new)
+    if name == "cct":
+        return _cct(names)
     if name == "torchvision":
         fc1, fc2 = ("linear_1", "linear_2") if any(".mlp.linear_" in n for n in names) else ("0", "3")
         head = next((head for head in _TORCHVISION_HEADS if f"{head}.weight" in names), _TORCHVISION_HEADS[0])

@@ -31,8 +31,7 @@ _TELL_TALES = {
     "patches side by side, as transformers' Dinov2ForImageClassification, where ours reads one of them",
     r"pre_logits|^heads\.pre_logits": "has a layer before its head layer (pre_logits), which ours lacks",
     r"attn_pool|probe$": "pools its tokens by attention, as SigLIP, which ours does not",
-    r"tokenizer\.conv_layers|classifier\.(attention_pool|blocks\.\d)": "is a CCT or a CVT, which normalises the stream "
-    "itself and pools its tokens by attention (sequence pooling), which ours does not",
+    r"^embedder\.|tokenizer\.conv_layers\.\d+\.weight": "is a Compact Transformer of texts, which have no pixels",
     r"^stages\.|downsample_layers": "is a ConvNeXt or another network of convolutions, not a ViT",
     r"^layer1\.\d+\.conv1|^conv1\.weight|^features\.\d+\.": "is a network of convolutions, not a ViT",
     r"^(student|teacher)\.": "holds a student and a teacher of self-supervised training: save one of them with a head "

@@ -8,7 +8,8 @@ Coordinates are such that z has a mean of zero, too: it needs no other norm than
 on that.
 
 With a share s of the normalised streams' energy kept, LayerNorm(x) is close to R^T LayerNorm(z) sqrt(s E / E'), gain
-and bias aside; both are folded into the next layer.
+and bias aside; both are folded into the next layer. A norm of the stream itself cannot be folded: its gain g becomes
+the diagonal of R diag(g) R^T, which is all of it where the gains are alike, and its bias b becomes R b.
 
 Legend: B images, E embed dim of the whole model, E' of the sub-model, b images of a batch, t tokens looked at.
 
@@ -61,8 +62,9 @@ def principal_projection(whole: VisionTransformer, images: Images, width: int, p
         gram += _gram(take_tokens(x, positions), weights)
         for block in whole.blocks:
             assert isinstance(block, Block)
-            for half in block.halves:
-                x = x if half is None else half(x)
+            attention, mlp = block.halves
+            for step in (attention, block.between, mlp):
+                x = x if step is None else step(x)
                 gram += _gram(take_tokens(x, positions), weights)
     energies, directions = torch.linalg.eigh(gram)  # rising
     # Directions of the largest energies; the vector of ones has none.
@@ -113,14 +115,18 @@ def cut_along(
     for block, target in zip(wide.blocks, narrow.blocks, strict=True):
         assert isinstance(block, Block)
         assert isinstance(target, Block)
+        if block.norm_is_between:
+            _write_norm_between_halves(block.norm2, target.norm2, rows, gain)
         for half, target_half in zip(block.halves, target.halves, strict=True):
             if half is not None and target_half is not None:
                 _copy_head_norms(half, target_half)
-                _read(half.norm, half.input_layer, target_half.input_layer, rows, gain)
+                if half.norm is None:
+                    _read_normalised_stream(block.norm2, half.input_layer, target_half.input_layer, rows)
+                else:
+                    _read(half.norm, half.input_layer, target_half.input_layer, rows, gain)
                 _write(half.output_layer, target_half.output_layer, rows)
-    _read(wide.norm, wide.head, narrow.head, rows, gain)
-    if wide.shape.distilled:
-        _read(wide.norm, wide.head_dist, narrow.head_dist, rows, gain)
+    for layer, target_layer in zip(wide.last_layers, narrow.last_layers, strict=True):
+        _read(wide.norm, layer, target_layer, rows, gain)
     return narrow.train(whole.training)
 
 
@@ -135,6 +141,12 @@ def _write_norm_before_blocks(wide: VisionTransformer, narrow: VisionTransformer
     narrow.norm_pre.bias.copy_(rows @ wide.norm_pre.bias)
     embedding_rows = rows * weight
     return embedding_rows - embedding_rows.mean(1, keepdim=True)
+
+
+def _write_norm_between_halves(norm: nn.LayerNorm, target: nn.LayerNorm, rows: Tensor, gain: float) -> None:
+    """Let a norm of the stream write its projection, as far as gains without a rotation can."""
+    target.weight.copy_(gain * rows.square() @ norm.weight)
+    target.bias.copy_(rows @ norm.bias)
 
 
 def _copy_head_norms(half: HalfBlock, target: HalfBlock) -> None:
@@ -156,3 +168,12 @@ def _read(norm: nn.LayerNorm, layer: nn.Linear, target: nn.Linear, rows: Tensor,
     """Let a layer that reads the normalised stream read the narrow one; the norm's gain and bias are folded into it."""
     target.weight.copy_(gain * (layer.weight * norm.weight) @ rows.T)
     target.bias.copy_(layer.bias + layer.weight @ norm.bias)
+
+
+def _read_normalised_stream(norm: nn.LayerNorm, layer: nn.Linear, target: nn.Linear, rows: Tensor) -> None:
+    """Let a layer that reads a stream which a norm wrote read the narrow one.
+
+    What of the norm's bias lies along none of the rows is folded into the layer.
+    """
+    target.weight.copy_(layer.weight @ rows.T)
+    target.bias.copy_(layer.bias + layer.weight @ (norm.bias - rows.T @ (rows @ norm.bias)))

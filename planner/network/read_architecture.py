@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from planner.errors import InputError, setting
 from planner.network.naming_schemes import Scheme, in_file
-from planner.schema.architecture import Pooling, QkNorm
+from planner.schema.architecture import Pooling, QkNorm, Stem
 
 # Of the ViTs of embed dim 192, 384, 768 and 1024.
 _USUAL_HEAD_DIM = 64
@@ -49,8 +50,9 @@ def read_architecture(
     image_size: tuple[int, int] | None,
     norm_after_pooling: bool,
     pooling: Pooling | None,
-) -> dict[str, int | float | bool | str | tuple[int, int] | None]:
-    """Return the fields of a card's architecture that shapes show.
+    implied: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the fields of a card's architecture that shapes show, beside those that are implied.
 
     Args:
         shapes: Shapes of the tensors.
@@ -58,11 +60,14 @@ def read_architecture(
         image_size: Height and width of the image [pixels], if they are known; else it is a square.
         norm_after_pooling: Whether the last norm is applied to the mean of the patches.
         pooling: What the head layer reads, if it is known; else the class token where there is one.
+        implied: Fields that follow from the names of the tensors.
 
     Raises:
         InputError: If a tensor is missing or of a shape that our network cannot have.
     """
-    embed_dim, in_channels, *patch = shapes.of("patch_embed.proj.weight", 4)
+    embed_dim, _, *projected = shapes.of("patch_embed.proj.weight", 4)
+    stem = _stem(shapes, implied)
+    patch = (projected[0] * stem.reduction, projected[1] * stem.reduction)
     shapes.of("blocks.0.norm1.weight", 1)
     depth = 0
     while shapes.has(f"blocks.{depth}.norm1.weight"):
@@ -78,13 +83,18 @@ def read_architecture(
     registers = shapes.of("reg_token", 3)[1] if shapes.has("reg_token") else 0
     # A norm of the one token that is read is the same before and behind its choice.
     norm_after_pooling = norm_after_pooling and pooling != "class_token"
-    if norm_after_pooling or not class_token:
+    if shapes.has("attention_pool.weight"):
+        pooling = "sequence"
+    elif norm_after_pooling or not class_token:
         pooling = "mean"
-    sides = _image_sides(shapes, class_token + distilled + registers, (patch[0], patch[1]), image_size)
+    sides = _image_sides(shapes, class_token + distilled + registers, patch, image_size)
     return {
+        **implied,
         "image_size": _short(sides),
-        "patch_size": _short((patch[0], patch[1])),
-        "in_channels": in_channels,
+        "patch_size": _short(patch),
+        "in_channels": stem.channels[0],
+        "stem_channels": stem.channels[1:],
+        "stem_kernel": stem.kernel,
         "embed_dim": embed_dim,
         "depth": depth,
         "num_heads": num_heads,
@@ -98,6 +108,17 @@ def read_architecture(
         "norm_after_pooling": norm_after_pooling,
         "norm_before_blocks": shapes.has("norm_pre.weight"),
     }
+
+
+def _stem(shapes: TensorShapes, implied: Mapping[str, Any]) -> Stem:
+    """Return the convolutions before the patches, whose strides and pooling are implied."""
+    weights: list[tuple[int, ...]] = []
+    while shapes.has(name := f"patch_embed.stem.{len(weights)}.weight"):
+        weights.append(shapes.of(name, 4))
+    if not weights:
+        return Stem((shapes.of("patch_embed.proj.weight", 4)[1],))
+    channels = (weights[0][1], *(outputs for outputs, *_ in weights))
+    return Stem(channels, weights[0][3], implied.get("stem_stride", 2), implied.get("stem_max_pool", False))
 
 
 def _mlp(shapes: TensorShapes) -> dict[str, int | bool]:

@@ -8,14 +8,18 @@ order of depth, each half-block is refitted by ridge regression:
    channels, are nearest to the whole model's.
 2. Its output layer (proj, fc2), so that s after the half is nearest to R f after the same half of the whole model.
 
+Where a norm of the stream lies between the halves, its gain and bias are refitted for the same end, each dim for
+itself; where pooling has weights, their layer is refitted so that it gives the whole model's.
+
 What a removal broke early is thus made up for by all that follows. The patches of one image are alike, so each fit to
 many images looks at a part of their patches, at other places in each. At last the head layer is refitted: by least
 squares so that logits follow the whole model's, and from there so that probabilities do, a convex problem. No step size
 and no epochs: sums over some images.
 
 Norms are standardised on the way: gain and bias are such that each of their outputs has mean 0 and deviation 1, and the
-next layer takes that back. The function is the same, but a training that starts here is well conditioned: in a
-pretrained ViT a few dims of the stream are a hundred times as large as the others.
+next layer takes that back, but for a norm of the stream, which more than a layer reads. The function is the same, but a
+training that starts here is well conditioned: in a pretrained ViT a few dims of the stream are a hundred times as large
+as the others.
 
 Legend: B images, N tokens, E embed dim, b images of a batch, t tokens that a fit looks at, n inputs of a layer, m its
 outputs.
@@ -24,17 +28,18 @@ Source:
     Reconstruction of a layer's output after pruning: He et al., arXiv 1707.06168; ThiNet, arXiv 1707.06342.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from planner.network.data import Images
 from planner.network.fitted_tokens import FittedTokens, take_tokens
 from planner.network.half_blocks import Attention, HalfBlock
 from planner.network.head_fit import fit_logits, fit_soft_targets
-from planner.network.least_squares import RidgeRegression
+from planner.network.least_squares import RidgeRegression, RidgeRegressions
 from planner.network.principal_directions import cut_along, principal_projection
 from planner.network.surgery import Selection
 from planner.network.vit import Block, VisionTransformer
@@ -72,20 +77,20 @@ def reconstruct(
         rows = projection.rows
     batches = torch.arange(len(images)).split(_BATCH)
     tokens = FittedTokens(whole.shape, len(images), pooled_weight)
-    fit = _Fit(rows, [tokens.of_images(indices) for indices in batches], tokens.weights, ridge)
-    small, large = (_embedded(network, images) for network in (sub_model, whole))
+    streams, whole_streams = (_embedded(network, images) for network in (sub_model, whole))
+    positions = [tokens.of_images(indices) for indices in batches]
+    fit = _Fit(streams, whole_streams, rows, positions, tokens.weights, ridge)
     for l, (block, whole_block) in enumerate(zip(sub_model.blocks, whole.blocks, strict=True)):
         assert isinstance(block, Block)
         assert isinstance(whole_block, Block)
-        for half, whole_half in zip(block.halves, whole_block.halves, strict=True):
-            if half is not None and whole_half is not None:
-                fit.refit_inputs(half, _kept_input_layer(whole_half, selection, l), whole_half.norm, small, large)
-            if whole_half is not None:
-                _advance(large, whole_half)
-            if half is not None:
-                fit.refit_outputs(half, small, large)
-                _advance(small, half)
-    _refit_heads(sub_model, whole, small, large)
+        (attention, mlp), (whole_attention, whole_mlp) = block.halves, whole_block.halves
+        fit.refit_half(attention, whole_attention, selection.heads[l])
+        if block.norm_is_between:
+            fit.refit_norm(block.norm2, whole_block.norm2)
+        fit.refit_half(mlp, whole_mlp, selection.channels[l])
+    if whole.shape.pooling == "sequence":
+        fit.refit_pooling(sub_model, whole)
+    _refit_heads(sub_model, whole, streams, whole_streams)
 
 
 def _embedded(network: VisionTransformer, images: Images) -> Sequence[Tensor]:
@@ -97,55 +102,78 @@ def _embedded(network: VisionTransformer, images: Images) -> Sequence[Tensor]:
     return batches
 
 
-def _advance(streams: Sequence[Tensor], half: HalfBlock) -> None:
-    """Take streams (b, N, E) through a half-block, in place: new ones among the old would leave memory in pieces."""
+def _advance(streams: Sequence[Tensor], step: HalfBlock | nn.LayerNorm) -> None:
+    """Take streams (b, N, E) a step further, in place: new ones among the old would leave memory in pieces."""
     for x in streams:
-        x.copy_(half(x))
-
-
-def _kept_input_layer(half: HalfBlock, selection: Selection, l: int) -> tuple[Tensor, Tensor]:
-    """Return weight and bias of a whole half-block's input layer, only the rows of kept heads or channels."""
-    layer = half.input_layer
-    kept = selection.heads if isinstance(half.layers, Attention) else selection.channels
-    rows = half.layers.input_rows(kept[l])
-    return layer.weight[rows], layer.bias[rows]
+        x.copy_(step(x))
 
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """Least-squares fits of half-blocks; rows: the projection of the stream, None where it keeps its width."""
+    """Least-squares fits along the residual streams of a sub-model and of the whole model."""
 
-    rows: Tensor | None
+    streams: Sequence[Tensor]  # batches (b, N, E'), each where the half-block that is next begins
+    whole_streams: Sequence[Tensor]  # (b, N, E)
+    rows: Tensor | None  # projection of the stream; None where it keeps its width
     positions: Sequence[Tensor]  # (b, t) for each batch, of the tokens that are looked at
     weights: Tensor  # (t,), of each of them
     ridge: float
 
-    def refit_inputs(
-        self,
-        half: HalfBlock,
-        kept: tuple[Tensor, Tensor],
-        whole_norm: nn.LayerNorm,
-        streams: Sequence[Tensor],
-        whole_streams: Sequence[Tensor],
-    ) -> None:
+    def refit_half(self, half: HalfBlock | None, whole: HalfBlock | None, kept: Sequence[int]) -> None:
+        """Refit a half-block that keeps some units of the whole model's, and take both streams through."""
+        if half is not None and whole is not None:
+            self._refit_inputs(half, whole, whole.layers.input_rows(kept))
+        if whole is not None:
+            _advance(self.whole_streams, whole)
+        if half is not None:
+            self._refit_outputs(half)
+            _advance(self.streams, half)
+
+    def _refit_inputs(self, half: HalfBlock, whole: HalfBlock, kept_rows: Sequence[int]) -> None:
         """Refit an input layer, so that its outputs are nearest to those of the whole model's kept rows."""
         # The targets are linear in what the whole model's layer reads, of which there are far fewer.
-        regression = RidgeRegression(half.input_layer, kept)
-        for x, whole, positions in zip(streams, whole_streams, self.positions, strict=True):
-            self._add(regression, half.norm(take_tokens(x, positions)), whole_norm(take_tokens(whole, positions)))
+        layer = whole.input_layer
+        regression = RidgeRegression(half.input_layer, (layer.weight[kept_rows], layer.bias[kept_rows]))
+        for x, whole_x in self._tokens():
+            self._add(regression, half.normed(x), whole.normed(whole_x))
         regression.solve(self.ridge)
-        _standardise(half.norm, [half.input_layer], *regression.input_moments())
+        if half.norm is not None:
+            _standardise(half.norm, [half.input_layer], *regression.input_moments())
 
-    def refit_outputs(self, half: HalfBlock, streams: Sequence[Tensor], whole_streams: Sequence[Tensor]) -> None:
-        """Refit an output layer, so that the streams (b, N, E) after it are nearest to the targets."""
+    def _refit_outputs(self, half: HalfBlock) -> None:
+        """Refit an output layer, so that the stream after it is nearest to the whole model's, which is there."""
         regression = RidgeRegression(half.output_layer)
-        for x, whole, positions in zip(streams, whole_streams, self.positions, strict=True):
-            target = take_tokens(whole, positions)
-            target = target if self.rows is None else target @ self.rows.T
-            self._add(regression, _inner(half, x, positions), target - take_tokens(x, positions))
+        for x, (taken, whole_taken), positions in zip(self.streams, self._tokens(), self.positions, strict=True):
+            self._add(regression, _inner(half, x, positions), self._projected(whole_taken) - taken)
         regression.solve(self.ridge)
 
-    def _add(self, regression: RidgeRegression, inputs: Tensor, targets: Tensor) -> None:
+    def refit_norm(self, norm: nn.LayerNorm, whole_norm: nn.LayerNorm) -> None:
+        """Refit a norm of the stream, each dim for itself, and take both streams through."""
+        regression = RidgeRegressions(norm.weight, norm.bias)
+        for x, whole_x in self._tokens():
+            standard = F.layer_norm(x, norm.normalized_shape, eps=norm.eps)
+            self._add(regression, standard, self._projected(whole_norm(whole_x)))
+        regression.solve(self.ridge)
+        _advance(self.streams, norm)
+        _advance(self.whole_streams, whole_norm)
+
+    def refit_pooling(self, sub_model: VisionTransformer, whole: VisionTransformer) -> None:
+        """Refit the layer that says what each token weighs, so that it gives the whole model's scores."""
+        regression = RidgeRegression(sub_model.attention_pool)
+        for x, whole_x in self._tokens():
+            self._add(regression, sub_model.norm(x), whole.attention_pool(whole.norm(whole_x)))
+        regression.solve(self.ridge)
+
+    def _tokens(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the tokens that are looked at in both streams, (b, t, E') and (b, t, E), batch after batch."""
+        for x, whole_x, positions in zip(self.streams, self.whole_streams, self.positions, strict=True):
+            yield take_tokens(x, positions), take_tokens(whole_x, positions)
+
+    def _projected(self, whole_x: Tensor) -> Tensor:
+        """Return tokens of the whole model's stream as the sub-model's should be."""
+        return whole_x if self.rows is None else whole_x @ self.rows.T
+
+    def _add(self, regression: RidgeRegression | RidgeRegressions, inputs: Tensor, targets: Tensor) -> None:
         """Add inputs (b, t, n) and targets (b, t, m) to a regression."""
         regression.add(inputs.flatten(0, 1), targets.flatten(0, 1), self.weights.repeat(len(inputs)))
 
@@ -154,8 +182,8 @@ def _inner(half: HalfBlock, x: Tensor, positions: Tensor) -> Tensor:
     """Return what the output layer reads at some tokens (b, t) of the stream, (b, t, n)."""
     if isinstance(half.layers, Attention):
         # Each token sees all.
-        return take_tokens(half.layers.inner(half.norm(x)), positions)
-    return half.layers.inner(half.norm(take_tokens(x, positions)))
+        return take_tokens(half.layers.inner(half.normed(x)), positions)
+    return half.layers.inner(half.normed(take_tokens(x, positions)))
 
 
 def _standardise(norm: nn.LayerNorm, layers: Sequence[nn.Linear], mean: Tensor, std: Tensor) -> None:
@@ -183,6 +211,6 @@ def _refit_heads(
     targets = [head(tokens) for (_, head), tokens in zip(heads, whole_pooled.unbind(1), strict=True)]
     fits = [fit_logits(head, x, y) for (head, _), x, y in zip(heads, inputs, targets, strict=True)]
     mean, std = fits[0].input_moments()
-    _standardise(sub_model.norm, [head for head, _ in heads], mean, std)
+    _standardise(sub_model.norm, sub_model.last_layers, mean, std)
     for (head, _), x, y in zip(heads, inputs, targets, strict=True):
         fit_soft_targets(head, (x - mean) / std, y)

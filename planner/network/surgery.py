@@ -2,8 +2,8 @@
 
 Removing a head or a channel removes its rows and columns; the output is what it would be with
 the unit's output set to zero. A block that loses all of its heads (channels) loses that half
-altogether, bias included. Removing embed dims narrows the residual stream; norms then look at
-the dims that are left.
+altogether, bias included; a norm of the stream between them stays. Removing embed dims narrows the residual stream;
+norms then look at the dims that are left.
 """
 
 from collections.abc import Sequence
@@ -101,7 +101,7 @@ def _kept(
         half = model.get_submodule(layer.rpartition(".")[0])
         assert isinstance(half, Attention | Mlp)
         return half.input_rows(heads if isinstance(half, Attention) else channels), dims
-    if layer in ("head", "head_dist"):
+    if layer in ("head", "head_dist", "attention_pool"):
         return None, dims
     # Norms and the patch embedding: one row for each embed dim.
     return dims, None

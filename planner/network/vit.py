@@ -1,23 +1,26 @@
-"""Plain Vision Transformer with timm's parameter names, in which every block has its own size.
+"""Vision Transformer with timm's parameter names, in which every block has its own size.
 
 Each block may keep any number of heads and hidden channels. Without heads it has no attention
 half, without channels no MLP half: norm, bias and all.
 
 A distilled model (DeiT) has a distillation token beside the class token and a head layer for each. Register tokens,
 which nothing is read from, may come after them. Head layers read pooled tokens: the class token, both tokens of a
-distilled model, or the mean of the patches.
+distilled model, or the mean of the patches, which may be weighted.
+
+A CCT has a stem with max pooling, blocks that normalise the stream between their halves, and patches that are pooled
+with weights. Its tokenizer ends in a projection, which is the identity in the whole model, so that a narrower
+sub-model has the whole tokenizer too.
 
 Legend: B images, N tokens (prefix tokens included), P pooled tokens, E embed dim, h heads, c hidden channels,
 C classes, L blocks.
 
 Source:
-    Register tokens: Darcet et al., arXiv 2309.16588.
+    Register tokens: Darcet et al., arXiv 2309.16588. CCT: Hassani et al., arXiv 2104.05704.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TypeAlias
 
 import torch
@@ -25,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from planner.network.half_blocks import Attention, HalfBlock, Mlp
-from planner.schema.architecture import Activation, Pooling, QkNorm, qk_norm_size
+from planner.schema.architecture import Activation, Pooling, QkNorm, Stem, qk_norm_size
 from planner.schema.data import height_and_width
 
 # Per block, multipliers of each head (B, h) and of each hidden channel (B, c).
@@ -55,6 +58,10 @@ class Shape:
     activation: Activation = "gelu"
     gated_mlp: bool = False
     qk_norm: QkNorm | None = None
+    norm_between_halves: bool = False
+    stem_kernel: int = 3
+    stem_stride: int = 2
+    stem_max_pool: bool = False
 
     @property
     def depth(self) -> int:
@@ -72,9 +79,9 @@ class Shape:
         return qk_norm_size(self.qk_norm, self.head_dim)
 
     @property
-    def channels(self) -> tuple[int, ...]:
-        """Channels of the image and behind each convolution of the stem."""
-        return (self.in_channels, *self.stem_channels)
+    def stem(self) -> Stem:
+        """Convolutions before the patches."""
+        return Stem((self.in_channels, *self.stem_channels), self.stem_kernel, self.stem_stride, self.stem_max_pool)
 
     @property
     def num_prefix_tokens(self) -> int:
@@ -113,11 +120,14 @@ class Shape:
     def projected_patch(self) -> tuple[int, int]:
         """Height and width of what is projected of each patch: all of it, or what a stem leaves of it."""
         height, width = height_and_width(self.patch_size)
-        return height >> len(self.stem_channels), width >> len(self.stem_channels)
+        return height // self.stem.reduction, width // self.stem.reduction
 
 
 class Block(nn.Module):
-    """Attention and MLP, each behind a norm and beside a residual; either half may be missing."""
+    """Attention and MLP, each behind a norm and beside a residual; either half may be missing.
+
+    The norm before the MLP may be that of the stream itself, which then stays where the MLP is missing.
+    """
 
     def __init__(self, shape: Shape, num_heads: int, hidden_dim: int) -> None:
         super().__init__()
@@ -125,7 +135,8 @@ class Block(nn.Module):
         if num_heads:
             self.norm1 = nn.LayerNorm(E, eps=eps)
         self.attn = Attention(E, num_heads, shape.head_dim, shape.qk_norm, eps) if num_heads else None
-        if hidden_dim:
+        self.norm_is_between = shape.norm_between_halves
+        if hidden_dim or self.norm_is_between:
             self.norm2 = nn.LayerNorm(E, eps=eps)
         self.mlp = Mlp(E, hidden_dim, shape.activation, shape.gated_mlp) if hidden_dim else None
 
@@ -134,27 +145,34 @@ class Block(nn.Module):
         """Attention half and MLP half; None where the block lacks one."""
         return (
             None if self.attn is None else HalfBlock(self.norm1, self.attn),
-            None if self.mlp is None else HalfBlock(self.norm2, self.mlp),
+            None if self.mlp is None else HalfBlock(None if self.norm_is_between else self.norm2, self.mlp),
         )
+
+    def between(self, x: Tensor) -> Tensor:
+        """Return the stream (B, N, E) between the halves: as attention leaves it, or normalised."""
+        between: Tensor = self.norm2(x) if self.norm_is_between else x
+        return between
 
     def forward(
         self, x: Tensor, gates: tuple[Tensor, Tensor] | None = None, stream_gate: Tensor | None = None
     ) -> Tensor:
-        head_gate, channel_gate = gates or (None, None)
-        if self.attn is not None:
-            x = x + _gated(self.attn(self.norm1(x), head_gate), stream_gate)
-        if self.mlp is not None:
-            x = x + _gated(self.mlp(self.norm2(x), channel_gate), stream_gate)
+        (attention, mlp), (head_gate, channel_gate) = self.halves, gates or (None, None)
+        if attention is not None:
+            x = x + _gated(attention.update(x, head_gate), stream_gate)
+        if self.norm_is_between:
+            x = _gated(self.between(x), stream_gate)
+        if mlp is not None:
+            x = x + _gated(mlp.update(x, channel_gate), stream_gate)
         return x
 
 
 def _gated(x: Tensor, stream_gate: Tensor | None) -> Tensor:
-    """Return an update of the residual stream (B, N, E), each embed dim times its gate (B, E)."""
+    """Return a residual stream or an update of it (B, N, E), each embed dim times its gate (B, E)."""
     return x if stream_gate is None else x * stream_gate[:, None, :]
 
 
 class PatchEmbed(nn.Module):
-    """Projection of each patch of an image; before that a stem of 3x3 convolutions may halve its sides.
+    """Projection of each patch of an image, before which there may be a stem of convolutions.
 
     Source:
         Early convolutions: Xiao et al., arXiv 2106.14881; here without batch norm.
@@ -162,13 +180,18 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.stem = nn.ModuleList(nn.Conv2d(i, o, 3, stride=2, padding=1) for i, o in pairwise(shape.channels))
-        size = shape.projected_patch
-        self.proj = nn.Conv2d(shape.channels[-1], shape.embed_dim, size, stride=size)
+        stem, size = shape.stem, shape.projected_patch
+        self.stem = nn.ModuleList(
+            nn.Conv2d(stage.inputs, stage.outputs, stem.kernel, stride=stem.stride, padding=stem.kernel // 2)
+            for stage in stem.stages(shape.image_sides)
+        )
+        self.has_max_pool = stem.max_pool
+        self.proj = nn.Conv2d(stem.channels[-1], shape.embed_dim, size, stride=size)
 
     def forward(self, x: Tensor) -> Tensor:
         for convolution in self.stem:
-            x = F.gelu(convolution(x))
+            x = convolution(x)
+            x = F.max_pool2d(F.relu(x), 3, stride=2, padding=1) if self.has_max_pool else F.gelu(x)
         patches: Tensor = self.proj(x)
         return patches.flatten(2).transpose(1, 2)  # (B, N - 1, E)
 
@@ -191,10 +214,18 @@ class VisionTransformer(nn.Module):
         sizes = zip(shape.num_heads, shape.hidden_dim, strict=True)
         self.blocks = nn.ModuleList(Block(shape, h, c) for h, c in sizes)
         self.norm = nn.LayerNorm(E, eps=shape.layer_norm_eps)
+        if shape.pooling == "sequence":
+            self.attention_pool = nn.Linear(E, 1)
         self.head = nn.Linear(E, shape.num_classes)
         if shape.distilled:
             self.dist_token = nn.Parameter(torch.zeros(1, 1, E))
             self.head_dist = nn.Linear(E, shape.num_classes)
+
+    @property
+    def last_layers(self) -> list[nn.Linear]:
+        """Layers that read what the last norm writes: head layers, and that of weights for pooling."""
+        names = ("head", "head_dist", "attention_pool")
+        return [getattr(self, name) for name in names if hasattr(self, name)]
 
     def embed(self, images: Tensor, stream_gate: Tensor | None = None) -> Tensor:
         """Return the tokens (B, N, E) that enter the first block, of images (B, channels, H, W)."""
@@ -226,6 +257,9 @@ class VisionTransformer(nn.Module):
         if shape.norm_after_pooling:
             x = x.mean(1, keepdim=True)
         x = self.norm(x)
+        if shape.pooling == "sequence":
+            shares: Tensor = self.attention_pool(x).softmax(1)  # (B, N, 1)
+            return shares.transpose(1, 2) @ x
         return x if shape.norm_after_pooling else x.mean(1, keepdim=True)
 
     def pooled(self, images: Tensor, gates: Gates | None = None, stream_gate: Tensor | None = None) -> Tensor:

@@ -83,10 +83,12 @@ def _without_heads(block: Block, x: Tensor, rows: int) -> Iterator[Tensor]:
 
 def _without_channels(block: Block, x: Tensor, rows: int) -> Iterator[Tensor]:
     """Yield the block's output (U, B, N, E) without each of its channels."""
-    assert block.attn is not None
     assert block.mlp is not None
-    x = x + block.attn(block.norm1(x))
-    hidden = block.mlp.inner(block.norm2(x))  # (B, N, c)
+    attention, mlp = block.halves
+    assert attention is not None
+    assert mlp is not None
+    x = block.between(attention(x))
+    hidden = block.mlp.inner(mlp.normed(x))  # (B, N, c)
     x = x + block.mlp.fc2(hidden)
     columns = block.mlp.fc2.weight.T  # (c, E)
     for units in torch.arange(hidden.shape[-1]).split(max(1, rows // len(x))):

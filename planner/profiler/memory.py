@@ -8,7 +8,7 @@ tensor lives from the operator that makes it to the last one that reads it, weig
 
 Alive at once, beside the residual stream x (N E):
     attention  qkv before and after its bias is added: 6 N hd for each head; or Q, K, V and the scores, 3 N hd + N N
-    stem       a convolution's input and output, or its output before and after the GELU, if there is a stem
+    stem       a convolution's input and output, or its output before and after its activation, if there is a stem
     MLP        rows of fc1 before and after the next operator: 2 N for each channel, 4 N where it has a gate and a value
     any half   its input's norm, or its output before and after the residual sum: at most 3 N E with x
 
@@ -33,7 +33,6 @@ Legend: N tokens, E embed dim, h heads, hd head dim, c hidden channels, L blocks
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from planner.network.vit import Shape
 
@@ -103,11 +102,13 @@ def _channel_bytes(shape: Shape) -> int:
 
 
 def _stem_bytes(shape: Shape) -> int:
-    """Return the bytes alive in the stem: a convolution's input and output, or an output before and after the GELU."""
-    height, width = shape.image_sides
-    sizes = [(height >> i) * (width >> i) for i in range(len(shape.channels))]
-    tensors = [channels * size for channels, size in zip(shape.channels, sizes, strict=True)]
-    return max((max(i + o, 2 * o) for i, o in pairwise(tensors)), default=0) * _FLOAT_BYTES
+    """Return the bytes alive in the stem: a convolution's input and output, or that before and after its activation."""
+    largest, before = 0, shape.in_channels * math.prod(shape.image_sides)
+    for stage in shape.stem.stages(shape.image_sides):
+        after = stage.outputs * math.prod(stage.sides)
+        largest = max(largest, before + after, 2 * after)
+        before = stage.outputs * math.prod(stage.sides_left)
+    return largest * _FLOAT_BYTES
 
 
 def _stream_bytes(shape: Shape) -> int:

@@ -2,10 +2,11 @@
 
 The generator of model.c takes the arena from here, so that what is planned is what the code has. In floats:
 
-    arena     = N E + max(attention, T (E + r c), embedding)
+    arena     = N E + max(attention, T (E + r c), embedding, pooling)
     attention = N E + 2 N D + T (N + D)    normed tokens; keys and values of one head; its queries and scores; 0 without
                                            any head
     embedding = T P, P values of a patch; with a stem also the maps before and behind a convolution (`embedding_floats`)
+    pooling   = N                          scores of the tokens; 0 where pooling has no weights
 
 The tokens (N E) are there from first to last. The tile T is what is computed together at least: where the arena has
 room for more tokens, an MLP or the embedding takes more at a time.
@@ -20,15 +21,15 @@ MLP), P values of a patch, T tile.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 from planner.errors import InputError
 from planner.schema import Precision
+from planner.schema.architecture import Stem
 
 # Measured for a Cortex-M7 at -O2: kernels.c, vit.c and what they need of the C library. With other cores that have an
 # FPU it is within 0.4 KiB of this; software for floats takes 5 KiB more.
-C_CODE_BYTES = 10752
+C_CODE_BYTES = 12288
 # Of one call of the engine, at most 0.8 KiB as measured; interrupts are not counted.
 C_STACK_BYTES = 1024
 
@@ -37,7 +38,7 @@ _MAX_BYTES = 2**31
 # Tokens whose queries are in memory at once: more for the vectors of larger processors, where they are little of it.
 _TILE, _LARGE_TILE, _MANY_TOKENS = 4, 16, 64
 # Structs of 32-bit words that say where the arrays are.
-_MODEL_BYTES, _BLOCK_BYTES, _LINEAR_BYTES, _NORM_BYTES = 128, 104, 20, 8
+_MODEL_BYTES, _STEM_BYTES, _BLOCK_BYTES, _LINEAR_BYTES, _NORM_BYTES = 132, 20, 104, 20, 8
 
 
 @dataclass(frozen=True)
@@ -48,23 +49,27 @@ class CSizes:
         num_tokens: Tokens, prefix tokens included.
         embed_dim: Width of a token.
         head_dim: Width of a head.
-        channels: Channels of the image and behind each convolution of the stem.
+        stem: Convolutions before the patches.
         image_sides: Height and width of the image [pixels].
         patch_sides: Height and width of what is projected of each patch: all of it, or what a stem leaves of it.
         norm_before_blocks: True if a norm comes before the first block.
         rows_per_channel: Rows of fc1 for each hidden channel.
         qk_norm_size: Parameters of the norms of queries and keys in a block; 0 without.
+        norm_between_halves: True if blocks normalise the stream between their halves.
+        has_sequence_pooling: True if pooling has weights.
     """
 
     num_tokens: int
     embed_dim: int
     head_dim: int
-    channels: tuple[int, ...]
+    stem: Stem
     image_sides: tuple[int, int]
     patch_sides: tuple[int, int]
     norm_before_blocks: bool = False
     rows_per_channel: int = 1
     qk_norm_size: int = 0
+    norm_between_halves: bool = False
+    has_sequence_pooling: bool = False
 
     @property
     def tile(self) -> int:
@@ -74,21 +79,21 @@ class CSizes:
     @property
     def patch_values(self) -> int:
         """Number of values that a patch's token is projected from."""
-        return self.channels[-1] * math.prod(self.patch_sides)
+        return self.stem.channels[-1] * math.prod(self.patch_sides)
 
     @property
     def embedding_floats(self) -> int:
         """Number of floats that the embedding needs beside the tokens.
 
-        A convolution needs its input, its output and some windows of 3 x 3; the projection its input and some patches.
-        The image itself is read where it lies.
+        A convolution needs its input, its output and some windows; the projection its input and some patches. The image
+        itself is read where it lies.
         """
         (height, width), largest, before = self.image_sides, 0, 0
-        for inputs, outputs in pairwise(self.channels):
-            height, width = height // 2, width // 2
-            after = height * width * outputs
-            largest = max(largest, before + after + min(self.tile, height * width) * 9 * inputs)
-            before = after
+        for stage in self.stem.stages(self.image_sides):
+            windows = min(self.tile, math.prod(stage.sides)) * self.stem.kernel**2 * stage.inputs
+            largest = max(largest, before + math.prod(stage.sides) * stage.outputs + windows)
+            height, width = stage.sides_left
+            before = height * width * stage.outputs
         num_patches = (height // self.patch_sides[0]) * (width // self.patch_sides[1])
         return max(largest, before + min(self.tile, num_patches) * self.patch_values)
 
@@ -102,7 +107,7 @@ class CActivations(NamedTuple):
 
 
 class CWeights(NamedTuple):
-    """Bytes of constants: of a network that has all its halves, for each half, each head and each hidden channel."""
+    """Bytes of constants: of a network that has all its halves, for each missing half, each head and each channel."""
 
     fixed: int
     per_attention_half: int
@@ -120,7 +125,8 @@ def c_activations(sizes: CSizes, has_heads: bool = True) -> CActivations:
     """
     N, E, D, T = sizes.num_tokens, sizes.embed_dim, sizes.head_dim, sizes.tile
     attention = N * E + 2 * N * D + T * (N + D) if has_heads else 0
-    least = max(attention, sizes.embedding_floats) - T * E
+    pooling = N if sizes.has_sequence_pooling else 0
+    least = max(attention, sizes.embedding_floats, pooling) - T * E
     return CActivations(
         fixed=(N + T) * E * _FLOAT_BYTES,
         least=max(0, least) * _FLOAT_BYTES,
@@ -148,22 +154,27 @@ def c_weights(sizes: CSizes, num_blocks: int, precision: Precision) -> CWeights:
         InputError: If the engine does not have the precision.
     """
     E, D = sizes.embed_dim, sizes.head_dim
-    stem = list(pairwise(sizes.channels))
     norms = 1 + sizes.norm_before_blocks
     matrix, scale = _matrix_bytes(precision)
-    stem_bytes = sum(9 * i * o * matrix + o * (scale + _FLOAT_BYTES) for i, o in stem)
-    mlp_half = E * (3 * _FLOAT_BYTES + scale)
+    stem_bytes = sum(
+        stage.outputs * (sizes.stem.kernel**2 * stage.inputs * matrix + scale + _FLOAT_BYTES)
+        for stage in sizes.stem.stages(sizes.image_sides)
+    )
+    output_bias, norm = E * (_FLOAT_BYTES + scale), 2 * E * _FLOAT_BYTES
+    mlp_half = output_bias + norm
     attention_half = mlp_half + sizes.qk_norm_size * _FLOAT_BYTES
     rows = sizes.rows_per_channel
     ends = (
         stem_bytes
         + E * (sizes.patch_values * matrix + scale)
-        + (sizes.num_tokens * E + norms * 2 * E + 2 * sizes.channels[0]) * _FLOAT_BYTES
+        + (sizes.num_tokens * E + norms * 2 * E + 2 * sizes.stem.channels[0]) * _FLOAT_BYTES
+        + sizes.has_sequence_pooling * (E * matrix + scale + _FLOAT_BYTES)
     )
     return CWeights(
         fixed=ends + num_blocks * (attention_half + mlp_half) + c_struct_bytes(sizes, num_blocks),
         per_attention_half=attention_half,
-        per_mlp_half=mlp_half,
+        # A norm of the stream stays where its MLP is missing.
+        per_mlp_half=output_bias if sizes.norm_between_halves else mlp_half,
         per_head=4 * D * E * matrix + 3 * D * (scale + _FLOAT_BYTES),
         per_channel=(rows + 1) * E * matrix + rows * (scale + _FLOAT_BYTES),
     )
@@ -171,9 +182,10 @@ def c_weights(sizes: CSizes, num_blocks: int, precision: Precision) -> CWeights:
 
 def c_struct_bytes(sizes: CSizes, num_blocks: int) -> int:
     """Return the bytes of the structs that say where a sub-model's arrays are."""
-    stem = (len(sizes.channels) - 1) * _LINEAR_BYTES
+    convolutions = len(sizes.stem.channels) - 1
+    layers = (convolutions + sizes.has_sequence_pooling) * _LINEAR_BYTES + (convolutions > 0) * _STEM_BYTES
     norms = sizes.norm_before_blocks + (2 * num_blocks if sizes.qk_norm_size else 0)
-    return _MODEL_BYTES + num_blocks * _BLOCK_BYTES + stem + norms * _NORM_BYTES
+    return _MODEL_BYTES + num_blocks * _BLOCK_BYTES + layers + norms * _NORM_BYTES
 
 
 def c_weight_bytes(sizes: CSizes, heads: Sequence[int], channels: Sequence[int], precision: Precision) -> int:

@@ -109,12 +109,14 @@ def c_profile_sizes(profile: Profile, embed_dim: int) -> CSizes:
         num_tokens=profile.num_tokens,
         embed_dim=embed_dim,
         head_dim=profile.head_dim,
-        channels=embedding.channels,
+        stem=embedding.stem,
         image_sides=embedding.image_size,
         patch_sides=embedding.patch_size,
         norm_before_blocks=embedding.norm_before_blocks,
         rows_per_channel=1 + profile.gated_mlp,
         qk_norm_size=qk_norm_size(profile.qk_norm, profile.head_dim),
+        norm_between_halves=profile.norm_between_halves,
+        has_sequence_pooling=profile.has_sequence_pooling,
     )
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from pydantic import Field, model_validator
 
-from planner.schema.architecture import QkNorm
+from planner.schema.architecture import QkNorm, Stem, StemKernel, StemStride
 from planner.schema.base import Document, Forgotten, Frozen
 from planner.schema.fleet import MAX_DEVICES, Engine, Precision
 from planner.schema.quantities import (
@@ -79,6 +79,18 @@ class PatchEmbedding(Frozen):
     """Height and width of what is projected of each patch: all of it, or what a stem leaves of it."""
     norm_before_blocks: bool = False
     """True if a norm comes before the first block."""
+    # Left out where they are as in most stems, so that the hashes of other profiles stay.
+    stem_kernel: StemKernel = Field(3, exclude_if=lambda kernel: kernel == 3)
+    """Side of the kernels of the stem's convolutions."""
+    stem_stride: StemStride = Field(2, exclude_if=lambda stride: stride == 2)
+    """Stride of the stem's convolutions."""
+    stem_max_pool: bool = Field(False, exclude_if=lambda pools: not pools)
+    """True if a max pooling that halves the sides follows each convolution of the stem."""
+
+    @property
+    def stem(self) -> Stem:
+        """Convolutions before the patches."""
+        return Stem(self.channels, self.stem_kernel, self.stem_stride, self.stem_max_pool)
 
 
 class Importance(Frozen):
@@ -191,6 +203,10 @@ class Profile(Document):
     """True if each hidden channel is a pair of a gate and a value."""
     qk_norm: QkNorm | None = Field(None, exclude_if=lambda norm: norm is None)
     """Norm of the queries, and of the keys, of each head; null: none."""
+    norm_between_halves: bool = Field(False, exclude_if=lambda is_between: not is_between)
+    """True if blocks normalise the stream itself behind attention."""
+    has_sequence_pooling: bool = Field(False, exclude_if=lambda has_weights: not has_weights)
+    """True if features are a mean of the patches that is weighted by a softmax over the sequence."""
     channel_groups: tuple[tuple[tuple[Index, ...], ...], ...]
     """Hidden channels of each channel group (L, G_l, channels), which are kept or removed together."""
     widths: tuple[Width, ...] = Field(min_length=1)

@@ -238,7 +238,7 @@ def _constant_bytes(profile: Json, width: Json, heads: Ints, channels: Ints, pre
         """Return the bytes of a matrix; in int8, of its scales, too."""
         return 4 * num_inputs * num_outputs if precision == "float32" else (num_inputs + 4) * num_outputs
 
-    total = matrix(patch, E) + 4 * (N * E) + 4 * 2 * E + 4 * 2 * num_colours + 128 + 104 * L
+    total = matrix(patch, E) + 4 * (N * E) + 4 * 2 * E + 4 * 2 * num_colours + 132 + 104 * L
     for l in range(L):
         h, c = heads[:, l], channels[:, l]
         total = total + matrix(E, 3 * D * h) + 4 * (3 * D * h) + matrix(D * h, E) + 4 * E + 4 * 2 * E

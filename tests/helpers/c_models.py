@@ -115,10 +115,16 @@ def random_case(seed: int) -> Case:
     def drawn(*values: Any) -> Any:
         return values[rng.integers(len(values))]
 
-    depth, num_stem = int(rng.integers(1, 4)), int(drawn(0, 0, 0, 1, 2))
+    depth, num_stem, stride, max_pool = (
+        int(rng.integers(1, 4)),
+        int(drawn(0, 0, 0, 1, 2)),
+        drawn(1, 2),
+        drawn(False, True),
+    )
+    reduction = (stride * (1 + max_pool)) ** num_stem
     height, width, rows, columns = (int(number) for number in rng.integers(1, [4, 4, 5, 5]))
-    patch = (height << num_stem, width << num_stem)
-    pooling = drawn("class_token", "mean")
+    patch = (height * reduction, width * reduction)
+    pooling = drawn("class_token", "mean", "sequence")
     shape = Shape(
         image_size=(patch[0] * rows, patch[1] * columns),
         patch_size=patch,
@@ -131,6 +137,10 @@ def random_case(seed: int) -> Case:
         stem_channels=tuple(int(c) for c in rng.integers(1, 9, num_stem)),
         num_registers=int(drawn(0, 0, 3)),
         pooling=pooling,
+        norm_between_halves=bool(drawn(True, False)),
+        stem_kernel=int(drawn(3, 5, 7)),
+        stem_stride=int(stride),
+        stem_max_pool=bool(max_pool),
         class_token=pooling == "class_token" or bool(drawn(True, False)),
         distilled=pooling == "class_token" and bool(drawn(True, False)),
         norm_after_pooling=pooling == "mean" and bool(drawn(True, False)),

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from planner.network.half_blocks import Attention, Mlp
 from planner.network.vit import Block, Shape, VisionTransformer
-from planner.schema.data import height_and_width
 
 # A state dict: tensors by name.
 State = dict[str, Tensor]
@@ -118,7 +117,8 @@ def plain_pooled(
         y: Tensor = (standard * w[f"{name}.weight"] + w[f"{name}.bias"]) * kept
         return y
 
-    patches: Tensor = _patches(images.double(), *height_and_width(shape.patch_size))
+    left = _stem(w, images.double(), shape)
+    patches: Tensor = _patches(left, *w["patch_embed.proj.weight"].shape[2:])
     x: Tensor = patches @ w["patch_embed.proj.weight"].flatten(1).T
     x = x + w["patch_embed.proj.bias"]  # (B, N - 1, E)
     prefix = [w[name].repeat(len(x), 1, 1) for name in ("cls_token", "dist_token", "reg_token") if name in w]
@@ -130,16 +130,34 @@ def plain_pooled(
             qkv = linear(norm(x, f"blocks.{l}.norm1"), f"blocks.{l}.attn.qkv")
             norms = [partial(_head_norm, w, f"blocks.{l}.attn.{part}_norm", shape.layer_norm_eps) for part in "qk"]
             x = x + linear(_attention(qkv, head_masks[l], norms), f"blocks.{l}.attn.proj") * kept
+        if shape.norm_between_halves:
+            x = norm(x, f"blocks.{l}.norm2")
         if channel_masks[l].any():
-            hidden = linear(norm(x, f"blocks.{l}.norm2"), f"blocks.{l}.mlp.fc1")
+            read = x if shape.norm_between_halves else norm(x, f"blocks.{l}.norm2")
+            hidden = linear(read, f"blocks.{l}.mlp.fc1")
             hidden = _activated(hidden, shape) * channel_masks[l]  # (B, N, c)
             x = x + linear(hidden, f"blocks.{l}.mlp.fc2") * kept
+    return _pooled(x, sum(tokens.shape[1] for tokens in prefix), shape, linear, norm)
+
+
+def _pooled(
+    x: Tensor,
+    num_prefix: int,
+    shape: Shape,
+    linear: Callable[[Tensor, str], Tensor],
+    norm: Callable[[Tensor, str], Tensor],
+) -> Tensor:
+    """Return the pooled tokens (B, P, E) of the stream (B, N, E), by the network's layers and norms."""
     if shape.pooling == "class_token":
         return norm(x[:, : 1 + shape.distilled], "norm")
-    patches = x[:, sum(tokens.shape[1] for tokens in prefix) :]
+    patches = x[:, num_prefix:]
     if shape.norm_after_pooling:
         return norm(patches.sum(1, keepdim=True) / patches.shape[1], "norm")
-    return norm(patches, "norm").sum(1, keepdim=True) / patches.shape[1]
+    patches = norm(patches, "norm")
+    if shape.pooling == "sequence":
+        scores = (linear(patches, "attention_pool")).exp()  # (B, N, 1)
+        return (scores * patches).sum(1, keepdim=True) / scores.sum(1, keepdim=True)
+    return patches.sum(1, keepdim=True) / patches.shape[1]
 
 
 def plain_logits(
@@ -154,6 +172,27 @@ def plain_logits(
     layers = [model.head, model.head_dist] if model.shape.distilled else [model.head]
     logits = [pooled[:, i] @ layer.weight.double().T + layer.bias.double() for i, layer in enumerate(layers)]
     return torch.stack(logits).mean(0)
+
+
+def _stem(w: State, x: Tensor, shape: Shape) -> Tensor:
+    """Return what the stem leaves of images (B, channels, H, W): windows written out, padded by half the kernel."""
+    kernel, stride, border = shape.stem_kernel, shape.stem_stride, shape.stem_kernel // 2
+    for i in range(len(shape.stem_channels)):
+        weight, bias = w[f"patch_embed.stem.{i}.weight"], w[f"patch_embed.stem.{i}.bias"]
+        windows = _windows(x, kernel, stride, border)  # (B, channels, H, W, k, k)
+        x = (windows[:, None] * weight[:, :, None, None]).sum((2, -2, -1)) + bias[:, None, None]
+        x = _ACTIVATIONS["relu" if shape.stem_max_pool else "gelu"](x)
+        if shape.stem_max_pool:
+            # A border of zeros is no more than what a ReLU leaves.
+            x = _windows(x, 3, 2, 1).amax((-2, -1))
+    return x
+
+
+def _windows(x: Tensor, size: int, stride: int, border: int) -> Tensor:
+    """Return the windows of images that have a border of zeros, (B, channels, H, W, size, size)."""
+    padded = torch.zeros(*x.shape[:2], x.shape[2] + 2 * border, x.shape[3] + 2 * border, dtype=x.dtype)
+    padded[:, :, border : border + x.shape[2], border : border + x.shape[3]] = x
+    return padded.unfold(2, size, stride).unfold(3, size, stride)
 
 
 def _patches(images: Tensor, height: int, width: int) -> Tensor:

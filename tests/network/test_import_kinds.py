@@ -244,7 +244,7 @@ def test_a_map_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
         ("blocks.0.attn_out_proj.weight", "parallel blocks"),
         ("blocks_token_only.0.norm1.weight", "CaiT"),
         ("patch_embed.backbone.stem.conv.weight", "hybrid"),
-        ("tokenizer.conv_layers.0.0.weight", "CCT"),
+        ("tokenizer.conv_layers.0.weight", "Compact Transformer of texts"),
         ("vision_model.pre_layrnorm.weight", "CLIP"),
         ("rope.freqs", "rotary"),
         ("decoder_blocks.0.norm1.weight", "masked autoencoder"),

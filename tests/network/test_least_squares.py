@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from planner.network.least_squares import RidgeRegression
+from planner.network.least_squares import RidgeRegression, RidgeRegressions
 
 Form = Literal["plain", "collinear", "constant", "dead", "few", "huge"]
 FORMS: tuple[Form, ...] = ("plain", "collinear", "constant", "dead", "few", "huge")
@@ -121,3 +121,30 @@ def test_no_samples_and_no_inputs() -> None:
     targets = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
     refit(empty, torch.zeros(2, 0), targets, torch.ones(2), 1e-3)
     torch.testing.assert_close(empty.bias.detach(), torch.tensor([2.0, 4.0]))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gains_are_regressions_on_one_input_each(form: Form) -> None:
+    """Gain and bias of each dim are those of a layer of one input and one output, refitted for itself."""
+    _, inputs, _, weights = drawn(form, seed=5)
+    targets = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(6))
+    gain, bias = torch.linspace(-1, 2, 6), torch.linspace(3, 1, 6)
+    layers = []
+    for dim in range(6):
+        layer = nn.Linear(1, 1)
+        with torch.no_grad():
+            layer.weight.fill_(gain[dim])
+            layer.bias.fill_(bias[dim])
+        one = RidgeRegression(layer)
+        one.add(inputs[:, [dim]], targets[:, [dim]], weights)
+        one.solve(ridge=0.1)
+        layers.append(layer)
+    regressions = RidgeRegressions(gain, bias)
+    for part in torch.arange(len(inputs)).split(3):
+        regressions.add(inputs[part], targets[part], weights[part])
+    regressions.solve(ridge=0.1)
+    expected = [
+        torch.stack(values).detach().flatten() for values in zip(*((l.weight, l.bias) for l in layers), strict=True)
+    ]
+    torch.testing.assert_close(gain, expected[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(bias, expected[1], rtol=1e-4, atol=1e-4)

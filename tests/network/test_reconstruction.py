@@ -21,6 +21,7 @@ SHAPE = Shape(
     hidden_dim=(20, 20, 20),
 )
 DISTILLED = Shape(**{**SHAPE.__dict__, "distilled": True})
+CVT = Shape(**{**SHAPE.__dict__, "class_token": False, "pooling": "sequence", "norm_between_halves": True})
 IMAGES = random_images(SHAPE, 24)
 
 
@@ -64,7 +65,7 @@ def recovered(whole: VisionTransformer, selection: Selection, images: Tensor = I
 EVERYTHING = Selection.of([range(4)] * 3, [range(20)] * 3, range(12))
 
 
-@pytest.mark.parametrize("shape", [SHAPE, DISTILLED], ids=["plain", "distilled"])
+@pytest.mark.parametrize("shape", [SHAPE, DISTILLED, CVT], ids=["plain", "distilled", "CVT"])
 def test_nothing_is_cut_and_nothing_changes(shape: Shape) -> None:
     """A sub-model that keeps everything follows the whole model already."""
     whole = random_model(shape)
@@ -80,7 +81,7 @@ def test_the_last_stream_is_nearer_to_the_whole_models(seed: int) -> None:
     assert float((streams(recovered(whole, selection))[-1] - target).pow(2).sum()) < as_cut
 
 
-@pytest.mark.parametrize("shape", [SHAPE, DISTILLED], ids=["plain", "distilled"])
+@pytest.mark.parametrize("shape", [SHAPE, DISTILLED, CVT], ids=["plain", "distilled", "CVT"])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_narrow_sub_model_has_logits_nearer_to_the_whole_models(seed: int, shape: Shape) -> None:
     """A sub-model of seven embed dims out of twelve answers more like the whole model than as cut."""
@@ -89,9 +90,13 @@ def test_a_narrow_sub_model_has_logits_nearer_to_the_whole_models(seed: int, sha
     assert float((logits(recovered(whole, selection)) - logits(whole)).pow(2).sum()) < as_cut
 
 
-def test_a_stream_of_few_directions_loses_nothing_when_narrowed() -> None:
-    """A whole model that writes to five directions, all of mean zero, is the same at a width of six."""
-    whole = random_model(SHAPE)
+@pytest.mark.parametrize("shape", [SHAPE, CVT], ids=["plain", "CVT"])
+def test_a_stream_of_few_directions_loses_nothing_when_narrowed(shape: Shape) -> None:
+    """A whole model that writes to five directions, all of mean zero, is the same at a width of six.
+
+    Norms of the stream itself have gains that are alike, as no others can be rotated.
+    """
+    whole = random_model(shape)
     zero_mean = torch.linalg.qr(torch.cat([torch.ones(12, 1), torch.randn(12, 5)], 1)).Q[:, 1:]
     onto = zero_mean @ zero_mean.T
     with torch.no_grad():
@@ -100,8 +105,13 @@ def test_a_stream_of_few_directions_loses_nothing_when_narrowed() -> None:
             assert layer.bias is not None
             layer.weight.copy_(torch.tensordot(onto, layer.weight, dims=1))
             layer.bias.copy_(onto @ layer.bias)
-        for tokens in (whole.cls_token, whole.pos_embed):
+        for tokens in (*whole.prefix_tokens(), whole.pos_embed):
             tokens.copy_(tokens @ onto)
+        for block in whole.blocks:
+            assert isinstance(block, Block)
+            if block.norm_is_between:
+                block.norm2.weight.fill_(1.3)
+                block.norm2.bias.copy_(onto @ block.norm2.bias)
     narrow = recovered(whole, Selection.of(EVERYTHING.heads, EVERYTHING.channels, range(6)))
     assert narrow.shape.embed_dim == 6
     torch.testing.assert_close(logits(narrow), logits(whole), rtol=1e-3, atol=1e-4)
@@ -122,13 +132,13 @@ def test_the_first_half_is_a_least_squares_fit() -> None:
     half, whole_half = all_halves(sub_model)[0], all_halves(whole)[0]
     with torch.no_grad():
         x = whole.embed(IMAGES)
-        inputs = half.layers.inner(half.norm(x)).flatten(0, 1).double()
+        inputs = half.layers.inner(half.normed(x)).flatten(0, 1).double()
         residual = (whole_half(x) - half(x)).flatten(0, 1).double()
         centred = inputs - inputs.mean(0)
         # Rows of Q, K and V of heads 1 and 2, three dims each.
         kept = [12 * part + row for part in range(3) for row in range(3, 9)]
-        of_whole = whole_half.input_layer(whole_half.norm(x))[..., kept]
-        torch.testing.assert_close(half.input_layer(half.norm(x)), of_whole, rtol=1e-4, atol=1e-5)
+        of_whole = whole_half.input_layer(whole_half.normed(x))[..., kept]
+        torch.testing.assert_close(half.input_layer(half.normed(x)), of_whole, rtol=1e-4, atol=1e-5)
     assert residual.mean(0).abs().max() < 1e-6
     assert (centred.T @ residual).abs().max() < 1e-4 * centred.norm() * residual.norm()
 
@@ -164,6 +174,7 @@ def test_norms_are_standardised(width: int) -> None:
     sub_model = selection.cut(whole)
     reconstruct(sub_model, whole, selection, IMAGES, pooled_weight=1.0)
     for half in all_halves(sub_model):
+        assert half.norm is not None
         half.norm.register_forward_hook(lambda norm, inputs, output: outputs.append(output.flatten(0, 1)))
     sub_model.norm.register_forward_hook(lambda norm, inputs, output: outputs.append(output[:, 0]))
     logits(sub_model)

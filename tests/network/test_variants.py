@@ -1,4 +1,4 @@
-"""ViTs with register tokens, mean pooling and other activations, through all that is done with a network."""
+"""ViTs with register tokens, mean pooling and other activations, and CCTs, through all that is done with a network."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from planner.schema.architecture import Activation
 from tests.helpers.plain_vit import ones, plain_features, plain_logits, random_images, random_model
 
 PLAIN = Shape(6, 2, 3, 4, embed_dim=8, head_dim=2, num_heads=(3, 3), hidden_dim=(5, 5))
+CCT = replace(PLAIN, class_token=False, pooling="sequence", norm_between_halves=True, layer_norm_eps=1e-5)
 VARIANTS = {
     "registers": replace(PLAIN, num_registers=3),
     "mean of normalised patches": replace(PLAIN, pooling="mean"),
@@ -35,6 +36,14 @@ VARIANTS = {
     "GLU": replace(PLAIN, gated_mlp=True, activation="sigmoid", num_registers=1),
     "LayerNorm of queries and keys": replace(PLAIN, qk_norm="layer_norm", head_dim=3),
     "RMSNorm of queries and keys": replace(PLAIN, qk_norm="rms_norm", head_dim=3, gated_mlp=True),
+    "sequence pooling": replace(PLAIN, pooling="sequence", num_registers=1),
+    "norm between halves": replace(PLAIN, norm_between_halves=True),
+    "CVT": CCT,
+    "CCT of one convolution": replace(CCT, stem_channels=(8,), stem_stride=1, stem_max_pool=True),
+    "CCT of two": replace(
+        CCT, image_size=(8, 16), patch_size=4, stem_channels=(3, 8), stem_stride=1, stem_max_pool=True, stem_kernel=5
+    ),
+    "CCT of stride 2": replace(CCT, image_size=16, patch_size=4, stem_channels=(8,), stem_max_pool=True, stem_kernel=7),
 }
 variants = pytest.mark.parametrize("shape", VARIANTS.values(), ids=VARIANTS)
 ACTIVATIONS: tuple[Activation, ...] = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "sigmoid")

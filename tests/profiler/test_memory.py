@@ -25,6 +25,23 @@ SMALLEST = Shape(4, 2, 1, 3, embed_dim=8, head_dim=4, num_heads=(2,), hidden_dim
 MANY_TOKENS = Shape(16, 2, 1, 3, embed_dim=16, head_dim=4, num_heads=(2,), hidden_dim=(16,))
 # The stream is the most of all: E = 512, one head of 8.
 WIDE = Shape(16, 2, 1, 3, embed_dim=512, head_dim=8, num_heads=(2,), hidden_dim=(16,))
+# A stem with pooling, a norm of the stream, scores of the patches.
+CCT = Shape(
+    16,
+    2,
+    3,
+    3,
+    embed_dim=96,
+    head_dim=16,
+    num_heads=(2, 1),
+    hidden_dim=(64, 8),
+    class_token=False,
+    pooling="sequence",
+    norm_between_halves=True,
+    stem_channels=(96,),
+    stem_stride=1,
+    stem_max_pool=True,
+)
 
 
 def predicted(line: ActivationMemory, shape: Shape) -> int:
@@ -197,6 +214,9 @@ def test_a_large_model_has_whole_bytes(embed_dim: int) -> None:
         replace(TINY, num_heads=(1, 0), gated_mlp=True, activation="silu"),
         replace(TINY, hidden_dim=(0, 8), qk_norm="layer_norm"),
         replace(MANY_TOKENS, qk_norm="rms_norm", gated_mlp=True, activation="sigmoid"),
+        CCT,
+        replace(CCT, stem_channels=(24, 96), patch_size=4, hidden_dim=(0, 8)),
+        replace(CCT, image_size=64, stem_channels=(24, 96), stem_kernel=7, stem_stride=2, patch_size=16),
     ],
     ids=str,
 )

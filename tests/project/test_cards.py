@@ -123,7 +123,7 @@ def test_a_minimal_card_has_the_usual_conventions(tmp_path: Path) -> None:
         ({"architecture": ARCHITECTURE | {"patch_size": 3}}, "image_size must be a multiple of patch_size 3"),
         (
             {"architecture": ARCHITECTURE | {"stem_channels": [4, 8]}},
-            "patch_size must be a multiple of 4, as each of 2 stem_channels halves the image's sides, got 2",
+            "patch_size must be a multiple of 4, as each of 2 stem_channels divides the image's sides by 2, got 2",
         ),
         ({"architecture": ARCHITECTURE | {"stem_channels": [0]}}, r"stem_channels\[0\]: must be >= 1, got 0"),
     ],

@@ -45,7 +45,7 @@ def test_a_device_in_c_is_sent_the_constants_of_its_code(precision: Precision) -
     source = model_files(VisionTransformer(shape), IMAGE, precision)["model.c"]
     arrays = re.findall(r"^static const VIT_ALIGNED (\w+) \w+\[(\d+)\] = ", source, re.MULTILINE)
     constants = sum({"float": 4, "int8_t": 1}[c_type] * int(length) for c_type, length in arrays)
-    assert sent_bytes(plan) == constants + 128 + 104 * 4
+    assert sent_bytes(plan) == constants + 132 + 104 * 4
 
 
 def test_a_device_in_onnx_runtime_is_sent_a_byte_for_each_parameter_in_int8() -> None:

@@ -14,6 +14,7 @@ from planner.rules.check import check
 from planner.rules.cost import DeviceCost
 from planner.rules.memory import c_memory, onnxruntime_memory
 from planner.schema import Device, Fleet, Precision, Profile
+from planner.schema.architecture import Stem
 from planner.solver import solve
 from tests.helpers.common import Json
 from tests.helpers.goals import floored
@@ -26,8 +27,8 @@ HEADS, CHANNELS = [2, 0], [1, 3]
 # 100 values of 4 patches, or 32 + 4 c of an MLP.
 ARENA = 4 * (40 + 116)
 # Constants: patches 25 x 8; tokens 5 x 8; a norm of 2 x 8; 2 numbers for the channel's mean and deviation; in each
-# half 3 x 8 for norm and output bias; a head 4 x 4 x 8 + 12; a channel 2 x 8 + 1. Structs of 128 and of 2 x 104 bytes.
-WEIGHTS = 4 * (200 + 40 + 16 + 2 + 4 * 24 + 2 * (128 + 12) + 4 * 17) + 336
+# half 3 x 8 for norm and output bias; a head 4 x 4 x 8 + 12; a channel 2 x 8 + 1. Structs of 132 and of 2 x 104 bytes.
+WEIGHTS = 4 * (200 + 40 + 16 + 2 + 4 * 24 + 2 * (128 + 12) + 4 * 17) + 340
 # Image and features.
 MESSAGES = 100 + 4 * 8
 
@@ -77,7 +78,7 @@ def test_int8_has_a_byte_for_each_weight_of_a_matrix_and_a_scale_for_each_output
     matrices = 200 + 2 * 128 + 4 * 16
     scales = 4 * (8 + 2 * 12 + 2 * 8 + 4 + 2 * 8)
     rest = 4 * (40 + 16 + 2 + 4 * 24 + 2 * 12 + 4)
-    assert use(device)["storage"] == matrices + scales + rest + 336
+    assert use(device)["storage"] == matrices + scales + rest + 340
 
 
 @pytest.mark.parametrize(
@@ -111,12 +112,12 @@ def test_the_c_engine_has_no_float16() -> None:
 def networks(draw: st.DrawFn) -> tuple[Profile, CSizes, list[int], list[int]]:
     """Draw a profile, the sizes of its network, and heads and channels of each block, at least one of each."""
     channels = tuple(draw(st.lists(st.integers(1, 6), min_size=1, max_size=3)))
-    halved = 2 ** (len(channels) - 1)
+    stem = Stem(channels, *draw(st.sampled_from([(3, 2, False), (3, 1, True), (7, 2, True)])))
     patch = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     grid = draw(st.integers(1, 6)), draw(st.integers(1, 12))
-    image = (grid[0] * patch[0] * halved, grid[1] * patch[1] * halved)
+    image = (grid[0] * patch[0] * stem.reduction, grid[1] * patch[1] * stem.reduction)
     tokens = grid[0] * grid[1] + draw(st.integers(0, 2))
-    gated = draw(st.booleans())
+    gated, between, weighted = draw(st.booleans()), draw(st.booleans()), draw(st.booleans())
     norm_first, head_dim, embed_dim = draw(st.booleans()), draw(st.integers(1, 8)), draw(st.sampled_from([4, 8]))
     # A weight for each dim of queries and keys, in layer norms a bias too.
     sizes_of_norms = {None: 0, "rms_norm": 2 * head_dim, "layer_norm": 4 * head_dim}
@@ -130,11 +131,17 @@ def networks(draw: st.DrawFn) -> tuple[Profile, CSizes, list[int], list[int]]:
             "image_size": image,
             "patch_size": patch,
             "norm_before_blocks": norm_first,
+            "stem_kernel": stem.kernel,
+            "stem_stride": stem.stride,
+            "stem_max_pool": stem.max_pool,
         },
         gated_mlp=gated,
         qk_norm=qk_norm,
+        norm_between_halves=between,
+        has_sequence_pooling=weighted,
     )
-    sizes = CSizes(tokens, embed_dim, head_dim, channels, image, patch, norm_first, 1 + gated, qk_norm_size)
+    norms = (norm_first, 1 + gated, qk_norm_size, between, weighted)
+    sizes = CSizes(tokens, embed_dim, head_dim, stem, image, patch, *norms)
     blocks = draw(st.lists(st.tuples(st.integers(1, 2), st.integers(1, 3)), min_size=2, max_size=2))
     return made, sizes, [h for h, _ in blocks], [c for _, c in blocks]
 

@@ -69,12 +69,16 @@ def model_structs(network: VisionTransformer, image: ImageInput, arrays: Definit
         raise InputError(f"The C engine takes images of uint8 or float32, got {image.dtype}; profile the model again.")
     shape, sizes = network.shape, c_sizes(network.shape)
     fields = {**_input_fields(image, arrays), "tokens": arrays.floats("tokens", _tokens(network))}
-    stem = [_convolution(layer, f"stem_{i}", arrays) for i, layer in enumerate(network.patch_embed.stem)]
+    convolutions = [_convolution(layer, f"stem_{i}", arrays) for i, layer in enumerate(network.patch_embed.stem)]
     fields["patch"] = arrays.linear("patch", _filters(network.patch_embed.proj))
     blocks = [_block(block, f"block_{l}", arrays) for l, block in enumerate(network.blocks)]
     structs = [_struct_array("vit_block", f"{name}_blocks", blocks)]
-    if stem:
-        structs.append(_struct_array("vit_linear", f"{name}_stem", stem))
+    if convolutions:
+        structs.append(_struct_array("vit_linear", f"{name}_convolutions", convolutions))
+        structs.append(_stem(shape, name))
+    if shape.pooling == "sequence":
+        layer = _linear(network.attention_pool, "attention_pool", arrays)
+        structs.append(f"static const vit_linear {name}_pool_scores = {layer};\n")
     if shape.norm_before_blocks:
         norm = _norm(network.norm_pre, "first_norm", arrays)
         structs.append(f"static const vit_norm {name}_first_norm = {norm};\n")
@@ -83,8 +87,7 @@ def model_structs(network: VisionTransformer, image: ImageInput, arrays: Definit
         structs.append(_struct_array("vit_head_norms", f"{name}_head_norms", norms))
     model = _MODEL.format(
         name=name,
-        num_stem=len(stem),
-        stem=f"{name}_stem" if stem else "NULL",
+        stem=f"&{name}_stem" if convolutions else "NULL",
         patch_height=sizes.patch_sides[0],
         patch_width=sizes.patch_sides[1],
         num_tokens=shape.num_tokens,
@@ -94,9 +97,11 @@ def model_structs(network: VisionTransformer, image: ImageInput, arrays: Definit
         num_blocks=shape.depth,
         first_norm=f"&{name}_first_norm" if shape.norm_before_blocks else "NULL",
         head_norms=f"{name}_head_norms" if shape.qk_norm is not None else "NULL",
+        norm_between_halves=int(shape.norm_between_halves),
         activation=_ACTIVATIONS[shape.activation],
         last_norm=_norm(network.norm, "last_norm", arrays),
         pooling=_pooling(shape),
+        pool_scores=f"&{name}_pool_scores" if shape.pooling == "sequence" else "NULL",
         num_pooled=shape.num_pooled_tokens,
         eps=shape.layer_norm_eps,
         tile=sizes.tile,
@@ -121,12 +126,14 @@ def c_sizes(shape: Shape) -> CSizes:
         num_tokens=shape.num_tokens,
         embed_dim=shape.embed_dim,
         head_dim=shape.head_dim,
-        channels=shape.channels,
+        stem=shape.stem,
         image_sides=shape.image_sides,
         patch_sides=shape.projected_patch,
         norm_before_blocks=shape.norm_before_blocks,
         rows_per_channel=shape.rows_per_channel,
         qk_norm_size=shape.qk_norm_size,
+        norm_between_halves=shape.norm_between_halves,
+        has_sequence_pooling=shape.pooling == "sequence",
     )
 
 
@@ -171,7 +178,6 @@ void model_infer(const void *image, float *features, void *arena)
 _MODEL = """\
 const vit_model {name} = {{
     .input = {{{dtype}, {channels}, {height}, {width}, {factor}, {offset}}},
-    .num_stem = {num_stem},
     .stem = {stem},
     .patch_height = {patch_height},
     .patch_width = {patch_width},
@@ -185,9 +191,11 @@ const vit_model {name} = {{
     .first_norm = {first_norm},
     .blocks = {name}_blocks,
     .head_norms = {head_norms},
+    .norm_between_halves = {norm_between_halves},
     .activation = {activation},
     .last_norm = {last_norm},
     .pooling = {pooling},
+    .pool_scores = {pool_scores},
     .num_pooled = {num_pooled},
     .eps = {eps:.9g}f,
     .tile = {tile},
@@ -248,10 +256,11 @@ def _block(block: nn.Module, name: str, arrays: Definitions) -> str:
             f".qkv = {_qkv(block.attn, name, arrays)}",
             f".proj = {_linear(block.attn.proj, f'{name}_proj', arrays, column_parts=heads)}",
         ]
+    if block.mlp is not None or block.norm_is_between:
+        fields.append(f".mlp_norm = {_norm(block.norm2, f'{name}_norm2', arrays)}")
     if block.mlp is not None:
         hidden = block.mlp.fc2.in_features
         fields += [
-            f".mlp_norm = {_norm(block.norm2, f'{name}_norm2', arrays)}",
             f".fc1 = {_linear(block.mlp.fc1, f'{name}_fc1', arrays)}",
             f".fc2 = {_linear(block.mlp.fc2, f'{name}_fc2', arrays)}",
         ]
@@ -294,6 +303,13 @@ def _convolution(layer: nn.Module, name: str, arrays: Definitions) -> str:
     return arrays.linear(name, _filters(layer), _array(layer.bias))
 
 
+def _stem(shape: Shape, name: str) -> str:
+    """Return the definition of a stem, whose convolutions are defined before."""
+    stem = shape.stem
+    fields = f"{name}_convolutions, {len(stem.channels) - 1}, {stem.kernel}, {stem.stride}, {int(stem.max_pool)}"
+    return f"static const vit_stem {name}_stem = {{{fields}}};\n"
+
+
 def _filters(convolution: nn.Conv2d) -> NDArray[np.float32]:
     """Return the weights of a convolution as a matrix, whose columns are in the order (height, width, ch)."""
     weight = _array(convolution.weight)  # (E, ch, height, width)
@@ -304,6 +320,8 @@ def _filters(convolution: nn.Conv2d) -> NDArray[np.float32]:
 def _pooling(shape: Shape) -> str:
     if shape.pooling == "class_token":
         return "VIT_FIRST_TOKENS"
+    if shape.pooling == "sequence":
+        return "VIT_WEIGHTED_MEAN"
     return "VIT_NORMALISED_MEAN" if shape.norm_after_pooling else "VIT_MEAN_OF_NORMALISED"
 
 

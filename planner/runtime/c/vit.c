@@ -93,7 +93,56 @@ static void convolve(const source *s, const windows *w, const vit_linear *layer,
     }
 }
 
-static const windows stem_windows = {.height = 3, .width = 3, .stride_y = 2, .stride_x = 2, .padding = 1};
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Replace a map (height, width, channels) of positive values by the maxima of its windows of 3 x 3 with stride 2, whose
+ * values outside count nothing. None is written before its window was read. */
+static void pool_map(size_t height, size_t width, size_t channels, float *map)
+{
+    float *out = map;
+    for (size_t top = 0; top < height; top += 2)
+        for (size_t left = 0; left < width; left += 2, out += channels)
+            for (size_t c = 0; c < channels; c++) {
+                float largest = 0;
+                for (size_t y = top ? top - 1 : 0; y < smaller(top + 2, height); y++)
+                    for (size_t x = left ? left - 1 : 0; x < smaller(left + 2, width); x++) {
+                        const float value = map[(y * width + x) * channels + c];
+                        largest = value > largest ? value : largest;
+                    }
+                out[c] = largest;
+            }
+}
+
+/* Take a source, first the image, through the stem, whose maps lie at the start and at the end of the room in turns.
+ * Return the room that the last one leaves. */
+static room apply_stem(const vit_stem *stem, source *s, room r, const vit_pause *pause)
+{
+    const size_t side = stem->kernel, stride = stem->stride;
+    const windows w = {side, side, stride, stride, side / 2};
+    size_t map_size = 0;
+    for (size_t i = 0; i < stem->count; i++) {
+        const vit_linear *layer = stem->convolutions + i;
+        const size_t height = s->height / stride, width = s->width / stride, size = height * width * layer->out;
+        const size_t at_start = i % 2 ? map_size : size;
+        float *map = i % 2 ? r.start + r.size - size : r.start;
+        convolve(s, &w, layer, map, 0, (room){r.start + at_start, r.size - size - map_size}, pause);
+        vit_activate(stem->has_max_pool ? VIT_RELU : VIT_GELU, size, map);
+        *s = (source){.map = map, .channels = layer->out, .height = height, .width = width};
+        map_size = size;
+        if (stem->has_max_pool) {
+            pool_map(height, width, layer->out, map);
+            s->height /= 2;
+            s->width /= 2;
+            map_size = s->height * s->width * s->channels;
+            if (i % 2)
+                s->map = memmove(r.start + r.size - map_size, map, map_size * sizeof *map);
+        }
+    }
+    return (room){r.start + (stem->count % 2 ? map_size : 0), r.size - map_size};
+}
 
 /* Write the tokens (N, E) that enter the first block. */
 static void embed(const vit_model *m, const void *image, float *x, room r, const vit_pause *pause)
@@ -104,21 +153,8 @@ static void embed(const vit_model *m, const void *image, float *x, room r, const
                 .channels = m->input.channels,
                 .height = m->input.height,
                 .width = m->input.width};
-    size_t map_size = 0;
-    for (size_t i = 0; i < m->num_stem; i++) {
-        /* Maps lie at the start and at the end in turns, windows between them. */
-        const vit_linear *layer = m->stem + i;
-        const size_t height = s.height / stem_windows.stride_y, width = s.width / stem_windows.stride_x;
-        const size_t size = height * width * layer->out;
-        const size_t at_start = i % 2 ? map_size : size;
-        float *map = i % 2 ? r.start + r.size - size : r.start;
-        convolve(&s, &stem_windows, layer, map, 0, (room){r.start + at_start, r.size - size - map_size}, pause);
-        vit_activate(VIT_GELU, size, map);
-        s = (source){.map = map, .channels = layer->out, .height = height, .width = width};
-        map_size = size;
-    }
-    r.start += m->num_stem % 2 ? map_size : 0;
-    r.size -= map_size;
+    if (m->stem)
+        r = apply_stem(m->stem, &s, r, pause);
     memcpy(x, m->tokens, m->num_tokens * E * sizeof *x);
     const windows patches = {m->patch_height, m->patch_width, m->patch_height, m->patch_width, 0};
     convolve(&s, &patches, &m->patch, x + m->num_prefix * E, 1, r, pause);
@@ -210,13 +246,26 @@ static void apply_mlp(const vit_model *m, const vit_block *b, size_t needed, flo
     for (size_t first = 0; first < needed; first += tile) {
         const size_t rows = needed - first < tile ? needed - first : tile;
         float *tokens = x + first * E;
-        for (size_t n = 0; n < rows; n++)
-            vit_norm_apply(&b->mlp_norm, m->eps, E, tokens + n * E, normed + n * E);
-        vit_linear_apply(&b->fc1, rows, normed, E, hidden, width, 0);
+        const float *inputs = m->norm_between_halves ? tokens : normed;
+        if (inputs == normed)
+            for (size_t n = 0; n < rows; n++)
+                vit_norm_apply(&b->mlp_norm, m->eps, E, tokens + n * E, normed + n * E);
+        vit_linear_apply(&b->fc1, rows, inputs, E, hidden, width, 0);
         activate(m->activation, b, rows, hidden);
         vit_linear_apply(&b->fc2, rows, hidden, width, tokens, E, 1);
         make_pause(pause);
     }
+}
+
+/* Write the features (E) of the patches (count, E) behind the last block: their mean, weighted by a softmax of their
+ * scores behind the last norm. */
+static void pool_by_scores(const vit_model *m, size_t count, float *patches, float *features, float *scores)
+{
+    const size_t E = m->embed_dim;
+    normalise(&m->last_norm, m->eps, count, E, patches);
+    vit_linear_apply(m->pool_scores, count, patches, E, scores, 1, 0);
+    vit_softmax(count, scores);
+    vit_product(1, count, E, scores, patches, features);
 }
 
 /* Write the features (E) of the tokens x (N, E) behind the last block, which are overwritten. */
@@ -250,8 +299,14 @@ void vit_features(const vit_model *model, const void *image, float *features, fl
         const size_t needed = pools_next ? model->num_pooled : model->num_tokens;
         if (block->heads)
             attend(model, block, needed, arena, rest.start, pause);
+        if (model->norm_between_halves)
+            normalise(&block->mlp_norm, model->eps, needed, model->embed_dim, arena);
         if (block->hidden)
             apply_mlp(model, block, needed, arena, rest, pause);
     }
-    pool(model, arena, features);
+    if (model->pooling == VIT_WEIGHTED_MEAN)
+        pool_by_scores(model, model->num_tokens - model->num_prefix, arena + model->num_prefix * model->embed_dim,
+                       features, rest.start);
+    else
+        pool(model, arena, features);
 }

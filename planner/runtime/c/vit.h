@@ -20,6 +20,14 @@ typedef struct {
     vit_linear fc1, fc2;
 } vit_block;
 
+/* Convolutions before the patches, padded by half their kernel: each is followed by a GELU, or by a ReLU and a pooling
+ * of 3 x 3 values that halves the sides. */
+typedef struct {
+    const vit_linear *convolutions; /* (count) */
+    size_t count, kernel, stride;
+    int has_max_pool;
+} vit_stem;
+
 /* Norms (D) that the queries and the keys of each head of a block have. */
 typedef struct {
     vit_norm query, key;
@@ -37,14 +45,14 @@ typedef struct {
 typedef enum {
     VIT_FIRST_TOKENS,       /* mean of the first tokens behind the last norm */
     VIT_MEAN_OF_NORMALISED, /* mean of the patches behind the last norm */
-    VIT_NORMALISED_MEAN     /* last norm of the mean of the patches */
+    VIT_NORMALISED_MEAN,    /* last norm of the mean of the patches */
+    VIT_WEIGHTED_MEAN       /* mean of the patches behind the last norm, weighted by a softmax of their scores */
 } vit_pooling;
 
 /* Weights of filters are in the order (height, width, channel). */
 typedef struct {
     vit_input input;
-    size_t num_stem;        /* convolutions 3 x 3 of stride 2, each followed by a GELU */
-    const vit_linear *stem; /* (num_stem) */
+    const vit_stem *stem;             /* NULL: none */
     size_t patch_height, patch_width; /* of what is projected: the image, or what the stem leaves of it */
     vit_linear patch;
     const float *tokens; /* (N, E): prefix tokens, and the projection's bias, each with its position embedding */
@@ -52,9 +60,11 @@ typedef struct {
     const vit_norm *first_norm; /* before the blocks; NULL: none */
     const vit_block *blocks;    /* (num_blocks) */
     const vit_head_norms *head_norms; /* (num_blocks); NULL: none */
+    int norm_between_halves; /* 1: the norm before an MLP is that of the stream itself, there in every block */
     vit_activation activation;
     vit_norm last_norm;
     vit_pooling pooling;
+    const vit_linear *pool_scores; /* of each patch (1, E); NULL: none */
     size_t num_pooled; /* first tokens that are pooled */
     float eps;
     size_t tile;  /* tokens whose queries are in memory at once */

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,13 @@ from tests.helpers.c_models import (
     run,
 )
 
+CCT: dict[str, Any] = {
+    "class_token": False,
+    "pooling": "sequence",
+    "norm_between_halves": True,
+    "stem_stride": 1,
+    "stem_max_pool": True,
+}
 # What random sizes hardly ever meet.
 EDGES = [
     # One token, which looks at itself.
@@ -39,6 +47,10 @@ EDGES = [
     make_case(Shape(4, 2, 1, 2, 6, 4, (1, 3), (0, 40), gated_mlp=True, activation="gelu", qk_norm="rms_norm"), "int8"),
     # Maps at either end of the arena in turns.
     make_case(Shape(16, 8, 3, 2, 8, 4, (1,), (9,), stem_channels=(4, 7, 5)), dtype="float32"),
+    # The same with pooling, and rectangles; a CCT whose blocks lack either half; scores beyond all else in the arena.
+    make_case(Shape((8, 24), 8, 3, 2, 8, 4, (1, 0), (0, 9), stem_channels=(4, 9, 5), **CCT)),
+    make_case(Shape((4, 8), 2, 1, 2, 5, 2, (1, 0), (0, 7), stem_channels=(6,), stem_kernel=5, **CCT), "int8"),
+    make_case(Shape((9, 30), 1, 1, 2, 1, 1, (0,), (1,), **CCT)),
 ]
 RANDOM = [random_case(seed) for seed in range(10)]
 # Vectors of the machine, and one float at a time as on a microcontroller.
@@ -71,7 +83,7 @@ def test_the_arena_is_used_to_its_end(answered: tuple[Sequence[Case], Sequence[A
         shape = case.network.shape
         planned = c_arena_bytes(c_sizes(shape), shape.num_heads, shape.hidden_dim)
         assert answer.used_bytes <= planned, shape
-        whole_blocks = slice(None) if shape.pooling == "mean" else slice(shape.depth - 1)
+        whole_blocks = slice(shape.depth - 1) if shape.pooling == "class_token" else slice(None)
         heads, channels = shape.num_heads[whole_blocks], shape.hidden_dim[whole_blocks]
         if any(heads) and c_arena_bytes(c_sizes(shape), heads, channels) == planned:
             assert answer.used_bytes == planned, shape
@@ -86,7 +98,8 @@ def test_constants_are_as_many_as_planned(case: Case) -> None:
     source = model_files(case.network, case.image, case.precision)["model.c"]
     sizes = {"float": 4, "int8_t": 1}
     arrays = re.findall(r"^static const VIT_ALIGNED (\w+) \w+\[(\d+)\] = ", source, re.MULTILINE)
-    structs = 128 + 104 * shape.depth + 20 * len(shape.stem_channels) + 8 * shape.norm_before_blocks
+    layers = len(shape.stem_channels) + (shape.pooling == "sequence")
+    structs = 132 + 104 * shape.depth + 20 * layers + 20 * (shape.stem_channels != ()) + 8 * shape.norm_before_blocks
     structs += 0 if shape.qk_norm is None else 16 * shape.depth
     planned = c_weight_bytes(c_sizes(shape), shape.num_heads, shape.hidden_dim, case.precision)
     assert sum(sizes[c_type] * int(length) for c_type, length in arrays) + structs == planned
