@@ -17,7 +17,8 @@ def recovery_table(steps: Sequence[TrainingSteps]) -> Table:
     table = make_table("Accuracy on validation images", "sub-model", "as cut", "least squares", "trained")
     for i, training in enumerate(steps):
         fused = training.name in _FUSED_NAMES and i >= len(steps) - len(_FUSED_NAMES)
-        refitted = training.as_cut is not None
+        # What learns together begins where the fusion ended.
+        refitted = training.as_cut is not None and not (fused and training.name == "together")
         # A fusion is not cut: what it has before its fit is random.
         as_cut = None if fused else training.as_cut if refitted else training.start
         row = (as_cut, training.start if refitted else None, training.trained)
