@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from planner.network.data import Images
 from planner.network.distillation_data import Batch, DistillationData
 from planner.network.evaluation import apply_in_batches
 from planner.network.head_fit import best_ridge
@@ -64,12 +65,19 @@ class MatchedStudent(nn.Module):
 class MatchFit:
     """Preparation of a matched student: its layer is fitted by ridge regression to images as they are, unmoved."""
 
-    samples: DistillationData
+    images: Images  # (B, ch, H, W)
+    teacher_features: Tensor  # (B, E)
+
+    @classmethod
+    def of(cls, data: DistillationData) -> "MatchFit":
+        """Return the fit to some of the images."""
+        few = data.take(torch.linspace(0, len(data) - 1, min(len(data), _MAX_FIT_IMAGES)).long())
+        return cls(few.images, few.teacher_features[0].clone())
 
     @property
     def num_images(self) -> int:
         """Number of images that are looked at."""
-        return min(len(self.samples), self.max_images)
+        return len(self.images)
 
     @property
     def max_images(self) -> int:
@@ -80,10 +88,9 @@ class MatchFit:
     def __call__(self, module: nn.Module) -> None:
         """Fit the layer in place."""
         assert isinstance(module, MatchedStudent)
-        few = self.samples.take(torch.linspace(0, len(self.samples) - 1, self.num_images).long())
         module.student.eval()
-        features = apply_in_batches(module.student.features, few.images)
-        targets = module.standardised(few.teacher_features[0])
+        features = apply_in_batches(module.student.features, self.images)
+        targets = module.standardised(self.teacher_features)
         regression = RidgeRegression(module.match)
         regression.add(features, targets, torch.ones(len(features)))
         regression.solve(best_ridge(features, targets - module.match(features)))

@@ -163,7 +163,7 @@ def test_a_changed_recipe_matches_no_features() -> None:
     student = MatchedStudent(model, 4, data.teacher_features)
     loss = FeatureMatchingLoss(DistillationLoss((0, 2), 4), 1.0)
     other = FusionFit(extract_features([model], data), 0)
-    for preparation, left in ((MatchFit(data), None), (other, other)):
+    for preparation, left in ((MatchFit.of(data), None), (other, other)):
         task = TrainingTask("a", student, loss, data, data, Schedule(1), 0, preparation)
         plain = ablations.without_matching(task)
         assert plain.module is model

@@ -1,7 +1,6 @@
 """Batches on several threads: the same values, and an end where one fails or the command is interrupted."""
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -24,15 +23,6 @@ SHAPE = Shape(
 )
 # Five batches of 64, the last one smaller.
 NUM_IMAGES = 300
-
-
-@pytest.fixture(autouse=True)
-def one_thread_for_each_operation() -> Iterator[None]:
-    """Compute as the command line does."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_values_are_the_same_bit_for_bit() -> None:

@@ -74,7 +74,7 @@ def test_the_fit_explains_what_a_linear_layer_can(together: bool) -> None:
     mixing = torch.randn(features.shape[1], 5, generator=generator(3))
     known = replace(known, teacher_features=(features @ mixing + 2)[None])
     module = MatchedStudent(student, features.shape[1], known.teacher_features)
-    MatchFit(known)(module)
+    MatchFit.of(known)(module)
     error = module.match(features) - module.standardised(known.teacher_features[0])
     # The smallest ridge is a thousandth of the variance.
     assert error.square().mean().item() < 1e-3
@@ -96,7 +96,7 @@ def test_a_constant_feature_of_the_teacher_is_no_division_by_zero() -> None:
     constant = known.teacher_features.clone()
     constant[..., 0] = 1.5
     module = MatchedStudent(sub_model(), 8, constant)
-    MatchFit(replace(known, teacher_features=constant))(module)
+    MatchFit.of(replace(known, teacher_features=constant))(module)
     loss = FeatureMatchingLoss(DistillationLoss([0], 4), 1.0)
     assert torch.isfinite(loss(module, whole_batch(replace(known, teacher_features=constant)), generator()))
 
@@ -105,7 +105,7 @@ def test_training_brings_the_features_nearer_to_the_teachers() -> None:
     """The features' error of a student falls well below that of the fit alone."""
     known = data()
     module = MatchedStudent(sub_model(), 8, known.teacher_features)
-    MatchFit(known)(module)
+    MatchFit.of(known)(module)
 
     def error() -> float:
         features = module.student.features(known.images[torch.arange(COUNT)])

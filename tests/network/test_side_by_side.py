@@ -1,7 +1,6 @@
 """Sub-models that learn on threads of their own: the same gradients, bit for bit, and at the same time."""
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -11,15 +10,6 @@ from planner.network.joint_model import JointLoss, JointModel
 from planner.network.side_by_side import values_side_by_side, work_side_by_side
 from tests.helpers.plain_vit import random_model
 from tests.network.test_losses import SHAPE, batch, random_fusion
-
-
-@pytest.fixture(autouse=True)
-def one_thread_for_each_operation() -> Iterator[None]:
-    """Compute as the command line does."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def gradients(num_threads: int) -> dict[str, Tensor]:

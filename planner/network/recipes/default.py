@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from planner.network import counts
+from planner.network.data import Images
 from planner.network.distillation_data import DistillationData
 from planner.network.feature_matching import FeatureMatchingLoss, MatchedStudent, MatchFit
 from planner.network.fusion import Fusion
@@ -75,12 +76,14 @@ class Reconstruction:
 
     whole: VisionTransformer
     selection: Selection
-    samples: DistillationData
+    images: Images
+    # Of the sub-model's features, where they are to be matched.
+    match: MatchFit | None
 
     @property
     def num_images(self) -> int:
         """Number of images that are looked at."""
-        return len(self.samples)
+        return len(self.images)
 
     @property
     def max_images(self) -> int:
@@ -91,9 +94,9 @@ class Reconstruction:
         """Reconstruct a sub-model in place; where its features are to be matched, fit that, too."""
         sub_model = module.student if isinstance(module, MatchedStudent) else module
         assert isinstance(sub_model, VisionTransformer)
-        reconstruct(sub_model, self.whole, self.selection, self.samples.images)
-        if isinstance(module, MatchedStudent):
-            MatchFit(self.samples)(module)
+        reconstruct(sub_model, self.whole, self.selection, self.images)
+        if self.match is not None:
+            self.match(module)
 
 
 def max_reconstruction_images(whole: Shape) -> int:
@@ -103,12 +106,15 @@ def max_reconstruction_images(whole: Shape) -> int:
     return max(1, min(affordable, _MAX_STREAM_BYTES // bytes_per_image))
 
 
-def _reconstruction(task: RecoveryTask, part: SubModelPart, seed: int) -> Reconstruction:
-    samples = own_and_foreign_samples(task.data, part.classes, seed)
+def _reconstruction(
+    task: RecoveryTask, part: SubModelPart, data: DistillationData, matches: bool, seed: int
+) -> Reconstruction:
+    samples = own_and_foreign_samples(data, part.classes, seed)
     generator = torch.Generator().manual_seed(seed)
     most = max_reconstruction_images(task.whole.shape)
     chosen = torch.randperm(len(samples), generator=generator)[:most].sort().values
-    return Reconstruction(task.whole, part.selection, samples.take(chosen))
+    seen = samples.take(chosen)
+    return Reconstruction(task.whole, part.selection, seen.images, MatchFit.of(seen) if matches else None)
 
 
 def _distillation_task(
@@ -131,7 +137,7 @@ def _distillation_task(
         validation,
         Schedule(epochs, learning_rate=_LEARNING_RATE, rate_search=True),
         seed,
-        _reconstruction(task, part, seed),
+        _reconstruction(task, part, data, epochs > 0, seed),
     )
 
 
@@ -141,5 +147,5 @@ def _joint_task(task: RecoveryTask, fusion: Fusion, epochs: float) -> TrainingTa
     loss = JointLoss([part.classes for part in task.parts], task.num_classes, _OWN_WEIGHT)
     matching = FeatureMatchingLoss(loss, _MATCHING_WEIGHT)
     schedule = Schedule(epochs, learning_rate=_JOINT_LEARNING_RATE, rate_search=True)
-    preparation = MatchFit(task.data)
+    preparation = MatchFit.of(task.data)
     return TrainingTask("together", student, matching, task.data, task.validation, schedule, task.seed, preparation)
