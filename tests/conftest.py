@@ -1,4 +1,4 @@
-"""One thread for every test: small networks train many times slower on two.
+"""One thread for every test, as small networks train many times slower on two, and the same random numbers.
 
 Torch is not imported here: a session that tests the solver alone never pays for it.
 """
@@ -14,8 +14,11 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    """Keep torch on one thread, where it is in use."""
+def _same_torch_for_all() -> None:
+    """Keep torch on one thread and seed it, where it is in use: tests draw the same in any order."""
     torch = sys.modules.get("torch")
-    if torch is not None and torch.get_num_threads() != 1:
+    if torch is None:
+        return
+    torch.manual_seed(0)
+    if torch.get_num_threads() != 1:
         torch.set_num_threads(1)

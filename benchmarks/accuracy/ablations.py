@@ -21,6 +21,7 @@ from planner.network.fusion import Fusion
 from planner.network.joint_model import JointLoss, JointModel, features_of
 from planner.network.losses import TEMPERATURE, DistillationLoss, FusionLoss, Loss, OwnOrOtherLoss, device_dropout
 from planner.network.recipes import RECIPES, Recipe, RecoveryTask
+from planner.network.recipes.default import Reconstruction
 from planner.network.training import TrainFunction, TrainingTask
 from planner.network.vit import VisionTransformer
 from planner.schema import Plan, Profile
@@ -112,7 +113,11 @@ def without_matching(task: TrainingTask) -> TrainingTask:
     if not isinstance(task.loss, FeatureMatchingLoss):
         return task
     assert isinstance(task.module, MatchedStudent)
-    preparation = None if isinstance(task.preparation, MatchFit) else task.preparation
+    preparation = task.preparation
+    if isinstance(preparation, MatchFit):
+        preparation = None
+    elif isinstance(preparation, Reconstruction):
+        preparation = replace(preparation, match=None)
     return replace(task, module=task.module.student, loss=task.loss.loss, preparation=preparation)
 
 

@@ -15,6 +15,8 @@ from planner.network.fusion import Fusion
 from planner.network.fusion_fit import FusionFit
 from planner.network.joint_model import JointLoss, JointModel
 from planner.network.losses import DistillationLoss, FusionLoss, OwnOrOtherLoss, RelationMatchingLoss
+from planner.network.recipes.default import Reconstruction
+from planner.network.surgery import Selection
 from planner.network.training import Schedule, TrainingTask
 from planner.network.vit import Shape, VisionTransformer
 from planner.schema import Assignment, FusionCost, Goal, Plan, SolverRun
@@ -169,6 +171,11 @@ def test_a_changed_recipe_matches_no_features() -> None:
         assert plain.module is model
         assert plain.loss is loss.loss
         assert plain.preparation is left
+    everything = Selection.of([range(2)], [range(8)], range(8))
+    rebuilt = Reconstruction(model_of(2), everything, data.images, MatchFit.of(data))
+    changed = ablations.without_matching(TrainingTask("a", student, loss, data, data, Schedule(1), 0, rebuilt))
+    assert isinstance(changed.preparation, Reconstruction)
+    assert vars(changed.preparation) == vars(rebuilt) | {"match": None}
     unmatched = TrainingTask("a", model, loss.loss, data, data, Schedule(1), 0)
     assert ablations.without_matching(unmatched) is unmatched
 

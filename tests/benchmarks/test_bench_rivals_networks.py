@@ -24,11 +24,6 @@ SPIKING = replace(SHAPE, steps=3)
 SHAPES = [pytest.param(SHAPE, id="plain"), pytest.param(SPIKING, id="spiking")]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def network_of(shape: ConvShape) -> ConvNet:
     """Return a network whose batch norms have seen some images."""
     network = initialised(shape, seed=0)
