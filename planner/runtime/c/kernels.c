@@ -2,6 +2,13 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
+
+#if defined(__GNUC__) && defined(__AVX__)
+#include <immintrin.h>
+#elif defined(__GNUC__) && defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
 
 #if defined(__GNUC__)
 #define ALWAYS_INLINE inline __attribute__((always_inline))
@@ -36,21 +43,14 @@ static ALWAYS_INLINE void store_1_float(float *p, float value) { *p = value; }
 static ALWAYS_INLINE float scaled_1_float(float sum, float scale) { return (void)scale, sum; }
 static ALWAYS_INLINE float scaled_1_int8_t(float sum, float scale) { return sum * scale; }
 
-/* Wider vectors are those of GCC and Clang: C without intrinsics. From int8_t to float they know the way by int32_t. */
+/* Wider vectors are those of GCC and Clang: C without intrinsics, but for int8_t where these compilers know no short way
+ * to float. */
 #define DEFINE_VECTOR(LANES)                                                                                           \
     typedef float vector_##LANES##_float __attribute__((vector_size(4 * LANES)));                                      \
     typedef float floats_##LANES __attribute__((vector_size(4 * LANES), aligned(4), may_alias));                       \
-    typedef int32_t integers_##LANES __attribute__((vector_size(4 * LANES)));                                          \
     static ALWAYS_INLINE vector_##LANES##_float load_##LANES##_float(const float *p)                                   \
     {                                                                                                                  \
         return *(const floats_##LANES *)p;                                                                             \
-    }                                                                                                                  \
-    static ALWAYS_INLINE vector_##LANES##_float load_##LANES##_int8_t(const int8_t *p)                                 \
-    {                                                                                                                  \
-        integers_##LANES value = {0};                                                                                  \
-        for (int i = 0; i < LANES; i++)                                                                                \
-            value[i] = p[i];                                                                                           \
-        return __builtin_convertvector(value, vector_##LANES##_float);                                                 \
     }                                                                                                                  \
     static ALWAYS_INLINE void store_##LANES##_float(float *p, vector_##LANES##_float value)                            \
     {                                                                                                                  \
@@ -65,6 +65,16 @@ static ALWAYS_INLINE float scaled_1_int8_t(float sum, float scale) { return sum 
                                                                         vector_##LANES##_float scale)                  \
     {                                                                                                                  \
         return sum * scale;                                                                                            \
+    }
+
+#define LOAD_BY_LANE(LANES)                                                                                            \
+    typedef int32_t integers_##LANES __attribute__((vector_size(4 * LANES)));                                          \
+    static ALWAYS_INLINE vector_##LANES##_float load_##LANES##_int8_t(const int8_t *p)                                 \
+    {                                                                                                                  \
+        integers_##LANES value = {0};                                                                                  \
+        for (int i = 0; i < LANES; i++)                                                                                \
+            value[i] = p[i];                                                                                           \
+        return __builtin_convertvector(value, vector_##LANES##_float);                                                 \
     }
 
 #if defined(__GNUC__) && defined(__AVX512F__)
@@ -86,6 +96,10 @@ static ALWAYS_INLINE float scaled_1_int8_t(float sum, float scale) { return sum 
 
 #if MAX_LANES >= 16
 DEFINE_VECTOR(16)
+static ALWAYS_INLINE vector_16_float load_16_int8_t(const int8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
 #define LANES 16
 #define WEIGHT float
 #include "block.h"
@@ -97,6 +111,14 @@ DEFINE_VECTOR(16)
 #endif
 #if MAX_LANES >= 8
 DEFINE_VECTOR(8)
+#if defined(__AVX2__)
+static ALWAYS_INLINE vector_8_float load_8_int8_t(const int8_t *p)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+#else
+LOAD_BY_LANE(8)
+#endif
 #define LANES 8
 #define WEIGHT float
 #include "block.h"
@@ -108,6 +130,17 @@ DEFINE_VECTOR(8)
 #endif
 #if MAX_LANES >= 4
 DEFINE_VECTOR(4)
+#if defined(__ARM_NEON) && !defined(__ARM_BIG_ENDIAN)
+static ALWAYS_INLINE vector_4_float load_4_int8_t(const int8_t *p)
+{
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    const int16x8_t words = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));
+    return (vector_4_float)vcvtq_f32_s32(vmovl_s16(vget_low_s16(words)));
+}
+#else
+LOAD_BY_LANE(4)
+#endif
 #define LANES 4
 #define WEIGHT float
 #include "block.h"

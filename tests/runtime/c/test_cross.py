@@ -44,12 +44,13 @@ def needs(*programs: str) -> None:
     [
         ("aarch64-linux-gnu-gcc", (), "qemu-aarch64", "<"),
         ("arm-linux-gnueabi-gcc", ("-march=armv6", "-mfpu=vfp", "-mfloat-abi=softfp", "-marm"), "qemu-arm", "<"),
+        ("arm-linux-gnueabi-gcc", ("-march=armv7-a", "-mfpu=neon", "-mfloat-abi=softfp"), "qemu-arm", "<"),
         ("s390x-linux-gnu-gcc", (), "qemu-s390x", ">"),
     ],
-    ids=["aarch64", "armv6", "s390x, big-endian"],
+    ids=["aarch64", "armv6", "armv7, NEON", "s390x, big-endian"],
 )
 def test_linux(compiler: str, flags: Sequence[str], emulator: str, byte_order: ByteOrder, tmp_path: Path) -> None:
-    """Features are torch's on 64-bit ARM, on the ARMv6 of a Pi Zero, and where the most significant byte is first."""
+    """Features are torch's on 64-bit ARM, on the ARMv6 of a Pi Zero, with NEON's vectors, and where the most significant byte is first."""
     needs(compiler, emulator)
     program = build(CASES, tmp_path, [compiler, "-std=gnu99", "-O1", "-static", *STRICT, *flags])
     assert_equal_features(CASES, run(CASES, [emulator, program], byte_order), tolerance=1e-5)
