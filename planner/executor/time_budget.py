@@ -20,7 +20,7 @@ from planner.network.vit import VisionTransformer
 # Images on which a recipe is timed, or one of each class if there are more classes.
 NUM_TIMING_IMAGES = 128
 # Enough for every recipe to take each of its steps.
-_TIMING_EPOCHS = 2
+_TIMING_EPOCHS = 4
 _MAX_EPOCHS = 1_000_000
 # Trials of learning rates that are not broken off at once: mostly the one that is taken, and the one before.
 _NUM_TRIALS = 2

@@ -141,7 +141,7 @@ def test_execute_returns_the_steps_of_its_bundle(run: SmallRun, tmp_path: Path) 
     assert all(step.as_cut is not None and step.trained is not None for step in steps)
     # What is fitted before all learn together changes no answer.
     assert steps[-1].as_cut == steps[-1].start
-    assert bundle_manifest(bundle).epochs == 2
+    assert bundle_manifest(bundle).epochs == 3
 
 
 def test_the_command_says_that_it_trained_less(run: SmallRun, tmp_path: Path) -> None:
@@ -150,4 +150,4 @@ def test_the_command_says_that_it_trained_less(run: SmallRun, tmp_path: Path) ->
     write_document(plan, run.plan)
     done = planner("execute", plan, "--out", bundle, "--model", run.card, "--minutes", "1")
     assert done.returncode == 0, done.stderr
-    assert "Warning: the prediction is for 10 epochs of retraining; this run had 2.\n" in done.stderr
+    assert "Warning: the prediction is for 10 epochs of retraining; this run had 3.\n" in done.stderr

@@ -51,7 +51,7 @@ def test_a_recipe_gives_the_same_bundle_every_time(run: SmallRun, recipe: str, t
     made = json.loads((one / "manifest.json").read_text())
     assert {key: made[key] for key in ("recipe", "epochs", "seed", "teacher_sha256")} == {
         "recipe": recipe,
-        "epochs": 2,
+        "epochs": 3,
         "seed": 0,
         "teacher_sha256": run.profile.weights_sha256,
     }
@@ -115,17 +115,17 @@ def test_another_recipe_in_the_same_folder_is_refused(run: SmallRun, unbroken: P
         execute_run(run, unbroken, recipe="devit")
     with pytest.raises(RuntimeError, match="stopped"):
         execute_run(run, tmp_path, on_progress=stop)
-    with pytest.raises(InputError, match=r"was begun with epochs 2 \(now 3\), seed 0 \(now 5\)"):
-        execute_run(run, tmp_path, epochs=3, seed=5)
+    with pytest.raises(InputError, match=r"was begun with epochs 3 \(now 2\), seed 0 \(now 5\)"):
+        execute_run(run, tmp_path, epochs=2, seed=5)
 
 
 def test_metrics_have_a_line_for_each_epoch(unbroken: Path) -> None:
-    """Metrics list each sub-model's start and epoch, then the fusion's, then the joint one's, in the recipe's order."""
+    """Metrics list each sub-model's start and epochs, then the fusion's, then the joint one's, in the recipe's order."""
     lines = [json.loads(line) for line in (unbroken / "metrics.jsonl").read_text().splitlines()]
     found = [(line["training"], line["epoch"], line["epochs"]) for line in lines]
     num_fusion = sum(name == "fusion" for name, _, _ in found)
     assert found == [
-        *((name, epoch, 1) for name in "abc" for epoch in (0, 1)),
+        *((name, epoch, 2) for name in "abc" for epoch in range(3)),
         *(("fusion", epoch, 20) for epoch in range(num_fusion)),
         ("together", 0, 1),
         ("together", 1, 1),

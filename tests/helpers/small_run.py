@@ -68,7 +68,7 @@ def contents(bundle: Path) -> dict[str, bytes]:
 def execute_run(run: SmallRun, out: Path, **options: Any) -> Path:
     """Execute a run with a small budget, and return its bundle."""
     if "minutes" not in options:
-        options.setdefault("epochs", 2)
+        options.setdefault("epochs", 3)
     execute_plan(run.plan, run.profile, out, model=run.card, **options)
     return out
 

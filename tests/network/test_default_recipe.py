@@ -63,13 +63,14 @@ def recovered(task: RecoveryTask, names: list[str]) -> torch.Tensor:
     ("epochs", "trainings"),
     [
         (0, ["a 0", "b 0", "fusion 20"]),
-        (0.5, ["a 0.25", "b 0.25", "fusion 20", "together 0.25"]),
-        (5, ["a 2", "b 2", "fusion 20", "together 3"]),
+        (0.5, ["a 0.5", "b 0.5", "fusion 20"]),
+        (3, ["a 2", "b 2", "fusion 20", "together 1"]),
+            (5, ["a 2", "b 2", "fusion 20", "together 3"]),
         (30, ["a 15", "b 15", "fusion 30", "together 15"]),
     ],
 )
 def test_half_of_the_budget_is_for_each_step(epochs: float, trainings: list[str]) -> None:
-    """Sub-models and joint training share the epochs, whole ones from two on; a fusion has twice as many, or twenty."""
+    """Sub-models learn apart for half of the epochs, or two; a fusion has twice as many, or twenty."""
     task, names = task_of(random_model(SHAPE), epochs), list[str]()
     before = [part.sub_model.blocks[0].state_dict()["attn.proj.weight"].clone() for part in task.parts]
     assert torch.isfinite(recovered(task, names)).all()

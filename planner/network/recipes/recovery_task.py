@@ -75,11 +75,10 @@ class Recipe(Protocol):
         """Train the sub-models in place and return their fusion."""
 
 
-def split_epochs(epochs: float, share: float) -> tuple[float, float]:
-    """Return a share of the epochs and the rest, both whole numbers where there are at least two epochs."""
-    if epochs < 2:
-        return share * epochs, (1 - share) * epochs
-    first = max(1, round(share * epochs))
+def split_epochs(epochs: float, share: float, least: float = 0.0) -> tuple[float, float]:
+    """Return a share of the epochs, or at least so many, and the rest; whole numbers where there are at least two."""
+    first = share * epochs if epochs < 2 else max(1, round(share * epochs))
+    first = min(epochs, max(first, least))
     return first, epochs - first
 
 

@@ -50,7 +50,7 @@ def needs(*programs: str) -> None:
     ids=["aarch64", "armv6", "armv7, NEON", "s390x, big-endian"],
 )
 def test_linux(compiler: str, flags: Sequence[str], emulator: str, byte_order: ByteOrder, tmp_path: Path) -> None:
-    """Features are torch's on 64-bit ARM, on the ARMv6 of a Pi Zero, with NEON's vectors, and where the most significant byte is first."""
+    """Features are torch's on ARM, with 64 bits, NEON or neither, and where the most significant byte is first."""
     needs(compiler, emulator)
     program = build(CASES, tmp_path, [compiler, "-std=gnu99", "-O1", "-static", *STRICT, *flags])
     assert_equal_features(CASES, run(CASES, [emulator, program], byte_order), tolerance=1e-5)
