@@ -11,7 +11,7 @@ from planner.cli import plan, scenarios, compare, page, run, export, deploy, ser
 
 # isort: on
 from planner.cli.app import app
-from planner.cli.streams import give_up_output, prepare_streams
+from planner.cli.streams import STANDARD_OUTPUT, give_up_output, prepare_streams
 from planner.cli.usage import NoArgsIsHelpError, UsageError, usage_error
 from planner.errors import InputError
 
@@ -48,10 +48,23 @@ def main() -> None:
         typer.echo(usage_error(error), err=True)
         code = InputError.exit_code
     except OSError as error:
-        give_up_output()
-        typer.echo(f"{error.filename or 'Standard output'}: cannot be written ({error.strerror}).", err=True)
-        code = InputError.exit_code
+        code = _end_by(error)
     except MemoryError:
         typer.echo("The memory of this machine does not hold what this needs.", err=True)
         code = 1
     sys.exit(code)
+
+
+def _end_by(error: OSError) -> int:
+    """Say what the system refused, and return the exit code; an error of another library's own making is raised."""
+    if error.errno is None:
+        raise error
+    if error.filename == STANDARD_OUTPUT:
+        give_up_output()
+        typer.echo(f"{STANDARD_OUTPUT}: cannot be written ({error.strerror}).", err=True)
+        return InputError.exit_code
+    if error.filename is not None:
+        typer.echo(f"{error.filename}: cannot be used ({error.strerror}).", err=True)
+        return InputError.exit_code
+    typer.echo(f"This machine does not give what this needs ({error.strerror}).", err=True)
+    return 1
