@@ -5,7 +5,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tests.helpers.command_line import planner
+from tests.helpers.command_line import COUNTED, planner
 from tests.helpers.common import DEVICES
 
 
@@ -13,7 +13,7 @@ from tests.helpers.common import DEVICES
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[CompletedProcess[str], Path]:
     """What `planner solve` printed about the demo's plan, and the plan's file."""
     path = tmp_path_factory.mktemp("plan") / "plan.json"
-    result = planner("solve", "--devices", DEVICES, "--out", path)
+    result = planner("solve", "--devices", DEVICES, *COUNTED, "--out", path)
     assert result.returncode == 0, result.stderr
     return result, path
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.command_line import changed_demo, planner, planner_here, refused
+from planner.schema import to_json
+from tests.helpers import pencil
+from tests.helpers.command_line import COUNTED, changed_demo, planner, planner_here, refused
 from tests.helpers.common import DEVICES
 
 
@@ -34,7 +36,7 @@ def test_the_example_is_worth_splitting(plan_file: Path) -> None:
     assert sum(d.get("count", 1) for d in fleet["devices"]) == 6
     assert len({d["kind"] for d in fleet["devices"]}) >= 3
     assert len(plan["assignments"]) >= 2
-    whole = planner("solve", "--devices", DEVICES, "--min-retention", "1", "--leave-idle", "--json")
+    whole = planner_here("solve", "--devices", DEVICES, *COUNTED, "--min-retention", "1", "--leave-idle", "--json")
     unsplit = json.loads(whole.stdout)
     assert [a["device"] for a in unsplit["assignments"]] == ["gateway"]
     assert unsplit["latency_us"] > 3 * plan["latency_us"]
@@ -43,26 +45,27 @@ def test_the_example_is_worth_splitting(plan_file: Path) -> None:
 def test_json_goes_to_stdout_and_is_the_plan(tmp_path: Path) -> None:
     """`--json` prints what `--out` writes."""
     path = tmp_path / "plan.json"
-    result = planner("solve", "--devices", DEVICES, "--max-accuracy-drop", "0.2", "--json", "--out", path)
+    goal = ("--max-accuracy-drop", "0.2", *COUNTED)
+    result = planner("solve", "--devices", DEVICES, *goal, "--json", "--out", path)
     assert result.stdout == path.read_text()
     assert json.loads(result.stdout)["status"] == "optimal"
 
 
 def test_check_accepts_a_plan_and_refuses_a_changed_one(plan_file: Path, tmp_path: Path) -> None:
     """A plan that states one microsecond less is invalid, with exit code 1."""
-    assert planner("check", plan_file, "--devices", DEVICES).stdout.endswith("valid.\n")
+    assert planner_here("check", plan_file, "--devices", DEVICES).stdout.endswith("valid.\n")
     plan = json.loads(plan_file.read_text())
     plan["assignments"][0]["compute_us"] -= 1
     broken = tmp_path / "plan.json"
     broken.write_text(json.dumps(plan))
-    result = planner("check", broken, "--devices", DEVICES)
+    result = planner_here("check", broken, "--devices", DEVICES)
     assert result.returncode == 1
     assert "compute_us must be" in result.stdout
 
 
 def test_show_shows_what_solve_showed(plan_file: Path) -> None:
     """`show` prints the table of a plan in a file."""
-    shown = planner("show", plan_file, "--devices", DEVICES).stdout
+    shown = planner_here("show", plan_file, "--devices", DEVICES).stdout
     assert "bench-1" in shown
     assert json.loads(plan_file.read_text())["status"].upper() in shown
 
@@ -70,9 +73,8 @@ def test_show_shows_what_solve_showed(plan_file: Path) -> None:
 @pytest.mark.parametrize("method", ["random-equal", "greedy"])
 def test_baselines_plan_within_a_latency(method: str) -> None:
     """Both baselines find a plan of the demo fleet without floors, within a generous limit."""
-    result = planner(
-        "solve", "--devices", DEVICES, "--method", method, "--min-retention", "0", "--max-latency-ms", "40", "--json"
-    )
+    flags = ("--method", method, "--min-retention", "0", "--max-latency-ms", "40", *COUNTED)
+    result = planner_here("solve", "--devices", DEVICES, *flags, "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["latency_us"] <= 40_000
 
@@ -93,24 +95,28 @@ def test_goals_that_make_no_sense(flags: list[str], sentence: str) -> None:
 
 def test_impossible_fleet_says_why_and_what_helps(tmp_path: Path) -> None:
     """A fleet that is too small gets the reason and the smallest repair, with exit code 1; the repair works."""
-    devices = [{"name": "a", "kind": "esp32-s3", "memory_budget": "80KiB"}]
-    path = changed_demo(tmp_path, devices=devices, links=[], aggregator="a")
-    result = planner("solve", "--devices", path, "--out", tmp_path / "plan.json")
+    (tmp_path / "profile.json").write_text(to_json(pencil.profile(accuracy_model=pencil.ACCURACY_MODEL)))
+
+    def solve_within(memory_budget: float, *flags: str) -> subprocess.CompletedProcess[str]:
+        device = {"name": "a", "macs_per_second": 3e6, "memory_budget": f"{memory_budget}KiB", "runtime_overhead": 1000}
+        path = tmp_path / "devices.json"
+        path.write_text(json.dumps({"aggregator": "a", "devices": [device]}))
+        files = ("--devices", path, "--profile", tmp_path / "profile.json")
+        return planner_here("solve", *files, *COUNTED, *flags, "--out", tmp_path / "plan.json")
+
+    result = solve_within(1.2)
     refused(result, "No plan is predicted to lose at most 2.0 points", "Smallest change that works: +", code=1)
     assert not (tmp_path / "plan.json").exists()
     words = result.stderr.split()
-    drop = words[words.index("--max-accuracy-drop") + 1]
-    assert planner("solve", "--devices", path, "--max-accuracy-drop", drop).returncode == 0
-    added = float(words[words.index("works:") + 1])
-    devices[0]["memory_budget"] = f"{80 + added}KiB"
-    assert (
-        planner("solve", "--devices", changed_demo(tmp_path, devices=devices, links=[], aggregator="a")).returncode == 0
-    )
+    assert solve_within(1.2, "--max-accuracy-drop", words[words.index("--max-accuracy-drop") + 1]).returncode == 0
+    assert solve_within(1.2 + float(words[words.index("works:") + 1])).returncode == 0
 
 
 def test_unreachable_latency_says_what_is_possible() -> None:
     """A latency limit below the bound is refused with the lowest possible latency."""
-    result = planner("solve", "--devices", DEVICES, "--max-latency-ms", "1")
+    result = planner_here(
+        "solve", "--devices", DEVICES, *COUNTED, "--max-latency-ms", "1", "--max-accuracy-drop", "0.2"
+    )
     refused(result, "No plan within 1 ms: no plan takes less than", "--max-latency-ms", code=1)
 
 
@@ -118,7 +124,8 @@ def test_names_that_the_terminal_cannot_show_are_escaped(tmp_path: Path) -> None
     """An ASCII terminal gets an escape instead of an error."""
     devices = [{"name": "caf\u00e9", "kind": "esp32-s3", "memory_budget": "4MiB"}]
     path = changed_demo(tmp_path, devices=devices, links=[], aggregator="caf\u00e9")
-    command = [str(Path(sys.executable).with_name("planner")), "solve", "--devices", str(path)]
+    command = [str(Path(sys.executable).with_name("planner")), "solve", "--devices", str(path), *COUNTED]
+    command += ["--min-retention", "0"]
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
@@ -131,7 +138,7 @@ def test_a_fleet_of_thousands_is_planned(tmp_path: Path) -> None:
     for count in (200, 2000):
         fleet["devices"][2]["count"] = count
         path = changed_demo(tmp_path, devices=fleet["devices"])
-        result = planner_here("solve", "--devices", path, "--min-retention", "0.4", "--json")
+        result = planner_here("solve", "--devices", path, *COUNTED, "--min-retention", "0.1", "--json")
         assert result.returncode == 0, result.stderr
         plans.append(json.loads(result.stdout))
     assert plans[0]["status"] == plans[1]["status"] == "optimal"
@@ -152,12 +159,12 @@ def test_execute_refuses_what_does_not_go_together(plan_file: Path, tmp_path: Pa
 def test_schema_prints_json_schema() -> None:
     """Each format's schema is JSON and has the format's keys."""
     for name, key in (("devices", "aggregator"), ("profile", "importance"), ("plan", "assignments")):
-        assert key in json.loads(planner("schema", name).stdout)["properties"]
+        assert key in json.loads(planner_here("schema", name).stdout)["properties"]
 
 
 def test_the_schema_knows_both_ways_to_write_a_size() -> None:
     """The schema accepts "512MiB" as well as a number of bytes."""
-    properties = json.loads(planner("schema", "devices").stdout)["$defs"]["Device"]["properties"]
+    properties = json.loads(planner_here("schema", "devices").stdout)["$defs"]["Device"]["properties"]
     number, text = properties["memory_budget"]["anyOf"]
     assert number["type"] == "integer"
     for size in ("512MiB", "1.5GB", "80 KiB", "100B"):

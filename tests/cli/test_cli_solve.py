@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.command_line import planner_here, refused
+from tests.helpers.command_line import COUNTED, planner_here, refused
 from tests.helpers.common import DEVICES, Json
 
 
 def solved(*flags: object) -> Json:
     """Return the plan of the demo fleet with these flags."""
-    result = planner_here("solve", "--devices", DEVICES, "--json", *map(str, flags))
+    result = planner_here("solve", "--devices", DEVICES, "--json", *COUNTED, *map(str, flags))
     assert result.returncode == 0, result.stderr
     plan: Json = json.loads(result.stdout)
     return plan
@@ -34,6 +34,7 @@ def test_flags_that_place_classes() -> None:
     plan = solved(
         *("--pin", "8=gateway", "--pin", "3=bench-2", "--forbid", "8=bench-1", "--forbid", "1=gateway"),
         *("--together", "0,1", "--together", "4,5", "--apart", "2,7", "--leave-out", "pump", "--survive", "0"),
+        *("--min-retention", "0.4"),
     )
     on = served(plan)
     assert "8" in on["gateway"]
@@ -48,15 +49,15 @@ def test_flags_that_place_classes() -> None:
     assert goal["together"] == [["0", "1"], ["4", "5"]]
 
 
-def test_flags_that_limit(plan_file: Path) -> None:
+def test_flags_that_limit() -> None:
     """Limits of latency, energy, retention, drop and idle devices hold, and are in the plan's goal."""
-    free = json.loads(plan_file.read_text())
+    free = solved("--max-accuracy-drop", "0.2")
     plan = solved("--max-latency-ms", "60", "--objective", "energy", "--leave-idle", "--max-accuracy-drop", "0.2")
     assert plan["latency_us"] <= 60_000
     assert plan["objective_bound"] <= plan["objective_value"] <= sum(a["energy_mj"] for a in free["assignments"])
     assert (plan["goal"]["max_accuracy_drop"], plan["goal"]["leave_idle"]) == (0.2, True)
     limit_mj = round(plan["objective_value"] * 1.2, 3)
-    capped = solved("--max-energy-mj", limit_mj, "--max-accuracy-drop", "0.2", "--time-limit", "10")
+    capped = solved("--max-energy-mj", limit_mj, "--max-accuracy-drop", "0.2")
     assert sum(a["energy_mj"] for a in capped["assignments"]) <= limit_mj
     assert capped["latency_us"] <= plan["latency_us"]
 
@@ -72,13 +73,13 @@ def test_floors_by_retention() -> None:
 
 
 @pytest.mark.parametrize(
-    ("objective", "unit"), [("accuracy", "predicted accuracy 9"), ("energy", " mJ,"), ("devices", "devices 1,")]
+    ("objective", "max_latency_ms", "unit"),
+    [("accuracy", "5", "predicted accuracy 9"), ("energy", "200", " mJ,"), ("devices", "200", "devices 1,")],
 )
-def test_tables_of_other_objectives_fit_80_columns(objective: str, unit: str) -> None:
+def test_tables_of_other_objectives_fit_80_columns(objective: str, max_latency_ms: str, unit: str) -> None:
     """The headline has value, bound and gap of the objective, then the latency."""
-    result = planner_here(
-        "solve", "--devices", DEVICES, "--objective", objective, "--max-latency-ms", "200", "--time-limit", "10"
-    )
+    goal = ("--objective", objective, "--max-latency-ms", max_latency_ms, "--max-accuracy-drop", "0.2")
+    result = planner_here("solve", "--devices", DEVICES, *goal, *COUNTED)
     assert result.returncode == 0, result.stderr
     headline = " ".join(result.stdout.split("\n\n")[0].split())
     assert unit in headline
@@ -151,7 +152,7 @@ def test_bad_flags(flags: list[str], parts: list[str]) -> None:
 def test_demands_that_contradict_are_named() -> None:
     """Contradicting demands are named as flags, with a repair and exit code 1."""
     flags = ["--pin", "8=gateway", "--forbid", "8=gateway", "--max-accuracy-drop", "0.2"]
-    result = planner_here("solve", "--devices", DEVICES, *flags)
+    result = planner_here("solve", "--devices", DEVICES, *COUNTED, *flags)
     named = "No plan: --pin 8=gateway and --forbid 8=gateway contradict each other on this fleet."
     refused(result, named, "no --pin 8=gateway, or no --forbid 8=gateway.", code=1)
 
@@ -165,12 +166,13 @@ def test_out_of_time_is_exit_code_1(tmp_path: Path) -> None:
     assert not (tmp_path / "plan.json").exists()
 
 
-def test_start_says_what_moves(plan_file: Path) -> None:
+def test_start_says_what_moves(tmp_path: Path) -> None:
     """From the plan itself nothing moves; with a device left out, a table of 80 columns shows the moves."""
-    command = ("solve", "--devices", DEVICES, "--start", plan_file)
+    path = tmp_path / "plan.json"
+    earlier = solved("--min-retention", "0.4", "--out", path)
+    command = ("solve", "--devices", DEVICES, "--min-retention", "0.4", *COUNTED, "--start", path)
     same = planner_here(*command)
     assert "Nothing moves: every device keeps its sub-model." in same.stdout
-    earlier = json.loads(plan_file.read_text())
     lost = earlier["assignments"][-1]["device"]
     result = planner_here(*command, "--leave-out", lost)
     assert result.returncode == 0, result.stderr
@@ -179,12 +181,12 @@ def test_start_says_what_moves(plan_file: Path) -> None:
     assert lost in moved
     assert "to send" in moved
     assert max(map(len, result.stdout.splitlines())) <= 80
-    assert "What moves" not in planner_here(*command, "--max-accuracy-drop", "0.2", "--json").stdout
+    assert "What moves" not in planner_here(*command, "--min-retention", "0", "--json").stdout
 
 
 def test_deterministic_plans_are_the_same() -> None:
     """Two deterministic runs give the same JSON, except for the seconds."""
-    plans = [solved("--deterministic", "--time-limit", "5", "--seed", "3") for _ in range(2)]
+    plans = [solved("--max-accuracy-drop", "0.05", "--seed", "3") for _ in range(2)]
     for plan in plans:
         del plan["solver"]["seconds"]
     assert plans[0] == plans[1]
@@ -201,6 +203,6 @@ def test_show_shows_a_plan_with_demands(tmp_path: Path) -> None:
     """A plan of another objective is checked and shown from its file."""
     path = tmp_path / "plan.json"
     flags: list[str | Path] = ["--objective", "devices", "--survive", "1", "--max-accuracy-drop", "0.2", "--out", path]
-    assert planner_here("solve", "--devices", DEVICES, *flags).returncode == 0
+    assert planner_here("solve", "--devices", DEVICES, *COUNTED, *flags).returncode == 0
     assert planner_here("check", path, "--devices", DEVICES).stdout.endswith("valid.\n")
     assert "plan: devices 2, bound 2" in " ".join(planner_here("show", path, "--devices", DEVICES).stdout.split())

@@ -13,6 +13,9 @@ from unittest.mock import patch
 from planner.cli import main
 from tests.helpers.common import DEVICES
 
+# Flags of a solve whose plan does not depend on how busy the machine is.
+COUNTED = ("--deterministic", "--time-limit", "10")
+
 
 def planner(*args: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the installed command as a user would, at 80 columns."""
