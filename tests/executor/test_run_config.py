@@ -120,7 +120,7 @@ def test_another_recipe_in_the_same_folder_is_refused(run: SmallRun, unbroken: P
 
 
 def test_metrics_have_a_line_for_each_epoch(unbroken: Path) -> None:
-    """Metrics list each sub-model's start and epochs, then the fusion's, then the joint one's, in the recipe's order."""
+    """Metrics list the start and epochs of each sub-model, then of the fusion, then of all together."""
     lines = [json.loads(line) for line in (unbroken / "metrics.jsonl").read_text().splitlines()]
     found = [(line["training"], line["epoch"], line["epochs"]) for line in lines]
     num_fusion = sum(name == "fusion" for name, _, _ in found)
