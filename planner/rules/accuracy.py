@@ -51,7 +51,7 @@ def class_losses(model: AccuracyModel, retention: FleetRetention) -> Floats:
         lacking = lacking + model.union_weight / np.maximum(union, _MIN_ODDS)
     log_loss = model.log_scale + np.array(model.class_offset) + model.steepness * np.log(lacking)
     most = 1 - model.whole_error
-    losses = most / (1 + most * np.exp(-np.minimum(log_loss, _MAX_LOG)))
+    losses = most / (1 + most * np.exp(-np.clip(log_loss, -_MAX_LOG, _MAX_LOG)))
     return np.where(retention.highest >= 1 - _MIN_REMOVED, 0.0, losses)
 
 

@@ -67,6 +67,14 @@ def test_precision_takes_its_share() -> None:
     assert fleet_retention([sub_model], with_int8).by_device[0].tolist() == pytest.approx([0.45, 0.55])
 
 
+@pytest.mark.parametrize(("log_scale", "loss"), [(-1e15, 0.0), (1e15, 0.97)])
+def test_losses_of_an_absurd_scale(log_scale: float, loss: float) -> None:
+    """A file may hold any scale: the loss ends at none, or at all that the whole model gets right."""
+    absurd = AccuracyModel.model_validate(ACCURACY_MODEL | {"log_scale": log_scale})
+    one = SubModel(classes=("a", "b"), embed_dim=8, **SMALL)
+    assert class_losses(absurd, fleet_retention([one], PROFILE)).tolist() == pytest.approx([loss, loss])
+
+
 def test_losses_by_hand() -> None:
     """Of a 0.5 and 0.45 are kept, odds of 1 and 9/11; of b 0.55 and 0.275, odds of 11/9 and 11/29."""
     one = SubModel(classes=("a",), embed_dim=8, **SMALL)
