@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from planner.schema.base import Document, Frozen
 from planner.schema.fleet import Engine, Precision
@@ -88,6 +88,12 @@ class Outage(Frozen):
     """Number of answers without the device."""
     back_s: Seconds | None = None
     """Time from the moment the restarted worker listens until it takes part in an answer [s]; null if it did not."""
+
+    @model_validator(mode="after")
+    def _is_back_once_restarted(self) -> "Outage":
+        if self.back_s is not None and self.restarted_before is None:
+            raise ValueError(f"an outage must have restarted_before beside back_s, got back_s {self.back_s:g} alone")
+        return self
 
 
 class Rehearsal(Document):

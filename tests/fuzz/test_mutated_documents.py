@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from planner.errors import InputError
-from planner.library import folder, load_profile, read_plan
+from planner.library import load_profile, read_plan
 from planner.network.checkpoint import load_card, whole_shape
 from planner.report.profile_text import profile_text
 from planner.report.rehearsal_text import rehearsal_text
@@ -21,59 +21,17 @@ from planner.schema import (
     Fleet,
     Goal,
     GoalFile,
-    ProbeResult,
     Profile,
     Rehearsal,
     ScenarioFile,
     read_document,
-    to_json,
 )
 from planner.solver import SolveOptions, solve
 from planner.whatif import Case, ChangeRequest, axes_of, expand
-from tests.helpers.common import DEVICES, ROOT, Json
 from tests.helpers.drawn_plan import drawn, drawn_plan
+from tests.helpers.every_key import documents
 from tests.helpers.mutants import FEW, MANY, assert_honest, mutants_of_document
-from tests.helpers.pencil import fleet, profile
-from tests.helpers.rehearsals import rehearsal
-from tests.helpers.timed_networks import result_data
-
-_GOAL = {
-    "objective": "latency",
-    "max_accuracy_drop": None,
-    "min_retention": 0.3,
-    "max_latency_ms": 50.0,
-    "survive": 0,
-    "pin": {"a": ["gateway"]},
-    "forbid": {"b": ["near"]},
-    "leave_out": ["far"],
-}
-_SCENARIOS = {
-    "scenarios": [
-        {
-            "name": "a",
-            "drop": ["far"],
-            "add": {"esp32-s3": 2},
-            "set": {"gateway.memory_budget": "512KiB"},
-            "scale": {"memory": 0.5},
-            "goal": {"survive": 1},
-            "links": [{"between": ["gateway", "near"], "bandwidth_mbps": 1, "latency_ms": 2}],
-        }
-    ]
-}
-_CARD = json.loads((folder("models") / "digits-vit" / "card.json").read_text())
-_IMAGES = _CARD | {"data": {"source": "folder", "train": "train", "test": "test", "folders_by_number": True}}
-_SOUNDS = _CARD | {
-    "data": {"source": "audio-npz", "train": "t.npz", "test": "e.npz", "spectrogram": {"sample_rate": 16_000}}
-}
-_BUNDLE = {
-    "model": "digits-vit",
-    "recipe": "default",
-    "epochs": 1.5,
-    "seed": 0,
-    "teacher_sha256": "0" * 64,
-    "devices": {"a": "devices/00-a.safetensors"},
-    "sha256": {"plan.json": "0" * 64},
-}
+from tests.helpers.pencil import ACCURACY_MODEL, fleet, fleet_data, profile
 
 
 def show(renderable: Any) -> None:
@@ -94,9 +52,11 @@ def use_fleet(path: Path) -> None:
 
 
 def use_goal(path: Path) -> None:
-    """Plan with the goal."""
+    """Plan with the goal, for devices whose power is known and a model whose accuracy can be predicted."""
+    powered = fleet(devices=[device | {"active_power_w": 2.5} for device in fleet_data()["devices"]])
+    predictable = profile(accuracy_model=ACCURACY_MODEL)
     goal = Goal.model_validate(read_document(path, GoalFile).model_dump(exclude={"schema_version"}))
-    _naming(path, lambda: solve(profile(), fleet(), goal, SolveOptions(time_limit_s=0.05, advice=False)))
+    _naming(path, lambda: solve(predictable, powered, goal, SolveOptions(time_limit_s=0.05, advice=False)))
 
 
 def use_scenarios(path: Path) -> None:
@@ -135,52 +95,28 @@ def _naming(path: Path, action: Callable[[], object]) -> None:
             raise
 
 
-def _evaluation() -> Json:
-    size = {"params": 10, "macs": 20}
-    return {
-        "num_images": 5,
-        "num_calibration_images": 5,
-        "whole_accuracy": 0.9,
-        "fused_accuracy": 0.8,
-        "whole_by_class": {"a": 0.9, "b": 0.9},
-        "fused_by_class": {"a": 0.8, "b": 0.8},
-        "without_device": {"far": 0.5},
-        "without_device_by_class": {"far": {"a": 0.5, "b": 0.5}},
-        "whole": size,
-        "devices": {"far": size},
-    }
-
-
-CASES: dict[str, tuple[Any, Callable[[Path], object]]] = {
-    "devices": (json.loads(to_json(fleet())), use_fleet),
-    "demo": (json.loads(DEVICES.read_text()), lambda path: read_document(path, Fleet)),
-    "goal": (_GOAL, use_goal),
-    "scenarios": (_SCENARIOS, use_scenarios),
-    "plan": (json.loads(to_json(drawn_plan())), use_plan),
-    "profile": (json.loads(to_json(profile())), use_profile),
-    "card": (_CARD, use_card),
-    "card-images": (_IMAGES, use_card),
-    "card-sounds": (_SOUNDS, use_card),
-    "kind": (
-        json.loads((ROOT / "profiles" / "devices" / "esp32-s3.json").read_text()),
-        lambda path: read_document(path, DOCUMENTS["kind"]),
-    ),
-    "bundle": (_BUNDLE, lambda path: read_document(path, DOCUMENTS["bundle"])),
-    "evaluation": (_evaluation(), lambda path: read_document(path, DOCUMENTS["evaluation"])),
-    "rehearsal": (
-        json.loads(to_json(rehearsal())),
-        lambda path: show(rehearsal_text(read_document(path, Rehearsal))),
-    ),
-    "timings": (result_data(), lambda path: read_document(path, ProbeResult)),
-    "probes": (result_data()["manifest"], lambda path: read_document(path, DOCUMENTS["probes"])),
+USES: dict[str, Callable[[Path], object]] = {
+    "devices": use_fleet,
+    "goal": use_goal,
+    "scenarios": use_scenarios,
+    "plan": use_plan,
+    "profile": use_profile,
+    "card": use_card,
+    "rehearsal": lambda path: show(rehearsal_text(read_document(path, Rehearsal))),
 }
+CASES = documents()
+
+
+def use(name: str, path: Path) -> None:
+    """Use a document as commands do; those that no command shows are read."""
+    format_, _ = CASES[name]
+    USES.get(format_, lambda path: read_document(path, DOCUMENTS[format_]))(path)
 
 
 def fuzz(name: str, count: int, seed: int, tmp_path: Path) -> None:
     """Assert that every mutant of a document is answered honestly."""
-    data, use = CASES[name]
     path = tmp_path / f"{name}.json"
-    assert_honest(path, mutants_of_document(data, count, seed), lambda: use(path))
+    assert_honest(path, mutants_of_document(CASES[name][1], count, seed), lambda: use(name, path))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -196,9 +132,27 @@ def test_thousands_of_mutants_are_read_or_refused(name: str, tmp_path: Path) -> 
     fuzz(name, MANY, 1, tmp_path)
 
 
-def test_the_documents_themselves_are_accepted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", CASES)
+def test_the_documents_themselves_are_accepted(name: str, tmp_path: Path) -> None:
     """What is mutated is right before it is."""
-    for name, (data, use) in CASES.items():
-        path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps(data))
-        use(path)
+    path = tmp_path / f"{name}.json"
+    path.write_text(json.dumps(CASES[name][1]))
+    use(name, path)
+
+
+def keys_within(value: Any) -> Iterator[str]:
+    """Yield every key at any depth."""
+    if isinstance(value, dict):
+        yield from value
+    for below in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from keys_within(below)
+
+
+# Of a deployment, other tests change every file.
+@pytest.mark.parametrize("format_", sorted({*DOCUMENTS} - {"deployment", "device-folder"}))
+def test_every_key_of_a_format_is_mutated(format_: str) -> None:
+    """A new key has to be given in one of the documents, or no mutant meets it."""
+    schema = DOCUMENTS[format_].model_json_schema()
+    parts = [schema, *schema.get("$defs", {}).values()]
+    known = {key for part in parts for key in part.get("properties", {})}
+    assert known - {key for name, data in CASES.values() if name == format_ for key in keys_within(data)} == set()

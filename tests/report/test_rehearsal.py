@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from rich.console import Console
 
 from planner.report.page import page
@@ -62,6 +63,13 @@ def test_another_answer_is_no_small_print() -> None:
     """Answers that are not the bundle's are counted."""
     text = flowing(shown(rehearsal(num_differing=3, accuracy=0.8)))
     assert "Accuracy over the fleet 80.0%, of the bundle 95.0%: another class for 3 of 20 images." in text
+
+
+def test_a_worker_that_is_back_was_restarted() -> None:
+    """A file that says how soon a worker was back, but not before which image it was started, is refused."""
+    outage = {"device": "far", "killed_before": 5, "num_without": 61, "back_s": 0.41}
+    with pytest.raises(ValidationError, match=r"must have restarted_before beside back_s, got back_s 0\.41 alone"):
+        rehearsal(outages=[outage])
 
 
 def test_an_outage_is_told() -> None:
