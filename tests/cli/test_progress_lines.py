@@ -1,6 +1,7 @@
 """Progress in logs: a line a minute, with the time left."""
 
 import io
+import threading
 
 from rich.console import Console
 
@@ -29,3 +30,26 @@ def test_names_are_no_markup_and_an_unknown_end_has_no_time() -> None:
     now = 61.0
     progress.update(task, completed=0, total=4)
     assert text.getvalue() == "train: [red]a: 0%\n"
+
+
+def test_a_long_step_has_a_line_a_minute_too() -> None:
+    """Before the first update there is nothing to say; after it, the same again, but never twice within a minute."""
+    now, text = 0.0, io.StringIO()
+    progress = ProgressLines(Console(file=text, width=80), get_time=lambda: now)
+    now = 61.0
+    progress.print_if_due()
+    assert not text.getvalue()
+    task = progress.add_task("train: pi-1", total=4)
+    progress.update(task, completed=1)
+    for later in (100.0, 122.0, 130.0, 183.0):
+        now = later
+        progress.print_if_due()
+    assert text.getvalue().splitlines() == ["train: pi-1: 25%"] * 3
+
+
+def test_nothing_is_left_running() -> None:
+    """The thread that reminds of long steps ends with the progress."""
+    before = threading.active_count()
+    with ProgressLines(Console(file=io.StringIO())):
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before

@@ -110,7 +110,10 @@ CASES = documents()
 def use(name: str, path: Path) -> None:
     """Use a document as commands do; those that no command shows are read."""
     format_, _ = CASES[name]
-    USES.get(format_, lambda path: read_document(path, DOCUMENTS[format_]))(path)
+    if format_ in USES:
+        USES[format_](path)
+    else:
+        read_document(path, DOCUMENTS[format_])
 
 
 def fuzz(name: str, count: int, seed: int, tmp_path: Path) -> None:
