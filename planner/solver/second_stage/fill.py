@@ -15,7 +15,7 @@ Source:
 
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -85,8 +85,11 @@ class _Filling:
         self.always = np.zeros(len(units), dtype=bool)
         self.always[list(units.always_kept)] = True
         self.density = values / np.maximum(1, costs.unit_ticks)
-        self._worths: list[float] = values.tolist()
-        self._unit_ticks: list[int] = costs.unit_ticks.tolist()
+        # Of each unit, as lists: they are read one by one.
+        self.worths: list[float] = values.tolist()
+        self.unit_ticks: list[int] = costs.unit_ticks.tolist()
+        self.unit_memory: list[int] = costs.unit_grains[MEMORY].tolist()
+        self.unit_others: list[list[int]] = costs.unit_grains[MEMORY + 1 :].T.tolist()
 
     def in_budgets(self, kept: Bools) -> bool:
         """Return whether kept units are within all budgets."""
@@ -128,7 +131,7 @@ class _Filling:
         left = np.flatnonzero(~kept & (self.values > 0))
         order = left[np.argsort(-self.density[left], kind="stable")].tolist()
         full: Bools = kept.copy()
-        full[list(_Room(self, kept).taken(order))] = True
+        full[_Room(self, kept).taken(order)] = True
         return full
 
     def exchanged(self, kept: Bools) -> Bools | None:
@@ -139,13 +142,13 @@ class _Filling:
         for u in out:
             rest = kept.copy()
             rest[u] = False
-            worth_of_rest, free_ticks = float(self.values @ rest), _Room(self, rest).ticks
+            worth_of_rest, room = float(self.values @ rest), _Room(self, rest)
             # By density, and with each of the valuable ones first.
             for first in [None, *left]:
-                if worth_of_rest + self._most_worth(left, first, free_ticks) <= highest:
+                if worth_of_rest + self._most_worth(left, first, room.ticks) <= highest:
                     continue
                 order = left if first is None else [first, *left]
-                added = list(_Room(self, rest).taken(order))
+                added = room.taken(order)
                 worth = worth_of_rest + float(self.values[added].sum())
                 if worth > highest:
                     best, highest = rest.copy(), worth
@@ -158,9 +161,10 @@ class _Filling:
         for u in out:
             rest = kept.copy()
             rest[u] = False
+            room = _Room(self, rest)
             for first in left:
                 exchanged = rest.copy()
-                exchanged[list(_Room(self, rest).taken([first, *left]))] = True
+                exchanged[room.taken([first, *left])] = True
                 yield exchanged
 
     def _core(self, kept: Bools) -> tuple[list[int], list[int]]:
@@ -174,16 +178,16 @@ class _Filling:
         """Return at least what units add within a time, the densest first: the last one in part, and no charges."""
         worth: float = 0.0
         if first is not None:
-            worth, free_ticks = self._worths[first], free_ticks - self._unit_ticks[first]
+            worth, free_ticks = self.worths[first], free_ticks - self.unit_ticks[first]
         if free_ticks < 0:
             return -math.inf
         for u in order:
             if u == first:
                 continue
-            if self._unit_ticks[u] > free_ticks:
+            if self.unit_ticks[u] > free_ticks:
                 # Above by rounding rather than below.
-                return (worth + self._worths[u] * free_ticks / self._unit_ticks[u]) * (1 + 1e-12)
-            worth, free_ticks = worth + self._worths[u], free_ticks - self._unit_ticks[u]
+                return (worth + self.worths[u] * free_ticks / self.unit_ticks[u]) * (1 + 1e-12)
+            worth, free_ticks = worth + self.worths[u], free_ticks - self.unit_ticks[u]
         return worth * (1 + 1e-12)
 
 
@@ -191,35 +195,36 @@ class _Room:
     """Time and budgets that kept units leave."""
 
     def __init__(self, filling: _Filling, kept: Bools) -> None:
-        costs = filling.costs
-        self._costs = costs
+        self._filling, costs = filling, filling.costs
         counts = kept @ costs.member
-        self._charges = np.where(counts > 0, 0, costs.charges).tolist()
+        self._charges: list[int] = np.where(counts > 0, 0, costs.charges).tolist()
         self.ticks = filling.max_ticks - costs.fixed_ticks - int(kept @ costs.unit_ticks)
         self.ticks -= int((counts > 0) @ costs.charges)
         free: list[int] = (filling.max_grains - costs.unit_grains @ kept).tolist()
         self._memory, self._others = free[MEMORY], free[MEMORY + 1 :]
-        self._peaks = np.rint(kept @ costs.peaks).astype(np.int64).tolist()
+        self._peaks: list[int] = np.rint(kept @ costs.peaks).astype(np.int64).tolist()
 
-    def taken(self, order: Sequence[int]) -> Iterator[int]:
-        """Yield the units, of those in an order, that still fit after those before them."""
-        costs = self._costs
-        ticks, sets_of = costs.unit_ticks[order].tolist(), costs.sets_of
-        memory, others = costs.unit_grains[MEMORY, order].tolist(), costs.unit_grains[MEMORY + 1 :, order].T.tolist()
-        highest = max(self._peaks, default=0)
-        done: set[int] = set()
-        for u, unit_ticks, of_memory, of_others in zip(order, ticks, memory, others, strict=True):
-            more_ticks = unit_ticks + sum(self._charges[p] for p, _ in sets_of[u])
-            peak = max((self._peaks[p] + a for p, a in sets_of[u]), default=0)
-            peak = max(highest, peak)
-            if u in done or more_ticks > self.ticks or of_memory + peak > self._memory:
-                continue
-            if any(map(operator.gt, of_others, self._others)):
-                continue
-            done.add(u)
-            self.ticks, self._memory, highest = self.ticks - more_ticks, self._memory - of_memory, peak
-            self._others = list(map(operator.sub, self._others, of_others))
+    def taken(self, order: Iterable[int]) -> list[int]:
+        """Return the units, of those in an order, that still fit after those before them."""
+        filling = self._filling
+        unit_ticks, unit_memory, unit_others = filling.unit_ticks, filling.unit_memory, filling.unit_others
+        sets_of = filling.costs.sets_of
+        ticks, memory, others = self.ticks, self._memory, self._others
+        charges, peaks = self._charges.copy(), self._peaks.copy()
+        highest, taken = max(peaks, default=0), list[int]()
+        for u in order:
+            more_ticks, peak = unit_ticks[u], highest
             for p, a in sets_of[u]:
-                self._charges[p] = 0
-                self._peaks[p] += a
-            yield u
+                more_ticks += charges[p]
+                peak = max(peak, peaks[p] + a)
+            if more_ticks > ticks or unit_memory[u] + peak > memory or u in taken:
+                continue
+            if others and any(map(operator.gt, unit_others[u], others)):
+                continue
+            taken.append(u)
+            ticks, memory, highest = ticks - more_ticks, memory - unit_memory[u], peak
+            others = list(map(operator.sub, others, unit_others[u]))
+            for p, a in sets_of[u]:
+                charges[p] = 0
+                peaks[p] += a
+        return taken
