@@ -46,8 +46,9 @@ from planner.solver.second_stage.hasten import hastened
 from planner.solver.solve_at_floors import search_at_floors
 from planner.units import format_points
 
-# Attempts at most, and the share of the allowed loss above which a lower floor would bring little.
-_MAX_ATTEMPTS, _ENOUGH = 5, 0.97
+# Attempts at most, the share of the allowed loss above which a lower floor would bring little, and the share of the time
+# after which a plan that keeps the drop is made faster instead.
+_MAX_ATTEMPTS, _ENOUGH, _ATTEMPTS_SHARE = 5, 0.97, 0.35
 # Log odds at which the bisection ends.
 _PRECISION = 0.02
 # Shares by which the latency of a plan at its floors may rise so that more devices help, which lets floors fall.
@@ -172,7 +173,10 @@ class _FloorSearch:
             sufficient_log_odds(self._instance.profile, self._instance.goal, num_devices), high - 4 * _PRECISION
         )
         while len(self._attempts) < _MAX_ATTEMPTS and high - low > _PRECISION and not self._clock.expired():
-            if kept is not None and kept.loss >= _ENOUGH * (self._instance.goal.accuracy_drop or 0.0):
+            if kept is not None and (
+                kept.loss >= _ENOUGH * (self._instance.goal.accuracy_drop or 0.0)
+                or self._clock.left() < (1 - _ATTEMPTS_SHARE) * self._clock.seconds
+            ):
                 break
             found = self._attempt(max(middle, low), kept)
             if found.keeps:

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,11 @@ from hypothesis import strategies as st
 from planner.errors import InfeasibleError, InputError
 from planner.rules.check import check
 from planner.schema import Fleet, Goal, Plan, Profile
-from planner.solver import SolveOptions, solve
+from planner.solver import SolveOptions, keep_drop, solve
+from planner.solver.problem.clock import Clock
+from planner.solver.problem.instance import Instance
+from planner.solver.second_stage.hasten import hastened
+from planner.solver.solve_at_floors import search_at_floors
 from tests.helpers import brute_force
 from tests.helpers.accuracy import class_floors, losses_of, predictable, retained_of
 from tests.helpers.accuracy_instances import LEAST_FLOOR, floored_pairs, floored_plans, pair, pair_plans
@@ -295,3 +300,35 @@ def test_a_fleet_of_one_device_is_planned() -> None:
     plans = all_plans(OF, alone, class_floors(ACCURACY_MODEL, LEAST_FLOOR))
     assert plan.latency_us == plans.least_latency_us(0.05 + 5e-7)
     assert plan.predicted_accuracy.loss == pytest.approx(loss_of(plan, OF), abs=1e-6)
+
+
+def attempts_before_haste(monkeypatch: pytest.MonkeyPatch, work_s: float) -> tuple[int, Plan]:
+    """Return how many floors are tried before a plan is made faster, each taking so much of 10 s, and the plan."""
+    seen: list[str] = []
+    search, haste = search_at_floors, hastened
+
+    def searched(instance: Instance, clock: Clock, *arguments: Any) -> Any:
+        seen.append("attempt")
+        clock.spend(work_s)
+        return search(instance, clock, *arguments)
+
+    def faster(*arguments: Any) -> Any:
+        seen.append("haste")
+        return haste(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(keep_drop, "search_at_floors", searched)
+        patched.setattr(keep_drop, "hastened", faster)
+        of = predictable(random_profile(2, num_classes=4), 2)
+        on = roomy(random_fleet(of, 2, num_devices=3))
+        options = SolveOptions(time_limit_s=10, deterministic=True, advice=False)
+        plan = solve(of, on, Goal(max_accuracy_drop=0.04), options)
+    return seen.index("haste"), plan
+
+
+def test_time_is_left_to_make_a_plan_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each floor takes long, the first plans that keep the drop are made faster instead of more floors tried."""
+    quick, plan = attempts_before_haste(monkeypatch, 0)
+    slow, faster = attempts_before_haste(monkeypatch, 2)
+    assert (slow, quick) == (2, 5)
+    assert faster.latency_us <= 1.02 * plan.latency_us
