@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from planner.cli import terminal
-from planner.cli.app import checked_fleet, command, print_plan
+from planner.cli.app import checked_fleet, command, naming, print_plan
 from planner.cli.options import (
     BundleFolder,
     Epochs,
@@ -52,7 +52,7 @@ def execute(
     Example: planner execute plan.json --out bundle/ --minutes 10
     """
     from planner.executor.bundle import bundle_manifest
-    from planner.executor.execute import execute_plan
+    from planner.executor.execute import check_plan, execute_plan
     from planner.executor.recovery_steps import warnings
     from planner.executor.trainers import make_trainer
     from planner.library import load_profile, read_plan
@@ -62,6 +62,8 @@ def execute(
 
     terminal.one_thread()
     loaded, model_profile = read_plan(plan), load_profile(profile)
+    with naming(plan):
+        check_plan(loaded, model_profile)
     with (
         make_trainer(jobs, scheduler, tls_of(tls_ca, tls_cert, tls_key), device) as trainer,
         terminal.progress() as progress,

@@ -33,7 +33,7 @@ from planner.network.training import Epoch
 from planner.network.vit import VisionTransformer
 from planner.rules.check import check_sub_models
 from planner.schema import Assignment, ModelCard, Plan, Profile, did_you_mean, sha256_of
-from planner.schema.base import remove_temporary, write_document
+from planner.schema.base import check_can_write, remove_temporary, write_document
 from planner.units import count_noun
 from planner.workers import usable_cores
 
@@ -94,7 +94,7 @@ def execute_plan(
     if epochs is not None and minutes is not None:
         raise InputError(f"{setting('epochs')} and {setting('minutes')} both set the budget: give one of them.")
     refuse_unless_finite(epochs=epochs, minutes=minutes)
-    _check_plan(plan, profile)
+    check_plan(plan, profile)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: must be a folder, got a file.")
     model = _absolute(model or profile.model)
@@ -119,6 +119,7 @@ def execute_plan(
             shutil.rmtree(out / WORK, ignore_errors=True)
             remove_temporary(out)
             return read_steps(out)
+    check_can_write(out / MANIFEST)
     samples, jitter = data.load(card, "train"), data.Jitter.of(card.training)
     parts = cut_parts(whole, profile, plan)
 
@@ -165,7 +166,12 @@ def find_recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def _check_plan(plan: Plan, profile: Profile) -> None:
+def check_plan(plan: Plan, profile: Profile) -> None:
+    """Check that a plan was made from a profile.
+
+    Raises:
+        InputError: If it was made from another, or its sub-models are none of the profile's model.
+    """
     if sha256_of(profile) != plan.profile_sha256:
         raise InputError(
             f"the plan was made from another profile: profile_sha256 is {plan.profile_sha256[:12]}..., "

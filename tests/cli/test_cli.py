@@ -147,7 +147,14 @@ def test_a_fleet_of_thousands_is_planned(tmp_path: Path) -> None:
 
 
 def test_execute_refuses_what_does_not_go_together(plan_file: Path, tmp_path: Path) -> None:
-    """An unknown recipe and incomplete TLS files give one sentence each, and nothing is written."""
+    """An unknown recipe, incomplete TLS files and a damaged plan give one sentence each, and nothing is written."""
+    damaged = tmp_path / "damaged.json"
+    damaged.write_text(plan_file.read_text().replace('"embed_dim": ', '"embed_dim": 1'))
+    refused(
+        planner_here("execute", damaged, "--out", tmp_path / "bundle"),
+        f"{damaged}: the plan does not go with its profile: ",
+        "embed_dim must be a width of the profile",
+    )
     for flags, message in (
         (["--recipe", "edvit"], "did you mean 'ed-vit'?"),
         (["--tls-ca", DEVICES], "TLS needs all three"),

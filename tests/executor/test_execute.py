@@ -130,6 +130,16 @@ def test_a_folder_with_other_files_is_refused(plan: Plan, profile: Profile, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_folder_that_cannot_be_made_is_said_before_any_image_is_read(
+    plan: Plan, profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a file there is no place for a bundle."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.delattr(data, "load")
+    with pytest.raises(InputError, match=r"/file/bundle/manifest\.json: cannot be written \(Not a directory\)\."):
+        execute_plan(plan, profile, tmp_path / "file" / "bundle")
+
+
 @pytest.mark.parametrize("file", ["plan.json", "profile.json", "fusion.safetensors", "devices/00-a.safetensors"])
 def test_a_changed_file_is_refused(bundle: Path, tmp_path: Path, file: str) -> None:
     """One more byte in any file makes the bundle invalid."""
