@@ -19,8 +19,6 @@ from planner.solver.submodels.cache import SubModelCache
 from planner.solver.submodels.relaxation import RelaxedSubModel
 from planner.solver.submodels.rounding import rounded
 
-# Targets rise by these steps until one works, and then are bisected to this share.
-_FIRST_STEP, _GROWTH, _PRECISION = 0.004, 1.7, 0.003
 # Target of the first plan, in bounds.
 _ROOMY = 1.3
 # Share of the time that targets may take.
@@ -172,29 +170,14 @@ class Attempts:
                 self._attempt(target, at_any_cost=True)
 
     def constructed(self, slowest_us: int) -> Iterator[None]:
-        """Construct plans for falling targets, and yield whenever a better one may have been found."""
+        """Construct plans of less energy or fewer devices for falling targets, and yield after each."""
         clock = self.clock.part(self.clock.left() * _SHARE_OF_TARGETS)
-        if self._objective.name != "latency":
-            # Less time for each means more devices, and smaller floors on each.
-            target = min(self._objective.limit_us, self._bounds.longest_us)
-            while target >= max(1, slowest_us) and not clock.expired():
-                self._attempt(target)
-                yield
-                target = target * 2 // 3 if self._objective.name == "energy" else -1
-            return
-        # Steps of at least 1 us: the bound may be 0.
-        failed, step = slowest_us - 1, max(1.0, _FIRST_STEP * slowest_us)
-        target = slowest_us + round(step)
-        # Targets slower than a plan at hand are of no interest.
-        while not self._attempt(target) and target < min(self._bounds.longest_us, self.value) and not clock.expired():
-            failed, step = target, step * _GROWTH
-            target = slowest_us + round(step)
+        # Less time for each means more devices, and smaller floors on each.
+        target = min(self._objective.limit_us, self._bounds.longest_us)
+        while target >= max(1, slowest_us) and not clock.expired():
+            self._attempt(target)
             yield
-        while target - failed > max(1, _PRECISION * target) and not clock.expired():
-            yield
-            middle = (failed + target) // 2
-            failed, target = (failed, middle) if self._attempt(middle) else (middle, target)
-        yield
+            target = -1 if self._objective.name == "devices" else target * 2 // 3
 
     def _attempt(self, target_us: int, at_any_cost: bool = False) -> bool:
         """Try to make a plan whose slowest device is within the target; return whether it was made."""

@@ -37,9 +37,9 @@ class Conflicts:
         self.single_us: Ints = np.minimum(NEVER, single_us.min(axis=1) + option.alone_us)
         self.single_us[sorted(instance.groups[option.group].forbidden)] = NEVER
         # The least over the numbers of classes that a sub-model may have, so that they hold beside any others.
-        self._needs: Floats = option.need.min(axis=1) / IMPORTANCE_SCALE
+        self.needs: Floats = option.need.min(axis=1) / IMPORTANCE_SCALE
+        self.lagrangian = LagrangianBound(instance, option)
         self._relaxation: Relaxation | None = None
-        self._lagrangian = LagrangianBound(instance, option)
         self._relaxed: dict[tuple[int, ...], RelaxedSubModel | None] = {}
         self.classes: list[tuple[int, ...]] = []
         self._seen: set[tuple[int, ...]] = set()
@@ -51,15 +51,22 @@ class Conflicts:
         """Return the relaxed sub-model of some classes; None if no budgets are enough."""
         key = tuple(sorted(classes))
         if key not in self._relaxed:
-            clock.spend(_RELAXATION_S)
-            if self._relaxation is None:
-                self._relaxation = Relaxation(self.instance, self.option, elastic=True)
-            self._relaxed[key] = self._relaxation.relaxed(key, self._needs)
+            self._relaxed[key] = self.solved(key, clock)
         return self._relaxed[key]
+
+    def solved(self, classes: tuple[int, ...], clock: Clock) -> RelaxedSubModel | None:
+        """Return the same as `relaxed`, without keeping it."""
+        clock.spend(_RELAXATION_S)
+        if self._relaxation is None:
+            self._relaxation = Relaxation(self.instance, self.option, elastic=True)
+        return self._relaxation.relaxed(classes, self.needs)
 
     def latency_us(self, classes: Iterable[int], clock: Clock) -> int:
         """Return a bound on the latency [us] of any device that serves these classes, `NEVER` if none can."""
-        relaxed = self.relaxed(classes, clock)
+        return self.bound_us(self.relaxed(classes, clock))
+
+    def bound_us(self, relaxed: RelaxedSubModel | None) -> int:
+        """Return a bound on the latency [us] of any device with the classes of a relaxed sub-model."""
         return NEVER if relaxed is None else self._rounded(relaxed.value * (1 - 1e-6) - 1e-6)
 
     def within(self, latency_us: int) -> Bools:
@@ -81,14 +88,14 @@ class Conflicts:
         if known:
             return known[0]
         relaxed = self.relaxed(classes, clock)
-        if relaxed is not None and self._rounded(relaxed.value * (1 - 1e-6) - 1e-6) <= latency_us:
+        if relaxed is not None and self.bound_us(relaxed) <= latency_us:
             return None
         if relaxed is None or not relaxed.prices:
             # Not one class alone is served in time.
             self._add(tuple(sorted(classes)), self.latency_us(classes, clock))
             return tuple(sorted(classes))
         clock.spend(_CONFLICT_S)
-        unit_prices = self._lagrangian.unit_prices(relaxed)
+        unit_prices = self.lagrangian.unit_prices(relaxed)
         prices = self._reduced(relaxed.prices, unit_prices, latency_us)
         bound_us = float(self._bounds_us([prices], unit_prices)[0])
         if self._rounded(bound_us) <= latency_us:
@@ -124,8 +131,8 @@ class Conflicts:
         shares = self.instance.units.shares
         rows = [(list(of), np.array(list(of.values()))) for of in prices]
         earned = np.array([values @ shares[classes] for classes, values in rows])
-        due = np.array([float(values @ self._needs[classes]) for classes, values in rows])
-        return self._lagrangian.compute_us(earned, due, unit_prices)
+        due = np.array([float(values @ self.needs[classes]) for classes, values in rows])
+        return self.lagrangian.compute_us(earned, due, unit_prices)
 
     def _reduced(self, prices: dict[int, float], unit_prices: UnitPrices, latency_us: int) -> dict[int, float]:
         """Return prices of fewer floors at which the bound still exceeds the time."""
@@ -145,7 +152,7 @@ class Conflicts:
 
     def _replace(self, prices: dict[int, float], unit_prices: UnitPrices, latency_us: int) -> None:
         """Add the conflicts in which another class stands in the place of one of these."""
-        needs, shares, limit_us = self._needs, self.instance.units.shares, latency_us - self.option.alone_us
+        needs, shares, limit_us = self.needs, self.instance.units.shares, latency_us - self.option.alone_us
         others = np.array([c for c in np.flatnonzero(self.single_us <= latency_us).tolist() if c not in prices])
         if not len(others):
             return
@@ -157,7 +164,7 @@ class Conflicts:
                 paid = price * factor * needs[c] / np.maximum(needs[others], 1e-9)
                 of_others = (earned - price * shares[c]) + paid[:, None] * shares[others]
                 due_now = due - price * needs[c] + paid * needs[others]
-                best_us = np.maximum(best_us, self._lagrangian.compute_us(of_others, due_now, unit_prices))
+                best_us = np.maximum(best_us, self.lagrangian.compute_us(of_others, due_now, unit_prices))
             rest = [other for other in classes if other != c]
             for i in np.flatnonzero(best_us > limit_us).tolist():
                 self._add(tuple(sorted([*rest, int(others[i])])), self._rounded(float(best_us[i])))

@@ -1,19 +1,21 @@
 """A good plan and a bound for fleets with more classes than can be listed subset by subset.
 
 1. Bound: from the needs of each class by itself (`class_bounds`, `interval_dp`).
-2. Construction of plans for falling targets, then local search (`attempts`, `construct`, `local_search`).
+2. A first plan: all classes on one device, or placed at any cost; for little energy or few devices, plans for falling
+   targets (`attempts`, `construct`).
 3. Where latency is the objective and the gap is open, the time between bound and plan is narrowed from both sides
-   (`narrow`): by covering the classes with class sets that can be served within a time (`column_generation`), or by a
-   proof by prices that they cannot (`price_bound`).
-4. Local search again, until the gap is closed or time is up.
+   (`narrow`): by dividing the classes among whole devices, or a proof that they cannot be divided (`backtracking`);
+   where that stays open, by covering them with class sets that can be served within a time (`column_generation`), or
+   a proof by prices that they cannot (`price_bound`).
+4. Local search again, until the gap is closed or time is up (`local_search`).
 
-The gap is what the relaxations of sub-models cannot see, what a cover by parts of devices is better than one by whole
-ones, and what conflicts between classes leave unproven where devices serve many.
+The gap is what the relaxations of sub-models cannot see, and what stays open in the time.
 """
 
 from collections.abc import Iterator
 
 from planner.solver.large.attempts import Attempts
+from planner.solver.large.backtracking import Backtracking
 from planner.solver.large.class_bounds import ClassBounds, rounded_up
 from planner.solver.large.column_generation import ColumnGeneration
 from planner.solver.large.interval_dp import IntervalDP
@@ -30,7 +32,7 @@ _SHARE_OF_BOUND = 0.25
 # Shares of the time left that a pass of the narrowing and a local search may take.
 _SHARE_OF_NARROWING, _SHARE_OF_SEARCH = 0.6, 0.5
 # Shares of the time of a pass that one of its steps may take, pass by pass.
-_SHARES = (0.15, 0.3, 0.6, 1.0)
+_SHARES = (0.2, 0.4, 1.0)
 
 
 def search_large(instance: Instance, request: SearchRequest, clock: Clock) -> SearchResult:
@@ -69,11 +71,15 @@ def _steps(generation: ColumnGeneration, attempts: Attempts, request: SearchRequ
     clock = attempts.clock
     attempts.first(slowest_us)
     yield slowest_us
-    for _ in attempts.constructed(slowest_us):
-        yield slowest_us
-    for share in _SHARES if request.objective.name == "latency" else ():
-        narrowing = Narrowing(generation, attempts, slowest_us, share)
-        for slowest_us in narrowing.steps(clock.part(_SHARE_OF_NARROWING * clock.left())):
+    if request.objective.name != "latency" or request.objective.with_energy:
+        for _ in attempts.constructed(slowest_us):
+            yield slowest_us
+    if request.objective.name != "latency":
+        return
+    backtracking = Backtracking(generation.cover, generation.conflicts)
+    narrowing = Narrowing(backtracking, generation, attempts, slowest_us)
+    for share in _SHARES:
+        for slowest_us in narrowing.steps(clock.part(_SHARE_OF_NARROWING * clock.left()), share):
             yield slowest_us
         for _ in attempts.improved(request.enough, clock.part(_SHARE_OF_SEARCH * clock.left())):
             yield slowest_us

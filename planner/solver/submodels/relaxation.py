@@ -85,6 +85,7 @@ class Relaxation:
         self._charged = charged = [lp.NumVar(0, 1, "") for _ in costs.unit_sets]
         # (1), each when it first matters: most classes of many are kept by what others need.
         self._shares, self._floors = instance.units.shares, dict[int, pywraplp.Constraint]()
+        self._in_force: set[int] = set()
         self._scales = np.maximum(1, np.abs(option.free_grains))  # (M,)
         self._budgets = [self._budget_row(m) for m in range(len(self._scales))]  # (2)
         self._budgets[MEMORY].SetCoefficient(activations, 1 / int(self._scales[MEMORY]))
@@ -146,8 +147,11 @@ class Relaxation:
 
     def _solve(self, classes: Sequence[int], needs: Floats) -> int:
         chosen, of = set(classes), np.array(classes, dtype=np.int64)
-        for c, row in self._floors.items():
-            row.SetLb(float(needs[c]) if c in chosen else -self._lp.infinity())
+        for c in self._in_force - chosen:
+            self._floors[c].SetLb(-self._lp.infinity())
+        self._in_force = chosen & self._floors.keys()
+        for c in self._in_force:
+            self._floors[c].SetLb(float(needs[c]))
         while True:
             status = int(self._lp.Solve())
             if status != pywraplp.Solver.OPTIMAL or not len(of):
@@ -158,6 +162,7 @@ class Relaxation:
             new = [c for c in worst.tolist() if lacking_of[c] > 0 and c not in self._floors]
             if not new:
                 return status
+            self._in_force.update(new)
             for c in new:
                 row = self._floors[c] = self._lp.Constraint(float(needs[c]), self._lp.infinity())
                 for y, share in zip(self._y, self._shares[c].tolist(), strict=True):
