@@ -38,4 +38,5 @@ def hostile() -> tuple[Plan, Profile, Fleet]:
     fleet = Fleet.model_validate(
         {"name": "<u>fleet</u> & co", "aggregator": HOSTILE_DEVICES[0], "devices": devices, "default_link": link}
     )
-    return solve(profile, fleet, Goal(min_retention=0.3, survive=1), SolveOptions(time_limit_s=5)), profile, fleet
+    options = SolveOptions(time_limit_s=5, deterministic=True)
+    return solve(profile, fleet, Goal(min_retention=0.3, survive=1), options), profile, fleet

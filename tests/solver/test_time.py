@@ -63,11 +63,11 @@ def large(size: Size) -> tuple[Profile, Fleet]:
 
 @pytest.mark.parametrize("size", [LARGE, LARGEST], ids=lambda size: size.name)
 def test_no_time_for_a_large_fleet(size: Size) -> None:
-    """A tenth of a second proves nothing, and the limit is not exceeded by much."""
+    """A tenth of a second proves nothing, and the processor's time is not much more."""
     drawn, on = large(size)
-    began = time.monotonic()
+    began = time.process_time()
     plan_or_sentence(drawn, on, floored(), 0.1)
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
 
 
 @pytest.mark.parametrize("objective", ["accuracy", "energy", "devices"])
@@ -117,21 +117,33 @@ def test_counted_work_ends(num_classes: int, num_devices: int) -> None:
     )
     text = "".join(f"{document.model_dump_json()}\n" for document in sharing(num_classes, num_devices))
     # In a process of its own: what never ends can be ended.
-    subprocess.run([sys.executable, "-c", code], input=text, text=True, check=True, timeout=20)
+    subprocess.run([sys.executable, "-c", code], input=text, text=True, check=True, timeout=600)
 
 
 # --- Ctrl-C
 
 
+reads_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def processor_s(pid: int) -> float:
+    """Return the processor's time that a process has taken, also one that has ended but was not waited for [s]."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def interrupted(tmp_path: Path, drawn: Profile, on: Fleet, after_s: float, *flags: str) -> tuple[int, str, str, float]:
-    """Run `planner solve`, press Ctrl-C, and return exit code, stdout, stderr and the seconds until the end."""
+    """Run `planner solve`, press Ctrl-C, and return exit code, stdout, stderr and the seconds until the end.
+
+    All seconds are the processor's, so that a busy machine changes nothing.
+    """
     (tmp_path / "profile.json").write_text(to_json(drawn))
     (tmp_path / "devices.json").write_text(to_json(on))
     command = [
         str(Path(sys.executable).with_name("planner")),
         "solve",
         "--time-limit",
-        "60",
+        "600",
         "--min-retention",
         "0.5",
         *flags,
@@ -140,15 +152,21 @@ def interrupted(tmp_path: Path, drawn: Profile, on: Fleet, after_s: float, *flag
     environment = os.environ | {"COLUMNS": "80"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as run:
         try:
-            time.sleep(after_s)
-            run.send_signal(signal.SIGINT)
-            pressed = time.monotonic()
-            stdout, stderr = run.communicate(timeout=45)
+            # An ended process that was not waited for still has its number.
+            ended = os.WEXITED | os.WNOWAIT
+            while processor_s(run.pid) < after_s and os.waitid(os.P_PID, run.pid, ended | os.WNOHANG) is None:
+                time.sleep(0.01)
+            pressed_s = processor_s(run.pid)
+            os.kill(run.pid, signal.SIGINT)
+            os.waitid(os.P_PID, run.pid, ended)
+            seconds = processor_s(run.pid) - pressed_s
+            stdout, stderr = run.communicate()
         finally:
             run.kill()
-        return run.returncode, stdout, stderr, time.monotonic() - pressed
+        return run.returncode, stdout, stderr, seconds
 
 
+@reads_proc
 @pytest.mark.parametrize("after_s", [2.0, 4.0])
 def test_ctrl_c_takes_what_there_is(tmp_path: Path, after_s: float) -> None:
     """After Ctrl-C there is a plan with its gap, or one sentence, within seconds."""
@@ -164,11 +182,12 @@ def test_ctrl_c_takes_what_there_is(tmp_path: Path, after_s: float) -> None:
     assert seconds < 30
 
 
+@reads_proc
 def test_ctrl_c_ends_the_exact_method(tmp_path: Path) -> None:
     """Ctrl-C during a long proof gives the best plan so far, with its bound, as JSON."""
     drawn = random_profile(8, num_classes=12, depth=6, num_heads=6, num_groups=32)
     on = random_fleet(drawn, 8, num_devices=10, tightness=0.25)
-    code, stdout, stderr, seconds = interrupted(tmp_path, drawn, on, 4.0, "--json")
+    code, stdout, stderr, seconds = interrupted(tmp_path, drawn, on, 2.5, "--json")
     assert "Traceback" not in stderr
     assert seconds < 10
     if code == 0:
@@ -179,6 +198,7 @@ def test_ctrl_c_ends_the_exact_method(tmp_path: Path) -> None:
         assert len(stderr.strip().splitlines()) == 1
 
 
+@reads_proc
 def test_ctrl_c_ends_an_explanation(tmp_path: Path) -> None:
     """Ctrl-C also ends the search for repairs."""
     drawn = random_profile(8, num_classes=12, depth=6, num_heads=6, num_groups=32)
