@@ -66,7 +66,6 @@ def devices_table(plan: Plan, profile: Profile, fleet: Fleet) -> TextTable:
         *_storage_columns(fleet),
         *(_count(key) for key in ("heads", "channels", "embed_dim")),
         _Column("least retention", "least_retention", format_share),
-        *(_time(name) for name in ("send", "compute", "return")),
         _name("precision"),
         _Column("energy [mJ]", "energy_mj", format_number),
         *([_Column("times", "estimated", _source, numeric=False)] if len(sources) > 1 else []),

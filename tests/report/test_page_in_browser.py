@@ -92,9 +92,14 @@ def test_every_plot_is_drawn(visit: Visit) -> None:
 
 
 def test_nothing_runs_over_the_sides(visit: Visit) -> None:
-    """The page does not scroll sideways, and no text of a plot is cut off."""
+    """The page does not scroll sideways, on a desktop no table does, and no text of a plot is cut off."""
     page = visit.page
     assert page.evaluate("document.scrollingElement.scrollWidth <= window.innerWidth")
+    wide = page.evaluate(
+        """() => [...document.querySelectorAll(".scroll")].filter(e => e.scrollWidth > e.clientWidth)
+            .map(e => `${e.querySelector("caption").textContent}: ${e.scrollWidth} > ${e.clientWidth}`)"""
+    )
+    assert wide == [] or page.evaluate("window.innerWidth") < 1400
     cut = page.evaluate(
         """() => [...document.querySelectorAll(".plot")].flatMap(plot => {
             const edge = plot.getBoundingClientRect();
