@@ -46,8 +46,8 @@ from planner.solver.second_stage.hasten import hastened
 from planner.solver.solve_at_floors import search_at_floors
 from planner.units import format_points
 
-# Attempts at most, the share of the allowed loss above which a lower floor would bring little, and the share of the time
-# after which a plan that keeps the drop is made faster instead.
+# Attempts at most, the share of the allowed loss above which a lower floor would bring little, and the share of the
+# time after which a plan that keeps the drop is made faster instead.
 _MAX_ATTEMPTS, _ENOUGH, _ATTEMPTS_SHARE = 5, 0.97, 0.35
 # Log odds at which the bisection ends.
 _PRECISION = 0.02
