@@ -65,7 +65,7 @@ def recovered(task: RecoveryTask, names: list[str]) -> torch.Tensor:
         (0, ["a 0", "b 0", "fusion 20"]),
         (0.5, ["a 0.5", "b 0.5", "fusion 20"]),
         (3, ["a 2", "b 2", "fusion 20", "together 1"]),
-            (5, ["a 2", "b 2", "fusion 20", "together 3"]),
+        (5, ["a 2", "b 2", "fusion 20", "together 3"]),
         (30, ["a 15", "b 15", "fusion 30", "together 15"]),
     ],
 )
