@@ -24,20 +24,27 @@ def export(
             "--stand-in", help="ONNX Runtime stands in for the C engine: not for boards that it does not run on."
         ),
     ] = False,
+    tls: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME,...: Linux boards with the C engine whose worker is to speak TLS. Repeatable."),
+    ] = None,
 ) -> None:
     """Write a folder for each device, ready to run.
 
     Each holds the sub-model, a worker, and expected answers: for ONNX Runtime a graph and one file of Python, for
     microcontrollers and 32-bit boards C with a Makefile. What is exported is compared with torch on the test part, and
-    its accuracy is measured.
+    its accuracy is measured. Beyond loopback, workers of Python speak TLS, and of those in C the ones that --tls names,
+    which need Mbed TLS.
 
     Example: planner export bundle/ --devices devices.json --out deploy/
+             planner export bundle/ --devices devices.json --out deploy/ --tls gateway,pump
     """
     from planner.library import load_fleet
     from planner.report.export_text import export_text
     from planner.runtime.export import export_bundle
 
     terminal.one_thread()
+    encrypted = [name.strip() for text in tls or () for name in text.split(",")]
     fleet = load_fleet(devices)
     with terminal.progress() as progress:
         tasks: dict[str, TaskID] = {}
@@ -47,6 +54,6 @@ def export(
                 tasks[what] = progress.add_task(what)
             progress.update(tasks[what], completed=done, total=total)
 
-        exported = export_bundle(bundle, fleet, out, stand_in=stand_in, on_progress=on_progress)
+        exported = export_bundle(bundle, fleet, out, stand_in=stand_in, tls=encrypted, on_progress=on_progress)
     terminal.console().print(export_text(exported))
     typer.echo(f"{out}: folders of {len(exported.precisions)} devices and of the aggregator.")

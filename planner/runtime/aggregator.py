@@ -84,7 +84,7 @@ class Aggregator:
     Args:
         deployment: Devices, fusion and secrets.
         addresses: `host:port` of the worker of each device; on loopback bytes are plain, elsewhere encrypted, but
-            for workers in C.
+            for workers in C without a certificate.
         deadline_us: Longest time that an image waits for devices; `default_deadline_us` unless given.
         log: Receiver of a line for each device that comes or goes.
         clock: The monotonic clock [ns].

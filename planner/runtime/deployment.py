@@ -3,7 +3,7 @@
 aggregator/manifest.json     the devices in the plan's order, what was planned, the SHA-256 of the rest
 aggregator/fusion.npz        the fusion as arrays of float32
 aggregator/token             the secret that the aggregator and all workers share
-aggregator/certificates/     the certificate of each device, which the aggregator pins; workers in C have none
+aggregator/certificates/     the certificate of each device, which the aggregator pins; of one in C, if it speaks TLS
 NN-NAME/                     all that a device needs; see `planner.runtime.device`
 
 Legend: D devices, F features of all devices together, H hidden units of the fusion, C classes.
@@ -36,7 +36,7 @@ class DeviceFolder:
 
     path: Path
     manifest: DeviceManifest
-    certificate: Path | None  # the aggregator's copy, which it pins; a worker in C has none
+    certificate: Path | None  # the aggregator's copy, which it pins; None for a worker in C that speaks no TLS
 
 
 @dataclass(frozen=True)

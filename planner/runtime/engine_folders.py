@@ -20,12 +20,21 @@ FeaturesOf = Callable[[NDArray[Any]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class SubModelFacts:
-    """Sub-model of a device folder: whose it is, and how its images are sent."""
+    """Sub-model of a device folder: whose it is, and how its images are sent.
+
+    Attributes:
+        device: Name of the device.
+        bundle: SHA-256 of the bundle's manifest, hexadecimal.
+        image: Image as it is sent.
+        precision: Precision of the weights.
+        speaks_tls: True if a worker in C speaks TLS beyond loopback; one of Python always does.
+    """
 
     device: str
-    bundle: str  # SHA-256 of the bundle's manifest, hexadecimal
+    bundle: str
     image: ImageInput
     precision: Precision
+    speaks_tls: bool = False
 
 
 @dataclass(frozen=True)

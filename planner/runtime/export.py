@@ -6,6 +6,7 @@ A deployment is complete or not there: it gets its name last.
 import hashlib
 import math
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from planner.errors import InputError, setting
@@ -13,7 +14,18 @@ from planner.executor.bundle import MANIFEST, read_bundle
 from planner.rules.check import check
 from planner.rules.engine import engine_of
 from planner.runtime.export_folders import Exported, ExportJob, OnExport, write_folders
-from planner.schema import Assignment, Fleet, ImageInput, InputDtype, ModelCard, Precision, Profile, is_audio
+from planner.schema import (
+    Assignment,
+    Engine,
+    Fleet,
+    ImageInput,
+    InputDtype,
+    ModelCard,
+    Precision,
+    Profile,
+    did_you_mean,
+    is_audio,
+)
 from planner.schema.data import spectrogram_of
 from planner.schema.deployment import BYTES_PER_VALUE
 
@@ -24,6 +36,7 @@ def export_bundle(
     out: Path,
     *,
     stand_in: bool = False,
+    tls: Sequence[str] = (),
     on_progress: OnExport = lambda what, done, total: None,
 ) -> Exported:
     """Write the deployment of a bundle, whole or not at all.
@@ -33,11 +46,13 @@ def export_bundle(
         fleet: Fleet that the bundle's plan is for.
         out: Folder to write: a new one, or an empty one.
         stand_in: True if ONNX Runtime stands in for the C engine: for a rehearsal on this machine.
+        tls: Devices with the C engine, Linux boards, whose worker is to speak TLS; workers of Python always do.
         on_progress: Called with what is done, and how much of it.
 
     Raises:
         InputError: If the bundle is not valid or not for this fleet, a device has float16 weights or an engine that
-            cannot run its sub-model, a package is not installed, or the folder is in use or cannot be written.
+            cannot run its sub-model, `tls` names a device that the plan does not use or whose engine is not C, a
+            package is not installed, or the folder is in use or cannot be written.
         PlannerError: If an exported sub-model does not answer as torch does, or cannot be built here.
     """
     _refuse_used(out)
@@ -50,6 +65,7 @@ def export_bundle(
         a.device for a, engine in zip(read.plan.assignments, planned, strict=True) if stand_in and engine == "c"
     )
     engines = tuple("onnxruntime" if stand_in else engine for engine in planned)
+    encrypted = _encrypted(tls, {a.device: e for a, e in zip(read.plan.assignments, engines, strict=True)})
     precisions = tuple(_precision(a, fleet) for a in read.plan.assignments)
     image = image_input(read.card, read.profile)
     part = out.with_name(f".{out.name}.part")
@@ -58,7 +74,7 @@ def export_bundle(
     try:
         _make_folder(part)
         sha256 = hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest()
-        job = ExportJob(read, sha256, image, precisions, engines, stand_ins, part)
+        job = ExportJob(read, sha256, image, precisions, engines, stand_ins, encrypted, part)
         exported = write_folders(job, on_progress)
         _rename(part, out)
     finally:
@@ -112,6 +128,20 @@ def _precision(a: Assignment, fleet: Fleet) -> Precision:
             "processor and would unpack the weights to twice the memory that was planned; plan another precision."
         )
     return precision
+
+
+def _encrypted(tls: Sequence[str], engines: Mapping[str, Engine]) -> frozenset[str]:
+    """Return the devices whose worker in C speaks TLS, given the engine of each used device."""
+    for name in tls:
+        if name not in engines:
+            hint = did_you_mean(name, engines)
+            raise InputError(f"{setting('tls')} must name devices that the plan uses, got {name[:100]!r}{hint or '.'}")
+        if engines[name] != "c":
+            raise InputError(
+                f"{setting('tls')} must name devices with the C engine, got {name!r}, whose worker is one of Python "
+                "(onnxruntime) and always speaks TLS; leave it out."
+            )
+    return frozenset(tls)
 
 
 def _make_folder(part: Path) -> None:

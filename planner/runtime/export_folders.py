@@ -71,6 +71,7 @@ class ExportJob:
     precisions: tuple[Precision, ...]
     engines: tuple[Engine, ...]
     stand_ins: frozenset[str]
+    encrypted: frozenset[str]  # devices with the C engine whose worker speaks TLS
     part: Path  # where the deployment is written until it is whole
 
     def engine(self, position: int) -> EngineFolder:
@@ -85,7 +86,10 @@ class ExportJob:
 def write_folders(job: ExportJob, on_progress: OnExport) -> Exported:
     """Write all folders of a deployment."""
     plan, token = job.bundle.plan, secrets.token_hex(_SECRET_BYTES)
-    certificates = [make_certificate() if engine == "onnxruntime" else None for engine in job.engines]
+    certificates = [
+        make_certificate() if engine == "onnxruntime" or a.device in job.encrypted else None
+        for a, engine in zip(plan.assignments, job.engines, strict=True)
+    ]
     loaded = []
     for i, network in enumerate(job.bundle.sub_models):
         on_progress("export sub-models", i, len(plan.assignments))
@@ -120,7 +124,8 @@ def _expected_images(job: ExportJob) -> np.ndarray[Any, Any]:
 def _write_device(job: ExportJob, position: int, expected: ExpectedAnswers) -> None:
     """Write what a device's folder holds beside its network and its secrets, the manifest last."""
     folder, a, engine = job.folder(position), job.bundle.plan.assignments[position], job.engine(position)
-    about = SubModelFacts(a.device, job.bundle_sha256, job.image, job.precisions[position])
+    speaks_tls = a.device in job.encrypted
+    about = SubModelFacts(a.device, job.bundle_sha256, job.image, job.precisions[position], speaks_tls)
     hashed = engine.write_worker(folder, about, expected)
     manifest = DeviceManifest(
         bundle=job.bundle_sha256,

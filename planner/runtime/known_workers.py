@@ -20,7 +20,7 @@ class KnownWorker:
 
     name: str
     endpoint: Endpoint
-    context: ssl.SSLContext | None  # TLS, outside loopback; a worker in C has none
+    context: ssl.SSLContext | None  # TLS, outside loopback; None for a worker in C that has no certificate
     certificate: bytes  # pinned, as DER
     bundle: bytes
     token: bytes

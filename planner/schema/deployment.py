@@ -121,23 +121,20 @@ class DeployedDevice(Frozen):
     features: int = Field(ge=1, le=MAX_FEATURES)
     """Number of features that it returns."""
     engine: Engine = "onnxruntime"
-    """Engine that runs its sub-model; a worker in C has no encryption."""
+    """Engine that runs its sub-model."""
     stand_in: bool = False
     """True if ONNX Runtime stands in for the C engine that the board needs."""
     planned: PlannedCosts
     """Costs of one image, as planned."""
     certificate: FileName | None = None
-    """File of the device's certificate among the aggregator's certificates; null for a worker in C."""
+    """File of the device's certificate among the aggregator's certificates; null for a worker in C without TLS."""
     manifest_sha256: Sha256
     """SHA-256 of the manifest in the device's folder."""
 
     @model_validator(mode="after")
     def _has_a_certificate(self) -> "DeployedDevice":
-        if (self.certificate is None) != (self.engine == "c"):
-            raise ValueError(
-                f"certificate: must be given for engine onnxruntime and for no other, got {self.certificate!r} for "
-                f"{self.engine}"
-            )
+        if self.certificate is None and self.engine != "c":
+            raise ValueError(f"certificate: must be given, but for engine c, got null for {self.engine}")
         return self
 
 

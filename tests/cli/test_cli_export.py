@@ -41,6 +41,9 @@ def test_export_says_what_it_measured(folder: Path) -> None:
     deploy = folder / "deploy"
     again = planner_here("export", folder / "bundle", "--devices", folder / "devices.json", "--out", deploy)
     refused(again, "must be a new or empty folder, got one that")
+    new = ("--devices", folder / "devices.json", "--out", folder / "new")
+    for names, said in (("b, a", "devices with the C engine, got 'b'"), ("d", "devices that the plan uses, got 'd'")):
+        refused(planner_here("export", folder / "bundle", *new, "--tls", names), f"--tls must name {said}")
     refused(planner_here("deploy", deploy, "--to", "d=pi@x"), "--to must name a device of the deployment")
     refused(planner_here("deploy", deploy, "--to", "a=x", "--listen", "7447"), "--listen must be HOST:PORT")
 

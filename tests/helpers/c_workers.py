@@ -49,19 +49,21 @@ void vit_features(const vit_model *m, const void *image, float *features, float 
 """
 
 
-def write_stub_folder(folder: Path, device: str = "pump", error: float = 0) -> Path:
+def write_stub_folder(folder: Path, device: str = "pump", error: float = 0, speaks_tls: bool = False) -> Path:
     """Write the folder of a C worker whose sub-model is a stub, as an export would, and return it.
 
     Args:
         folder: Folder to make.
         device: Name of the device.
         error: Error of the expected features, as a share of the largest.
+        speaks_tls: True for a worker that speaks TLS, whose certificate and key are another's to add.
     """
     images = np.stack([stub_image(seed) for seed in range(2)])
     features = np.stack([np.frombuffer(stub_features(NUM_FEATURES)(image.tobytes()), "<f4") for image in images])
     expected = ExpectedAnswers(images, features * np.float32(1 + error), are_measured=True)
     image = ImageInput.model_validate({"shape": SHAPE, "dtype": "uint8", "preprocessing": {"mean": [0], "std": [1]}})
-    files = worker_files(SubModelFacts(device, BUNDLE, image, "float32"), expected, ["model.c", "vit.c"])
+    about = SubModelFacts(device, BUNDLE, image, "float32", speaks_tls)
+    files = worker_files(about, expected, ["model.c", "vit.c"])
     folder.mkdir()
     headers = {name: engine_files()[name] for name in ("kernels.h", "vit.h")}
     for name, text in {**files, **headers, "model.h": _MODEL_H, "model.c": _MODEL_C, "vit.c": _VIT_C}.items():
@@ -77,6 +79,11 @@ def build(folder: Path, flags: str = SANITIZED, target: str = "worker", **variab
     assert made.returncode == 0, made.stderr
     assert "warning" not in made.stderr
     return folder / target
+
+
+def has_mbed_tls() -> bool:
+    """Return whether this machine can build C workers that speak TLS."""
+    return Path("/usr/include/mbedtls/ssl.h").is_file()
 
 
 def has_compiler() -> bool:

@@ -26,8 +26,22 @@ static bool split(const char *text, char host[ADDRESS_TEXT_BYTES], uint16_t *por
   return true;
 }
 
+static bool is_loopback(const struct sockaddr_storage *address) {
+  static const uint8_t MAPPED[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
+  struct in_addr v4;
+  if (address->ss_family == AF_INET) {
+    v4 = ((const struct sockaddr_in *)address)->sin_addr;
+  } else {
+    if (address->ss_family != AF_INET6) return false;
+    if (IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr)) return true;
+    if (memcmp(v6->sin6_addr.s6_addr, MAPPED, sizeof MAPPED) != 0) return false;
+    memcpy(&v4, v6->sin6_addr.s6_addr + sizeof MAPPED, sizeof v4);
+  }
+  return ntohl(v4.s_addr) >> 24 == 127;
+}
+
 bool address_parse(const char *text, address_parsed *parsed) {
-  static const uint8_t MAPPED[13] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127};
   char host[ADDRESS_TEXT_BYTES];
   struct sockaddr_in *v4 = (struct sockaddr_in *)&parsed->address;
   struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&parsed->address;
@@ -39,15 +53,14 @@ bool address_parse(const char *text, address_parsed *parsed) {
     v4->sin_family = AF_INET;
     v4->sin_port = htons(port);
     parsed->size = sizeof *v4;
-    parsed->is_loopback = ntohl(v4->sin_addr.s_addr) >> 24 == 127;
+    parsed->is_loopback = is_loopback(&parsed->address);
     return true;
   }
   if (inet_pton(AF_INET6, host, &v6->sin6_addr) != 1) return false;
   v6->sin6_family = AF_INET6;
   v6->sin6_port = htons(port);
   parsed->size = sizeof *v6;
-  parsed->is_loopback =
-      IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr) || memcmp(v6->sin6_addr.s6_addr, MAPPED, sizeof MAPPED) == 0;
+  parsed->is_loopback = is_loopback(&parsed->address);
   return true;
 }
 
@@ -77,4 +90,10 @@ const char *address_of_peer(int connection, char text[ADDRESS_TEXT_BYTES]) {
   socklen_t size = sizeof address;
   if (getpeername(connection, (struct sockaddr *)&address, &size) != 0) return "a lost peer";
   return written(&address, text);
+}
+
+bool address_is_loopback_peer(int connection) {
+  struct sockaddr_storage address;
+  socklen_t size = sizeof address;
+  return getpeername(connection, (struct sockaddr *)&address, &size) == 0 && is_loopback(&address);
 }

@@ -20,4 +20,7 @@ bool address_parse(const char *text, address_parsed *parsed);
 const char *address_of_listener(int listener, char text[ADDRESS_TEXT_BYTES]);
 const char *address_of_peer(int connection, char text[ADDRESS_TEXT_BYTES]);
 
+/* Return whether a connection's other side is on this machine, over loopback. */
+bool address_is_loopback_peer(int connection);
+
 #endif

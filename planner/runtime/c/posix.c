@@ -2,8 +2,9 @@
  *
  *   worker FOLDER [--listen HOST:PORT] [--self-test] [--hold PART=US,...] [--marks FILE]
  *
- * FOLDER is the device folder, whose token is read; the sub-model is compiled in. Exit codes: 0 done, 1 unusable folder
- * or address, 2 bad arguments.
+ * FOLDER is the device folder, whose token is read; the sub-model is compiled in. With VIT_TLS defined it speaks TLS
+ * beyond loopback, with the folder's certificate.pem and key.pem. Exit codes: 0 done, 1 unusable folder or address, 2 bad
+ * arguments.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
@@ -24,12 +25,25 @@
 #include "self_test.h"
 #include "sockets.h"
 #include "vit.h"
+#ifdef VIT_TLS
+#include "tls.h"
+#endif
 
 #define DEFAULT_ADDRESS "127.0.0.1:7447"
 #define NAP_NS 20000000
 
+#ifdef VIT_TLS
+typedef vit_tls network;
+#define NETWORK(callback) vit_tls_##callback
+#else
 typedef struct {
-  vit_sockets sockets; /* first, as its callbacks want */
+  vit_sockets sockets;
+} network;
+#define NETWORK(callback) vit_sockets_##callback
+#endif
+
+typedef struct {
+  network network; /* first, as its callbacks want */
   uint64_t send_us, compute_us, return_us; /* planned times that a rehearsal keeps */
   FILE *marks;
   vit_worker worker;
@@ -56,7 +70,7 @@ static uint64_t now_us(void *context) {
 }
 
 static bool wait_for_peers(void *context, const int *connections, unsigned count, uint32_t max_ms) {
-  return vit_sockets_wait(context, connections, count, max_ms) && !is_stopped;
+  return NETWORK(wait)(context, connections, count, max_ms) && !is_stopped;
 }
 
 static bool draw(void *context, void *bytes, size_t count) {
@@ -166,34 +180,65 @@ static bool read_hold(board *b, const char *text) {
   return true;
 }
 
+#ifdef VIT_TLS
+static bool prepare(network *n, const char *folder, bool is_loopback) {
+  char certificate[4096], key[4096];
+  const char *reason = NULL;
+  vit_tls_begin(n, log_line);
+  if (is_loopback) return true;
+  snprintf(certificate, sizeof certificate, "%s/certificate.pem", folder);
+  snprintf(key, sizeof key, "%s/key.pem", folder);
+  reason = vit_tls_load(n, certificate, key);
+  if (reason == NULL) return true;
+  fprintf(stderr, "%s: certificate and key.pem must be readable and belong together (%s).\n", certificate, reason);
+  return false;
+}
+
+static void end(network *n) { vit_tls_end(n); }
+#else
+static bool prepare(network *n, const char *folder, bool is_loopback) {
+  (void)folder;
+  if (!is_loopback)
+    log_line(n, -1, "beyond loopback bytes are not encrypted: the token keeps strangers out, all can read");
+  return true;
+}
+
+static void end(network *n) { (void)n; }
+#endif
+
+static bool listen_on(network *n, const char *address, const address_parsed *parsed) {
+  if (vit_sockets_listen(&n->sockets, (const struct sockaddr *)&parsed->address, parsed->size)) return true;
+  fprintf(stderr, "%s: cannot be listened on (%s).\n", address, strerror(errno));
+  return false;
+}
+
 static int serve(board *b, const char *folder, const char *address) {
   static char about[4096];
   uint8_t token[VIT_TOKEN_BYTES];
   char said[ADDRESS_TEXT_BYTES];
   vit_device device = DEVICE;
-  const vit_platform platform = {b,      vit_sockets_accept, vit_sockets_read, vit_sockets_write, vit_sockets_close,
-                                 wait_for_peers, now_us,     draw,             peak_memory,       log_line, compute};
+  const vit_platform platform = {b,      NETWORK(accept), NETWORK(read), NETWORK(write), NETWORK(close), wait_for_peers,
+                                 now_us, draw,            peak_memory,   log_line,       compute};
   address_parsed parsed;
   if (!read_token(folder, token)) return 1;
   if (!address_parse(address, &parsed)) {
     fprintf(stderr, "address must be an IP address and a port, such as 192.168.0.11:7447, got '%.200s'.\n", address);
     return 1;
   }
-  if (!vit_sockets_listen(&b->sockets, (const struct sockaddr *)&parsed.address, parsed.size)) {
-    fprintf(stderr, "%s: cannot be listened on (%s).\n", address, strerror(errno));
+  if (!prepare(&b->network, folder, parsed.is_loopback) || !listen_on(&b->network, address, &parsed)) {
+    end(&b->network);
     return 1;
   }
   snprintf(about, sizeof about, "{\"held\":[%s%s%s%s%s],%s", b->send_us ? "\"send\"" : "",
            b->send_us && (b->compute_us || b->return_us) ? "," : "", b->compute_us ? "\"compute\"" : "",
            b->compute_us && b->return_us ? "," : "", b->return_us ? "\"return\"" : "", DEVICE.about + 1);
   device.about = about;
-  if (!parsed.is_loopback)
-    log_line(b, -1, "beyond loopback bytes are not encrypted: the token keeps strangers out, all can read");
-  printf("listening on %s\n", address_of_listener(b->sockets.listener, said));
+  printf("listening on %s\n", address_of_listener(b->network.sockets.listener, said));
   fflush(stdout);
   vit_worker_begin(&b->worker, &device, &platform, token, image, reply);
   vit_worker_run(&b->worker);
-  close(b->sockets.listener);
+  close(b->network.sockets.listener);
+  end(&b->network);
   return 0;
 }
 

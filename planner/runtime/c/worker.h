@@ -2,7 +2,8 @@
  *
  * It speaks the frames of the Python worker over the callbacks of a platform, allocates nothing and never waits but in
  * `wait` and `write`. One aggregator is served; a second one that proves the token takes its place if the first is
- * silent. Bytes are not encrypted: beyond loopback the token keeps strangers out, and does not keep them from reading.
+ * silent. It encrypts nothing: where its platform does not either, the token keeps strangers out, and does not keep them
+ * from reading. On POSIX systems tls.h does.
  */
 #ifndef VIT_WORKER_H
 #define VIT_WORKER_H

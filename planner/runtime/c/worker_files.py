@@ -21,6 +21,7 @@ MAKEFILE, README, PROGRAM = "Makefile", "README.md", "worker"
 # order; of torch's in float32, weights in int8 are as far away as their steps are wide.
 _TOLERANCE = 1e-3
 _TOLERANCE_OF_TORCH = {"float32": _TOLERANCE, "int8": 0.5}
+_TLS_SOURCES = ("tls.h", "tls.c")
 _SOURCES = (
     "worker.h",
     "worker.c",
@@ -54,28 +55,42 @@ extern const float EXPECTED_FEATURES[NUM_EXPECTED][{features}];
 
 #endif
 """
-_RUN = f"""#!/bin/sh
+_RUN = """#!/bin/sh
 # Starts the worker of this folder: sh run.sh [--listen HOST:PORT] [--self-test]
 # It is built first if that was not done; `make` tells how to build it elsewhere.
 folder=$(dirname "$0")
-if ! test -x "$folder/{PROGRAM}" && ! make -C "$folder" {PROGRAM} >&2; then
-  echo "The worker needs make and cc here, or a program that was built elsewhere for this board (see Makefile)." >&2
+if ! test -x "$folder/{program}" && ! make -C "$folder" {program} >&2; then
+  echo "The worker needs {needs} here, or a program that was built elsewhere for this board (see Makefile)." >&2
   exit 1
 fi
-exec "$folder/{PROGRAM}" "$folder" "$@"
+exec "$folder/{program}" "$folder" "$@"
 """
 _README = """# {device}
 
 A {precision} sub-model in C, and a worker that answers with it.
 
-On Linux: `sh run.sh --self-test`, then `sh run.sh --listen 0.0.0.0:7447`. It builds `worker` first, with `make` and
-`cc`; to build it on another machine, see the Makefile. The worker needs nothing but this folder's `token`.
+On Linux: `sh run.sh --self-test`, then `sh run.sh --listen 0.0.0.0:7447`. It builds `worker` first, with {needs};
+to build it on another machine, see the Makefile. The worker needs nothing but this folder's {secrets}.
 
+{rest}"""
+_PLAIN_README = """\
 In a firmware: `make token.h`, add the files that example_lwip.c names, and call `vit_task`. RAM: MODEL_ARENA_BYTES,
 MODEL_INPUT_BYTES and 4 bytes for each of MODEL_NUM_FEATURES (model.h), and a stack of 4 KiB.
 
 Bytes are not encrypted: who sees the network sees images and features. Without the token nobody is answered.
 """
+_TLS_README = """\
+Beyond loopback all is encrypted: the worker speaks TLS with `certificate.pem` and `key.pem`, by Mbed TLS, and the
+aggregator accepts that certificate alone. Without the token nobody is answered. Debian, Ubuntu and Raspberry Pi OS have
+Mbed TLS in `libmbedtls-dev`; a program that was built with `LDFLAGS=-static` does without it on the board.
+
+For a firmware, which has no TLS, export without `--tls`: the aggregator does not speak plainly to this device.
+"""
+_TLS_VARIABLE = """\
+# Beyond loopback the worker speaks TLS, by Mbed TLS (sudo apt install libmbedtls-dev). `make TLS=` builds one that does
+# without and is of use on loopback alone: beyond it, the aggregator does not speak plainly to this device.
+TLS := 1"""
+_PLAIN_NEEDS, _TLS_NEEDS = "make and cc", "make, cc and Mbed TLS (sudo apt install build-essential libmbedtls-dev)"
 
 
 def worker_files(about: SubModelFacts, expected: ExpectedAnswers, model_sources: Sequence[str]) -> dict[str, str]:
@@ -86,7 +101,8 @@ def worker_files(about: SubModelFacts, expected: ExpectedAnswers, model_sources:
         expected: Answers for the self-test.
         model_sources: Names of the sub-model's own C files, which the Makefile builds.
     """
-    fixed = {name: _text(name) for name in _SOURCES}
+    tls = about.speaks_tls
+    fixed = {name: _text(name) for name in (*_SOURCES, *(_TLS_SOURCES if tls else ()))}
     num_images, num_features = expected.features.shape
     hello = _hello(about, num_features)
     c_type = "unsigned char" if about.image.dtype == "uint8" else "float"
@@ -98,10 +114,27 @@ def worker_files(about: SubModelFacts, expected: ExpectedAnswers, model_sources:
         "device.c": _device(hello, about, num_features),
         "expected.h": _EXPECTED_H.format(**shown, values=values.shape[1], features=num_features),
         "expected.c": _expected(c_type, values, expected.features),
-        RUN: _RUN,
-        README: _README.format(device=visible(about.device), precision=about.precision),
-        MAKEFILE: _text("Makefile.device").replace("@MODEL@", " ".join(model_sources)),
+        RUN: _RUN.format(program=PROGRAM, needs=_TLS_NEEDS if tls else _PLAIN_NEEDS),
+        README: _readme(about),
+        MAKEFILE: _makefile(tls, model_sources),
     }
+
+
+def _readme(about: SubModelFacts) -> str:
+    tls = about.speaks_tls
+    return _README.format(
+        device=visible(about.device),
+        precision=about.precision,
+        needs="`make`, `cc` and Mbed TLS (`libmbedtls-dev`)" if tls else "`make` and `cc`",
+        secrets="`token`, `certificate.pem` and `key.pem`" if tls else "`token`",
+        rest=_TLS_README if tls else _PLAIN_README,
+    )
+
+
+def _makefile(tls: bool, model_sources: Sequence[str]) -> str:
+    text = _text("Makefile.device").replace("@MODEL@", " ".join(model_sources))
+    # Without a value of its own, the environment's would count.
+    return text.replace("@TLS@", _TLS_VARIABLE if tls else "TLS :=")
 
 
 def _text(name: str) -> str:

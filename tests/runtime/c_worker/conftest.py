@@ -52,6 +52,6 @@ def mixed_bundle(compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Sm
 
 @pytest.fixture(scope="session")
 def mixed_exported(mixed_bundle: SmallBundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Exported, Path]:
-    """Deployment of that bundle: not to be changed, but copied."""
+    """Deployment of that bundle, whose last board speaks TLS: not to be changed, but copied."""
     out = tmp_path_factory.mktemp("mixed-deployment") / "deploy"
-    return export_bundle(mixed_bundle.path, mixed_bundle.fleet, out), out
+    return export_bundle(mixed_bundle.path, mixed_bundle.fleet, out, tls=("c",)), out

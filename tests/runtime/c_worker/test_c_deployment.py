@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -38,7 +38,7 @@ def test_engines_are_those_of_devices_and_their_kinds(
 ) -> None:
     """The kind's engine or the device's own is exported; where ONNX Runtime stands in for C, that is marked."""
     devices = mixed_exported[0].manifest.devices
-    assert [(d.engine, d.certificate) for d in devices] == [("onnxruntime", "00.pem"), ("c", None), ("c", None)]
+    assert [(d.engine, d.certificate) for d in devices] == [("onnxruntime", "00.pem"), ("c", None), ("c", "02.pem")]
     export_bundle(mixed_bundle.path, mixed_bundle.fleet, tmp_path / "deploy", stand_in=True)
     deployment = read_deployment(tmp_path / "deploy")
     assert [device.manifest.engine for device in deployment.devices] == ["onnxruntime"] * 3
@@ -47,13 +47,48 @@ def test_engines_are_those_of_devices_and_their_kinds(
 
 
 def test_a_folder_holds_all_that_a_board_needs(mixed_exported: tuple[Exported, Path]) -> None:
-    """The manifest names the engine and the hash of every file but the secret; there is no certificate."""
+    """The manifest names the engine and the hash of every file but the secret; there is no certificate, and no TLS."""
     folder = mixed_exported[1] / "01-b"
     manifest = json.loads((folder / "manifest.json").read_text())
     assert (manifest["engine"], manifest["model"], manifest["precision"]) == ("c", "model.c", "int8")
     names = {path.name for path in folder.iterdir()}
     assert set(manifest["sha256"]) == names - {"manifest.json", "token"}
     assert {"model.c", "worker.c", "posix.c", "example_lwip.c", "Makefile", "README.md", "run.sh"} <= names
+    assert "tls.c" not in names
+    assert "Bytes are not encrypted" in (folder / "README.md").read_text()
+
+
+def test_a_folder_with_tls_has_a_certificate_and_its_key(mixed_exported: tuple[Exported, Path]) -> None:
+    """The key is for its owner alone, the aggregator has the certificate, and connects with it beyond loopback."""
+    folder = mixed_exported[1] / "02-c"
+    names = {path.name for path in folder.iterdir()}
+    secrets = {"manifest.json", "token", "certificate.pem", "key.pem"}
+    assert set(json.loads((folder / "manifest.json").read_text())["sha256"]) == names - secrets
+    assert secrets | {"tls.h", "tls.c"} <= names
+    assert (folder / "key.pem").stat().st_mode & 0o777 == 0o600
+    deployment = read_deployment(mixed_exported[1])
+    pinned = deployment.devices[2].certificate
+    assert pinned is not None
+    assert pinned.read_bytes() == (folder / "certificate.pem").read_bytes()
+    known = workers_of(deployment, dict.fromkeys("abc", "192.0.2.1:7447"))
+    assert [worker.context is not None for worker in known] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("names", "stand_in", "message"),
+    [
+        ("ca", False, "must name devices with the C engine, got 'a', whose worker is one of Python"),
+        ("b", True, "must name devices with the C engine, got 'b', whose worker is one of Python"),
+        ("bd", False, "must name devices that the plan uses, got 'd'"),
+        (("",), False, "must name devices that the plan uses, got ''"),
+    ],
+)
+def test_tls_is_for_devices_with_c(
+    mixed_bundle: SmallBundle, tmp_path: Path, names: Sequence[str], stand_in: bool, message: str
+) -> None:
+    """A worker of Python has it anyway, a device that is not there has none."""
+    with pytest.raises(InputError, match=message):
+        export_bundle(mixed_bundle.path, mixed_bundle.fleet, tmp_path / "deploy", stand_in=stand_in, tls=names)
 
 
 def test_what_is_exported_was_compared_with_torch(mixed_exported: tuple[Exported, Path]) -> None:
@@ -106,7 +141,7 @@ def test_without_a_compiler_a_rehearsal_says_so(mixed_bundle: SmallBundle, monke
 
 
 def test_only_workers_in_c_are_asked_in_the_clear() -> None:
-    """Beyond loopback, a worker of Python is spoken to with TLS; one in C has none, and no other goes without."""
+    """Beyond loopback, a worker of Python is spoken to with TLS; one in C may have none, and no other goes without."""
     stub = stub_deployment(("hub",), (2,))
     hub = stub.manifest.devices[0]
     in_c = hub.replace(engine="c", certificate=None)
@@ -117,7 +152,7 @@ def test_only_workers_in_c_are_asked_in_the_clear() -> None:
     assert known.context is None
     with pytest.raises(InputError, match=r"none\.pem: must be a certificate"):
         workers_of(stub, {"hub": "192.0.2.1:7447"})
-    with pytest.raises(InputError, match="certificate: must be given for engine onnxruntime and for no other"):
+    with pytest.raises(InputError, match="certificate: must be given, but for engine c, got null for onnxruntime"):
         hub.replace(certificate=None)
 
 
