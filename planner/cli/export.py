@@ -37,7 +37,6 @@ def export(
     which need Mbed TLS.
 
     Example: planner export bundle/ --devices devices.json --out deploy/
-             planner export bundle/ --devices devices.json --out deploy/ --tls gateway,pump
     """
     from planner.library import load_fleet
     from planner.report.export_text import export_text
