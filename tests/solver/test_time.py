@@ -185,9 +185,9 @@ def test_ctrl_c_takes_what_there_is(tmp_path: Path, after_s: float) -> None:
 @reads_proc
 def test_ctrl_c_ends_the_exact_method(tmp_path: Path) -> None:
     """Ctrl-C during a long proof gives the best plan so far, with its bound, as JSON."""
-    drawn = random_profile(8, num_classes=12, depth=6, num_heads=6, num_groups=32)
+    drawn = random_profile(8, num_classes=12, depth=12, num_heads=12, num_groups=96)
     on = random_fleet(drawn, 8, num_devices=10, tightness=0.25)
-    code, stdout, stderr, seconds = interrupted(tmp_path, drawn, on, 2.5, "--json")
+    code, stdout, stderr, seconds = interrupted(tmp_path, drawn, on, 5.0, "--json")
     assert "Traceback" not in stderr
     assert seconds < 10
     if code == 0:
