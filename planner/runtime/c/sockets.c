@@ -56,6 +56,14 @@ int32_t vit_sockets_read(void *context, int connection, void *bytes, size_t room
   return got < 0 && is_for_later() ? 0 : -1;
 }
 
+bool vit_sockets_wait_to_write(int connection) {
+  struct timeval patience = {WRITE_S, 0};
+  fd_set writable;
+  FD_ZERO(&writable);
+  FD_SET(connection, &writable);
+  return select(connection + 1, NULL, &writable, NULL, &patience) != 0;
+}
+
 bool vit_sockets_write(void *context, int connection, const void *bytes, size_t count) {
   const uint8_t *from = bytes;
   (void)context;
@@ -65,11 +73,7 @@ bool vit_sockets_write(void *context, int connection, const void *bytes, size_t 
       from += sent;
       count -= (size_t)sent;
     } else if (sent < 0 && is_for_later()) {
-      struct timeval patience = {WRITE_S, 0};
-      fd_set writable;
-      FD_ZERO(&writable);
-      FD_SET(connection, &writable);
-      if (select(connection + 1, NULL, &writable, NULL, &patience) == 0) return false;
+      if (!vit_sockets_wait_to_write(connection)) return false;
     } else {
       return false;
     }

@@ -18,6 +18,9 @@ typedef struct {
 /* Listen on an address; return false, with the reason in errno, if that is not possible. */
 bool vit_sockets_listen(vit_sockets *sockets, const struct sockaddr *address, socklen_t size);
 
+/* Wait until a connection takes bytes; return false if it takes none for a second. */
+bool vit_sockets_wait_to_write(int connection);
+
 int vit_sockets_accept(void *context);
 int32_t vit_sockets_read(void *context, int connection, void *bytes, size_t room);
 bool vit_sockets_write(void *context, int connection, const void *bytes, size_t count);

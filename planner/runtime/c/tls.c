@@ -6,15 +6,12 @@
 #include <mbedtls/version.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/select.h>
 #include <time.h>
 
 #include "address.h"
 #if MBEDTLS_VERSION_MAJOR >= 3 && defined(MBEDTLS_PSA_CRYPTO_C)
 #include <psa/crypto.h>
 #endif
-
-#define WRITE_S 1
 
 static uint64_t now_us(void) {
   struct timespec moment;
@@ -207,11 +204,7 @@ bool vit_tls_write(void *context, int connection, const void *bytes, size_t coun
       from += sent;
       count -= (size_t)sent;
     } else if (sent == MBEDTLS_ERR_SSL_WANT_WRITE) {
-      struct timeval patience = {WRITE_S, 0};
-      fd_set writable;
-      FD_ZERO(&writable);
-      FD_SET(connection, &writable);
-      if (select(connection + 1, NULL, &writable, NULL, &patience) == 0) return false;
+      if (!vit_sockets_wait_to_write(connection)) return false;
     } else {
       return false;
     }
