@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from planner.errors import PlannerError
-from planner.network.compute_device import autocast
+from planner.network.compute_device import mixed_precision
 from planner.network.distillation_data import BatchSource
 from planner.network.training_state import Epoch, State, from_bytes, translating_errors
 from planner.network.training_task import TrainingTask
@@ -43,6 +43,7 @@ class TrainingRun:
         # In place, and before the optimizer is given its parameters.
         self.module = module.to(device)
         self.loss = copy.deepcopy(task.loss).to(device)
+        self.precision = mixed_precision(self.module, device)
         self.schedule = task.schedule
         self.optimizer = self._fresh_optimizer()
         # Of the start and of each epoch.
@@ -229,7 +230,7 @@ class TrainingRun:
 
     def _batch_loss(self, data: BatchSource, indices: Tensor, generator: torch.Generator, rate: float) -> Tensor:
         batch = data.batch(indices, generator).to(self.device)
-        with autocast(self.device):
+        with self.precision:
             loss: Tensor = self.loss(self.module, batch, generator)
         if not loss.isfinite():
             raise PlannerError(

@@ -13,7 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import load, save
 
 from planner.errors import InputError, PlannerError
-from planner.network import training_run
+from planner.network import half_blocks, training_run
+from planner.network.compute_device import mixed_precision
 from planner.network.training import (
     Epoch,
     Schedule,
@@ -205,9 +206,44 @@ def test_losses_may_be_computed_in_bfloat16(monkeypatch: pytest.MonkeyPatch, los
     exact: list[Epoch] = []
     rough: list[Epoch] = []
     train(task_with_loss(loss_name), on_epoch=exact.append)
-    monkeypatch.setattr(training_run, "autocast", lambda device: torch.autocast(device.type, torch.bfloat16))
+    in_bfloat16 = torch.autocast("cpu", torch.bfloat16)
+    monkeypatch.setattr(training_run, "mixed_precision", lambda module, device: in_bfloat16)
     training = task_with_loss(loss_name)
     train(training, on_epoch=rough.append)
     assert rough[1].loss == pytest.approx(exact[1].loss, rel=0.05)
     assert rough[1].loss != exact[1].loss
     assert {p.dtype for p in training.module.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("units", "width", "expected"),
+    [(True, 256, True), (True, 255, False), (False, 256, False), (None, 256, False)],
+    ids=["matrix units and a large weight", "no large weight", "no matrix units", "a torch that does not tell"],
+)
+def test_a_cpu_trains_large_networks_in_bfloat16_where_it_has_matrix_units(
+    monkeypatch: pytest.MonkeyPatch, units: bool | None, width: int, expected: bool
+) -> None:
+    """Both are needed: conversions of small weights take longer than they save."""
+    if units is None:
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": units}, raising=False)
+    module, x = torch.nn.Linear(width, 256), torch.ones(1, width)
+    with mixed_precision(module, torch.device("cpu")):
+        assert module(x).dtype == (torch.bfloat16 if expected else torch.float32)
+    assert module(x).dtype == torch.float32
+
+
+def test_attention_in_bfloat16_is_that_of_float32() -> None:
+    """Values and gradients are those of torch's own attention in float32, up to eight bits of precision."""
+    queries, keys, values = torch.randn(3, 2, 3, 5, 8).unbind()
+    results = []
+    for in_bfloat16 in (False, True):
+        inputs = [part.clone().requires_grad_() for part in (queries, keys, values)]
+        with torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16):
+            attended = half_blocks.attend(*inputs)
+        attended.float().square().sum().backward()
+        results.append([attended.detach().float(), *(part.grad for part in inputs)])
+    for exact, rough in zip(*results, strict=True):
+        torch.testing.assert_close(rough, exact, rtol=0.05, atol=0.03)
+        assert not torch.equal(rough, exact)
