@@ -1,10 +1,10 @@
 """The CPU or GPU on which networks are trained."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from planner.errors import InputError
 
@@ -28,19 +28,35 @@ def check_device(name: str) -> torch.device:
 _MIN_WEIGHT_VALUES = 2**16
 
 
-def mixed_precision(module: nn.Module, device: torch.device) -> torch.autocast:
-    """Return the context of a training's forward passes: matrices are multiplied in bfloat16 where that is faster.
+def mixed_precision(module: nn.Module, device: torch.device | None = None) -> torch.autocast:
+    """Return a context in which matrices are multiplied in bfloat16 where that is faster.
 
     So on a GPU, and on a CPU with matrix units (Intel AMX) where the module has weights that are large enough.
-    Parameters, the residual stream, norms and losses stay float32.
+    Parameters, the residual stream and norms stay float32. What is measured of a network is measured outside.
+
+    Args:
+        module: Network that is to run.
+        device: Where it runs; on the CPU unless given.
 
     Source:
         Mixed precision with float32 weights: Micikevicius et al., arXiv 1710.03740; in bfloat16: Kalamkar et al.,
         arXiv 1905.12322.
     """
     largest = max((p.numel() for p in module.parameters()), default=0)
-    is_faster = device.type == "cuda" or (largest >= _MIN_WEIGHT_VALUES and _has_matrix_units())
-    return torch.autocast(device.type, torch.bfloat16, enabled=is_faster)
+    kind = "cpu" if device is None else device.type
+    is_faster = kind == "cuda" or (largest >= _MIN_WEIGHT_VALUES and _has_matrix_units())
+    return torch.autocast(kind, torch.bfloat16, enabled=is_faster)
+
+
+def in_mixed_precision(module: nn.Module, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return a function of a network that runs in `mixed_precision`, whichever thread calls it."""
+
+    def run(x: Tensor) -> Tensor:
+        # A context of its own for every call: it keeps what it found in the thread.
+        with mixed_precision(module):
+            return function(x).float()
+
+    return run
 
 
 def _has_matrix_units() -> bool:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from planner.network.compute_device import in_mixed_precision
 from planner.network.data import Images, Jitter, Samples
 from planner.network.data.jitter import move_images
 from planner.network.evaluation import apply_in_batches
@@ -175,7 +176,7 @@ def taught_by(data: DistillationData, teacher: VisionTransformer) -> Distillatio
 
 def _outputs(teacher: VisionTransformer, images: Images, moves: Tensor) -> tuple[Tensor, Tensor]:
     """Return logits (B, C) and features (B, E) of a copy of the images."""
-    pooled = apply_to_copies(teacher.pooled, images, moves)
+    pooled = apply_to_copies(in_mixed_precision(teacher, teacher.pooled), images, moves)
     return apply_in_batches(teacher.classify, pooled), pooled.mean(1)
 
 
@@ -199,7 +200,9 @@ def extract_features(sub_models: Sequence[VisionTransformer], data: Distillation
         return FeatureData(data, torch.zeros(len(data.moves), 0, sum(m.shape.embed_dim for m in sub_models)))
     copies = []
     for moves in data.moves:
-        features = [apply_to_copies(model.features, data.images, moves) for model in sub_models]
+        features = [
+            apply_to_copies(in_mixed_precision(model, model.features), data.images, moves) for model in sub_models
+        ]
         copies.append(torch.cat(features, dim=1))
     return FeatureData(data, torch.stack(copies))
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from planner.network.compute_device import mixed_precision
 from planner.network.data import Images
 from planner.network.fitted_tokens import FittedTokens, take_tokens
 from planner.network.half_blocks import Attention, HalfBlock
@@ -64,7 +65,9 @@ def principal_projection(whole: VisionTransformer, images: Images, width: int, p
             assert isinstance(block, Block)
             attention, mlp = block.halves
             for step in (attention, block.between, mlp):
-                x = x if step is None else step(x)
+                if step is not None:
+                    with mixed_precision(whole):
+                        x = step(x)
                 gram += _gram(take_tokens(x, positions), weights)
     energies, directions = torch.linalg.eigh(gram)  # rising
     # Directions of the largest energies; the vector of ones has none.

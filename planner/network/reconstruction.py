@@ -35,6 +35,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from planner.network.compute_device import mixed_precision
 from planner.network.data import Images
 from planner.network.fitted_tokens import FittedTokens, take_tokens
 from planner.network.half_blocks import Attention, HalfBlock
@@ -79,7 +80,7 @@ def reconstruct(
     tokens = FittedTokens(whole.shape, len(images), pooled_weight)
     streams, whole_streams = (_embedded(network, images) for network in (sub_model, whole))
     positions = [tokens.of_images(indices) for indices in batches]
-    fit = _Fit(streams, whole_streams, rows, positions, tokens.weights, ridge)
+    fit = _Fit(streams, whole_streams, rows, positions, tokens.weights, ridge, mixed_precision(whole))
     for l, (block, whole_block) in enumerate(zip(sub_model.blocks, whole.blocks, strict=True)):
         assert isinstance(block, Block)
         assert isinstance(whole_block, Block)
@@ -102,12 +103,6 @@ def _embedded(network: VisionTransformer, images: Images) -> Sequence[Tensor]:
     return batches
 
 
-def _advance(streams: Sequence[Tensor], step: HalfBlock | nn.LayerNorm) -> None:
-    """Take streams (b, N, E) a step further, in place: new ones among the old would leave memory in pieces."""
-    for x in streams:
-        x.copy_(step(x))
-
-
 @dataclass(frozen=True, eq=False)
 class _Fit:
     """Least-squares fits along the residual streams of a sub-model and of the whole model."""
@@ -118,16 +113,17 @@ class _Fit:
     positions: Sequence[Tensor]  # (b, t) for each batch, of the tokens that are looked at
     weights: Tensor  # (t,), of each of them
     ridge: float
+    precision: torch.autocast  # of half-blocks; sums are in double precision
 
     def refit_half(self, half: HalfBlock | None, whole: HalfBlock | None, kept: Sequence[int]) -> None:
         """Refit a half-block that keeps some units of the whole model's, and take both streams through."""
         if half is not None and whole is not None:
             self._refit_inputs(half, whole, whole.layers.input_rows(kept))
         if whole is not None:
-            _advance(self.whole_streams, whole)
+            self._advance(self.whole_streams, whole)
         if half is not None:
             self._refit_outputs(half)
-            _advance(self.streams, half)
+            self._advance(self.streams, half)
 
     def _refit_inputs(self, half: HalfBlock, whole: HalfBlock, kept_rows: Sequence[int]) -> None:
         """Refit an input layer, so that its outputs are nearest to those of the whole model's kept rows."""
@@ -144,7 +140,9 @@ class _Fit:
         """Refit an output layer, so that the stream after it is nearest to the whole model's, which is there."""
         regression = RidgeRegression(half.output_layer)
         for x, (taken, whole_taken), positions in zip(self.streams, self._tokens(), self.positions, strict=True):
-            self._add(regression, _inner(half, x, positions), self._projected(whole_taken) - taken)
+            with self.precision:
+                inner = _inner(half, x, positions)
+            self._add(regression, inner, self._projected(whole_taken) - taken)
         regression.solve(self.ridge)
 
     def refit_norm(self, norm: nn.LayerNorm, whole_norm: nn.LayerNorm) -> None:
@@ -154,8 +152,8 @@ class _Fit:
             standard = F.layer_norm(x, norm.normalized_shape, eps=norm.eps)
             self._add(regression, standard, self._projected(whole_norm(whole_x)))
         regression.solve(self.ridge)
-        _advance(self.streams, norm)
-        _advance(self.whole_streams, whole_norm)
+        self._advance(self.streams, norm)
+        self._advance(self.whole_streams, whole_norm)
 
     def refit_pooling(self, sub_model: VisionTransformer, whole: VisionTransformer) -> None:
         """Refit the layer that says what each token weighs, so that it gives the whole model's scores."""
@@ -163,6 +161,12 @@ class _Fit:
         for x, whole_x in self._tokens():
             self._add(regression, sub_model.norm(x), whole.attention_pool(whole.norm(whole_x)))
         regression.solve(self.ridge)
+
+    def _advance(self, streams: Sequence[Tensor], step: HalfBlock | nn.LayerNorm) -> None:
+        """Take streams (b, N, E) a step further, in place: new ones among the old would leave memory in pieces."""
+        for x in streams:
+            with self.precision:
+                x.copy_(step(x))
 
     def _tokens(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the tokens that are looked at in both streams, (b, t, E') and (b, t, E), batch after batch."""

@@ -44,9 +44,11 @@ def values_side_by_side(functions: Sequence[Callable[[], Tensor]]) -> list[Tenso
 
 
 def _each(mode: Callable[[], Any], functions: Sequence[Callable[[], Any]]) -> list[Any]:
+    in_bfloat16 = torch.is_autocast_enabled("cpu")
+
     def value_of(function: Callable[[], Any]) -> Any:
-        # The mode is a thread's own.
-        with mode():
+        # Mode and precision are a thread's own.
+        with mode(), torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16):
             return function()
 
     with ThreadPoolExecutor(num_threads_for(len(functions))) as pool:

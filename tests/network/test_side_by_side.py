@@ -12,19 +12,20 @@ from tests.helpers.plain_vit import random_model
 from tests.network.test_losses import SHAPE, batch, random_fusion
 
 
-def gradients(num_threads: int) -> dict[str, Tensor]:
+def gradients(num_threads: int, in_bfloat16: bool = False) -> dict[str, Tensor]:
     """Return the gradients of all parameters of three sub-models and their fusion."""
     models = [random_model(SHAPE, seed) for seed in (1, 2, 3)]
     joint = JointModel(models, random_fusion([8, 8, 8])).train()
     loss = JointLoss([[0], [1, 2], [3]], 4, 0.3)
-    with work_side_by_side(num_threads):
+    with work_side_by_side(num_threads), torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16):
         loss(joint, batch(), torch.Generator().manual_seed(0)).backward()
     return {name: p.grad for name, p in joint.named_parameters() if p.grad is not None}
 
 
-def test_gradients_are_the_same_bit_for_bit() -> None:
-    """On two threads as on one, of every parameter that learns."""
-    alone, together = gradients(1), gradients(2)
+@pytest.mark.parametrize("in_bfloat16", [False, True])
+def test_gradients_are_the_same_bit_for_bit(in_bfloat16: bool) -> None:
+    """On two threads as on one, of every parameter that learns, in either precision."""
+    alone, together = gradients(1, in_bfloat16), gradients(2, in_bfloat16)
     assert alone.keys() == together.keys()
     assert len(alone) > 30
     assert all(torch.equal(alone[name], together[name]) for name in alone)

@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 
 from planner.errors import InputError, PlannerError
 from planner.network import half_blocks, training_run
-from planner.network.compute_device import mixed_precision
+from planner.network.compute_device import in_mixed_precision, mixed_precision
 from planner.network.training import (
     Epoch,
     Schedule,
@@ -232,6 +232,8 @@ def test_a_cpu_trains_large_networks_in_bfloat16_where_it_has_matrix_units(
     with mixed_precision(module, torch.device("cpu")):
         assert module(x).dtype == (torch.bfloat16 if expected else torch.float32)
     assert module(x).dtype == torch.float32
+    assert in_mixed_precision(module, module)(x).dtype == torch.float32
+    assert torch.equal(in_mixed_precision(module, module)(x), module(x)) != expected
 
 
 def test_attention_in_bfloat16_is_that_of_float32() -> None:
