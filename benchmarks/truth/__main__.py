@@ -2,14 +2,16 @@
 
 python -m benchmarks.truth [--subjects digits,...] [--seeds 2] [--minutes M]
 
-Each model is profiled, planned for, and its plans are executed and tested. Writes docs/truth.md from all results so
-far; finished work is kept in build/truth, so that the same command continues where it was stopped.
+Each model is profiled, planned for, and its plans are executed and tested. Finished work is kept in build/truth, so
+that the same command continues where it was stopped. Writes docs/truth.md and its results, docs/truth.json:
+those of models that have none in build/truth stay as they are.
 """
 
 import argparse
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,6 +25,7 @@ from planner.errors import InputError
 from planner.schema import Plan, Profile
 from planner.schema.base import write_text
 
+RESULTS = ROOT / "docs" / "truth.json"
 _SOLVE_SECONDS = 30.0
 
 
@@ -54,7 +57,15 @@ def main() -> None:
                     break
                 progress.update(task, description=f"{subject.name}: {label}")
                 run()
-    write_text(ROOT / "docs" / "truth.md", page.page(WORK, list(subjects().values())))
+    results = (read_json(RESULTS) or {}) | _finished()
+    write_json(RESULTS, results)
+    write_text(RESULTS.with_suffix(".md"), page.page(results, list(subjects().values())))
+
+
+def _finished() -> dict[str, list[dict[str, Any]]]:
+    """Return the results in build/truth, by model."""
+    found = {name: [read_json(file) for file in sorted((WORK / name).glob("*.json"))] for name in subjects()}
+    return {name: results for name, results in found.items() if results}
 
 
 def _executions(subject: Subject, profile: Profile, num_seeds: int) -> "Iterator[tuple[str, _Execution]]":

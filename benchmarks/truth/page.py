@@ -1,12 +1,10 @@
 """Page of predicted beside measured losses."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy.store import read_json
 from benchmarks.truth.subjects import Subject
 
 _INTRODUCTION = """# Predicted and measured accuracy
@@ -26,12 +24,11 @@ _HEAD = (
 )
 
 
-def page(work: Path, subjects: Sequence[Subject]) -> str:
-    """Return the page of all results in a folder."""
+def page(results_of: Mapping[str, list[dict[str, Any]]], subjects: Sequence[Subject]) -> str:
+    """Return the page of all results, which are given by model."""
     sections, everything = [], []
     for subject in subjects:
-        results = [read_json(file) for file in sorted((work / subject.name).glob("*.json"))]
-        if not results:
+        if not (results := results_of.get(subject.name, [])):
             continue
         sections.append(_section(subject, results))
         everything += [r["result"] | r for r in results if r["by"] == "planner" and r["result"] is not None]
