@@ -60,7 +60,7 @@ bench-runtime: $(VENV)/.ready-dev
 
 # The solver beside direct models and baselines, up to 1000 classes on 1000 devices: docs/solve.md (an
 # hour; goes on where it was stopped). `make bench-solve SIZES=S,M` takes some of the sizes.
-SIZES := S,M,L,XL
+SIZES := S,M,R,L,XL
 bench-solve: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.solve --sizes $(SIZES)
 

@@ -1,6 +1,6 @@
 """Run the benchmark of the solver; results of the same code are cached.
 
-python -m benchmarks.solve [--sizes S,M,L,XL] [--plots] [--fresh] [--quick]
+python -m benchmarks.solve [--sizes S,M,R,L,XL] [--plots] [--fresh] [--quick]
 """
 
 import argparse
@@ -17,7 +17,7 @@ PLOT = "solve-growth.png"
 def main() -> None:
     """Run the comparison and write the page, or run the sweeps and draw the plots."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.solve", description=__doc__)
-    parser.add_argument("--sizes", default="S,M,L,XL", help=f"some of {','.join(SIZES)}")
+    parser.add_argument("--sizes", default="S,M,R,L,XL", help=f"some of {','.join(SIZES)}")
     parser.add_argument("--plots", action="store_true", help="run the sweeps instead, and draw them")
     parser.add_argument("--fresh", action="store_true", help="ignore earlier results")
     parser.add_argument(

@@ -5,7 +5,7 @@ python -m benchmarks.solve.describe
 
 import numpy as np
 
-from benchmarks.solve.instances import DIGITS, SIZES, DeviceKind, Size, SyntheticModel, device_kinds, instance
+from benchmarks.solve.instances import SIZES, DeviceKind, Size, SyntheticModel, device_kinds, instance
 from planner.arrays import Floats
 from planner.schema import Profile
 
@@ -13,7 +13,7 @@ from planner.schema import Profile
 def main() -> None:
     """Print the description of every size."""
     for sizes in SIZES.values():
-        for size in sizes:
+        for size in (size for size in sizes if size.is_there):
             print(describe(size), flush=True)
 
 
@@ -21,7 +21,7 @@ def describe(size: Size) -> str:
     """Return the description of a size: correlations, and how many classes memory and time allow on each kind."""
     of_all, of_heads, of_groups = mean_correlations(instance(size)[0])
     lines = [f"{size.name}: correlation between classes {of_all:.2f} (heads {of_heads:.2f}, groups {of_groups:.2f})"]
-    if size == DIGITS:
+    if size.profile:
         return lines[0]
     model = SyntheticModel(size)
     kinds = device_kinds(model)

@@ -1,4 +1,8 @@
-"""Random instances with fixed seeds: profiles of a ViT-Base with C classes, and fleets of D devices of K kinds.
+"""Instances: of real models, and random ones with fixed seeds.
+
+Real are the demo, a DINOv2-small of 101 classes on four Pis, and a ViT trained on CIFAR-100 on ten invented boards,
+whose profile is made by `python -m benchmarks.truth --subjects cifar100` where the model is. Random are profiles of a
+ViT-Base with C classes, and fleets of D devices of K kinds.
 
 Realistic are MACs and parameters (the closed form of a ViT-Base at 224 px), and the distribution of the importance,
 which resembles that of the shipped digits profile: heads are similar (lognormal, sd 0.5), a few channel groups matter
@@ -40,7 +44,7 @@ _CLASS_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 
 @dataclass(frozen=True)
 class Size:
-    """Size of an instance; `digits` is the shipped profile on examples/devices.json."""
+    """Size of an instance, and of a real one where it is."""
 
     name: str
     num_classes: int = 10
@@ -57,6 +61,14 @@ class Size:
     min_retention: float = MIN_RETENTION
     # Of the first ten seeds, the one whose classes correlate most like those of digits (0.89 and 0.88).
     seed: int = 9
+    # Name or file of a real model's profile and file of its fleet; files are named from the root of the repository.
+    profile: str = ""
+    fleet: str = ""
+
+    @property
+    def is_there(self) -> bool:
+        """Return whether the profile exists: some are made of models that are not part of the repository."""
+        return not self.profile.endswith(".json") or (ROOT / self.profile).exists()
 
     @property
     def num_units(self) -> int:
@@ -70,7 +82,13 @@ def _twins(num_classes: int, num_devices: int, num_kinds: int, min_memory: float
     return size, replace(size, name=f"{size.name} roomy", min_memory=min_memory, max_memory=1.0)
 
 
-DIGITS = Size("digits", 10, 6, 4)
+def _real(name: str, num_classes: int, num_devices: int, profile: str, fleet: str) -> tuple[Size, ...]:
+    """Return a real model on a fleet, at three floors."""
+    size = Size(name, num_classes, num_devices, profile=profile, fleet=fleet)
+    return tuple(replace(size, name=f"{name} at {floor:g}", min_retention=floor) for floor in (0.4, 0.6, 0.9))
+
+
+DIGITS = Size("digits", 10, 6, 4, profile="digits-vit", fleet="examples/devices.json")
 
 
 def _clustered(size: Size) -> tuple[Size, ...]:
@@ -89,6 +107,10 @@ SIZES: dict[str, tuple[Size, ...]] = {
         *_clustered(Size("100x10", 100, 10, 4)),
         *_clustered(Size("100x50", 100, 50, 5)),
     ),
+    "R": (
+        *_real("DINOv2-small", 101, 4, "dinov2-small-caltech101", "examples/photos/four-pis.json"),
+        *_real("CIFAR-100", 100, 10, "build/truth/cifar100-profile.json", "benchmarks/solve/ten-boards.json"),
+    ),
     "L": _twins(1000, 100, 5, min_memory=1.0),
     "XL": _twins(1000, 1000, 20),
     # For testing the benchmark itself.
@@ -103,8 +125,9 @@ def goal(size: Size) -> Goal:
 
 def instance(size: Size) -> tuple[Profile, Fleet]:
     """Return the profile and the fleet of a size."""
-    if size == DIGITS:
-        return load_profile("digits-vit"), load_fleet(ROOT / "examples" / "devices.json")
+    if size.profile:
+        name = str(ROOT / size.profile) if size.profile.endswith(".json") else size.profile
+        return load_profile(name), load_fleet(ROOT / size.fleet)
     model = SyntheticModel(size)
     return model.profile(), fleet(model)
 
