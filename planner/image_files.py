@@ -16,9 +16,6 @@ from planner.files import open_file
 if TYPE_CHECKING:
     from PIL import Image
 
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-"""Endings of the names of image files, in lower case."""
-
 # More than any camera of a fleet takes; as floats of three channels, they are 600 MB.
 _MAX_PIXELS = 50_000_000
 

@@ -26,9 +26,6 @@ from planner.errors import InputError
 from planner.files import read_content
 from planner.schema import Spectrogram
 
-SOUND_SUFFIXES = frozenset({".wav"})
-"""Endings of the names of files of sounds, in lower case."""
-
 _PREEMPHASIS = 0.97
 _MIN_HERTZ = 20.0
 # Power of a band in silence: about that of rounding to 16 bits.

@@ -6,7 +6,7 @@ the model's images are spectrograms, files are sounds.
 Legend: ch channels, H height, W width.
 """
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.errors import InputError
-from planner.image_files import IMAGE_SUFFIXES, decode_image
+from planner.image_files import decode_image
 from planner.runtime.device.names import DTYPES
+from planner.sample_files import IMAGE_FILES, SOUND_FILES, FileKind, files_in
 from planner.schema import ImageInput, Spectrogram
-from planner.spectrograms import SOUND_SUFFIXES, FramePlan, log_mel, read_wav
+from planner.spectrograms import FramePlan, log_mel, read_wav
 
 # ITU-R 601, as in training.
 _LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)
@@ -28,21 +29,21 @@ def image_files(paths: Sequence[Path], expected: ImageInput) -> tuple[Path, ...]
     """Return files, and in place of a folder the image files in it, or those of sounds, sorted by name.
 
     Raises:
-        InputError: If a path does not exist, or a folder has no such file.
+        InputError: If a path does not exist, or a folder has no such file or one of a format that is not read.
     """
-    kind, suffixes = ("image", IMAGE_SUFFIXES) if expected.spectrogram is None else ("sound", SOUND_SUFFIXES)
-    return tuple(file for path in paths for file in _files(path, kind, suffixes))
+    kind = IMAGE_FILES if expected.spectrogram is None else SOUND_FILES
+    return tuple(file for path in paths for file in _files(path, kind))
 
 
-def _files(path: Path, kind: str, suffixes: Set[str]) -> Iterator[Path]:
+def _files(path: Path, kind: FileKind) -> Iterator[Path]:
     if not path.is_dir():
         if not path.exists():
             raise InputError(f"{path}: no such file.")
         yield path
         return
-    inside = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
+    inside = files_in(path, kind)
     if not inside:
-        raise InputError(f"{path}: must have {kind} files ({', '.join(sorted(suffixes))}), got none.")
+        raise InputError(f"{path}: must have {kind.name} files ({', '.join(sorted(kind.suffixes))}), got none.")
     yield from inside
 
 

@@ -184,7 +184,7 @@ class ImageFolders(_PathOfEachPart):
     source: Literal["folder"]
     """Kind of source."""
     folders_by_number: bool = False
-    """True if folders called "0", "1", ... "10" are the model's outputs in the order of numbers, not of text."""
+    """True if numbers in folders' names ("9", "10") are in their order in the model's outputs, not in that of text."""
 
 
 class Spectrogram(Frozen):
@@ -217,7 +217,7 @@ class AudioFolders(_PathOfEachPart):
     source: Literal["audio-folder"]
     """Kind of source."""
     folders_by_number: bool = False
-    """True if folders called "0", "1", ... "10" are the model's outputs in the order of numbers, not of text."""
+    """True if numbers in folders' names ("9", "10") are in their order in the model's outputs, not in that of text."""
     spectrogram: Spectrogram
     """Spectrograms that are made of the sounds."""
 

@@ -9,6 +9,7 @@ from PIL import Image
 from planner.errors import InputError
 from planner.network import data
 from planner.network.data import Samples
+from planner.sample_files import IMAGE_FILES
 from tests.helpers.image_files import FOLDERS, SIZE, SPLIT, card, write_folders
 from tests.helpers.refusals import assert_sentence
 
@@ -44,19 +45,60 @@ def test_folders_named_by_numbers_are_those_classes(tmp_path: Path) -> None:
     got = data.load(card(tmp_path, FOLDERS | {"folders_by_number": True}, 11), "train")
     assert dict(zip(greys(got), got.labels.tolist(), strict=True)) == {10 * (i + 1): i for i in range(11)}
     with pytest.raises(
-        InputError, match=r"train: folders 0 to 10 have two orders.*`classes`: \[\"0\", \"1\", \"10\", "
+        InputError, match=r"train: folders '0' to '10' have two orders.*`classes`: \[\"0\", \"1\", \"10\", "
     ):
         data.load(card(tmp_path, FOLDERS, 11), "train")
     got = data.load(card(tmp_path, FOLDERS, sorted(names)), "train")
     assert [greys(got)[i] for i in got.labels.argsort()][:3] == [10, 20, 110]
 
 
-def test_endings_of_image_files(tmp_path: Path) -> None:
-    """Files of the endings of JPEG, `.jfif` too, are images."""
+@pytest.mark.parametrize("pattern", ["{}", "room {}", "{}-room"])
+def test_numbers_in_folders_names_have_two_orders(tmp_path: Path, pattern: str) -> None:
+    """Folders 1 to 10 are not the numbered classes, 0 to 9: as text 10 is the second of them, and which is asked."""
+    names = [pattern.format(i) for i in range(1, 11)]
+    write_folders(tmp_path, names, per_class=1)
+    with pytest.raises(InputError, match=rf"folders '{names[0]}' to '{names[-1]}' have two orders") as error:
+        data.load(card(tmp_path, FOLDERS, 10), "train")
+    assert_sentence(error, tmp_path / "train")
+    got = data.load(card(tmp_path, FOLDERS | {"folders_by_number": True}, 10), "train")
+    assert [greys(got)[i] for i in got.labels.argsort()] == [10 * i for i in range(1, 11)]
+    got = data.load(card(tmp_path, FOLDERS, sorted(names)), "train")
+    assert [greys(got)[i] for i in got.labels.argsort()] == [10 * (names.index(name) + 1) for name in sorted(names)]
+
+
+def test_numbers_of_one_length_have_one_order(tmp_path: Path) -> None:
+    """Numbers with leading zeros, as of WordNet, are in the same order as text."""
+    names = [f"n{i:03}" for i in range(1, 12)]
+    write_folders(tmp_path, ["dog a", "dog1", *names], per_class=1)
+    got = data.load(card(tmp_path, FOLDERS, 13), "train")
+    assert [greys(got)[i] for i in got.labels.argsort()] == [10 * i for i in range(1, 14)]
+
+
+@pytest.mark.parametrize("ending", sorted(IMAGE_FILES.suffixes | {".JPG"}))
+def test_endings_of_image_files(tmp_path: Path, ending: str) -> None:
+    """Files of the endings of JPEG, `.jfif` too, are images, as are those of other formats."""
     write_folders(tmp_path, ["a", "b"], per_class=1)
-    Image.new("L", (SIZE, SIZE), 30).save(tmp_path / "train" / "a" / "x.jfif", "jpeg")
-    Image.new("L", (SIZE, SIZE), 30).save(tmp_path / "train" / "a" / "y.JPG", "jpeg")
-    assert len(data.load(card(tmp_path, FOLDERS, ["a", "b"]), "train")) == 4
+    Image.new("L", (SIZE, SIZE), 30).save(tmp_path / "train" / "a" / f"x{ending}", "jpeg")
+    assert len(data.load(card(tmp_path, FOLDERS, ["a", "b"]), "train")) == 3
+
+
+def test_no_image_is_left_out_without_a_word(tmp_path: Path) -> None:
+    """An image in a format that is not read, and a folder within a class's; hidden files are nobody's images."""
+    write_folders(tmp_path, ["a", "b"])
+    for hidden in ("._0.png", ".heic"):
+        (tmp_path / "train" / "a" / hidden).touch()
+    read = card(tmp_path, FOLDERS, ["a", "b"])
+    assert len(data.load(read, "train")) == 4
+    photo = tmp_path / "train" / "b" / "IMG 7.HEIC"
+    photo.touch()
+    with pytest.raises(InputError, match=r"7\.HEIC: image files must end in \.bmp, .*, got \.HEIC: convert") as error:
+        data.load(read, "train")
+    assert_sentence(error, photo)
+    photo.unlink()
+    (inner := tmp_path / "train" / "b" / "more").mkdir()
+    with pytest.raises(InputError, match="image files must be in the class's folder itself, got a folder") as error:
+        data.load(read, "train")
+    assert_sentence(error, inner)
 
 
 def test_image_files_are_split_when_there_is_but_one_folder(tmp_path: Path) -> None:

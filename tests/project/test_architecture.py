@@ -15,7 +15,7 @@ LAYERS = [
     {"version", "arrays", "file_formats", "units"},
     {"errors"},
     {"files"},
-    {"image_files", "array_files"},
+    {"image_files", "array_files", "sample_files"},
     {"schema"},
     {"library", "spectrograms"},
     {"workers"},

@@ -6,7 +6,7 @@ Legend: N images, H height, W width, ch channels.
 import gzip
 import math
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -18,9 +18,11 @@ from planner.array_files import MAX_ARRAY_BYTES, read_arrays
 from planner.arrays import Ints
 from planner.errors import InputError
 from planner.files import open_file, read_up_to
-from planner.image_files import IMAGE_SUFFIXES, not_installed
+from planner.image_files import not_installed
+from planner.network.data.class_folders import labelled_files
 from planner.network.data.clips import ClipArray, ClipFiles
 from planner.network.data.pixels import ArrayPixels, FilePixels, Pixels
+from planner.sample_files import IMAGE_FILES, SOUND_FILES, FileKind
 from planner.schema import (
     AudioArrays,
     AudioFolders,
@@ -30,9 +32,8 @@ from planner.schema import (
     NpzFiles,
     SklearnDigits,
     StoredPart,
-    did_you_mean,
 )
-from planner.spectrograms import SOUND_SUFFIXES, FramePlan
+from planner.spectrograms import FramePlan
 from planner.units import format_bytes
 
 _GZIP = b"\x1f\x8b"
@@ -69,11 +70,11 @@ def read(card: ModelCard, part: StoredPart) -> StoredImages:
             return _npz(path, source, len(card.classes))
         case ImageFolders():
             (root,) = source.paths_of(part)
-            return _folders(root, source, card, IMAGE_SUFFIXES, FilePixels)
+            return _folders(root, source, card, IMAGE_FILES, FilePixels)
         case AudioFolders():
             (root,) = source.paths_of(part)
             plan = FramePlan.of(source.spectrogram, card.architecture.image_sides)
-            return _folders(root, source, card, SOUND_SUFFIXES, lambda files: ClipFiles(files, plan))
+            return _folders(root, source, card, SOUND_FILES, lambda files: ClipFiles(files, plan))
         case AudioArrays():
             (path,) = source.paths_of(part)
             return _clips(path, source, card)
@@ -205,58 +206,8 @@ def _folders(
     root: Path,
     source: ImageFolders | AudioFolders,
     card: ModelCard,
-    suffixes: Collection[str],
+    kind: FileKind,
     pixels_of: Callable[[tuple[Path, ...]], Pixels],
 ) -> StoredImages:
-    """Return the files of these suffixes in a part's folders of classes."""
-    train = Path(source.train)
-    names = _folder_names(train, _subfolders(train), card, source.folders_by_number)
-    files: list[Path] = []
-    labels: list[int] = []
-    for folder in _subfolders(root):
-        if folder not in names:
-            raise InputError(f"{root / folder}: must have a class's name{did_you_mean(folder, names) or '.'}")
-        inside = _files_in(root / folder, suffixes)
-        files += inside
-        labels += [names.index(folder)] * len(inside)
-    return StoredImages(str(root), pixels_of(tuple(files)), np.array(labels, dtype=np.int64))
-
-
-def _files_in(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read ({error.strerror}).") from None
-
-
-def _subfolders(root: Path) -> list[str]:
-    try:
-        if not root.is_dir():
-            got = "a file" if root.exists() else "nothing"
-            raise InputError(f"{root}: must be a folder of class folders, got {got}.")
-        return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"{root}: cannot be read ({error.strerror}).") from None
-
-
-def _folder_names(train: Path, folders: Sequence[str], card: ModelCard, by_number: bool) -> Sequence[str]:
-    """Return the folder of each class: that of its name or, where classes have only numbers, in sorted order.
-
-    Raises:
-        InputError: If classes have only numbers and there is not a folder for each, or the folders are numbers, too,
-            and their order as numbers is not that as text, by which other libraries label.
-    """
-    if not card.classes_are_numbered:
-        return card.classes
-    if set(folders) <= set(card.classes):
-        if not by_number and (by_text := sorted(card.classes)) != list(card.classes):
-            first = ", ".join(f'"{name}"' for name in by_text[:3])
-            raise InputError(
-                f"{train}: folders 0 to {len(by_text) - 1} have two orders: if the model's outputs are in that of "
-                "numbers, say `folders_by_number: true` in the card's `data`; if in that of text, as torchvision's "
-                f"ImageFolder labels them, list them so as the card's `classes`: [{first}, ...]."
-            )
-        return card.classes
-    if len(folders) != len(card.classes):
-        raise InputError(f"{train}: must have a folder for each of {len(card.classes)} classes, got {len(folders)}.")
-    return folders
+    files, labels = labelled_files(root, source, card, kind)
+    return StoredImages(str(root), pixels_of(files), labels)
