@@ -12,10 +12,11 @@ from pathlib import Path
 from planner.errors import InputError, setting
 from planner.executor.bundle import MANIFEST, read_bundle
 from planner.rules.check import check
-from planner.rules.engine import engine_of
+from planner.rules.engine import engine_of, is_microcontroller
 from planner.runtime.export_folders import Exported, ExportJob, OnExport, write_folders
 from planner.schema import (
     Assignment,
+    Device,
     Engine,
     Fleet,
     ImageInput,
@@ -51,21 +52,21 @@ def export_bundle(
 
     Raises:
         InputError: If the bundle is not valid or not for this fleet, a device has float16 weights or an engine that
-            cannot run its sub-model, `tls` names a device that the plan does not use or whose engine is not C, a
-            package is not installed, or the folder is in use or cannot be written.
+            cannot run its sub-model, `tls` names a device that the plan does not use, whose engine is not C or that is
+            a microcontroller, a package is not installed, or the folder is in use or cannot be written.
         PlannerError: If an exported sub-model does not answer as torch does, or cannot be built here.
     """
     _refuse_used(out)
     read = read_bundle(bundle)
     if problems := check(read.plan, read.profile, fleet):
         raise InputError(f"{bundle}: must be a bundle for this fleet: {problems[0]}.")
-    by_name = {member.name: engine_of(member) for member in fleet.members}
-    planned = [by_name[a.device] for a in read.plan.assignments]
+    by_name = {member.name: member for member in fleet.members}
+    planned = [engine_of(by_name[a.device]) for a in read.plan.assignments]
     stand_ins = frozenset(
         a.device for a, engine in zip(read.plan.assignments, planned, strict=True) if stand_in and engine == "c"
     )
     engines = tuple("onnxruntime" if stand_in else engine for engine in planned)
-    encrypted = _encrypted(tls, {a.device: e for a, e in zip(read.plan.assignments, engines, strict=True)})
+    encrypted = _encrypted(tls, {a.device: e for a, e in zip(read.plan.assignments, engines, strict=True)}, by_name)
     precisions = tuple(_precision(a, fleet) for a in read.plan.assignments)
     image = image_input(read.card, read.profile)
     part = out.with_name(f".{out.name}.part")
@@ -130,8 +131,8 @@ def _precision(a: Assignment, fleet: Fleet) -> Precision:
     return precision
 
 
-def _encrypted(tls: Sequence[str], engines: Mapping[str, Engine]) -> frozenset[str]:
-    """Return the devices whose worker in C speaks TLS, given the engine of each used device."""
+def _encrypted(tls: Sequence[str], engines: Mapping[str, Engine], devices: Mapping[str, Device]) -> frozenset[str]:
+    """Return the devices whose worker in C speaks TLS, given the engine of each used device, and all devices."""
     for name in tls:
         if name not in engines:
             hint = did_you_mean(name, engines)
@@ -140,6 +141,12 @@ def _encrypted(tls: Sequence[str], engines: Mapping[str, Engine]) -> frozenset[s
             raise InputError(
                 f"{setting('tls')} must name devices with the C engine, got {name!r}, whose worker is one of Python "
                 "(onnxruntime) and always speaks TLS; leave it out."
+            )
+        if is_microcontroller(devices[name]):
+            of_kind = "" if devices[name].kind is None else f" (kind {devices[name].kind!r})"
+            raise InputError(
+                f"{setting('tls')} must name Linux boards, got {name!r}{of_kind}, a microcontroller whose weights are "
+                "in flash: the worker of a firmware has no TLS; leave it out, and keep it on a network that you trust."
             )
     return frozenset(tls)
 

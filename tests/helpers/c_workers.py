@@ -1,6 +1,7 @@
 """C workers: built with sanitizers around a stub of a sub-model, and run as processes of their own."""
 
 import shutil
+import struct
 import subprocess
 import threading
 import time
@@ -15,9 +16,12 @@ from planner.runtime.c.worker_files import worker_files
 from planner.runtime.device.addresses import Endpoint, resolve
 from planner.runtime.engine_folders import ExpectedAnswers, SubModelFacts
 from planner.schema import ImageInput
+from tests.helpers.raw_peer import REPLY, RawPeer, request
 from tests.helpers.stub_fleet import BUNDLE, SHAPE, TOKEN, stub_features, stub_image
 
 NUM_FEATURES = 3
+IMAGE = stub_image().tobytes()
+FEATURES = stub_features(NUM_FEATURES)(memoryview(IMAGE))
 STRICT = "-O1 -g -Wall -Wextra -Wconversion -pedantic -Werror"
 SANITIZED = f"{STRICT} -fsanitize=address,undefined -fno-sanitize-recover=all"
 
@@ -79,6 +83,26 @@ def build(folder: Path, flags: str = SANITIZED, target: str = "worker", **variab
     assert made.returncode == 0, made.stderr
     assert "warning" not in made.stderr
     return folder / target
+
+
+def build_impatient(folder: Path, proof_ms: int) -> Path:
+    """Build the worker of a folder so that it waits so long for a handshake, and so long for a proof of the token."""
+    return build(folder, f"{STRICT} -O0 -DVIT_PROOF_MS={proof_ms}")
+
+
+def serves(peer: RawPeer, request_id: int = 7) -> bool:
+    """Return whether a peer that has proved the token gets the right answer to an image."""
+    peer.sock.sendall(request(request_id, IMAGE))
+    kind, payload = peer.read()
+    reply_id, status, compute_us, total_us = struct.unpack_from("<QBII", payload)
+    assert compute_us <= total_us
+    return (kind, reply_id, status, payload[17:]) == (REPLY, request_id, 0, FEATURES)
+
+
+def serves_new(peer: RawPeer) -> bool:
+    """Return whether a peer that has just connected gets the right answer to an image."""
+    peer.prove()
+    return serves(peer)
 
 
 def has_mbed_tls() -> bool:

@@ -16,10 +16,9 @@ from planner.runtime.device.errors import DeviceError
 from planner.runtime.device.worker import server_context
 from tests.helpers.raw_peer import PATIENCE_S, RawPeer, connected, fake_worker, hello
 from tests.helpers.stub_fleet import stub_deployment, stub_image, stub_worker
+from tests.helpers.tls_workers import write_certificates
 
 pytest.importorskip("cryptography")
-
-from planner.runtime.certificates import make_certificate
 
 Files = dict[str, Any]
 
@@ -33,14 +32,8 @@ def _everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Files]:
     """Certificates and keys of two devices."""
-    folder = tmp_path_factory.mktemp("certificates")
-    made = {}
-    for name in ("pump", "other"):
-        certificate = make_certificate()
-        made[name] = {"certificate": folder / f"{name}.pem", "key": folder / f"{name}.key"}
-        made[name]["certificate"].write_bytes(certificate.certificate)
-        made[name]["key"].write_bytes(certificate.key)
-    return made
+    made = write_certificates(tmp_path_factory.mktemp("certificates"), "pump", "other")
+    return {name: {"certificate": path, "key": path.with_suffix(".key")} for name, path in made.items()}
 
 
 def deployment_of(files: Files) -> Deployment:

@@ -3,22 +3,28 @@
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from planner.errors import InputError
+from planner.runtime.aggregator import Aggregator
 from planner.runtime.c.build import build_worker
-from planner.runtime.deploy import deploy, parse_targets
-from planner.runtime.deployment import read_deployment
+from planner.runtime.deploy import deploy, parse_targets, roll_back_to_previous
+from planner.runtime.deployment import Deployment, read_deployment
+from planner.runtime.device.addresses import Endpoint
 from planner.runtime.export import export_bundle
 from planner.runtime.export_folders import Exported
 from planner.runtime.known_workers import workers_of
 from planner.runtime.rehearsal import RehearsalOptions, rehearse
 from tests.helpers.deployments import SmallBundle, copied
+from tests.helpers.raw_peer import PATIENCE_S
 from tests.helpers.ssh_board import Board, is_running, ssh_board
 from tests.helpers.stub_fleet import stub_deployment
+from tests.helpers.tls_workers import BEYOND, narrow_loopback
 
 
 @pytest.fixture(autouse=True)
@@ -79,16 +85,18 @@ def test_a_folder_with_tls_has_a_certificate_and_its_key(mixed_exported: tuple[E
     [
         ("ca", False, "must name devices with the C engine, got 'a', whose worker is one of Python"),
         ("b", True, "must name devices with the C engine, got 'b', whose worker is one of Python"),
-        ("bd", False, "must name devices that the plan uses, got 'd'"),
+        ("cd", False, "must name devices that the plan uses, got 'd'"),
         (("",), False, "must name devices that the plan uses, got ''"),
+        ("cb", False, r"must name Linux boards, got 'b' \(kind 'esp32-s3'\), a microcontroller .*; leave it out"),
     ],
 )
-def test_tls_is_for_devices_with_c(
+def test_tls_is_for_linux_boards_with_c(
     mixed_bundle: SmallBundle, tmp_path: Path, names: Sequence[str], stand_in: bool, message: str
 ) -> None:
-    """A worker of Python has it anyway, a device that is not there has none."""
+    """A worker of Python has it anyway, a device that is not there and a firmware have none; nothing is written."""
     with pytest.raises(InputError, match=message):
         export_bundle(mixed_bundle.path, mixed_bundle.fleet, tmp_path / "deploy", stand_in=stand_in, tls=names)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_exported_was_compared_with_torch(mixed_exported: tuple[Exported, Path]) -> None:
@@ -186,3 +194,39 @@ def test_a_board_gets_a_program_that_was_built_before(
     deploy(target, "127.0.0.1:0")
     assert not is_running(worker)
     assert is_running(board.worker())
+
+
+def is_answered(deployment: Deployment, listening: str) -> None:
+    """Check that device `c` answers through TLS as it did in its export; the other devices are away."""
+    nowhere = "127.0.0.1:9"
+    place, device = 2, deployment.devices[2]
+    assert workers_of(deployment, {"a": nowhere, "b": nowhere, "c": listening})[place].context is not None
+    with Aggregator(deployment, {"a": nowhere, "b": nowhere, "c": listening}, 60_000_000) as aggregator:
+        until = time.monotonic() + PATIENCE_S
+        while not aggregator.states()[place].is_up and time.monotonic() < until:
+            aggregator.step(time.monotonic_ns() + 10_000_000)
+        shape = device.manifest.input.shape
+        answer = aggregator.answer(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+    assert answer.missing == ("a", "b")
+
+
+@pytest.mark.usefixtures("mbed_tls")
+def test_a_worker_with_tls_is_built_on_its_board(
+    mixed_exported: tuple[Exported, Path], board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its key stays its owner's, beyond loopback the aggregator is answered through TLS, and after a rollback too."""
+    deployment = read_deployment(copied(mixed_exported[1], tmp_path / "deploy"))
+    (target,) = parse_targets(["c=board"], deployment)
+    narrow_loopback(target.device.path)
+    started = deploy(target, f"{BEYOND}:0")
+    on_board = board.bundles / started.folder
+    assert os.access(on_board / "worker", os.X_OK)
+    assert not (target.device.path / "worker").exists()
+    assert {(on_board / name).stat().st_mode & 0o777 for name in ("key.pem", "token")} == {0o600}
+    monkeypatch.setattr(Endpoint, "is_loopback", property(lambda self: False))
+    is_answered(deployment, started.listening)
+    (target.device.path / "README.md").write_text("Exported anew.\n")
+    assert deploy(target, f"{BEYOND}:0").folder != started.folder
+    again = roll_back_to_previous(target, f"{BEYOND}:0")
+    assert again.folder == started.folder
+    is_answered(deployment, again.listening)

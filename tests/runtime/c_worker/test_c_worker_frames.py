@@ -14,28 +14,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from planner.runtime.device.addresses import Endpoint
-from tests.helpers.c_workers import STRICT, RunningWorker, build, running, write_stub_folder
+from tests.helpers.c_workers import (
+    FEATURES,
+    IMAGE,
+    RunningWorker,
+    build_impatient,
+    running,
+    serves,
+    serves_new,
+    write_stub_folder,
+)
 from tests.helpers.raw_peer import HELLO, PING, PONG, REPLY, RawPeer, connected, frame, proof, request
 from tests.helpers.stub_fleet import BUNDLE, stub_features, stub_image
-
-IMAGE = stub_image().tobytes()
-EXPECTED = stub_features(3)(memoryview(IMAGE))
-
-
-def serves(peer: RawPeer, request_id: int = 7) -> bool:
-    """Return whether a peer gets the right answer to an image."""
-    peer.sock.sendall(request(request_id, IMAGE))
-    kind, payload = peer.read()
-    reply_id, status, compute_us, total_us = struct.unpack_from("<QBII", payload)
-    assert compute_us <= total_us
-    return (kind, reply_id, status, payload[17:]) == (REPLY, request_id, 0, EXPECTED)
 
 
 def ask(endpoint: Endpoint) -> bool:
     """Return whether a new aggregator gets the right answer."""
     with connected(endpoint) as peer:
-        peer.prove()
-        return serves(peer)
+        return serves_new(peer)
 
 
 def test_hello_tells_what_runs(worker: RunningWorker) -> None:
@@ -73,7 +69,7 @@ def test_frames_may_come_in_pieces_and_together(worker: RunningWorker) -> None:
         peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in request(1, IMAGE):
             peer.sock.sendall(bytes([byte]))
-        assert peer.read()[1][17:] == EXPECTED
+        assert peer.read()[1][17:] == FEATURES
         images = [stub_image(seed).tobytes() for seed in range(3)]
         together = b"".join(request(seed, image) for seed, image in enumerate(images))
         peer.sock.sendall(together + frame(PING, bytes(8)))
@@ -164,8 +160,7 @@ def test_garbage_does_not_end_a_worker(worker: RunningWorker, content: bytes, is
 def test_a_peer_that_proves_nothing_is_closed(stub_folder: Path, tmp_path: Path) -> None:
     """A slow loris, a byte of its proof now and then, is closed when its time is over, and holds nobody up."""
     folder = write_stub_folder(tmp_path / "pump")
-    impatient = build(folder, f"{STRICT} -DVIT_PROOF_MS=500")
-    with running(impatient, folder) as worker, connected(worker.endpoint) as slow:
+    with running(build_impatient(folder, 500), folder) as worker, connected(worker.endpoint) as slow:
         slow.read()
         slow.sock.sendall(b"\x40")
         assert slow.is_closed()
