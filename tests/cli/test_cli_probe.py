@@ -14,7 +14,7 @@ from planner.network.vit import Shape
 from planner.profiler.device import latency_table, probe_folder
 from planner.schema import Profile, read_document
 from planner.schema.base import write_text
-from tests.helpers.common import Json
+from tests.helpers.common import PATIENCE_S, Json
 from tests.helpers.pencil import profile_data
 from tests.helpers.timed_networks import WIDTHS, c_result_data, result_data
 
@@ -151,7 +151,7 @@ def test_from_a_model_to_its_latency_on_a_device(tmp_path: Path, monkeypatch: py
     assert (folder / "weights.bin").stat().st_size < 20_000
 
     command = [sys.executable, "probe.py", "--threads", "1", "--seconds", "0"]
-    timed = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    timed = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S)
     assert timed.returncode == 0, timed.stderr
     assert "6 timings" in timed.stdout
 

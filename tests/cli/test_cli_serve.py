@@ -21,7 +21,7 @@ from planner.runtime.measurements import DeviceState, FleetState
 from planner.schema.deployment import PlannedCosts
 from planner.schema.rehearsal import Percentiles
 from tests.helpers.command_line import planner, planner_here, refused
-from tests.helpers.common import Json
+from tests.helpers.common import PATIENCE_S, Json
 from tests.helpers.stub_fleet import CLASSES, SHAPE, stub_worker, write_stub_deployment
 
 Image = pytest.importorskip("PIL.Image")
@@ -65,7 +65,7 @@ def lines(text: str) -> list[Json]:
 @pytest.mark.parametrize("in_flight", ["1", "4"])
 def test_a_line_for_each_image(deployment: Path, addresses: dict[str, str], images: Path, in_flight: str) -> None:
     """Lines come in the order of the files, with class, confidence and whoever was missing."""
-    done = planner("serve", deployment, images, *flags(addresses), "--in-flight", in_flight, "--deadline-ms", "60000")
+    done = planner("serve", deployment, images, *flags(addresses), "--in-flight", in_flight, "--deadline-ms", "600000")
     assert done.returncode == 0, done.stderr
     answers = lines(done.stdout)
     assert [Path(answer["file"]).name for answer in answers] == [f"{i}.png" for i in range(5)]
@@ -79,7 +79,7 @@ def test_a_line_for_each_image(deployment: Path, addresses: dict[str, str], imag
 def test_a_broken_image_stops_no_other(deployment: Path, addresses: dict[str, str], images: Path) -> None:
     """Its line has the reason, the others are answered, and the exit code is 2."""
     (images / "2.png").write_text("no image")
-    done = planner("serve", deployment, images, *flags(addresses), "--deadline-ms", "60000")
+    done = planner("serve", deployment, images, *flags(addresses), "--deadline-ms", "600000")
     assert done.returncode == 2
     answers = lines(done.stdout)
     assert len(answers) == 5
@@ -102,7 +102,7 @@ def test_addresses_come_from_the_fleet(
     (tmp_path / "devices.json").write_text(json.dumps(fleet))
     flag = ["--address", f"pump={addresses['pump']}"]
     done = planner(
-        "serve", deployment, images / "0.png", "--devices", tmp_path / "devices.json", *flag, "--deadline-ms", "60000"
+        "serve", deployment, images / "0.png", "--devices", tmp_path / "devices.json", *flag, "--deadline-ms", "600000"
     )
     assert done.returncode == 0, done.stderr
     assert lines(done.stdout)[0]["missing"] == []
@@ -110,10 +110,10 @@ def test_addresses_come_from_the_fleet(
 
 def wait_until_all_are_up(url: str) -> None:
     """Ask for the fleet's health until nobody is down."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         try:
-            with urllib.request.urlopen(f"{url}/health", timeout=60) as response:
+            with urllib.request.urlopen(f"{url}/health", timeout=PATIENCE_S) as response:
                 if not json.load(response)["down"]:
                     return
         except urllib.error.HTTPError as error:
@@ -124,7 +124,7 @@ def wait_until_all_are_up(url: str) -> None:
 def test_http_until_ctrl_c(deployment: Path, addresses: dict[str, str], images: Path) -> None:
     """The address is printed first; images are answered; Ctrl-C ends with 130 and no traceback."""
     command = [str(Path(sys.executable).with_name("planner")), "serve", str(deployment), *flags(addresses)]
-    command += ["--listen", "127.0.0.1:0", "--deadline-ms", "60000"]
+    command += ["--listen", "127.0.0.1:0", "--deadline-ms", "600000"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:
@@ -132,10 +132,10 @@ def test_http_until_ctrl_c(deployment: Path, addresses: dict[str, str], images: 
         assert url.startswith("http://127.0.0.1:")
         wait_until_all_are_up(url)
         body = (images / "0.png").read_bytes()
-        with urllib.request.urlopen(f"{url}/answer", body, timeout=60) as response:
+        with urllib.request.urlopen(f"{url}/answer", body, timeout=PATIENCE_S) as response:
             assert json.load(response)["class"] in CLASSES
         server.send_signal(signal.SIGINT)
-        _, log = server.communicate(timeout=60)
+        _, log = server.communicate(timeout=PATIENCE_S)
     finally:
         server.kill()
     assert server.returncode == 130

@@ -20,7 +20,7 @@ from planner.schema import Fleet, ScenarioFile, to_json
 from planner.solver import solve
 from planner.whatif import ScenarioRow, frame_of
 from tests.helpers.command_line import planner_here, refused
-from tests.helpers.common import Json
+from tests.helpers.common import PATIENCE_S, Json
 from tests.helpers.goals import floored
 from tests.helpers.what_if_instances import by_hand, files, instance
 
@@ -107,12 +107,12 @@ def test_stopped_it_shows_the_rows_so_far_and_goes_on(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("planner")), "what-if", *flags, "--scale", "latency=0.1..3/60"]
     command += ["--jobs", "1", "--out", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while not (part.exists() and len(part.read_text().splitlines()) > 4):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, stderr
     kept = len(part.read_text().splitlines()) - 1
     assert 4 <= kept < 60

@@ -17,6 +17,7 @@ from planner.executor.trainers import InlineTrainer, ParallelTrainer, make_train
 from planner.network.training import TrainingTask
 from planner.schema import write_document
 from planner.workers import ProcessExecutor, tls_of, usable_cores
+from tests.helpers.common import PATIENCE_S
 from tests.helpers.marked_processes import alive, marked_environment, nobody_left
 from tests.helpers.small_run import SmallRun, contents, execute_watched, make_small_run, metrics_without_seconds
 
@@ -114,7 +115,7 @@ def test_no_process_is_left_when_the_command_ends(run: SmallRun, tmp_path: Path)
     """Ctrl-C is reported in one line; SIGKILL of the command leaves no other process behind."""
     process = started(run, tmp_path / "stopped")
     os.killpg(process.pid, signal.SIGINT)
-    stderr = process.communicate(timeout=20)[1]
+    stderr = process.communicate(timeout=PATIENCE_S)[1]
     assert process.returncode == 130
     assert stderr == "Stopped. What was finished is kept: the same command goes on from there.\n"
     assert nobody_left(str(tmp_path / "stopped"))

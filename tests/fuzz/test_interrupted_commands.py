@@ -13,7 +13,7 @@ import pytest
 
 from planner.runtime.deployment import read_deployment
 from planner.schema import write_document
-from tests.helpers.common import DEVICES
+from tests.helpers.common import DEVICES, PATIENCE_S
 from tests.helpers.deployments import linux_boards, make_small_bundle
 from tests.helpers.marked_processes import marked_environment, nobody_left
 from tests.helpers.small_run import contents, make_small_run, small_card
@@ -42,7 +42,7 @@ def stopped_at_random(
         ) as process:
             time.sleep(rng.uniform(0, longest_s))
             process.send_signal(number)
-            said = process.communicate(timeout=120)[1].decode()
+            said = process.communicate(timeout=PATIENCE_S)[1].decode()
         assert nobody_left(mark)
         # Before the command itself runs, Python ends in its own way.
         assert process.returncode in (0, 130, -number), said

@@ -11,7 +11,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from planner.cli import main
-from tests.helpers.common import DEVICES
+from tests.helpers.common import DEVICES, PATIENCE_S
 
 # Flags of a solve whose plan does not depend on how busy the machine is.
 COUNTED = ("--deterministic", "--time-limit", "10")
@@ -21,7 +21,7 @@ def planner(*args: str | Path, cwd: Path | None = None) -> subprocess.CompletedP
     """Run the installed command as a user would, at 80 columns."""
     command = [str(Path(sys.executable).with_name("planner")), *map(str, args)]
     environment = os.environ | {"COLUMNS": "80"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=PATIENCE_S)
 
 
 def planner_here(*args: str | Path) -> subprocess.CompletedProcess[str]:

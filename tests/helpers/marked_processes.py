@@ -4,6 +4,8 @@ import os
 import time
 from pathlib import Path
 
+from tests.helpers.common import PATIENCE_S
+
 _MARK = "PLANNER_TEST_MARK"
 
 
@@ -28,7 +30,7 @@ def alive(mark: str) -> list[int]:
 
 def nobody_left(mark: str) -> bool:
     """Wait for all processes with a mark to end, and return whether they did."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while alive(mark) and time.monotonic() < deadline:
         time.sleep(0.02)
     return not alive(mark)

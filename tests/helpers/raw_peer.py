@@ -11,10 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from planner.runtime.device.addresses import Endpoint
+from tests.helpers.common import PATIENCE_S as PATIENCE_S
 from tests.helpers.stub_fleet import BUNDLE, TOKEN, about
-
-# Generous: it ends a test that hangs, and decides nothing.
-PATIENCE_S = 30.0
 
 HELLO, PROOF, REQUEST, REPLY, PING, PONG = range(1, 7)
 

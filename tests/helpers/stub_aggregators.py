@@ -17,7 +17,7 @@ DEPLOYMENT = stub_deployment()
 NUM_FEATURES = {device.name: device.features for device in DEPLOYMENT.manifest.devices}
 PLACES = {name: place for place, name in enumerate(NUM_FEATURES)}
 # Never reached where nothing fails, however busy the machine.
-FAR = 60_000_000
+FAR = 600_000_000
 
 
 @contextmanager

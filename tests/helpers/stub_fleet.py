@@ -19,6 +19,7 @@ from planner.runtime.device.worker import Served, Worker, server_context
 from planner.schema import DeviceManifest, write_document
 from planner.schema.base import write_bytes
 from planner.schema.deployment import AggregatorManifest
+from tests.helpers.common import PATIENCE_S
 
 BUNDLE, TOKEN = "ab" * 32, bytes(range(32))
 SHAPE = (1, 4, 4)
@@ -126,7 +127,7 @@ def stub_worker(
         # A connection ends its waiting.
         with contextlib.suppress(OSError):
             socket.create_connection((worker.endpoint.host, worker.endpoint.port)).close()
-        thread.join(10)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
 
 

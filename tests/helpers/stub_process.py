@@ -1,7 +1,7 @@
 """A stub worker in a process of its own, which can be killed and stopped: `python -m tests.helpers.stub_process`.
 
 Arguments: name, number of features, address to listen on. Its first line is that of a worker, the address; then it
-prints "computing" for each image whose first pixel is 255, which takes it a minute.
+prints "computing" for each image whose first pixel is 255, and answers none of them.
 """
 
 import os
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from planner.runtime.device.addresses import resolve
 from planner.runtime.device.worker import Served, Worker
-from tests.helpers.common import ROOT
+from tests.helpers.common import PATIENCE_S, ROOT
 from tests.helpers.stub_fleet import BUNDLE, SHAPE, TOKEN, about, stub_features
 
 SLOW = 255
@@ -65,7 +65,7 @@ def main(name: str, count: str, listen: str) -> None:
     def features(image: memoryview) -> bytes:
         if image[0] == SLOW:
             print("computing", flush=True)
-            time.sleep(60)
+            time.sleep(PATIENCE_S)
         return quick(image)
 
     size = SHAPE[0] * SHAPE[1] * SHAPE[2]

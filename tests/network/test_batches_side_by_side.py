@@ -9,6 +9,7 @@ from torch import Tensor
 from planner.network.evaluation import apply_in_batches
 from planner.network.side_by_side import work_side_by_side
 from planner.network.vit import Shape
+from tests.helpers.common import PATIENCE_S
 from tests.helpers.plain_vit import random_model
 
 SHAPE = Shape(
@@ -38,7 +39,7 @@ def test_values_are_the_same_bit_for_bit() -> None:
 
 def test_batches_run_at_the_same_time() -> None:
     """Two batches wait for each other, which ends only where both have begun; outside, one thread does all."""
-    both = threading.Barrier(2, timeout=30)
+    both = threading.Barrier(2, timeout=PATIENCE_S)
     threads = set()
 
     def meeting(images: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from planner.network.joint_model import JointLoss, JointModel
 from planner.network.side_by_side import values_side_by_side, work_side_by_side
+from tests.helpers.common import PATIENCE_S
 from tests.helpers.plain_vit import random_model
 from tests.network.test_losses import SHAPE, batch, random_fusion
 
@@ -34,7 +35,7 @@ def test_gradients_are_the_same_bit_for_bit(in_bfloat16: bool) -> None:
 
 def test_values_and_gradients_are_computed_at_the_same_time() -> None:
     """Two functions, and what goes back through them, wait for each other: each ends only where both have begun."""
-    forward, backward = threading.Barrier(2, timeout=30), threading.Barrier(2, timeout=30)
+    forward, backward = threading.Barrier(2, timeout=PATIENCE_S), threading.Barrier(2, timeout=PATIENCE_S)
     weights = [nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(3.0))]
 
     class Meeting(torch.autograd.Function):

@@ -11,6 +11,7 @@ import pytest
 from planner.profiler.device import probe_script
 from planner.schema import ProbeManifest, ProbeResult, read_document, sha256_of, write_document
 from planner.schema.base import write_text
+from tests.helpers.common import PATIENCE_S
 from tests.helpers.timed_networks import manifest_data
 
 SCRIPT = Path(probe_script.__file__)
@@ -56,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
 def run(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     """Run the folder's probe.py in the folder, for as short a time as it allows."""
     command = [sys.executable, "probe.py", "--seconds", "0", *args]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def measured(folder: Path) -> ProbeResult:

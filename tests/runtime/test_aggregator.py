@@ -4,6 +4,7 @@ import selectors
 import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -164,13 +165,17 @@ def test_a_killed_worker_is_left_out_and_comes_back() -> None:
 
 
 def test_a_stopped_worker_is_left_out_and_comes_back() -> None:
-    """Stopped in the middle of an image, it costs the deadline once; continued, it takes part again."""
+    """Stopped in the middle of an image, it costs the deadline once; continued, it takes part again.
+
+    On a busy machine others may be late, too.
+    """
     with stub_process("pump", 3) as pump, stub_aggregator(deadline_us=1_500_000, pump=pump.address) as aggregator:
         pump.send_signal(signal.SIGSTOP)
         answers = list(aggregator.answers([stub_image()] * 5))
-        assert all(is_right(answer, stub_image(), "pump") for answer in answers)
+        assert all(is_right(answer, stub_image(), *answer.missing) for answer in answers)
+        assert all("pump" in answer.missing for answer in answers)
         assert answers[0].latency_us >= 1_500_000
-        assert sum(answer.latency_us >= 1_500_000 for answer in answers) == 1
+        assert aggregator.states()[PLACES["pump"]].missed == 1
         pump.send_signal(signal.SIGCONT)
         assert is_back(aggregator, "pump")
 
@@ -208,16 +213,16 @@ def test_a_device_rests_longer_each_time_it_is_late() -> None:
 
 def test_a_late_reply_is_not_taken_for_the_next_image() -> None:
     """What a device says about an image that is answered already is forgotten."""
-    seen: list[int] = []
+    is_answered = threading.Event()
 
     def features(image: memoryview) -> bytes:
-        seen.append(image[0])
-        time.sleep(0.2 if len(seen) == 1 else 0)
+        assert is_answered.wait(PATIENCE_S)
         return struct.pack("<3f", image[0], 0, 0)
 
     with stub_worker("pump", 3, features) as pump, stub_aggregator(deadline_us=50_000, pump=str(pump)) as aggregator:
         first, second = stub_image(1), stub_image(2)
         assert "pump" not in aggregator.answer(first).replies
+        is_answered.set()
         until = time.monotonic() + PATIENCE_S
         while "pump" not in (answer := aggregator.answer(second)).replies and time.monotonic() < until:
             aggregator.step(time.monotonic_ns() + 10_000_000)

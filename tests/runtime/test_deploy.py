@@ -14,6 +14,7 @@ from planner.runtime.deploy import deploy, parse_targets, roll_back_to_previous
 from planner.runtime.deployment import read_deployment
 from planner.runtime.export import export_bundle
 from planner.runtime.export_folders import Exported
+from tests.helpers.common import PATIENCE_S
 from tests.helpers.deployments import SmallBundle, change_json, copied
 from tests.helpers.ssh_board import Board, is_running, ssh_board
 
@@ -33,7 +34,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
 def first_bytes(address: str) -> bytes:
     """Return the beginning of what a worker says to whoever connects."""
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=60) as connection:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
         return connection.recv(9, socket.MSG_WAITALL)
 
 

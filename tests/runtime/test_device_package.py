@@ -19,7 +19,7 @@ from planner.runtime.device.addresses import resolve
 from planner.runtime.device.errors import DeviceError
 from planner.runtime.device.folder import LoadedSubModel, read_folder, read_token, run_self_test
 from planner.runtime.device.names import EXPECTED, MANIFEST, TOKEN
-from tests.helpers.common import ROOT, Json
+from tests.helpers.common import PATIENCE_S, ROOT, Json
 from tests.helpers.raw_peer import connected, request
 
 pytest.importorskip("onnxruntime")
@@ -196,7 +196,7 @@ def test_the_program_answers_and_ends_cleanly(folder: Path, tmp_path: Path, end:
         peer.sock.sendall(request(9, image.tobytes()))
         _, payload = peer.read()
     worker.send_signal(end)
-    _, log = worker.communicate(timeout=60)
+    _, log = worker.communicate(timeout=PATIENCE_S)
     assert worker.returncode == (130 if end == signal.SIGINT else 0), log
     assert "Traceback" not in log
     assert "self-test passed" in log

@@ -33,7 +33,7 @@ from tests.helpers.stub_fleet import CLASSES, SHAPE, stub_deployment, stub_image
 
 RAW = {"Content-Type": "application/octet-stream"}
 DEPLOYMENT = stub_deployment()
-FAR = 60_000_000
+FAR = 600_000_000
 # A line of the text format: name, labels in quotes, number.
 METRIC = re.compile(r'planner_[a-z_]+(\{[a-z]+="(\\.|[^"\\])*"(,[a-z]+="[^"]*")*\})? [0-9.e+-]+')
 
@@ -48,7 +48,8 @@ def served(down: tuple[str, ...] = (), deadline_us: int = FAR, **options: Any) -
             if device.name not in down:
                 addresses[device.name] = str(stack.enter_context(stub_worker(device.name, device.features)))
         aggregator = stack.enter_context(Aggregator(DEPLOYMENT, addresses, deadline_us))
-        aggregator.connect(PATIENCE_S if not down else 0.3)
+        while sum(state.is_up for state in aggregator.states()) < len(addresses) - len(down):
+            aggregator.step(time.monotonic_ns() + 10_000_000)
         service = AnswerService(aggregator)
         server = AnswerServer(service, CLASSES, resolve("127.0.0.1:0"), **options)
         threads = [

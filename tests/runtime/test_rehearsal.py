@@ -4,6 +4,7 @@ Times are compared with lower bounds alone: a busy machine may be slower than pl
 held.
 """
 
+import importlib
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,29 @@ from sklearn.datasets import load_digits
 from planner.errors import InputError
 from planner.executor.bundle import read_bundle
 from planner.executor.evaluate import evaluate_bundle
-from planner.runtime.rehearsal import RehearsalOptions, rehearse
+from planner.runtime import connection
+from planner.runtime.rehearsal import RehearsalOptions, prepared, rehearse
 from planner.runtime.rehearsal.predicted import local_compute_us
 from planner.runtime.rehearsal.work_folder import work_folder
 from planner.schema import Rehearsal, read_document, write_document
+from tests.helpers.common import PATIENCE_S
 from tests.helpers.deployments import SmallBundle, linux_boards, make_small_bundle
 
 for package in ("onnxscript", "onnxruntime", "cryptography"):
     pytest.importorskip(package)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _patience() -> Iterator[None]:
+    """No worker that a busy machine keeps waiting is late, silent or away for too long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepared, "_PATIENCE_US", int(1e6 * PATIENCE_S))
+        # The package has a function of the module's name.
+        module = importlib.import_module("planner.runtime.rehearsal.rehearse")
+        patch.setattr(module, "_MAX_AWAY_S", PATIENCE_S)
+        patch.setattr(module, "_CONNECT_S", PATIENCE_S)
+        patch.setattr(connection, "_SILENCE_NS", int(1e9 * PATIENCE_S))
+        yield
 
 
 def digits_bundle(folder: Path, *precisions: Any) -> SmallBundle:
@@ -212,11 +229,11 @@ def test_workers_end_with_the_rehearsal(
     try:
         workers = wait_for_children(running.pid, 3)
         running.send_signal(end)
-        assert running.wait(60) == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[end]
+        assert running.wait(PATIENCE_S) == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[end]
     finally:
         running.kill()
         running.wait()
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while any(map(is_running, workers)) and time.monotonic() < until:
         time.sleep(0.05)
     assert not any(map(is_running, workers))
@@ -231,7 +248,7 @@ def test_workers_end_with_the_rehearsal(
 
 def wait_for_children(pid: int, number: int) -> list[int]:
     """Return the children of a process when it has so many."""
-    until = time.monotonic() + 120
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         children = [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
         if len(children) >= number:

@@ -13,12 +13,11 @@ import pytest
 
 from planner.errors import PlannerError
 from planner.workers import DaskExecutor, cluster
-from tests.helpers.common import DEVICES
+from tests.helpers.common import DEVICES, PATIENCE_S
 
 pytest.importorskip("distributed")
 
 # Every wait for another process ends, and then the test fails.
-PATIENCE_S = 600
 PLANNER = Path(sys.executable).with_name("planner")
 
 

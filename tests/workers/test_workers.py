@@ -15,6 +15,7 @@ import pytest
 
 from planner.errors import InputError, PlannerError
 from planner.workers import Executor, InlineExecutor, ProcessExecutor, Submit, make_executor, map_unordered, processes
+from tests.helpers.common import PATIENCE_S
 from tests.helpers.marked_processes import alive, marked_environment, nobody_left
 
 
@@ -148,7 +149,7 @@ def test_a_script_needs_no_guard(tmp_path: Path) -> None:
     """Processes do not import the script that asked."""
     script = tmp_path / "script.py"
     script.write_text(_SCRIPT)
-    result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=PATIENCE_S)
     assert (result.stdout, result.stderr) == ("[(0, 3), (1, 5)]\n", "")
 
 
@@ -174,5 +175,5 @@ def test_no_process_is_left_behind(number: signal.Signals, after_s: float, tmp_p
         time.sleep(after_s)
         assert alive(mark)
         process.send_signal(number)
-        process.wait(timeout=60)
+        process.wait(timeout=PATIENCE_S)
     assert nobody_left(mark)
