@@ -13,6 +13,8 @@ from benchmarks.solve.child import DIRECT, PRESSED, Result
 from benchmarks.solve.instances import MIN_RETENTION, SIZES, Size
 from benchmarks.solve.jobs import Job, JobResults
 
+# Written by hand: what the solver was before, and where the gap is left.
+_NOTES = Path(__file__).parent / "notes.md"
 OURS = "planner"
 BASELINES = ("random-equal", "greedy", "memory-proportional")
 NUM_SEEDS = 5
@@ -144,7 +146,8 @@ def page(comparisons: Sequence[Comparison], plot: Path | None) -> str:
     ]
     if plot is not None:
         lines += [f"![How time and gap grow]({plot.name})", ""]
-    return "\n".join([*lines, "## All results", "", *_table(comparisons)]) + "\n"
+    notes = _NOTES.read_text(encoding="utf-8").splitlines()
+    return "\n".join([*lines, *notes, "", "## All results", "", *_table(comparisons)]) + "\n"
 
 
 def machine() -> str:
