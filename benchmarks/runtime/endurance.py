@@ -51,7 +51,7 @@ def crew_of(bundle: Path, fleet: Fleet) -> Iterator[tuple[Deployment, Crew]]:
     """Run the workers of a bundle on this machine, links and compute held."""
     read = read_bundle(bundle)
     with tempfile.TemporaryDirectory() as name:
-        export_bundle(bundle, fleet, Path(name, "deploy"))
+        export_bundle(read, fleet, Path(name, "deploy"))
         deployment = read_deployment(Path(name, "deploy"))
         held = expectations(read.plan, read.profile, measured_compute=False)
         with Crew(deployment, held, Path(name)) as crew:

@@ -74,7 +74,7 @@ def rehearse(
     read = read_bundle(bundle)
     fleet = checked_fleet(bundle, read.plan, read.profile, devices)
     with _ended_by_sigterm(), _progress() as on_progress:
-        rehearsal = rehearse(bundle, fleet, options, on_progress)
+        rehearsal = rehearse(read, fleet, options, on_progress)
     if out is not None:
         write_document(out, rehearsal)
     if json:

@@ -35,6 +35,7 @@ METRICS, WORK = "metrics.jsonl", "work"
 class Bundle:
     """Content of a complete bundle."""
 
+    path: Path  # of its folder
     manifest: Manifest
     plan: Plan
     profile: Profile
@@ -136,7 +137,16 @@ def read_bundle(path: Path) -> Bundle:
     for a in plan.assignments:
         file, make = manifest.devices[a.device], partial(VisionTransformer, planned_shape(card, profile, a))
         sub_models.append(loaded_module(path / file, make, manifest.sha256[file]))
-    return Bundle(manifest, plan, profile, card, whole, tuple(sub_models), fusion)
+    return Bundle(path, manifest, plan, profile, card, whole, tuple(sub_models), fusion)
+
+
+def opened(bundle: Path | Bundle) -> Bundle:
+    """Return a bundle that was read, or read the one in a folder.
+
+    Raises:
+        InputError: As `read_bundle` does.
+    """
+    return bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
 
 
 def _check_plan(path: Path, plan: Plan, profile: Profile, manifest: Manifest) -> None:

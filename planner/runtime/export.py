@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from planner.errors import InputError, setting
-from planner.executor.bundle import MANIFEST, read_bundle
+from planner.executor.bundle import MANIFEST, Bundle, opened
 from planner.rules.check import check
 from planner.rules.engine import engine_of, is_microcontroller
 from planner.runtime.export_folders import Exported, ExportJob, OnExport, write_folders
@@ -32,7 +32,7 @@ from planner.schema.deployment import BYTES_PER_VALUE
 
 
 def export_bundle(
-    bundle: Path,
+    bundle: Path | Bundle,
     fleet: Fleet,
     out: Path,
     *,
@@ -43,7 +43,7 @@ def export_bundle(
     """Write the deployment of a bundle, whole or not at all.
 
     Args:
-        bundle: Folder of the bundle.
+        bundle: Folder of the bundle, or what was read of it.
         fleet: Fleet that the bundle's plan is for.
         out: Folder to write: a new one, or an empty one.
         stand_in: True if ONNX Runtime stands in for the C engine: for a rehearsal on this machine.
@@ -57,9 +57,9 @@ def export_bundle(
         PlannerError: If an exported sub-model does not answer as torch does, or cannot be built here.
     """
     _refuse_used(out)
-    read = read_bundle(bundle)
+    read = opened(bundle)
     if problems := check(read.plan, read.profile, fleet):
-        raise InputError(f"{bundle}: must be a bundle for this fleet: {problems[0]}.")
+        raise InputError(f"{read.path}: must be a bundle for this fleet: {problems[0]}.")
     by_name = {member.name: member for member in fleet.members}
     planned = [engine_of(by_name[a.device]) for a in read.plan.assignments]
     stand_ins = frozenset(
@@ -74,7 +74,7 @@ def export_bundle(
     shutil.rmtree(part, ignore_errors=True)
     try:
         _make_folder(part)
-        sha256 = hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest()
+        sha256 = hashlib.sha256((read.path / MANIFEST).read_bytes()).hexdigest()
         job = ExportJob(read, sha256, image, precisions, engines, stand_ins, encrypted, part)
         exported = write_folders(job, on_progress)
         _rename(part, out)

@@ -16,7 +16,7 @@ from planner.runtime.c.worker_files import worker_files
 from planner.runtime.device.addresses import Endpoint, resolve
 from planner.runtime.engine_folders import ExpectedAnswers, SubModelFacts
 from planner.schema import ImageInput
-from tests.helpers.raw_peer import REPLY, RawPeer, request
+from tests.helpers.raw_peer import PATIENCE_S, REPLY, RawPeer, request
 from tests.helpers.stub_fleet import BUNDLE, SHAPE, TOKEN, stub_features, stub_image
 
 NUM_FEATURES = 3
@@ -136,7 +136,7 @@ class RunningWorker:
 
     def wait_for(self, text: str) -> str:
         """Return the first line of the log that has a text."""
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
             for line in list(self.lines):
                 if text in line:
@@ -146,7 +146,7 @@ class RunningWorker:
 
     def join(self) -> None:
         """Wait until the log has ended."""
-        self._reader.join(30)
+        self._reader.join(PATIENCE_S)
 
 
 @contextmanager
@@ -159,7 +159,7 @@ def running(program: Path, folder: Path, *arguments: str, emulator: Sequence[str
         yield worker
         assert process.poll() is None, worker.lines
         process.terminate()
-        assert process.wait(30) == 0, worker.lines
+        assert process.wait(PATIENCE_S) == 0, worker.lines
         worker.join()
         assert not [line for line in worker.lines if "ERROR" in line or "runtime error" in line]
     finally:

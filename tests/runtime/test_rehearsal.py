@@ -146,9 +146,12 @@ def test_compute_is_predicted_by_the_table_of_the_engine(small_bundle: SmallBund
     assert local_compute_us(profile.replace(latency={"local": rows}), a, "onnxruntime") is None
 
 
-def test_measured_compute_is_not_held(small_bundle: SmallBundle) -> None:
-    """Compute is real and predicted by the table of kind local; links stay held."""
-    rehearsal = rehearse(small_bundle.path, small_bundle.fleet, RehearsalOptions(num_images=5, measured_compute=True))
+def test_measured_compute_is_not_held(small_bundle: SmallBundle, tmp_path: Path) -> None:
+    """Compute is real and predicted by the table of kind local; links stay held. A bundle is read but once."""
+    shutil.copytree(small_bundle.path, tmp_path / "bundle")
+    bundle = read_bundle(tmp_path / "bundle")
+    shutil.rmtree(tmp_path / "bundle" / "devices")
+    rehearsal = rehearse(bundle, small_bundle.fleet, RehearsalOptions(num_images=5, measured_compute=True))
     assert rehearsal.compute == "measured"
     for device in rehearsal.devices:
         assert device.compute.origin == "real"

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from planner.errors import InputError, PlannerError, setting
-from planner.executor.bundle import Bundle, read_bundle
+from planner.executor.bundle import Bundle, opened
 from planner.network import data
 from planner.rules.engine import engine_of
 from planner.runtime.aggregator import Aggregator
@@ -39,7 +39,7 @@ _MAX_AWAY_S = 30.0
 
 
 def rehearse(
-    path: Path,
+    bundle: Path | Bundle,
     fleet: Fleet,
     options: RehearsalOptions = RehearsalOptions(),  # noqa: B008
     on_progress: OnRehearsal = lambda *_: None,
@@ -47,7 +47,7 @@ def rehearse(
     """Run a bundle on an emulated fleet, and return predicted beside measured.
 
     Args:
-        path: Folder of the bundle.
+        bundle: Folder of the bundle, or what was read of it.
         fleet: Fleet that its plan is valid for.
         options: Links, compute, images, and devices to take away.
         on_progress: Called with what is done, how much of it, and of how much.
@@ -58,20 +58,20 @@ def rehearse(
         PlannerError: If a worker does not start.
     """
     load = load_average()
-    bundle = read_bundle(path)
-    test, _ = data.load_test(bundle.card)
+    read = opened(bundle)
+    test, _ = data.load_test(read.card)
     num_images = len(test) if options.num_images is None else options.num_images
     if num_images < 1:
         raise InputError(f"must be at least 1, got {num_images}.", field="num_images")
     if not options.stand_in:
-        _refuse_unless_c_can_be_built(bundle, fleet)
-    outages = Outages(parse_kills(options.kills, [a.device for a in bundle.plan.assignments]), num_images)
+        _refuse_unless_c_can_be_built(read, fleet)
+    outages = Outages(parse_kills(options.kills, [a.device for a in read.plan.assignments]), num_images)
     with ExitStack() as ended:
-        network = ended.enter_context(Namespaces(fleet, bundle.profile, bundle.plan)) if options.namespaces else None
+        network = ended.enter_context(Namespaces(fleet, read.profile, read.plan)) if options.namespaces else None
         work = ended.enter_context(work_folder())
-        export_bundle(path, fleet, work / "deploy", stand_in=options.stand_in, on_progress=on_progress)
-        expected = _expected(bundle, fleet, options)
-        stage = PreparedRehearsal(bundle, fleet, test, options, expected, read_deployment(work / "deploy"), load)
+        export_bundle(read, fleet, work / "deploy", stand_in=options.stand_in, on_progress=on_progress)
+        expected = _expected(read, fleet, options)
+        stage = PreparedRehearsal(read, fleet, test, options, expected, read_deployment(work / "deploy"), load)
         crew = ended.enter_context(Crew(stage.deployment, expected, work, network))
         tally = _answers(stage, crew, outages, num_images, on_progress)
         crew.note_peaks()

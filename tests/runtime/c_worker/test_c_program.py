@@ -11,7 +11,7 @@ import pytest
 
 from planner.runtime.device.addresses import Endpoint
 from tests.helpers.c_workers import STRICT, RunningWorker, build, running, write_stub_folder
-from tests.helpers.raw_peer import REPLY, connected, request
+from tests.helpers.raw_peer import PATIENCE_S, REPLY, connected, request
 from tests.helpers.stub_fleet import TOKEN, stub_features, stub_image
 
 LWIP = Path(__file__).with_name("lwip_stub")
@@ -19,7 +19,7 @@ LWIP = Path(__file__).with_name("lwip_stub")
 
 def run(program: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
     """Run a worker that ends by itself."""
-    return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def test_the_self_test_compares_answers(program: Path, stub_folder: Path, tmp_path: Path) -> None:

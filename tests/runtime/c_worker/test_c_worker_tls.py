@@ -94,7 +94,7 @@ def test_without_certificate_and_key_it_is_on_loopback_alone(
         for name, source in files.items():
             (tmp_path / name).write_bytes(source.read_bytes())
         command = [str(tls_program), str(tmp_path), "--listen", f"{BEYOND}:0"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.splitlines()[-1].startswith(f"{tmp_path}/{said}")
     with running(tls_program, tmp_path, "--listen", f"{LOOPBACK}:0") as worker, from_loopback(worker.endpoint) as peer:
