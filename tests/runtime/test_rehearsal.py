@@ -30,6 +30,7 @@ from planner.runtime.rehearsal.work_folder import work_folder
 from planner.schema import Rehearsal, read_document, write_document
 from tests.helpers.common import PATIENCE_S
 from tests.helpers.deployments import SmallBundle, linux_boards, make_small_bundle
+from tests.helpers.namespaces import why_no_namespaces
 
 for package in ("onnxscript", "onnxruntime", "cryptography"):
     pytest.importorskip(package)
@@ -263,19 +264,6 @@ def wait_for_children(pid: int, number: int) -> list[int]:
 WIFI = {"bandwidth_mbps": 8.0, "latency_ms": 1.0, "shared": True}
 
 
-def can_make_namespaces() -> str:
-    """Return why there can be no network namespaces here; empty if there can."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        return "network namespaces are made by root on Linux"
-    for program in ("ip", "tc", "nsenter"):
-        if shutil.which(program) is None:
-            return f"no {program} on the PATH"
-    link = ["ip", "link", "add", "planner0", "type", "veth", "peer", "name", "planner1"]
-    made = subprocess.run(link, capture_output=True, text=True, check=False)
-    subprocess.run(["ip", "link", "del", "planner0"], capture_output=True, check=False)
-    return made.stderr.strip()
-
-
 def becomes_free(prefix: str) -> bool:
     """Return whether links of this name go: the kernel ends a namespace some time after its last process."""
     for _ in range(200):
@@ -285,7 +273,7 @@ def becomes_free(prefix: str) -> bool:
     return False
 
 
-@pytest.mark.skipif(bool(can_make_namespaces()), reason=can_make_namespaces() or "possible")
+@pytest.mark.skipif(bool(why_no_namespaces()), reason=why_no_namespaces() or "possible")
 @pytest.mark.parametrize("shared", [False, True])
 def test_namespaces_carry_real_messages(small_bundle: SmallBundle, tmp_path: Path, shared: bool) -> None:
     """Over virtual links, encrypted, answers are the bundle's; only latency is held, and nothing stays behind.
