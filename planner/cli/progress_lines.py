@@ -33,6 +33,11 @@ class ProgressLines(Progress):
         if self._thread.is_alive():
             self._thread.join()
 
+    def add_task(self, description: str, *arguments: Any, **fields: Any) -> TaskID:
+        """Add a task, whose first step may be a long one."""
+        self._current = super().add_task(description, *arguments, **fields)
+        return self._current
+
     def update(self, task_id: TaskID, *arguments: Any, **fields: Any) -> None:
         """Update a task, and print it if a minute has passed since the last line."""
         super().update(task_id, *arguments, **fields)
@@ -40,7 +45,7 @@ class ProgressLines(Progress):
         self.print_if_due()
 
     def print_if_due(self) -> None:
-        """Print the task that was updated last, if there is one and a minute has passed since the last line."""
+        """Print the latest task, if there is one and a minute has passed since the last line."""
         with self._lock:
             if self._current is None or self.get_time() - self._printed_at < _SECONDS_BETWEEN:
                 return
@@ -53,5 +58,7 @@ class ProgressLines(Progress):
 
 
 def _line(task: Task) -> str:
+    if task.total is None:
+        return task.description
     left = "" if task.time_remaining is None else f", {max(1, round(task.time_remaining / 60))} min left"
     return f"{task.description}: {task.percentage:.0f}%{left}"

@@ -33,18 +33,19 @@ def test_names_are_no_markup_and_an_unknown_end_has_no_time() -> None:
 
 
 def test_a_long_step_has_a_line_a_minute_too() -> None:
-    """Before the first update there is nothing to say; after it, the same again, but never twice within a minute."""
+    """Before there is a task, there is nothing to say; later the same again, but never twice within a minute."""
     now, text = 0.0, io.StringIO()
     progress = ProgressLines(Console(file=text, width=80), get_time=lambda: now)
     now = 61.0
     progress.print_if_due()
     assert not text.getvalue()
-    task = progress.add_task("train: pi-1", total=4)
-    progress.update(task, completed=1)
+    task = progress.add_task("time a few images", total=None)
+    progress.print_if_due()
+    progress.update(task, description="train: pi-1", completed=1, total=4)
     for later in (100.0, 122.0, 130.0, 183.0):
         now = later
         progress.print_if_due()
-    assert text.getvalue().splitlines() == ["train: pi-1: 25%"] * 3
+    assert text.getvalue().splitlines() == ["time a few images", "train: pi-1: 25%", "train: pi-1: 25%"]
 
 
 def test_nothing_is_left_running() -> None:
