@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from planner.errors import InputError
 from planner.network import data
+from planner.network.compute_device import mixed_precision
 from planner.network.data import Samples
 from planner.network.recipes.default import max_reconstruction_images
 from planner.network.recipes.recovery_task import DEFAULT_EPOCHS
@@ -125,7 +126,9 @@ def _training_seconds(whole: VisionTransformer, few: Samples) -> float:
     seconds = []
     for images, labels in ((few.images[:2], few.labels[:2]), (few.images[:], few.labels)):
         begun = time.perf_counter()
-        F.cross_entropy(whole(images), labels).backward()
+        with mixed_precision(whole):
+            logits = whole(images)
+        F.cross_entropy(logits.float(), labels).backward()
         seconds.append((time.perf_counter() - begun) / len(labels))
     for p in parameters:
         p.grad = None

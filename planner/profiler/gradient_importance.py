@@ -20,6 +20,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from planner.errors import InputError
+from planner.network.compute_device import mixed_precision
 from planner.network.vit import Shape, VisionTransformer
 from planner.profiler.importance_sums import UnitValues
 
@@ -121,7 +122,8 @@ def _gate_gradients(
     flat = [gate.requires_grad_() for gate in (*(gate for pair in gates for gate in pair), stream_gate)]
     # Without gradients of the parameters, no activations are kept for them.
     parameters = {name: p.detach() for name, p in model.named_parameters()}
-    logits = functional_call(model, parameters, (images, gates, stream_gate))
+    with mixed_precision(model):
+        logits = functional_call(model, parameters, (images, gates, stream_gate))
     # In float64, where the loss of a confident prediction still has a derivative. Summed: each image has its own gates.
     loss = F.cross_entropy(logits.double(), labels, reduction="sum")
     grads = torch.autograd.grad(loss, flat)
