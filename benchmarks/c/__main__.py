@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.c.cores import CORES, measure
+from benchmarks.c.cycles import KINDS, instructions_of, shown
 from benchmarks.c.instructions import model_errors, random_shapes
 from benchmarks.c.probes import probe_errors
 from benchmarks.c.speed import compared
@@ -45,6 +46,7 @@ def main() -> None:
     tables = (
         accuracies(bundle, image),
         microcontrollers(bundle, image),
+        cycles_for_each_mac(bundle, image),
         latency_model(bundle, image),
         probes(),
         times(bundle, image),
@@ -102,6 +104,21 @@ def microcontrollers(bundle: Bundle, image: ImageInput) -> Iterator[str]:
                     f"| {c_arena_bytes(c_sizes(shape), *units):,} | {seen.stack_bytes} | {seen.instructions:,} "
                     f"| {seen.instructions / _macs(shape):.1f} | {seen.error:.0e} |"
                 )
+
+
+def cycles_for_each_mac(bundle: Bundle, image: ImageInput) -> Iterator[str]:
+    """Yield a table of instructions by kind, and of the cycles that they take, on each core with an FPU."""
+    yield f"| device | core | {' | '.join((*KINDS, 'other'))} | all | cycles |"
+    yield f"|---|---|{'---|' * (len(KINDS) + 3)}"
+    pixels = np.full((1, *image.shape), 7, np.uint8)
+    for core in CORES[1:]:
+        for a, model in zip(bundle.plan.assignments, bundle.sub_models, strict=True):
+            with tempfile.TemporaryDirectory() as folder:
+                files = model_files(model, image, "float32")
+                measure(core, files, pixels, _features(model, image, "float32", pixels), Path(folder))
+                counts = instructions_of(core, Path(folder))
+            for_each = {kind: count / _macs(model.shape) for kind, count in counts.items()}
+            yield f"| {a.device} | {core.name} | {' | '.join(shown(core, for_each))} |"
 
 
 def latency_model(bundle: Bundle, image: ImageInput) -> Iterator[str]:

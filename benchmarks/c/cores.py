@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from planner.runtime.c.files import engine_files
 
-COMPILER, SIZE, EMULATOR = "arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm"
+COMPILER, SIZE, DISASSEMBLER = "arm-none-eabi-gcc", "arm-none-eabi-size", "arm-none-eabi-objdump"
+EMULATOR = "qemu-system-arm"
 FLAGS = ("-std=gnu99", "-O2", "-mthumb", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections")
 _LINKING = ("-nostartfiles", "--specs=nano.specs", "--specs=nosys.specs", "-Wl,--no-warn-rwx-segments")
 # Sections of an object that are in flash.
@@ -39,6 +40,7 @@ CORES = (
     Core("Cortex-M4F", "mps2-an386", ("-mcpu=cortex-m4", _HARD, "-mfpu=fpv4-sp-d16")),
     Core("Cortex-M7", "mps2-an500", ("-mcpu=cortex-m7", _HARD, "-mfpu=fpv5-d16")),
     Core("Cortex-M33", "mps2-an505", ("-mcpu=cortex-m33", _HARD, "-mfpu=fpv5-sp-d16"), 0x10000000, 0x38000000),
+    Core("Cortex-M55", "mps3-an547", ("-mcpu=cortex-m55", _HARD), 0x10000000, 0x31000000),
 )
 
 
@@ -128,10 +130,15 @@ def _build(core: Core, sources: Sequence[str], flags: Sequence[str], folder: Pat
     _call([*compiled, *_LINKING, *places, *objects, "-lm", "-o", "firmware.elf"], folder)
 
 
+def emulation(core: Core) -> tuple[str, ...]:
+    """Return the command that runs firmware.elf in the folder that holds it."""
+    machine = (EMULATOR, "-M", core.machine, "-nographic", "-semihosting-config", "enable=on,target=native")
+    return (*machine, "-icount", "shift=0", "-kernel", "firmware.elf")
+
+
 def _emulate(core: Core, folder: Path) -> str:
     """Run firmware.elf, and return what it printed."""
-    machine = (EMULATOR, "-M", core.machine, "-nographic", "-semihosting-config", "enable=on,target=native")
-    return _call([*machine, "-icount", "shift=0", "-kernel", "firmware.elf"], folder)
+    return _call(emulation(core), folder)
 
 
 def _test_images(images: NDArray[Any], expected: NDArray[np.float32]) -> str:
