@@ -1,7 +1,7 @@
 """The work folder: the configuration of a run, the distillation data, and the state of each training.
 
 order.json               the configuration of the run to which the folder belongs
-lessons.safetensors      the moves of the images' copies, and the teacher's logits and features
+lessons.safetensors      the moves of the images' copies, and the teacher's logits and features, or its pooled tokens
 CC-PP-NAME.safetensors   the state of the training at position PP of call CC of a recipe
 """
 
@@ -18,7 +18,8 @@ from planner.errors import InputError, PlannerError
 from planner.executor.bundle import MANIFEST, METRICS, WORK, read_bundle
 from planner.executor.epoch_tasks import Trainer
 from planner.network.data import Jitter, Samples
-from planner.network.distillation_data import DistillationData, copies_for, make_distillation_data
+from planner.network.distillation_data import DistillationData, copies_for, made_from_pooled, make_distillation_data
+from planner.network.lazy_logits import LazyLogits
 from planner.network.training import Epoch, TrainingTask, history
 from planner.network.vit import VisionTransformer
 from planner.schema import sha256_of
@@ -96,11 +97,17 @@ def checkpointed_distillation_data(
     """
     if not path.exists():
         data = make_distillation_data(teacher, samples, jitter, seed, copies_for(epochs), on_copy)
-        tensors = {"moves": data.moves, "answers": data.teacher_logits, "tokens": data.teacher_features}
+        logits = data.teacher_logits
+        if isinstance(logits, LazyLogits):
+            tensors = {"moves": data.moves, "pooled": logits.pooled}
+        else:
+            tensors = {"moves": data.moves, "answers": logits, "tokens": data.teacher_features}
         write_bytes(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
         return data
     try:
         tensors = load(path.read_bytes())
+        if "pooled" in tensors:
+            return made_from_pooled(samples, tensors["moves"], teacher, tensors["pooled"])
         return DistillationData(
             samples.images, samples.labels, *(tensors[key] for key in ("moves", "answers", "tokens"))
         )

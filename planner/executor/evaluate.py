@@ -1,9 +1,8 @@
 """Evaluation of a bundle: its accuracy on the test part, after a check that its sub-models are as planned.
 
-Legend: B images, F embed dims of all devices together, C classes.
+Legend: B images, F embed dims of all devices together.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from planner.errors import PlannerError
 from planner.executor.bundle import Bundle, kept_channels
 from planner.network import audit, counts, data
-from planner.network.evaluation import accuracy_by_class, apply_in_batches, top1_accuracy
+from planner.network.evaluation import apply_in_batches, right_answers
 from planner.network.side_by_side import work_side_by_side
 from planner.network.vit import Block, VisionTransformer
 from planner.rules import cost
@@ -41,39 +40,37 @@ def evaluate_bundle(bundle: Bundle) -> Evaluation:
         planned[a.device] = verify_sub_model(a, profile, sub_model)
     test, num_calibration_images = data.load_test(bundle.card)
     with work_side_by_side(usable_cores()):
-        whole_logits = apply_in_batches(bundle.whole, test.images)
+        whole_right = right_answers(bundle.whole, test.images, test.labels)
         features = [apply_in_batches(sub_model.features, test.images) for sub_model in bundle.sub_models]
     joined = torch.cat(features, dim=1)
-    fused_logits = apply_in_batches(bundle.fusion, joined)
-    without = {a.device: _without(bundle, joined, d) for d, a in enumerate(plan.assignments)}
+    fused_right = right_answers(bundle.fusion, joined, test.labels)
+    without = {a.device: _right_without(bundle, joined, d, test.labels) for d, a in enumerate(plan.assignments)}
     whole = counts.exact(bundle.whole.shape)
     return Evaluation(
         num_images=len(test),
         num_calibration_images=num_calibration_images,
-        whole_accuracy=top1_accuracy(whole_logits, test.labels),
-        fused_accuracy=top1_accuracy(fused_logits, test.labels),
-        whole_by_class=_by_class(profile, whole_logits, test.labels),
-        fused_by_class=_by_class(profile, fused_logits, test.labels),
-        without_device={device: top1_accuracy(logits, test.labels) for device, logits in without.items()},
-        without_device_by_class={device: _by_class(profile, logits, test.labels) for device, logits in without.items()},
+        whole_accuracy=float(whole_right.float().mean()),
+        fused_accuracy=float(fused_right.float().mean()),
+        whole_by_class=_by_class(profile, whole_right, test.labels),
+        fused_by_class=_by_class(profile, fused_right, test.labels),
+        without_device={device: float(right.float().mean()) for device, right in without.items()},
+        without_device_by_class={device: _by_class(profile, right, test.labels) for device, right in without.items()},
         whole=Size(params=whole.params, macs=whole.macs),
         devices=planned,
     )
 
 
-def _without(bundle: Bundle, joined: Tensor, device: int) -> Tensor:
-    """Return logits (B, C) from the devices' features (B, F) with one device missing."""
+def _right_without(bundle: Bundle, joined: Tensor, device: int, labels: Tensor) -> Tensor:
+    """Return for each image whether the devices' features (B, F) give its label with one device missing, (B,)."""
     present = torch.ones(1, len(bundle.sub_models))
     present[0, device] = 0
-    with torch.inference_mode():
-        logits: Tensor = bundle.fusion(joined, present.expand(len(joined), -1))
-    return logits
+    return right_answers(lambda batch: bundle.fusion(batch, present.expand(len(batch), -1)), joined, labels)
 
 
-def _by_class(profile: Profile, logits: Tensor, labels: Tensor) -> dict[str, float]:
+def _by_class(profile: Profile, is_right: Tensor, labels: Tensor) -> dict[str, float]:
     """Return the accuracy of each class; classes without a test image are left out."""
-    accuracies = zip(profile.classes, accuracy_by_class(logits, labels), strict=True)
-    return {name: accuracy for name, accuracy in accuracies if not math.isnan(accuracy)}
+    of_class = ((name, is_right[labels == c]) for c, name in enumerate(profile.classes))
+    return {name: float(right.float().mean()) for name, right in of_class if len(right)}
 
 
 def verify_sub_model(a: Assignment, profile: Profile, sub_model: VisionTransformer) -> Size:

@@ -1,9 +1,10 @@
 """Training data of distillation: images, each in a few jittered copies, and the teacher's outputs for every copy.
 
-The teacher runs once over each copy. Copies are not stored: they are computed in each batch, from their moves.
+The teacher runs once over each copy. Copies are not stored: they are computed in each batch, from their moves. Nor is
+anything that grows with images times classes, where there are many: logits are then made anew in each batch.
 
-Legend: K copies, B images, b images of a batch, ch channels, H height, W width, C classes, E the teacher's embed
-dim, F embed dims of all devices together.
+Legend: K copies, B images, b images of a batch, ch channels, H height, W width, C classes, P pooled tokens, E the
+teacher's embed dim, F embed dims of all devices together.
 """
 
 import math
@@ -19,6 +20,7 @@ from planner.network.compute_device import in_mixed_precision
 from planner.network.data import Images, Jitter, Samples
 from planner.network.data.jitter import move_images
 from planner.network.evaluation import apply_in_batches
+from planner.network.lazy_logits import LazyLogits, saves_memory
 from planner.network.vit import VisionTransformer
 
 # Of each image, itself included, where the jitter changes anything.
@@ -75,7 +77,7 @@ class DistillationData:
     images: Images  # (B, ch, H, W)
     labels: Tensor  # (B,)
     moves: Tensor  # (K, B, 4)
-    teacher_logits: Tensor  # (K, B, C)
+    teacher_logits: Tensor | LazyLogits  # (K, B, C)
     teacher_features: Tensor  # (K, B, E)
 
     def __len__(self) -> int:
@@ -90,13 +92,13 @@ class DistillationData:
 
     def take(self, indices: Tensor) -> "DistillationData":
         """Return the data of the images at these indices."""
-        samples = Samples(self.images, self.labels).take(indices)
+        samples, logits = Samples(self.images, self.labels).take(indices), self.teacher_logits
         return replace(
             self,
             images=samples.images,
             labels=samples.labels,
             moves=self.moves[:, indices],
-            teacher_logits=self.teacher_logits[:, indices],
+            teacher_logits=logits.take(indices) if isinstance(logits, LazyLogits) else logits[:, indices],
             teacher_features=self.teacher_features[:, indices],
         )
 
@@ -156,28 +158,39 @@ def make_distillation_data(
         on_copy: Called with the copies done and their number, before the first and after each.
     """
     moves = draw_moves(len(samples), jitter, seed, num_copies)
-    logits, features = [], []
-    on_copy(0, len(moves))
-    for done, copy in enumerate(moves, start=1):
-        of_copy = _outputs(teacher, samples.images, copy)
-        logits.append(of_copy[0])
-        features.append(of_copy[1])
-        on_copy(done, len(moves))
-    return DistillationData(samples.images, samples.labels, moves, torch.stack(logits), torch.stack(features))
+    return _taught(samples, moves, teacher, on_copy)
 
 
 def taught_by(data: DistillationData, teacher: VisionTransformer) -> DistillationData:
     """Return the data with another teacher's outputs."""
     if len(data) == 0:
         return data
-    logits, features = zip(*(_outputs(teacher, data.images, copy) for copy in data.moves), strict=True)
-    return replace(data, teacher_logits=torch.stack(logits), teacher_features=torch.stack(features))
+    return _taught(Samples(data.images, data.labels), data.moves, teacher)
 
 
-def _outputs(teacher: VisionTransformer, images: Images, moves: Tensor) -> tuple[Tensor, Tensor]:
-    """Return logits (B, C) and features (B, E) of a copy of the images."""
-    pooled = apply_to_copies(in_mixed_precision(teacher, teacher.pooled), images, moves)
-    return apply_in_batches(teacher.classify, pooled), pooled.mean(1)
+def made_from_pooled(samples: Samples, moves: Tensor, teacher: VisionTransformer, pooled: Tensor) -> DistillationData:
+    """Return distillation data from the teacher's pooled tokens of all copies, (K, B, P, E)."""
+    # The mean over one token is that token: no second copy.
+    features = pooled.mean(2) if teacher.shape.distilled else pooled[:, :, 0]
+    if saves_memory(teacher):
+        return DistillationData(samples.images, samples.labels, moves, LazyLogits.of(teacher, pooled), features)
+    logits = torch.stack([apply_in_batches(teacher.classify, of_copy) for of_copy in pooled])
+    return DistillationData(samples.images, samples.labels, moves, logits, features)
+
+
+def _taught(
+    samples: Samples,
+    moves: Tensor,
+    teacher: VisionTransformer,
+    on_copy: Callable[[int, int], None] = lambda done, total: None,
+) -> DistillationData:
+    shape = teacher.shape
+    pooled = torch.empty(*moves.shape[:2], shape.num_pooled_tokens, shape.embed_dim)
+    on_copy(0, len(moves))
+    for done, (of_copy, its_moves) in enumerate(zip(pooled, moves, strict=True), start=1):
+        of_copy.copy_(apply_to_copies(in_mixed_precision(teacher, teacher.pooled), samples.images, its_moves))
+        on_copy(done, len(moves))
+    return made_from_pooled(samples, moves, teacher, pooled)
 
 
 def copies_for(epochs: float) -> int:

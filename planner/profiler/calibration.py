@@ -54,14 +54,14 @@ def calibrate_whole(
     num_done, num_images = 0, len(samples)
     on_images(0, num_images)
 
-    def logits_of(images: Tensor) -> Tensor:
+    def classes_of(images: Tensor) -> Tensor:
         nonlocal num_done
-        logits: Tensor = whole(images)
+        classes: Tensor = whole(images).argmax(1)
         num_done += len(images)
         on_images(num_done, num_images)
-        return logits
+        return classes
 
-    is_right = apply_in_batches(logits_of, samples.images).argmax(1) == samples.labels
+    is_right = apply_in_batches(classes_of, samples.images) == samples.labels
     found = float(is_right.float().mean())
     if found == 0:
         raise InputError(

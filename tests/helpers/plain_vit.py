@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from planner.network.distillation_data import DistillationData
 from planner.network.half_blocks import Attention, Mlp
 from planner.network.vit import Block, Shape, VisionTransformer
 
@@ -231,3 +232,9 @@ def _attention(qkv: Tensor, mask: Tensor, norms: Sequence[Callable[[Tensor], Ten
         weights = scores.exp() / scores.exp().sum(-1, keepdim=True)
         outputs.append(weights @ v[head] * gate)
     return torch.cat(outputs, dim=-1)
+
+
+def stored_logits(data: DistillationData) -> Tensor:
+    """Return the teacher's logits (K, B, C) of data with so few classes that they are stored."""
+    assert isinstance(data.teacher_logits, Tensor)
+    return data.teacher_logits

@@ -15,7 +15,7 @@ from planner.network.recipes.default import max_reconstruction_images
 from planner.network.surgery import Selection
 from planner.network.training import TrainingTask, train_inline
 from planner.network.vit import Shape, VisionTransformer
-from tests.helpers.plain_vit import random_images, random_model
+from tests.helpers.plain_vit import random_images, random_model, stored_logits
 
 SHAPE = Shape(
     image_size=12,
@@ -124,7 +124,7 @@ def test_a_fusion_learns_from_as_many_images_as_its_budget_allows(
     """Drawn at random by the seed, each with its own label and teacher logits; validation images are all used."""
     monkeypatch.setattr("planner.network.recipes.recovery_task._MIN_FUSION_IMAGES", limit)
     task = task_of(random_model(SHAPE), epochs)
-    rows = {tuple(logits.tolist()): i for i, logits in enumerate(task.data.teacher_logits[0])}
+    rows = {tuple(logits.tolist()): i for i, logits in enumerate(stored_logits(task.data)[0])}
     fusions: list[TrainingTask] = []
 
     def train(tasks: Sequence[TrainingTask]) -> None:

@@ -19,7 +19,7 @@ from planner.network.distillation_data import (
     split_validation,
 )
 from planner.network.vit import Shape
-from tests.helpers.plain_vit import generator, random_images, random_model
+from tests.helpers.plain_vit import generator, random_images, random_model, stored_logits
 
 SHAPE = Shape(4, 2, 2, 3, embed_dim=8, head_dim=4, num_heads=(2, 1), hidden_dim=(5, 3))
 IMAGES = random_images(SHAPE, 6)
@@ -108,7 +108,7 @@ def counted(copies: int = 3, images: int = 6, labels: Tensor | None = None) -> D
 def test_a_batch_holds_what_belongs_together() -> None:
     """Each image comes in the copy that its teacher logits, teacher features and features belong to."""
     data, indices = counted(), torch.tensor([4, 0, 4, 2])
-    features = FeatureData(data, data.teacher_logits.expand(-1, -1, 2) + 7)
+    features = FeatureData(data, stored_logits(data).expand(-1, -1, 2) + 7)
     seen = set()
     for seed in range(20):
         batch = data.batch(indices, generator(seed))
@@ -139,7 +139,7 @@ def test_the_teacher_sees_each_copy() -> None:
     assert reports == [(0, 3), (1, 3), (2, 3), (3, 3)]
     for k in range(3):
         images = move_images(IMAGES, data.moves[k])
-        torch.testing.assert_close(data.teacher_logits[k], teacher(images).detach(), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(stored_logits(data)[k], teacher(images).detach(), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(data.teacher_features[k], teacher.features(images).detach(), rtol=1e-4, atol=1e-4)
     small = random_model(SHAPE, 1)
     features = extract_features([teacher, small], data).features
@@ -158,10 +158,10 @@ def test_a_split_holds_out_a_tenth_of_each_class(sizes: list[int]) -> None:
     data = counted(images=len(labels), labels=labels)
     training, validation = split_validation(data, seed=3)
     assert torch.bincount(validation.labels, minlength=len(sizes)).tolist() == [round(n / 10) for n in sizes]
-    numbers = torch.cat([training.teacher_logits[0, :, 0], validation.teacher_logits[0, :, 0]]).int()
+    numbers = torch.cat([stored_logits(part)[0, :, 0] for part in (training, validation)]).int()
     assert sorted(numbers.tolist()) == list(range(len(labels)))
     for part in (training, validation):
-        chosen = part.teacher_logits[0, :, 0].int()
+        chosen = stored_logits(part)[0, :, 0].int()
         assert torch.equal(part.labels, labels[chosen])
         assert torch.equal(part.images[:], data.images[chosen])
         assert torch.equal(part.moves, data.moves[:, chosen])
@@ -178,6 +178,6 @@ def test_a_large_share_leaves_one_of_each_class() -> None:
 def test_a_split_depends_on_the_seed() -> None:
     """The same seed holds out the same images, another seed others."""
     data = counted(images=100, labels=torch.arange(100) % 2)
-    first, again, other = (split_validation(data, seed=seed)[1].teacher_logits[0] for seed in (1, 1, 2))
+    first, again, other = (stored_logits(split_validation(data, seed=seed)[1])[0] for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

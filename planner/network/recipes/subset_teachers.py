@@ -8,8 +8,10 @@ import copy
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from planner.network.distillation_data import DistillationData, taught_by
+from planner.network.lazy_logits import LazyLogits
 from planner.network.losses import OwnClassesLoss
 from planner.network.recipes.class_samples import own_samples
 from planner.network.recipes.recovery_task import RecoveryTask
@@ -47,6 +49,18 @@ def taught_own_classes(data: DistillationData, own: tuple[int, ...], teacher: Vi
     """Return data whose samples of the own classes have another teacher's outputs, the others those they had."""
     indices = torch.where(torch.isin(data.labels, torch.tensor(own)))[0]
     taught = taught_by(data.take(indices), teacher)
-    logits, features = data.teacher_logits.clone(), data.teacher_features.clone()
-    logits[:, indices], features[:, indices] = taught.teacher_logits, taught.teacher_features
-    return replace(data, teacher_logits=logits, teacher_features=features)
+    features = data.teacher_features.clone()
+    features[:, indices] = taught.teacher_features
+    return replace(data, teacher_logits=_joined(data, taught, indices), teacher_features=features)
+
+
+def _joined(data: DistillationData, taught: DistillationData, indices: Tensor) -> Tensor | LazyLogits:
+    """Return the logits of data, but those of some of its images as they are taught anew."""
+    known, new = data.teacher_logits, taught.teacher_logits
+    if isinstance(known, LazyLogits) and isinstance(new, LazyLogits):
+        return known.taught_by(new, indices)
+    assert isinstance(known, Tensor)
+    assert isinstance(new, Tensor)
+    logits = known.clone()
+    logits[:, indices] = new
+    return logits
