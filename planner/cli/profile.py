@@ -60,8 +60,8 @@ def profile(
 ) -> None:
     """Measure a model: its costs, and what each class needs.
 
-    Also what accuracy survives which pruning, and this machine's speed. Stopped at any moment, the same command goes
-    on from where it was. A card without weights gets costs alone.
+    Also what accuracy survives which pruning, and this machine's speed. Stopped at any moment, or ended with too few
+    trial plans, the same command goes on from where it was. A card without weights gets costs alone.
 
     Example: planner profile digits-vit --out profile.json
              planner profile profile.json --show
@@ -72,7 +72,7 @@ def profile(
     from planner.profiler.build import build_profile
     from planner.profiler.options import ProfileOptions, Stage
     from planner.report.latency_text import latency_warnings
-    from planner.report.profile_text import prediction_lines
+    from planner.report.profile_text import has_few_trial_plans, prediction_lines
     from planner.schema import to_json, write_document
     from planner.workers import make_executor
 
@@ -104,7 +104,10 @@ def profile(
         typer.echo(line, err=True)
     for doubt in latency_warnings(built):
         typer.echo(f"Warning: {doubt}", err=True)
-    shutil.rmtree(work, ignore_errors=True)
+    if has_few_trial_plans(built):
+        typer.echo(f"Given more --minutes, the same command goes on from {work}.", err=True)
+    else:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _extent(budget: "ProfileBudget", trial_plans: int) -> str:

@@ -2,7 +2,7 @@
 
 Importance gets about a quarter of the time; what sub-models that are recovered to learn the worth of half-blocks and
 widths take is given; trial plans get the rest, half of it or more. The choice is kept in the work folder, so that an
-interrupted profile goes on with the same images.
+interrupted profile goes on with the same images; given other minutes, it has these for what is left.
 """
 
 import time
@@ -57,7 +57,7 @@ class ProfileBudget(Frozen):
 def read_budget(
     file: Path, card: ModelCard, whole: VisionTransformer, options: ProfileOptions, num_workers: int
 ) -> ProfileBudget:
-    """Return the budget in a file, or choose one and write it there.
+    """Return the budget in a file, with the minutes as they are now, or choose one; it is written there.
 
     Args:
         file: File of the work folder; it may exist already.
@@ -71,10 +71,13 @@ def read_budget(
     """
     if file.exists():
         found = read_work_file(file, ProfileBudget)
-        given = {"minutes": options.minutes, "images_per_class": options.images_per_class, "epochs": options.epochs}
+        given = {"images_per_class": options.images_per_class, "epochs": options.epochs}
         expected = {"weights": weights_hash(whole)} | {key: value for key, value in given.items() if value is not None}
         if any(getattr(found, key) != value for key, value in expected.items()):
             raise InputError(f"{file}: holds the budget of another measurement; delete its folder to begin again.")
+        if found.minutes != options.minutes:
+            found = found.replace(minutes=options.minutes)
+            write_document(file, found)
         return found
     samples = data.load(card, "train")
     drawn = torch.randperm(len(samples), generator=torch.Generator().manual_seed(options.seed))[:_TIMED_IMAGES]

@@ -146,6 +146,11 @@ def _pruning_table(profile: Profile) -> Table:
     return align_right(table)
 
 
+def has_few_trial_plans(profile: Profile) -> bool:
+    """Return whether there are trial plans, but too few to say how far off predictions are."""
+    return profile.accuracy_model is not None and len(profile.accuracy_model.scores) < _MIN_SCORES
+
+
 def prediction_lines(profile: Profile) -> list[str]:
     """Return what predictions of accuracy are worth, in lines of at most 80 columns."""
     model = profile.accuracy_model
@@ -154,7 +159,7 @@ def prediction_lines(profile: Profile) -> list[str]:
     after = f"after {count_noun(model.epochs, 'epoch')} of retraining" if model.epochs else "without retraining"
     trials = count_noun(len(model.scores), "trial plan")
     lines = [f"Predictions hold {after}; {trials}, unsplit {format_share(1 - model.whole_error, 1)}."]
-    if len(model.scores) < _MIN_SCORES:
+    if has_few_trial_plans(profile):
         return [*lines, f"So few do not say how far off predictions are: {_MIN_SCORES} trial plans would."]
     low, high = (_EXAMPLE_LOSS + error_quantile(model, _EXAMPLE_LOSS, share) for share in (TAIL, 1 - TAIL))
     between = f"{100 * max(0.0, low):.1f} and {100 * high:.1f}"

@@ -100,3 +100,16 @@ def test_flags_are_the_options_of_the_measurement(monkeypatch: pytest.MonkeyPatc
     flags = ("--minutes", "5", "--trial-plans", "8", "--epochs", "0", "--images-per-class", "7", "--seed", "3")
     _, options = measured(monkeypatch, tmp_path, *flags, "--jobs", "1", "--importance", "kl")
     assert options == ProfileOptions("kl", 5, 7, 8, 0, seed=3)
+
+
+@pytest.mark.parametrize(("num_trials", "is_kept"), [(8, True), (9, False)])
+def test_work_with_too_few_trial_plans_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, num_trials: int, is_kept: bool
+) -> None:
+    """Importance and trial plans took long, and more of them may follow; with enough of them the folder goes."""
+    work = tmp_path / ".p.json.work"
+    work.mkdir()
+    found = profile(accuracy_model=ACCURACY_MODEL | {"scores": [0.1] * num_trials})
+    result, _ = measured(monkeypatch, tmp_path, found=found)
+    assert ("Given more --minutes, the same command goes on from .p.json.work." in result.output) == is_kept
+    assert work.exists() == is_kept

@@ -93,19 +93,27 @@ def test_given_numbers_are_not_changed(tmp_path: Path, clock: SimpleNamespace) -
 
 
 def test_a_budget_is_kept(tmp_path: Path, clock: SimpleNamespace) -> None:
-    """However fast the machine is the next time; another number of minutes, or another given number, is refused."""
+    """However fast the machine is the next time; another given number of images or epochs is refused."""
     first = read(tmp_path, minutes=1)
     clock.importance, clock.training = 1e-6, 1e-9
     assert read(tmp_path, minutes=1) == first
     assert read(tmp_path, minutes=1, images_per_class=first.images_per_class, epochs=first.epochs) == first
     file = tmp_path / "work" / "budget.json"
     before = file.read_bytes()
-    for other in ({"minutes": 2}, {"minutes": 1, "images_per_class": 5}, {"minutes": 1, "epochs": 3}):
+    for other in ({"minutes": 1, "images_per_class": 5}, {"minutes": 1, "epochs": 3}):
         with pytest.raises(InputError) as caught:
             read(tmp_path, **other)
         expected = "holds the budget of another measurement; delete its folder to begin again."
         assert str(caught.value) == f"{file}: {expected}"
     assert file.read_bytes() == before
+
+
+def test_other_minutes_are_for_what_is_left(tmp_path: Path, clock: SimpleNamespace) -> None:
+    """More of them go on with the same images, and are kept in their turn."""
+    first = read(tmp_path, minutes=1)
+    later = read(tmp_path, minutes=90)
+    assert later == first.replace(minutes=90)
+    assert ProfileBudget.model_validate_json((tmp_path / "work" / "budget.json").read_text()) == later
 
 
 def test_the_budget_of_another_model_is_refused(tmp_path: Path, clock: SimpleNamespace) -> None:
