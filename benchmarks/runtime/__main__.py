@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.runtime import compute, endurance, fan_out
+from benchmarks.runtime import compute, endurance, fan_out, goals
+from benchmarks.runtime.progress import OnStep, progress_of
 from benchmarks.runtime.random_bundle import FLEET, make_random_bundle
 from planner.executor.execute import execute_plan
 from planner.library import load_fleet, load_profile
@@ -46,39 +47,40 @@ def main() -> None:
     text = _INTRODUCTION.format(machine=machine({"onnxruntime", "c"}), cores=os.cpu_count(), load=os.getloadavg()[0])
     with tempfile.TemporaryDirectory() as folder:
         for part in options.parts.split(","):
-            text += "\n" + _PARTS[part](Path(folder), options)
+            text += "\n" + _PARTS[part](Path(folder), options, progress_of(part))
             write_text(options.out, text)
             print(f"{part}: done", flush=True)
 
 
-def _transport(folder: Path, options: argparse.Namespace) -> str:
-    rows = [fan_out.measure(channels, side) for channels, side in ((1, 16), (3, 112), (3, 224))]
+def _transport(folder: Path, options: argparse.Namespace, on_step: OnStep) -> str:
+    rows: list[fan_out.FanOut] = []
+    for channels, side in _IMAGES:
+        on_step("sizes of images", len(rows), len(_IMAGES))
+        rows.append(fan_out.measure(channels, side))
     return (
-        "## Four workers on loopback, no model\n\nGoal: at most 1 ms at the median for 256 bytes.\n\n"
+        "## Four workers on loopback, no model\n\n"
         "| image [bytes] | p10 [ms] | p50 [ms] | p99 [ms] | images a second, eight under way |\n|---|---|---|---|---|\n"
         + "".join(
             f"| {r.image_bytes:,} | {r.p10 / 1000:.2f} | {r.p50 / 1000:.2f} | {r.p99 / 1000:.2f} | "
             f"{r.images_per_second:,.0f} |\n"
             for r in rows
         )
+        + goals.fan_out_goal(rows[0])
     )
 
 
-def _rehearsals(folder: Path, options: argparse.Namespace) -> str:
+def _rehearsals(folder: Path, options: argparse.Namespace, on_step: OnStep) -> str:
+    on_step("the demo's bundle", 0, 1)
     demo, fleet = _demo(folder)
+    run = rehearse(demo, fleet, on_progress=on_step)
+    text = f"## Rehearsals\n\n### The demo\n\n{_rehearsal_table(run)}{goals.demo_goal(run)}"
+    run = rehearse(demo, fleet, RehearsalOptions(measured_compute=True), on_step)
+    text += f"\n### The demo, compute measured\n\n{_rehearsal_table(run)}"
+    on_step("a ViT-Tiny's bundle", 0, 1)
     tiny, _ = make_random_bundle(_made(folder / "tiny"))
-    runs = {
-        "the demo": rehearse(demo, fleet),
-        "the demo, compute measured": rehearse(demo, fleet, RehearsalOptions(measured_compute=True)),
-        "ViT-Tiny on four Raspberry Pi 4B, random weights": rehearse(tiny, FLEET, RehearsalOptions(num_images=100)),
-    }
-    text = (
-        "## Rehearsals\n\nGoals: the demo at most 10 % or 0.7 ms over its prediction at the median, whichever is more; "
-        "sub-models as large as ViT-Tiny's at most 3 % over; memory never over the plan's on Linux boards.\n"
-    )
-    for name, run in runs.items():
-        text += f"\n### {name[0].upper()}{name[1:]}\n\n{_rehearsal_table(run)}"
-    return text
+    run = rehearse(tiny, FLEET, RehearsalOptions(num_images=100), on_step)
+    text += "\n### ViT-Tiny on four Raspberry Pi 4B, random weights\n\n"
+    return text + _rehearsal_table(run) + goals.tiny_goals(run)
 
 
 def _rehearsal_table(run: Rehearsal) -> str:
@@ -105,13 +107,13 @@ def _step_row(device: str, name: str, step: Step) -> str:
     return f"| {device} | {name} | {predicted} | {times} | {over} | {'' if name in _SUMS else step.origin} |\n"
 
 
-def _compute(folder: Path, options: argparse.Namespace) -> str:
+def _compute(folder: Path, options: argparse.Namespace, on_step: OnStep) -> str:
     text = (
         "## Predicted compute, kind `local`\n\nRandom sub-models in ONNX Runtime on one thread; the latency table was "
         "measured just before, on others.\n"
     )
     for name in compute.WHOLES:
-        found = compute.measure(name, options.count, 11)
+        found = compute.measure(name, options.count, 11, on_step)
         errors = [abs(c.error) for c in found]
         text += (
             f"\n### {name}\n\n{len(found)} sub-models: error {statistics.mean(errors):.0%} on average, "
@@ -126,27 +128,27 @@ def _compute(folder: Path, options: argparse.Namespace) -> str:
     return text
 
 
-def _kills(folder: Path, options: argparse.Namespace) -> str:
+def _kills(folder: Path, options: argparse.Namespace, on_step: OnStep) -> str:
     demo, fleet = _demo(folder)
-    k = endurance.kill_again_and_again(demo, fleet)
+    k = endurance.kill_again_and_again(demo, fleet, on_step)
     return (
         f"## A device killed every hundred images\n\n{k.num_images:,} images, {k.num_kills} kills: {k.num_lost} "
         f"answers lost, {k.num_without:,} without a device; the slowest took {k.worst_us / 1000:.1f} ms, with a "
         f"deadline of {k.deadline_us / 1000:.0f} ms. A device was back {max(k.back_s, default=0):.2f} s after its "
         f"worker listened again at the latest, {statistics.median(k.back_s or [0]):.2f} s at the median "
-        f"({len(k.back_s)} returns).\n"
+        f"({len(k.back_s)} returns).\n" + goals.kills_goals(k)
     )
 
 
-def _soak(folder: Path, options: argparse.Namespace) -> str:
+def _soak(folder: Path, options: argparse.Namespace, on_step: OnStep) -> str:
     demo, fleet = _demo(folder)
-    s = endurance.soak(demo, fleet, options.soak_minutes)
+    s = endurance.soak(demo, fleet, on_step, options.soak_minutes)
     rows = "".join(
         f"| {name} | {s.first_bytes[name] / _MIB:.1f} | {s.last_bytes[name] / _MIB:.1f} |\n" for name in s.last_bytes
     )
     return (
         f"## Soak\n\n{s.num_images:,} images in {s.minutes:g} minutes. Resident memory [MiB] after a tenth of that, "
-        f"and at the end:\n\n| process | after a tenth | at the end |\n|---|---|---|\n{rows}"
+        f"and at the end:\n\n| process | after a tenth | at the end |\n|---|---|---|\n{rows}{goals.soak_goal(s)}"
     )
 
 
@@ -165,7 +167,9 @@ def _made(folder: Path) -> Path:
 
 
 _SUMS: Sequence[str] = ("latency", "answer")
-_PARTS: dict[str, Callable[[Path, argparse.Namespace], str]] = {
+# Channels and side.
+_IMAGES = ((1, 16), (3, 112), (3, 224))
+_PARTS: dict[str, Callable[[Path, argparse.Namespace, OnStep], str]] = {
     "transport": _transport,
     "rehearsals": _rehearsals,
     "compute": _compute,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.memory.measure import DIGITS, TINY, random_sub_models, write
+from benchmarks.runtime.progress import OnStep
 from planner.network.export import INPUT
 from planner.network.vit import Shape
 from planner.profiler.device.local_latency import measure_local_latency
@@ -34,15 +35,17 @@ class Computed:
         return self.predicted / self.p50 - 1
 
 
-def measure(name: str, count: int, seed: int) -> list[Computed]:
+def measure(name: str, count: int, seed: int, on_step: OnStep) -> list[Computed]:
     """Return predicted and measured compute of random sub-models of a whole model."""
     whole = WHOLES[name]
     shapes = random_sub_models(whole, count, seed)
+    on_step(f"latency table of {name}", 0, 1)
     rows = measure_local_latency(whole, sorted({s.embed_dim for s in shapes} | {whole.embed_dim}), seed + 1)
     by_width = {row.embed_dim: measured_time(row, len(whole.num_heads)) for row in rows}
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for i, shape in enumerate(shapes):
+            on_step(f"sub-models of {name}", i, count)
             predicted = by_width[shape.embed_dim].compute_us(shape.num_heads, shape.hidden_dim)
             times = _times_us(write(shape, Path(folder, f"{i}.onnx")))
             p10, p50 = np.percentile(times, (10, 50))

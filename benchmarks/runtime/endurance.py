@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.runtime.progress import OnStep
 from planner.executor.bundle import read_bundle
 from planner.runtime.aggregator import Aggregator
 from planner.runtime.deployment import Deployment, read_deployment
@@ -58,8 +59,8 @@ def crew_of(bundle: Path, fleet: Fleet) -> Iterator[tuple[Deployment, Crew]]:
             yield deployment, crew
 
 
-def kill_again_and_again(bundle: Path, fleet: Fleet, num_images: int = 1000) -> Kills:
-    """Answer images while the devices are killed in turns, each back fifty images later."""
+def kill_again_and_again(bundle: Path, fleet: Fleet, on_step: OnStep, num_images: int = 1000) -> Kills:
+    """Answer images while the devices are killed in turns, each back fifty images later; the last kill is in time."""
     with crew_of(bundle, fleet) as (deployment, crew):
         names = [d.name for d in deployment.manifest.devices]
         image = _image(deployment)
@@ -69,7 +70,8 @@ def kill_again_and_again(bundle: Path, fleet: Fleet, num_images: int = 1000) -> 
         with Aggregator(deployment, crew.addresses, _DEADLINE_US) as aggregator:
             aggregator.connect(60)
             for number in range(1, num_images + 1):
-                if number % _KILL_EVERY == 0:
+                on_step("images", number, num_images)
+                if number % _KILL_EVERY == 0 and number < num_images:
                     away = names[kills % len(names)]
                     crew.kill(away)
                     kills += 1
@@ -87,7 +89,7 @@ def kill_again_and_again(bundle: Path, fleet: Fleet, num_images: int = 1000) -> 
     return Kills(num_images, kills, without, lost, worst_us, _DEADLINE_US, back_s)
 
 
-def soak(bundle: Path, fleet: Fleet, minutes: float) -> Soak:
+def soak(bundle: Path, fleet: Fleet, on_step: OnStep, minutes: float) -> Soak:
     """Answer images for some minutes without a pause; memory is compared with that after the first tenth."""
     with crew_of(bundle, fleet) as (deployment, crew):
         image, num_images, first = _image(deployment), 0, None
@@ -97,6 +99,7 @@ def soak(bundle: Path, fleet: Fleet, minutes: float) -> Soak:
             while (passed := time.monotonic() - began) < 60 * minutes:
                 aggregator.answer(image)
                 num_images += 1
+                on_step("minutes", round(passed / 60, 1), minutes)
                 if first is None and passed > 6 * minutes:
                     first = _resident_bytes(crew)
             return Soak(minutes, num_images, first or {}, _resident_bytes(crew))
