@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from planner.errors import PlannerError
+from planner.network import training_run
 from planner.network.data import Jitter, Samples
 from planner.network.distillation_data import Batch, make_distillation_data
 from planner.network.evaluation import accuracy
@@ -113,6 +114,41 @@ def test_epochs_run_one_by_one_elsewhere_give_the_same_bits(loss_name: str) -> N
     assert not there.module.training
     with pytest.raises(PlannerError, match=r"must have epochs left to run, got a state that is finished"):
         run_epoch(there, state)
+
+
+class Exact(Noisy):
+    """Inputs without noise."""
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> Batch:
+        """Return inputs as they are, without a teacher."""
+        no_teacher = torch.empty(len(indices), 0)
+        return Batch(self.inputs[indices], self.labels[indices], no_teacher, no_teacher)
+
+
+def test_a_large_network_works_on_parts_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are those of whole batches, though no more than three samples of a batch of eight are held at a time."""
+    sizes: list[int] = []
+
+    class Counting(CrossEntropyLoss):
+        def forward(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+            if module.training:
+                sizes.append(len(batch.labels))
+            return super().forward(module, batch, generator)
+
+    def losses() -> list[float | None]:
+        epochs: list[Epoch] = []
+        task = make_task()
+        assert isinstance(task.data, Noisy)
+        train(replace(task, data=Exact(task.data.inputs, task.data.labels), loss=Counting()), on_epoch=epochs.append)
+        return [epoch.loss for epoch in epochs[1:]]
+
+    expected = losses()
+    assert max(sizes) == 8
+    sizes.clear()
+    monkeypatch.setattr(training_run, "_LARGE_PARAMETERS", 1)
+    monkeypatch.setattr(training_run, "_SAMPLES_AT_A_TIME", 3)
+    assert losses() == pytest.approx(expected, rel=1e-4)
+    assert sizes[:7] == [3, 3, 2, 3, 3, 2, 3]
 
 
 def test_training_depends_on_the_seed() -> None:
