@@ -105,7 +105,7 @@ def profile(
     for doubt in latency_warnings(built):
         typer.echo(f"Warning: {doubt}", err=True)
     if has_few_trial_plans(built):
-        typer.echo(f"Given more --minutes, the same command goes on from {work}.", err=True)
+        typer.echo(f"Given more --minutes or --trial-plans, the same command goes on from {work}.", err=True)
     else:
         shutil.rmtree(work, ignore_errors=True)
 
