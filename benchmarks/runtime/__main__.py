@@ -29,9 +29,10 @@ ROOT = Path(__file__).parent.parent.parent
 _MIB = 2**20
 _INTRODUCTION = """# What the runtime adds, and what it survives
 
-{machine}; {cores} cores; load {load:.2f} before the first measurement. Plans are held: a worker computes and then
-sleeps until the planned moment, so that what is measured beyond the plan is the runtime's own. `make bench-runtime`
-writes this page.
+{machine}; {cores} cores; load {load:.2f} before the first measurement.
+
+Plans are held: a worker computes and then sleeps until the planned moment, so that what is measured beyond the plan is
+the runtime's own. `make bench-runtime` writes this page.
 """
 
 
