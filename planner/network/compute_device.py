@@ -32,7 +32,7 @@ def mixed_precision(module: nn.Module, device: torch.device | None = None) -> to
     """Return a context in which matrices are multiplied in bfloat16 where that is faster.
 
     So on a GPU, and on a CPU with matrix units (Intel AMX) where the module has weights that are large enough.
-    Parameters, the residual stream and norms stay float32. What is measured of a network is measured outside.
+    Parameters, the residual stream and norms stay float32. Accuracies are measured outside.
 
     Args:
         module: Network that is to run.

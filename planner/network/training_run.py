@@ -35,8 +35,8 @@ _MAX_RISE = 1.5
 _HOPELESS_RISE = 2.0
 
 
-# Networks of so many parameters work on so many samples of a batch at a time: a step of ViT-Small's sub-models takes as
-# long, and half of the memory.
+# Networks of so many parameters work on so many samples of a batch at a time: a step of four sub-models of ViT-Small
+# takes about as long, in a process of 1.9 in place of 3.4 GiB.
 _LARGE_PARAMETERS, _SAMPLES_AT_A_TIME = 4_000_000, 32
 
 
